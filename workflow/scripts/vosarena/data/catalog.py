@@ -1,0 +1,197 @@
+"""The catalog of datasets and models, and the study that a config makes of it."""
+
+import copy
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from vosarena.data.schema import nearest, validate
+from vosarena.errors import ConfigError
+
+BUILT_IN = Path(__file__).parents[3] / "catalog"
+
+
+@dataclass(frozen=True)
+class Split:
+    """One split of a dataset; the fields are those of `schemas/dataset.schema.yaml`."""
+
+    dataset: str
+    name: str
+    layout: str = "davis"
+    protocol: str = "davis2017"
+    ground_truth: str = "full"
+    resize: str = "never"
+    sequences: int | None = None
+    select: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    path: str | None = None
+    synthetic: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.dataset}/{self.name}"
+
+
+@dataclass(frozen=True)
+class Model:
+    """One model; the fields are those of `schemas/model.schema.yaml`."""
+
+    name: str
+    tracker: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    weights: Mapping[str, Any] | None = None
+    finetune: Mapping[str, Any] | None = None
+    env: str = "default"
+    revision: int = 1
+    title: str = ""
+    description: str = ""
+    citation: str = ""
+
+    def definition(self) -> dict[str, Any]:
+        """What decides the masks, without names and prose: part of every prediction's fingerprint."""
+        return {"tracker": self.tracker, "options": dict(self.options), "revision": self.revision}
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """Entries by name, as written in the YAML files (already validated)."""
+
+    datasets: Mapping[str, Mapping[str, Any]]
+    models: Mapping[str, Mapping[str, Any]]
+
+    def splits(self, name: str) -> dict[str, Split]:
+        """All splits of a dataset by split name. Raises ConfigError for an unknown dataset."""
+        if name not in self.datasets:
+            raise ConfigError(f"datasets: unknown dataset {name!r}; {nearest(name, self.datasets)}")
+        return _splits(self.datasets[name], name)
+
+    def split(self, name: str) -> Split:
+        """The split `<dataset>/<split>`."""
+        dataset, _, split = name.partition("/")
+        splits = self.splits(dataset)
+        if split not in splits:
+            raise ConfigError(f"datasets: {dataset!r} has no split {split!r}; {nearest(split, splits)}")
+        return splits[split]
+
+    def model(self, name: str) -> Model:
+        """The model of that name. Raises ConfigError for an unknown one."""
+        if name not in self.models:
+            raise ConfigError(f"models: unknown model {name!r}; {nearest(name, self.models)}")
+        return Model(name=name, **self.models[name])
+
+
+@dataclass(frozen=True)
+class Study:
+    """A validated run: which models on which splits under which protocols, and how."""
+
+    splits: Mapping[str, Split]
+    models: Mapping[str, Model]
+    protocols: tuple[str, ...]
+    sequences_per_job: int
+    device: str
+    precision: str
+
+    def protocols_of(self, split: Split) -> tuple[str, ...]:
+        """The protocols under which a split is scored: the config's, else the split's own."""
+        return self.protocols or (split.protocol,)
+
+
+def load_catalog(folders: Iterable[str | Path] = ()) -> Catalog:
+    """Read the built-in catalog and then the given folders, later ones winning by name.
+
+    A folder holds `datasets/*.yaml` (one dataset a file) and `models/*.yaml` (a mapping of names to models).
+    Raises ConfigError naming the file, the key and the nearest known one.
+    """
+    datasets: dict[str, Mapping[str, Any]] = {}
+    models: dict[str, Mapping[str, Any]] = {}
+    for folder in [BUILT_IN, *map(Path, folders)]:
+        if not folder.is_dir():
+            raise ConfigError(f"catalog: {folder} is not a folder; give one that holds datasets/ or models/")
+        for file in sorted(folder.glob("datasets/*.yaml")):
+            entry = _read_yaml(file)
+            validate(entry, "dataset", str(file))
+            datasets[entry.get("name", file.stem)] = entry
+        for file in sorted(folder.glob("models/*.yaml")):
+            for name, entry in _read_yaml(file).items():
+                validate(entry, "model", f"{file}: {name}")
+                models[name] = _with_local_sources(entry, file.parent)
+    return Catalog(datasets, models)
+
+
+def load_study(config: Mapping[str, Any], where: str = "config") -> Study:
+    """Validate a config and resolve every dataset and model that it names.
+
+    Raises ConfigError with the key's path and the nearest valid choice.
+    """
+    validate(config, "config", where)
+    catalog = load_catalog(config.get("catalog", []))
+    splits: dict[str, Split] = {}
+    for item in config["datasets"]:
+        for split in [catalog.split(item)] if isinstance(item, str) else _inline_splits(item, where):
+            splits[str(split)] = split
+    models = [catalog.model(item) if isinstance(item, str) else _inline_model(item, catalog, where)
+              for item in config["models"]]  # fmt: skip
+    inference = config.get("inference", {})
+    return Study(
+        splits=splits,
+        models={model.name: model for model in models},
+        protocols=tuple(config.get("protocols", ())),
+        sequences_per_job=inference.get("sequences_per_job", 1),
+        device=inference.get("device", "auto"),
+        precision=inference.get("precision", "auto"),
+    )
+
+
+def _read_yaml(file: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(file.read_text())
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{file}: not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict):
+        raise ConfigError(f"{file}: expected a mapping of keys to values")
+    return content
+
+
+def _with_local_sources(entry: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Local sources of a catalog file are relative to that file, wherever the workflow runs."""
+    entry = copy.deepcopy(entry)
+    for source in (entry.get("weights") or {}).get("sources", ()):
+        if "local" in source:
+            source["local"] = str((folder / source["local"]).resolve())
+    return entry
+
+
+def _splits(entry: Mapping[str, Any], name: str) -> dict[str, Split]:
+    shared = {key: entry[key] for key in ("layout", "protocol", "ground_truth", "resize") if key in entry}
+    splits = entry.get("splits") or {"all": {"path": entry["path"]}}
+    return {key: Split(dataset=name, name=key, **{**shared, **_tuples(value)}) for key, value in splits.items()}
+
+
+def _tuples(entry: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in entry.items()}
+
+
+def _inline_splits(item: Mapping[str, Any], where: str) -> Sequence[Split]:
+    validate(item, "dataset", f"{where}: datasets")
+    if ("path" in item) == ("splits" in item):
+        raise ConfigError(f"{where}: datasets: a mapping needs either `path` or `splits`; got {', '.join(item)}")
+    name = item.get("name") or (Path(item["path"]).resolve().name if "path" in item else None)
+    if not name:
+        raise ConfigError(f"{where}: datasets: a mapping with `splits` needs a `name`")
+    return list(_splits(item, name).values())
+
+
+def _inline_model(item: Mapping[str, Any], catalog: Catalog, where: str) -> Model:
+    validate(item, "model", f"{where}: models")
+    if "name" not in item:
+        raise ConfigError(f"{where}: models: a mapping needs a `name`; got {', '.join(item)}")
+    entry = {key: value for key, value in item.items() if key != "extends"}
+    if "extends" in item:
+        base = catalog.model(item["extends"])
+        entry = {**catalog.models[base.name], **entry}
+        entry["options"] = {**base.options, **item.get("options", {})}
+    if "tracker" not in entry:
+        raise ConfigError(f"{where}: models: {item['name']!r} needs a `tracker` or `extends`")
+    return Model(**entry)
