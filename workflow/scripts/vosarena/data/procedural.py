@@ -1,0 +1,139 @@
+"""Building blocks of the procedural videos: textures, textured shapes ("sprites") and their way into a frame.
+
+Everything random comes from the numpy Generator that is passed in, so equal seeds give equal bytes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Image = NDArray[np.uint8]
+Labels = NDArray[np.uint8]
+
+SPRITE_PIXELS = 112  # side of a sprite's own texture
+SPRITE_REACH = 0.78  # the outline stays within this part of the half side, so that bending never cuts it off
+
+
+def noise_field(rng: np.random.Generator, height: int, width: int, cell: float) -> NDArray[np.float32]:
+    """Smooth noise, float32 (height, width) in about [0, 1]; `cell` is the size of its blobs in pixels."""
+    field = np.zeros((height, width), np.float32)
+    total = 0.0
+    for octave in range(3):
+        size = max(2.0, cell / 2**octave)
+        grid = rng.random((int(height / size) + 3, int(width / size) + 3), dtype=np.float32)
+        field += cv2.resize(grid, (width, height), interpolation=cv2.INTER_CUBIC) / 2**octave
+        total += 1 / 2**octave
+    return field / np.float32(total)
+
+
+def texture(rng: np.random.Generator, height: int, width: int, cell: float) -> Image:
+    """A random texture, uint8 (height, width, 3): marble, stripes, checks or spots in three random colours."""
+    kind = rng.integers(4)
+    field = noise_field(rng, height, width, cell)
+    y, x = np.mgrid[0:height, 0:width].astype(np.float32)
+    angle, period = rng.uniform(0, np.pi), cell * rng.uniform(0.5, 1.2)
+    along = (x * np.float32(np.cos(angle)) + y * np.float32(np.sin(angle))) / np.float32(period)
+    across = (y * np.float32(np.cos(angle)) - x * np.float32(np.sin(angle))) / np.float32(period)
+    if kind == 0:
+        phase = field * rng.uniform(2.0, 4.0)
+    elif kind == 1:
+        phase = along * 0.5 + field * rng.uniform(0.5, 1.5)
+    elif kind == 2:
+        phase = (np.floor(along) + np.floor(across)) * 0.5 + field * 0.5
+    else:
+        phase = np.float32(0.35) * (np.cos(along * 4) + np.cos(across * 4)) + field
+    ramp = _colour_ramp(rng)
+    grain = rng.integers(-14, 15, (height, width, 1), dtype=np.int16)
+    index = (phase * 256).astype(np.int32) & 255
+    return np.clip(ramp[index] + grain, 0, 255).astype(np.uint8)
+
+
+def _colour_ramp(rng: np.random.Generator) -> NDArray[np.int16]:
+    """A closed ramp through three colours, int16 (256, 3)."""
+    base = rng.integers(25, 231, 3)
+    stops = np.clip(base + rng.integers(-85, 86, (3, 3)), 5, 250).astype(np.float32)
+    position = np.arange(256, dtype=np.float32) * (3 / 256)
+    left = position.astype(np.int64)
+    share = (position - left)[:, None]
+    return (stops[left] * (1 - share) + stops[(left + 1) % 3] * share).astype(np.int16)
+
+
+@dataclass(frozen=True)
+class Sprite:
+    """A textured shape. rgba: uint8 (S, S, 4) over the square [-1, 1]^2; bend_x, bend_y: frequencies of its bending."""
+
+    rgba: Image
+    bend_x: float
+    bend_y: float
+
+
+def make_sprite(rng: np.random.Generator, *, angular: bool = False) -> Sprite:
+    """A random blob with lobes (or, `angular`, a rectangle-like panel: the look of a non-object occluder)."""
+    side = SPRITE_PIXELS
+    axis = np.linspace(-1, 1, side, dtype=np.float32)
+    u, v = np.meshgrid(axis, axis)
+    distance = np.hypot(u, v)
+    if angular:
+        outline = np.float32(0.7) - np.maximum(np.abs(u) * np.float32(rng.uniform(1.0, 2.2)), np.abs(v))
+    else:
+        theta = np.arctan2(v, u)
+        radius = np.ones_like(theta)
+        for order in range(2, 7):
+            radius += np.float32(rng.uniform(0, 0.9 / order)) * np.cos(order * theta + np.float32(rng.uniform(0, 6.3)))
+        radius = np.clip(radius, 0.35, None)
+        outline = radius * np.float32(SPRITE_REACH / radius.max()) - distance
+    alpha = np.clip(outline * (side / 4) + 0.5, 0, 1) * 255
+    colour = texture(rng, side, side, cell=side * rng.uniform(0.18, 0.4))
+    return Sprite(np.dstack([colour, alpha.astype(np.uint8)]), rng.uniform(0.6, 1.4), rng.uniform(0.6, 1.4))
+
+
+@dataclass(frozen=True)
+class Pose:
+    """Where and how a sprite lies in one frame: centre and half side in pixels, angle and bend phase in radians."""
+
+    x: float
+    y: float
+    radius: float
+    angle: float
+    stretch: float = 1.0  # width over height
+    shear: float = 0.0
+    bend: float = 0.0  # amplitude in units of the radius, at most 0.2
+    phase: float = 0.0
+
+
+def paste(frame: Image, labels: Labels, sprite: Sprite, pose: Pose, label: int) -> int:
+    """Draw the sprite over frame and labels in place; returns how many pixels of the frame its shape covers.
+
+    frame: uint8 (H, W, 3); labels: uint8 (H, W), set to `label` under the shape (0: a thing that is no object).
+    """
+    height, width = labels.shape
+    wide, high = pose.radius * np.sqrt(pose.stretch), pose.radius / np.sqrt(pose.stretch)
+    reach = max(wide, high) * (1.25 + abs(pose.shear))
+    x0, x1 = max(0, int(pose.x - reach)), min(width, int(pose.x + reach) + 2)
+    y0, y1 = max(0, int(pose.y - reach)), min(height, int(pose.y + reach) + 2)
+    if x0 >= x1 or y0 >= y1:
+        return 0
+    dx = np.arange(x0, x1, dtype=np.float32)[None, :] - np.float32(pose.x)
+    dy = np.arange(y0, y1, dtype=np.float32)[:, None] - np.float32(pose.y)
+    cos, sin = np.float32(np.cos(pose.angle)), np.float32(np.sin(pose.angle))
+    u = (cos * dx + sin * dy) / np.float32(wide)
+    v = (cos * dy - sin * dx) / np.float32(high)
+    u = u + np.float32(pose.shear) * v
+    if pose.bend:
+        bend, phase = np.float32(pose.bend), np.float32(pose.phase)
+        u, v = (
+            u + bend * np.sin(v * np.float32(np.pi * sprite.bend_y) + phase),
+            v + bend * np.sin(u * np.float32(np.pi * sprite.bend_x) + phase * np.float32(0.7)),
+        )
+    half = np.float32((SPRITE_PIXELS - 1) / 2)
+    drawn = cv2.remap(sprite.rgba, (u + 1) * half, (v + 1) * half, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
+    inside = drawn[..., 3] > 127
+    crop = frame[y0:y1, x0:x1]
+    alpha = drawn[..., 3:].astype(np.int32)
+    crop[...] = crop + (drawn[..., :3].astype(np.int32) - crop) * alpha // 255
+    labels[y0:y1, x0:x1][inside] = label
+    return int(np.count_nonzero(inside))
