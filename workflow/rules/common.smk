@@ -1,0 +1,93 @@
+# The study that the config describes, and the questions that rules ask about it.
+
+import sys
+from dataclasses import asdict
+from functools import lru_cache
+from pathlib import Path
+
+# Scripts find the library beside them; the rules here find it the same way.
+sys.path.insert(0, str(Path(workflow.basedir) / "workflow" / "scripts"))
+
+from snakemake.exceptions import WorkflowError
+
+from vosarena.data.catalog import load_study
+from vosarena.data.prepare import state_of
+from vosarena.data.sequences import read_table
+from vosarena.errors import VosarenaError
+from vosarena.tracking.shards import make_shards
+
+try:
+    study = load_study(config, where="config")
+except VosarenaError as error:
+    raise WorkflowError(str(error)) from None
+
+
+pathvars:
+    run="{dataset}/{split}/{model}",
+    benchmarks="<results>/benchmarks",
+
+
+wildcard_constraints:
+    dataset="[^/]+",
+    split="[^/]+",
+    model="[^/]+",
+    shard="[^/]+",
+
+
+def split_of(wildcards):
+    return study.splits[f"{wildcards.dataset}/{wildcards.split}"]
+
+
+def model_of(wildcards):
+    return study.models[wildcards.model]
+
+
+@lru_cache
+def _shards(table, modified):
+    return make_shards(read_table(table), study.sequences_per_job)
+
+
+def shards_of(wildcards):
+    """Shard name -> names of its sequences; known once the split is indexed."""
+    table = checkpoints.index.get(dataset=wildcards.dataset, split=wildcards.split).output.table
+    return _shards(str(table), Path(table).stat().st_mtime_ns)
+
+
+def statuses_of(wildcards):
+    """Status files of all shards of one model on one split."""
+    return [
+        f"<results>/predictions/{wildcards.dataset}/{wildcards.split}/{wildcards.model}/.shards/{shard}.json"
+        for shard in shards_of(wildcards)
+    ]
+
+
+def weights_of(wildcards):
+    """The checkpoint of a model, if it has one."""
+    model = study.models[wildcards.model]
+    return f"<resources>/weights/{model.name}.pth" if model.weights else []
+
+
+def runs(scored):
+    """Splits that are scored here (or those that are not), each with every model."""
+    return [
+        (split, model)
+        for split in study.splits.values()
+        if (split.ground_truth == "full") == scored
+        for model in study.models.values()
+    ]
+
+
+def metrics_of_study(wildcards):
+    return [f"<results>/metrics/{split}/{model.name}.parquet" for split, model in runs(scored=True)]
+
+
+def leaderboard_of_study(wildcards):
+    return ["<results>/leaderboard/leaderboard.md"] if runs(scored=True) else []
+
+
+def predictions_without_ground_truth(wildcards):
+    return [
+        status
+        for split, model in runs(scored=False)
+        for status in statuses_of(Wildcards(fromdict={"dataset": split.dataset, "split": split.name, "model": model.name}))
+    ]

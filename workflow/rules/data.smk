@@ -1,0 +1,38 @@
+# From a dataset's name to a table of its sequences.
+
+
+rule prepare:
+    message:
+        "{wildcards.dataset}/{wildcards.split}: bring frames and masks into place"
+    output:
+        done="<resources>/datasets/{dataset}/{split}/prepared.txt",
+    params:
+        split=lambda wildcards: asdict(split_of(wildcards)),
+    log:
+        "<logs>/prepare/{dataset}/{split}.log",
+    benchmark:
+        "<benchmarks>/prepare/{dataset}/{split}.tsv"
+    conda:
+        "../../envs/default.yaml"
+    script:
+        "../scripts/prepare.py"
+
+
+checkpoint index:
+    message:
+        "{wildcards.dataset}/{wildcards.split}: list sequences and objects"
+    input:
+        prepared="<resources>/datasets/{dataset}/{split}/prepared.txt",
+    output:
+        table="<resources>/datasets/{dataset}/{split}/sequences.parquet",
+    params:
+        split=lambda wildcards: asdict(split_of(wildcards)),
+        state=lambda wildcards: state_of(split_of(wildcards)),
+    log:
+        "<logs>/index/{dataset}/{split}.log",
+    benchmark:
+        "<benchmarks>/index/{dataset}/{split}.tsv"
+    conda:
+        "../../envs/default.yaml"
+    script:
+        "../scripts/index.py"

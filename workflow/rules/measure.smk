@@ -1,0 +1,22 @@
+# Masks to integer counts per frame and object.
+
+
+rule measure:
+    message:
+        "{wildcards.model} on {wildcards.dataset}/{wildcards.split}: compare masks"
+    input:
+        table="<resources>/datasets/{dataset}/{split}/sequences.parquet",
+        shards=statuses_of,
+    output:
+        metrics="<results>/metrics/<run>.parquet",
+    params:
+        resize=lambda wildcards: split_of(wildcards).resize,
+    log:
+        "<logs>/measure/<run>.log",
+    benchmark:
+        "<benchmarks>/measure/<run>.tsv"
+    conda:
+        "../../envs/default.yaml"
+    threads: 2
+    script:
+        "../scripts/measure.py"

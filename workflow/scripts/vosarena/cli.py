@@ -1,0 +1,91 @@
+"""The command `vosarena`: every stage of the workflow on its own, without Snakemake."""
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from vosarena import __version__
+from vosarena.errors import ConfigError, VosarenaError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one subcommand; mistakes are one sentence on standard error and exit code 1."""
+    parser = argparse.ArgumentParser(prog="vosarena", description=__doc__)
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_track(commands)
+    _add_synthesize(commands)
+    args = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    try:
+        return args.run(args) or 0
+    except VosarenaError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _add_track(commands: Any) -> None:
+    parser = commands.add_parser("track", help="track the objects of videos with one model")
+    parser.add_argument(
+        "--tracker", required=True, help="static, flow, cutie, sam2, a plug-in or path/to/file.py:Class"
+    )
+    parser.add_argument("--option", action="append", default=[], metavar="KEY=VALUE", help="option of the tracker")
+    parser.add_argument("--images", type=Path, required=True, help="folder with one folder of frames per sequence")
+    parser.add_argument("--masks", type=Path, required=True, help="folder with one folder of prompt masks per sequence")
+    parser.add_argument("--output", type=Path, required=True, help="folder for masks and manifests")
+    parser.add_argument("--sequence", action="append", metavar="NAME", help="track only these (default: all)")
+    parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
+    parser.add_argument("--precision", choices=["auto", "fp32", "bf16", "fp16"], default="auto")
+    parser.add_argument("--resize", choices=["never", "nearest"], default="never", help="masks of another size")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads of the model")
+    parser.set_defaults(run=_track)
+
+
+def _track(args: argparse.Namespace) -> int:
+    from vosarena.data.sequences import sequence_names
+    from vosarena.tracking.run import Job, failure_report, track_sequences
+    from vosarena.tracking.store import Store
+
+    options = dict(_key_value(item) for item in args.option)
+    weights = options.pop("weights", None)
+    definition = {"tracker": args.tracker, "options": options, "revision": 1}
+    job = Job(definition, Path(weights) if weights else None, args.device, args.precision, args.threads)
+    names = args.sequence or sequence_names(args.images)
+    store = Store(args.output)
+    outcome = track_sequences(names, args.images, args.masks, job, store, args.resize)
+    if outcome.failed:
+        print(failure_report(outcome, store), file=sys.stderr)
+    print(f"{len(outcome.masks)} of {len(names)} sequences are in {args.output}")
+    return 1 if outcome.failed else 0
+
+
+def _key_value(item: str) -> tuple[str, Any]:
+    key, equals, value = item.partition("=")
+    if not equals:
+        raise ConfigError(f"--option {item}: expected KEY=VALUE")
+    return key, yaml.safe_load(value)
+
+
+def _add_synthesize(commands: Any) -> None:
+    parser = commands.add_parser("synthesize", help="draw the procedural videos of the demo")
+    parser.add_argument("split", choices=["train", "val"])
+    parser.add_argument("--output", type=Path, required=True, help="folder for JPEGImages/ and Annotations/")
+    parser.set_defaults(run=_synthesize)
+
+
+def _synthesize(args: argparse.Namespace) -> None:
+    from vosarena.data.synthetic import synthesize
+
+    args.output.mkdir(parents=True, exist_ok=True)
+    synthesize(args.output, args.split)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

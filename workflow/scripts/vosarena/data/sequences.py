@@ -1,0 +1,213 @@
+"""Sequences of a split: which frames, masks and objects they have, and the table of them.
+
+A prepared split is one folder with `JPEGImages/<sequence>/<frame>.jpg` and, where there are masks,
+`Annotations/<sequence>/<frame>.png`; every later stage knows only this form.
+"""
+
+import fnmatch
+import json
+import logging
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image, UnidentifiedImageError
+
+from vosarena.data.catalog import Split
+from vosarena.data.masks import LabelMap, read_mask
+from vosarena.errors import DataError, MaskError
+
+logger = logging.getLogger(__name__)
+
+IMAGES, ANNOTATIONS = "JPEGImages", "Annotations"  # the two folders of a prepared split
+FRAME_SUFFIXES = (".jpg", ".jpeg", ".png")
+MASK_SUFFIX = ".png"
+
+TABLE = pa.schema(
+    [
+        ("sequence", pa.string()),
+        ("n_frames", pa.int32()),
+        ("height", pa.int32()),
+        ("width", pa.int32()),
+        ("first_frame", pa.string()),  # stem of the first image
+        ("object_ids", pa.list_(pa.int32())),
+        ("first_appearance", pa.list_(pa.int32())),  # frame index of each object's first mask
+        ("annotated_frames", pa.int32()),
+        ("has_ground_truth", pa.bool_()),
+        ("attributes", pa.list_(pa.string())),
+        ("problem", pa.string()),  # why the sequence cannot be tracked as it lies there, or empty
+    ]
+)
+
+
+@dataclass(frozen=True)
+class SequenceFiles:
+    """Frames and masks of one sequence on disk.
+
+    frames: image files in numeric order. masks: frame index -> mask file. resize: `never` or `nearest`, what
+    happens to a mask whose size differs from its frame's.
+    """
+
+    name: str
+    frames: tuple[Path, ...]
+    masks: Mapping[int, Path] = field(default_factory=dict)
+    resize: str = "never"
+
+    @cached_property
+    def size(self) -> tuple[int, int]:
+        """(height, width) from the first frame's header."""
+        return image_size(self.frames[0])
+
+    def mask(self, index: int) -> LabelMap:
+        """The mask of a frame, uint8 (H, W). Raises MaskError if its size differs and may not be changed."""
+        labels = read_mask(self.masks[index])
+        if labels.shape != self.size:
+            if self.resize == "nearest":
+                return cv2.resize(labels, self.size[::-1], interpolation=cv2.INTER_NEAREST)
+            raise MaskError(
+                f"{self.masks[index]}: mask is {labels.shape[1]}x{labels.shape[0]} but the frames of sequence "
+                f"{self.name} are {self.size[1]}x{self.size[0]}; mend the mask or set `resize: nearest` for the dataset"
+            )
+        return labels
+
+    def prompts(self) -> dict[int, LabelMap]:
+        """Frame index -> label map of the objects whose first mask is there (semi-supervised VOS).
+
+        Label 255 is `ignore` in the field and never an object. Raises MaskError or, without any object, DataError.
+        """
+        seen: set[int] = {0, 255}
+        prompts: dict[int, LabelMap] = {}
+        for index in self.masks:
+            labels = self.mask(index)
+            new = set(np.unique(labels).tolist()) - seen
+            if new:
+                prompts[index] = np.where(np.isin(labels, sorted(new)), labels, 0).astype(np.uint8)
+                seen |= new
+        if not prompts:
+            raise DataError(f"sequence {self.name}: no object in any of its {len(self.masks)} masks; nothing to track")
+        return prompts
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """(height, width) of an image, read from its header. Raises DataError if it is none."""
+    try:
+        with Image.open(path) as image:
+            return image.height, image.width
+    except (UnidentifiedImageError, OSError) as error:
+        raise DataError(f"{path}: not a readable image ({error}); fetch the file again") from None
+
+
+def numbered_files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
+    """Files of a folder in the numeric order of their names; other files and hidden ones are ignored.
+
+    `2.jpg` comes before `10.jpg` and `00010.jpg`. Raises DataError if two files have the same number.
+    """
+    files = [
+        path for path in folder.iterdir() if path.suffix.lower() in suffixes and not path.name.startswith(".")
+    ]  # fmt: skip
+    if not all(path.stem.isdigit() for path in files):
+        return sorted(files, key=lambda path: path.stem)
+    files.sort(key=lambda path: int(path.stem))
+    for first, second in pairwise(files):
+        if int(first.stem) == int(second.stem):
+            raise DataError(f"{folder}: {first.name} and {second.name} are the same frame; keep one of them")
+    return files
+
+
+def sequence_names(images: Path) -> list[str]:
+    """Names of the sequences under a folder of frames, sorted. Raises DataError if there are none."""
+    if not images.is_dir():
+        raise DataError(f"{images}: no such folder; expected one folder of frames per sequence in it")
+    names = sorted(path.name for path in images.iterdir() if path.is_dir() and not path.name.startswith("."))
+    if not names:
+        raise DataError(f"{images}: no sequence folders; expected one folder of frames per sequence")
+    return names
+
+
+def read_sequence(images: Path, masks: Path | None, name: str, resize: str = "never") -> SequenceFiles:
+    """The files of sequence `name` under a folder of frames and one of masks. Raises DataError if it has none."""
+    folder = images / name
+    if not folder.is_dir():
+        raise DataError(f"sequence {name}: there is no folder {folder}")
+    frames = numbered_files(folder, FRAME_SUFFIXES)
+    if not frames:
+        raise DataError(f"sequence {name}: no {', '.join(FRAME_SUFFIXES)} frames in {folder}")
+    index_of = {_key(path): index for index, path in enumerate(frames)}
+    found: dict[int, Path] = {}
+    if masks is not None and (masks / name).is_dir():
+        for path in numbered_files(masks / name, (MASK_SUFFIX,)):
+            if _key(path) not in index_of:
+                raise DataError(f"{path}: mask without a frame; {folder} has no frame {path.stem}")
+            found[index_of[_key(path)]] = path
+    return SequenceFiles(name, tuple(frames), dict(sorted(found.items())), resize)
+
+
+def _key(path: Path) -> int | str:
+    return int(path.stem) if path.stem.isdigit() else path.stem
+
+
+def index_split(root: Path, output: Path, split: Split) -> None:
+    """Write the table of a prepared split's sequences (Parquet, schema TABLE).
+
+    A sequence that cannot be tracked stays in the table with its problem, so that it fails alone and by name;
+    problems and a number of sequences other than the catalog's are logged as warnings. Raises DataError if there is
+    no sequence at all.
+    """
+    images, masks = root / IMAGES, root / ANNOTATIONS
+    names = sequence_names(images)
+    if split.sequences is not None and len(names) != split.sequences:
+        logger.warning("%s: %d sequences, but the catalog says %d", split, len(names), split.sequences)
+    names = [name for name in names if _wanted(name, split)]
+    if not names:
+        raise DataError(f"{split}: `select` and `exclude` leave no sequence of {images}")
+    file = root / "attributes.json"
+    attributes: dict[str, list[str]] = json.loads(file.read_text()) if file.exists() else {}
+    with ThreadPoolExecutor() as pool:
+        rows = list(pool.map(lambda name: _row(images, masks, name, split, attributes.get(name, [])), names))
+    for row in rows:
+        if row["problem"]:
+            logger.warning("sequence %s: %s", row["sequence"], row["problem"])
+    temporary = output.with_name(f".{output.name}.part")
+    pq.write_table(pa.Table.from_pylist(rows, schema=TABLE), temporary, compression="zstd")
+    temporary.replace(output)
+
+
+def _row(images: Path, masks: Path, name: str, split: Split, attributes: list[str]) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        **{"sequence": name, "n_frames": 0, "height": 0, "width": 0, "first_frame": ""},
+        **{"object_ids": [], "first_appearance": [], "annotated_frames": 0},
+        **{"has_ground_truth": split.ground_truth == "full", "attributes": sorted(attributes), "problem": ""},
+    }
+    try:
+        files = read_sequence(images, masks, name, split.resize)
+        row |= {
+            "n_frames": len(files.frames),
+            "first_frame": files.frames[0].stem,
+            "annotated_frames": len(files.masks),
+        }
+        row["height"], row["width"] = files.size
+        first = {int(i): index for index, labels in files.prompts().items() for i in np.unique(labels) if i}
+        row |= {"object_ids": sorted(first), "first_appearance": [first[i] for i in sorted(first)]}
+    except DataError as error:
+        row["problem"] = str(error)
+    return row
+
+
+def _wanted(name: str, split: Split) -> bool:
+    def matches(patterns: tuple[str, ...]) -> bool:
+        return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+
+    return (not split.select or matches(split.select)) and not matches(split.exclude)
+
+
+def read_table(path: Path) -> list[dict]:
+    """Rows of a sequences table, as written by index_split."""
+    return pq.read_table(path).to_pylist()

@@ -1,0 +1,31 @@
+"""What a job or command says: everything into its log, mistakes in one sentence to the terminal too."""
+
+import logging
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from pathlib import Path
+
+from vosarena.errors import VosarenaError
+
+
+@contextmanager
+def logged(path: str | Path) -> Iterator[None]:
+    """Send standard output, errors and log records of the block to a file; end the process on an error.
+
+    A VosarenaError is shown on the terminal without a traceback; for anything else the terminal names the log.
+    """
+    terminal = sys.stderr
+    with Path(path).open("w", buffering=1) as log, redirect_stdout(log), redirect_stderr(log):
+        logging.basicConfig(stream=log, level=logging.INFO, format="%(asctime)s %(message)s", force=True)
+        try:
+            yield
+        except VosarenaError as error:
+            print(f"error: {error}", file=log)
+            print(f"error: {error}", file=terminal)
+            sys.exit(1)
+        except Exception as error:
+            traceback.print_exc(file=log)
+            print(f"error: unexpected {type(error).__name__}: {error}; the traceback is in {path}", file=terminal)
+            sys.exit(1)

@@ -1,0 +1,121 @@
+"""What a tracker is, and how one is found and built by name."""
+
+import importlib
+import importlib.util
+import inspect
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, entry_points, version
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vosarena.data.masks import LabelMap
+from vosarena.data.schema import nearest
+from vosarena.errors import TrackerError
+
+Frame = NDArray[np.uint8]  # (H, W, 3) RGB
+BoolMask = NDArray[np.bool_]  # (H, W)
+
+BUILT_IN = {
+    "static": "vosarena.trackers.baselines:Static",
+    "flow": "vosarena.trackers.baselines:Flow",
+    "cutie": "vosarena.trackers.cutie:Cutie",
+    "sam2": "vosarena.trackers.sam2:Sam2",
+}
+
+
+class Tracker(Protocol):
+    """A model that follows prompted objects through a video. Built once, used for many sequences.
+
+    The constructor takes the model's options as keywords, and `device` ("cpu" or "cuda") and `precision`.
+    Where objects may overlap (SA-V), a tracker may also offer `track_objects` with the same meaning on
+    boolean masks by object id: `track_objects(frames, {index: {id: mask}}) -> Iterator[{id: mask}]`.
+    """
+
+    packages: ClassVar[tuple[str, ...]]
+    """Distributions whose version changes the masks; part of every prediction's fingerprint.
+
+    A tracker that names `torch` is given a CUDA device where there is one.
+    """
+
+    def track(self, frames: Sequence[Frame], prompts: Mapping[int, LabelMap]) -> Iterator[LabelMap]:
+        """Yield one label map per frame, in order, at the frame's size, as soon as it exists.
+
+        frames: lazy, indexable. prompts: frame index -> label map of the objects that first appear there.
+        Frames before the first prompt are background.
+        """
+        ...
+
+
+def tracker_class(name: str) -> type[Tracker]:
+    """The class behind a tracker name: built in, `file.py:Class`, or an entry point `vosarena.trackers`.
+
+    Raises TrackerError if there is none of that name or it cannot be imported.
+    """
+    plugins = {point.name: point for point in entry_points(group="vosarena.trackers")}
+    try:
+        if name in BUILT_IN:
+            module, _, attribute = BUILT_IN[name].partition(":")
+            return getattr(importlib.import_module(module), attribute)
+        if name in plugins:
+            return plugins[name].load()
+        if ".py:" in name:
+            return _from_file(name)
+    except ImportError as error:
+        raise TrackerError(f"tracker {name!r} cannot be imported ({error}); install the packages it needs") from error
+    raise TrackerError(
+        f"unknown tracker {name!r}; {nearest(name, [*BUILT_IN, *plugins])} (or give path/to/file.py:Class)"
+    )
+
+
+def build_tracker(name: str, options: Mapping[str, Any], device: str = "auto", precision: str = "auto") -> Tracker:
+    """Build a tracker from its name and options; `auto` takes a CUDA device if torch sees one.
+
+    Raises TrackerError for an unknown tracker or option.
+    """
+    cls = tracker_class(name)
+    known = [key for key in inspect.signature(cls).parameters if key not in ("device", "precision")]
+    for key in options:
+        if key not in known:
+            raise TrackerError(
+                f"tracker {name!r} has no option {key!r}; {nearest(key, known) if known else 'it has none'}"
+            )
+    return cls(**options, device=resolve_device(cls, device), precision=precision)  # type: ignore[call-arg]
+
+
+def resolve_device(cls: type[Tracker], device: str) -> str:
+    """`auto` becomes "cuda" for a tracker that runs on torch where torch sees a device, else "cpu"."""
+    if device != "auto":
+        return device
+    if "torch" not in cls.packages:
+        return "cpu"  # and torch is not imported for nothing
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def package_versions(cls: type[Tracker]) -> dict[str, str]:
+    """Installed versions of the packages that decide a tracker's masks."""
+    versions = {}
+    for package in cls.packages:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            raise TrackerError(f"package {package!r} is not installed; `make setup` installs all trackers") from None
+    return versions
+
+
+def _from_file(name: str) -> type[Tracker]:
+    path, _, attribute = name.rpartition(":")
+    file = Path(path)
+    if not file.is_file():
+        raise TrackerError(f"tracker {name!r}: there is no file {file}")
+    spec = importlib.util.spec_from_file_location(file.stem, file)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    if not hasattr(module, attribute):
+        raise TrackerError(f"tracker {name!r}: {file} defines no {attribute!r}")
+    return getattr(module, attribute)

@@ -1,0 +1,42 @@
+"""Peak memory of one sequence, on the host and on the GPU."""
+
+import contextlib
+import resource
+import sys
+from pathlib import Path
+from types import TracebackType
+
+
+class PeakMemory:
+    """Measures from entry on: `with PeakMemory() as memory: ...; memory.host_mb()`.
+
+    On Linux the kernel's high-water mark of this process is reset first (proc(5), clear_refs), so that each
+    sequence has its own; elsewhere it is the process's peak so far.
+    """
+
+    def __enter__(self) -> "PeakMemory":
+        with contextlib.suppress(OSError):
+            Path("/proc/self/clear_refs").write_text("5")
+        if _cuda():
+            _cuda().reset_peak_memory_stats()
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        return None
+
+    def host_mb(self) -> float:
+        """Peak resident memory in MiB."""
+        try:
+            status = Path("/proc/self/status").read_text()
+            return round(int(status.split("VmHWM:")[1].split()[0]) / 1024, 1)
+        except (OSError, IndexError):
+            return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)
+
+    def gpu_mb(self) -> float | None:
+        """Peak allocated GPU memory in MiB, or None without a GPU."""
+        return round(_cuda().max_memory_allocated() / 2**20, 1) if _cuda() else None
+
+
+def _cuda():
+    torch = sys.modules.get("torch")
+    return torch.cuda if torch is not None and torch.cuda.is_available() else None
