@@ -20,9 +20,9 @@ class Static:
     def track(self, frames: Sequence[Frame], prompts: Mapping[int, LabelMap]) -> Iterator[LabelMap]:
         """See Tracker.track. A later object lies above earlier ones."""
         labels: LabelMap | None = None
-        for index in range(len(frames)):
+        for index, frame in enumerate(frames):
             if labels is None:
-                labels = np.zeros(frames[index].shape[:2], np.uint8)
+                labels = np.zeros(frame.shape[:2], np.uint8)
             if index in prompts:
                 labels = _add(labels, prompts[index])
             yield labels
@@ -44,8 +44,8 @@ class Flow:
         """See Tracker.track. A later object lies above earlier ones."""
         labels: LabelMap | None = None
         previous: LabelMap | None = None
-        for index in range(len(frames)):
-            grey = cv2.cvtColor(frames[index], cv2.COLOR_RGB2GRAY)
+        for index, frame in enumerate(frames):
+            grey = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
             if labels is None or previous is None:
                 labels = np.zeros(grey.shape, np.uint8)
                 grid = np.stack(np.meshgrid(*map(np.arange, grey.shape[::-1])), axis=-1).astype(np.float32)

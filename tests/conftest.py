@@ -1,0 +1,82 @@
+"""Fixtures shared by the tests."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from vosarena.data.masks import write_mask
+
+REPOSITORY = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Real frames and masks beside the checkout; tests that need them skip where they are absent."""
+    folder = REPOSITORY.parent / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip(f"real test data are not in {folder}")
+    return folder
+
+
+def write_sequence(root: Path, name: str, frames: int = 6, size: tuple[int, int] = (48, 64), late: int = 0) -> None:
+    """Two textured squares that move over noise; object 2 first appears at frame `late`."""
+    rng = np.random.default_rng(sum(map(ord, name)))
+    images, masks = root / "JPEGImages" / name, root / "Annotations" / name
+    images.mkdir(parents=True)
+    masks.mkdir(parents=True)
+
+    def texture(height: int, width: int) -> np.ndarray:
+        coarse = rng.integers(0, 255, (height // 4, width // 4, 3), np.uint8)
+        return cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
+
+    background, textures = texture(*size), {1: texture(16, 16), 2: texture(16, 16)}
+    for index in range(frames):
+        frame, labels = background.copy(), np.zeros(size, np.uint8)
+        for number, y in ((1, 4), (2, 28)):
+            if number == 1 or index >= late:
+                x = 4 + (index * number) % (size[1] - 24)
+                frame[y : y + 16, x : x + 16] = textures[number]
+                labels[y : y + 16, x : x + 16] = number
+        cv2.imwrite(str(images / f"{index:05d}.jpg"), frame[..., ::-1])
+        write_mask(masks / f"{index:05d}.png", labels)
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Path:
+    """A dataset folder in DAVIS layout: sequences `alpha`, `beta` and `gamma` (object 2 of gamma is late)."""
+    root = tmp_path / "squares"
+    write_sequence(root, "alpha")
+    write_sequence(root, "beta", frames=8)
+    write_sequence(root, "gamma", late=3)
+    return root
+
+
+@pytest.fixture
+def snakemake(tmp_path: Path):
+    """Run the workflow in a fresh directory: `snakemake("-n", config={...})` gives the finished process."""
+
+    def run(*arguments: str, config: dict | None = None, check: bool = True) -> subprocess.CompletedProcess[str]:
+        command = workflow_command(tmp_path, config, *arguments)
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+        if check and done.returncode:
+            raise AssertionError(f"{' '.join(command)}\n{done.stdout}\n{done.stderr}")
+        return done
+
+    return run
+
+
+def workflow_command(directory: Path, config: dict | None, *arguments: str) -> list[str]:
+    """Command that runs the workflow in `directory`; a config given here is written to config.yaml there."""
+    import yaml
+
+    if config is not None:
+        (directory / "config.yaml").write_text(yaml.safe_dump(config))
+    executable = shutil.which("snakemake", path=str(Path(sys.executable).parent))
+    assert executable, "snakemake is not installed beside this Python"
+    common = ["--snakefile", str(REPOSITORY / "Snakefile"), "--directory", str(directory), "--cores", "2"]
+    return [executable, *common, "--configfile", str(directory / "config.yaml"), *arguments]

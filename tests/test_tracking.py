@@ -1,0 +1,131 @@
+import json
+import re
+
+import numpy as np
+import pytest
+
+from vosarena.cli import main
+from vosarena.data.masks import read_mask
+from vosarena.errors import TrackerError
+from vosarena.tracking.run import Job, track_sequences, track_shard
+from vosarena.tracking.store import Store
+
+STATIC = Job({"tracker": "static", "options": {}, "revision": 1})
+
+
+def run(dataset, store, job=STATIC, names=("alpha", "beta", "gamma")):
+    return track_sequences(names, dataset / "JPEGImages", dataset / "Annotations", job, store)
+
+
+def test_static_repeats_each_objects_first_mask(dataset, tmp_path):
+    store = Store(tmp_path / "out")
+    run(dataset, store, names=["gamma"])
+    first, third = (read_mask(dataset / "Annotations" / "gamma" / f"{i:05d}.png") for i in (0, 3))
+    expected = np.where(third == 2, 2, first)
+    assert (read_mask(store.masks("gamma") / "00002.png") == first).all()
+    assert (read_mask(store.masks("gamma") / "00005.png") == expected).all()
+    assert store.manifest("gamma")["prompts"] == {"00000": [1], "00003": [2]}
+
+
+def test_flow_follows_a_moving_object(dataset, tmp_path):
+    store = Store(tmp_path / "out")
+    run(dataset, store, Job({"tracker": "flow", "options": {}, "revision": 1}), ["alpha"])
+    labels = read_mask(store.masks("alpha") / "00005.png")
+    truth = read_mask(dataset / "Annotations" / "alpha" / "00005.png")
+    overlap = [((labels == i) & (truth == i)).sum() / ((labels == i) | (truth == i)).sum() for i in (1, 2)]
+    assert overlap[0] > 0.75 and overlap[1] > 0.45  # the first mask repeated would have 0.52 and 0.23
+
+
+def test_a_second_run_keeps_what_is_there_and_a_new_definition_does_not(dataset, tmp_path):
+    store = Store(tmp_path / "out")
+    first = run(dataset, store)
+    times = {path: path.stat().st_mtime_ns for path in store.folder.glob("*.json")}
+    assert run(dataset, store) == first
+    assert {path: path.stat().st_mtime_ns for path in store.folder.glob("*.json")} == times
+    run(dataset, store, Job({"tracker": "static", "options": {}, "revision": 2}))
+    assert all(path.stat().st_mtime_ns > times[path] for path in times)
+
+
+def test_a_damaged_frame_fails_its_sequence_alone_and_is_mended(dataset, tmp_path):
+    store = Store(tmp_path / "out")
+    frame = dataset / "JPEGImages" / "beta" / "00004.jpg"
+    whole = frame.read_bytes()
+    frame.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(TrackerError, match=r"1 of 3 sequences failed(.|\n)*beta(.|\n)*00004"):
+        track_shard(["alpha", "beta", "gamma"], dataset / "JPEGImages", dataset / "Annotations", STATIC, store,
+                    tmp_path / "status.json")  # fmt: skip
+    assert not (tmp_path / "status.json").exists()
+    assert store.manifest("alpha") and store.manifest("gamma") and not store.manifest("beta")
+    assert "00004" in json.loads((store.folder / "beta.failed.json").read_text())["reason"]
+    untouched = (store.folder / "alpha.json").stat().st_mtime_ns
+    frame.write_bytes(whole)
+    outcome = run(dataset, store)
+    assert sorted(outcome.masks) == ["alpha", "beta", "gamma"] and not outcome.failed
+    assert (store.folder / "alpha.json").stat().st_mtime_ns == untouched
+    assert not (store.folder / "beta.failed.json").exists()
+
+
+def test_numeric_order_of_unpadded_names_and_sparse_masks(dataset, tmp_path):
+    images, masks = dataset / "JPEGImages" / "alpha", dataset / "Annotations" / "alpha"
+    for folder in (images, masks):
+        for path in list(folder.iterdir()):
+            path.rename(folder / f"{int(path.stem) * 2 + 7}{path.suffix}")  # 7, 9, 11, ... 17
+    for stem in (9, 13, 17):
+        (masks / f"{stem}.png").unlink()
+    store = Store(tmp_path / "out")
+    assert not run(dataset, store, names=["alpha"]).failed
+    manifest = store.manifest("alpha")
+    assert manifest["frames"] == ["7", "9", "11", "13", "15", "17"]
+    assert manifest["prompts"] == {"7": [1, 2]}
+
+
+@pytest.mark.parametrize("body, reason", [
+    ("yield frames[0][..., 0]", "gave 1 masks for 6 frames"),
+    ("yield from (frame[::2, ::2, 0] for frame in frames)", r"expected uint8 \(48, 64\)"),
+    ("raise ValueError('odd')", "odd"),
+])  # fmt: skip
+def test_a_tracker_of_ones_own_is_checked(dataset, tmp_path, body, reason):
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "class Mine:\n    packages = ()\n    def __init__(self, device, precision): pass\n"
+        f"    def track(self, frames, prompts):\n        {body}\n"
+    )
+    outcome = run(dataset, Store(tmp_path / "out"), Job({"tracker": f"{file}:Mine", "options": {}, "revision": 1}))
+    assert len(outcome.failed) == 3
+    assert re.search(reason, outcome.failed["alpha"])
+
+
+def test_editing_a_tracker_of_ones_own_tracks_again(dataset, tmp_path):
+    file, store = tmp_path / "mine.py", Store(tmp_path / "out")
+    job = Job({"tracker": f"{file}:Mine", "options": {}, "revision": 1})
+    for value in (1, 2):
+        file.write_text(
+            "class Mine:\n    packages = ()\n    def __init__(self, device, precision): pass\n"
+            "    def track(self, frames, prompts):\n"
+            f"        yield from (frame[..., 0] * 0 + {value} for frame in frames)\n"
+        )
+        assert not run(dataset, store, job).failed
+        assert read_mask(store.masks("beta") / "00007.png").max() == value
+
+
+@pytest.mark.parametrize("arguments, reason", [
+    (["--tracker", "statik"], "did you mean 'static'"),
+    (["--tracker", "static", "--option", "size=3"], "has no option 'size'"),
+    (["--tracker", "static", "--option", "size"], "expected KEY=VALUE"),
+    (["--tracker", "nowhere.py:Mine"], "there is no file nowhere.py"),
+])  # fmt: skip
+def test_command_line_mistakes_are_one_sentence(dataset, tmp_path, capsys, arguments, reason):
+    folders = ["--images", str(dataset / "JPEGImages"), "--masks", str(dataset / "Annotations")]
+    assert main(["track", *arguments, *folders, "--output", str(tmp_path / "out")]) == 1
+    error = capsys.readouterr().err
+    assert reason in error and "Traceback" not in error
+
+
+def test_command_line_tracks(dataset, tmp_path, capsys):
+    out = tmp_path / "out"
+    folders = ["--images", str(dataset / "JPEGImages"), "--masks", str(dataset / "Annotations")]
+    assert main(["track", "--tracker", "static", *folders, "--output", str(out), "--sequence", "beta"]) == 0
+    assert sorted(path.name for path in out.iterdir()) == ["beta", "beta.json"]
+    assert len(list((out / "beta").iterdir())) == 8
+    assert main(["track", "--tracker", "static", *folders, "--output", str(out), "--sequence", "delta"]) == 1
+    assert "sequence delta: there is no folder" in capsys.readouterr().err
