@@ -20,7 +20,8 @@ include: "workflow/rules/leaderboard.smk"
 
 rule all:
     default_target: True
-    message: "everything that config.yaml asks for"
     input:
         leaderboard_of_study,
         predictions_without_ground_truth,
+    message:
+        "everything that config.yaml asks for"

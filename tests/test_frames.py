@@ -6,6 +6,7 @@ import threading
 import numpy as np
 import pytest
 from PIL import Image
+
 from vosarena.data import frames as frames_module
 from vosarena.data.frames import Frames, read_frame
 from vosarena.errors import DataError

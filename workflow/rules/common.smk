@@ -49,7 +49,9 @@ def _shards(table, modified):
 
 def shards_of(wildcards):
     """Shard name -> names of its sequences; known once the split is indexed."""
-    table = checkpoints.index.get(dataset=wildcards.dataset, split=wildcards.split).output.table
+    table = checkpoints.index.get(
+        dataset=wildcards.dataset, split=wildcards.split
+    ).output.table
     return _shards(str(table), Path(table).stat().st_mtime_ns)
 
 
@@ -78,7 +80,10 @@ def runs(scored):
 
 
 def metrics_of_study(wildcards):
-    return [f"<results>/metrics/{split}/{model.name}.parquet" for split, model in runs(scored=True)]
+    return [
+        f"<results>/metrics/{split}/{model.name}.parquet"
+        for split, model in runs(scored=True)
+    ]
 
 
 def leaderboard_of_study(wildcards):
@@ -89,5 +94,13 @@ def predictions_without_ground_truth(wildcards):
     return [
         status
         for split, model in runs(scored=False)
-        for status in statuses_of(Wildcards(fromdict={"dataset": split.dataset, "split": split.name, "model": model.name}))
+        for status in statuses_of(
+            Wildcards(
+                fromdict={
+                    "dataset": split.dataset,
+                    "split": split.name,
+                    "model": model.name,
+                }
+            )
+        )
     ]

@@ -2,37 +2,37 @@
 
 
 rule prepare:
-    message:
-        "{wildcards.dataset}/{wildcards.split}: bring frames and masks into place"
     output:
         done="<resources>/datasets/{dataset}/{split}/prepared.txt",
-    params:
-        split=lambda wildcards: asdict(split_of(wildcards)),
     log:
         "<logs>/prepare/{dataset}/{split}.log",
     benchmark:
         "<benchmarks>/prepare/{dataset}/{split}.tsv"
     conda:
         "../../envs/default.yaml"
+    params:
+        split=lambda wildcards: asdict(split_of(wildcards)),
+    message:
+        "{wildcards.dataset}/{wildcards.split}: bring frames and masks into place"
     script:
         "../scripts/prepare.py"
 
 
 checkpoint index:
-    message:
-        "{wildcards.dataset}/{wildcards.split}: list sequences and objects"
     input:
         prepared="<resources>/datasets/{dataset}/{split}/prepared.txt",
     output:
         table="<resources>/datasets/{dataset}/{split}/sequences.parquet",
-    params:
-        split=lambda wildcards: asdict(split_of(wildcards)),
-        state=lambda wildcards: state_of(split_of(wildcards)),
     log:
         "<logs>/index/{dataset}/{split}.log",
     benchmark:
         "<benchmarks>/index/{dataset}/{split}.tsv"
     conda:
         "../../envs/default.yaml"
+    params:
+        split=lambda wildcards: asdict(split_of(wildcards)),
+        state=lambda wildcards: state_of(split_of(wildcards)),
+    message:
+        "{wildcards.dataset}/{wildcards.split}: list sequences and objects"
     script:
         "../scripts/index.py"

@@ -2,8 +2,6 @@
 
 
 rule leaderboard:
-    message:
-        "leaderboard"
     input:
         metrics=metrics_of_study,
     output:
@@ -15,13 +13,17 @@ rule leaderboard:
         ),
         sequences=multiext("<results>/leaderboard/sequences", ".parquet", ".csv"),
         objects=multiext("<results>/leaderboard/objects", ".parquet", ".csv"),
-    params:
-        protocols={str(split): study.protocols_of(split) for split in study.splits.values()},
     log:
         "<logs>/leaderboard.log",
     benchmark:
         "<benchmarks>/leaderboard.tsv"
     conda:
         "../../envs/default.yaml"
+    params:
+        protocols={
+            str(split): study.protocols_of(split) for split in study.splits.values()
+        },
+    message:
+        "leaderboard"
     script:
         "../scripts/leaderboard.py"

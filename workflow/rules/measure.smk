@@ -2,15 +2,11 @@
 
 
 rule measure:
-    message:
-        "{wildcards.model} on {wildcards.dataset}/{wildcards.split}: compare masks"
     input:
         table="<resources>/datasets/{dataset}/{split}/sequences.parquet",
         shards=statuses_of,
     output:
         metrics="<results>/metrics/<run>.parquet",
-    params:
-        resize=lambda wildcards: split_of(wildcards).resize,
     log:
         "<logs>/measure/<run>.log",
     benchmark:
@@ -18,5 +14,9 @@ rule measure:
     conda:
         "../../envs/default.yaml"
     threads: 2
+    params:
+        resize=lambda wildcards: split_of(wildcards).resize,
+    message:
+        "{wildcards.model} on {wildcards.dataset}/{wildcards.split}: compare masks"
     script:
         "../scripts/measure.py"

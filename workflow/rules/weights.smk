@@ -2,17 +2,17 @@
 
 
 rule weights:
-    message:
-        "{wildcards.model}: weights"
     output:
         weights="<resources>/weights/{model}.pth",
-    params:
-        weights=lambda wildcards: model_of(wildcards).weights,
     log:
         "<logs>/weights/{model}.log",
     benchmark:
         "<benchmarks>/weights/{model}.tsv"
     conda:
         "../../envs/default.yaml"
+    params:
+        weights=lambda wildcards: model_of(wildcards).weights,
+    message:
+        "{wildcards.model}: weights"
     script:
         "../scripts/weights.py"

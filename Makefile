@@ -1,0 +1,37 @@
+# Two commands on a fresh machine: `make demo` and `make test`. Both set up .venv first if it is not there.
+
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+
+.PHONY: demo test setup check clean
+
+demo: setup
+	$(BIN)/snakemake --cores all
+	@cat results/leaderboard/leaderboard.md
+
+test: setup
+	$(BIN)/python -m pytest
+
+setup: .venv/.installed
+
+# sam2 and vos-benchmark go in without their dependencies: sam2's isolated build would download torch a second time,
+# and vos-benchmark would overwrite OpenCV's headless build with the one that needs a display. What they need is in
+# pyproject.toml.
+.venv/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(PIP) install --constraint constraints.txt --editable ".[trackers,workflow,dev]" setuptools wheel
+	SAM2_BUILD_CUDA=0 $(PIP) install --no-build-isolation --no-deps sam2==1.1.0
+	$(PIP) install --no-deps vos-benchmark==0.1.0
+	touch $@
+
+# What CI runs besides the tests.
+check: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/snakefmt --check Snakefile workflow/rules
+	$(BIN)/snakemake --lint
+
+clean:
+	rm -rf results logs .snakemake
