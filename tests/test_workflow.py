@@ -1,0 +1,118 @@
+"""The workflow as its users run it: a tiny dataset through the real Snakemake."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from .conftest import workflow_command
+
+RUN = Path("results/predictions/squares/all")
+METRICS = Path("results/metrics/squares/all")
+
+
+def config(dataset: Path, *models) -> dict:
+    return {"datasets": [{"path": str(dataset)}], "models": list(models or ("static",)), "protocols": ["davis2017"]}
+
+
+def manifest_times(root: Path) -> dict[str, int]:
+    return {str(path.relative_to(root)): path.stat().st_mtime_ns for path in (root / RUN).glob("*/*.json")}
+
+
+def test_from_folder_to_leaderboard_and_only_what_changed(dataset, tmp_path, snakemake):
+    """One run; then nothing to do; a touched script repeats no tracking; a changed option repeats one model."""
+    models = ["static", {"name": "mine", "extends": "flow"}]
+    snakemake(config=config(dataset, *models))
+    assert (tmp_path / "results/leaderboard/leaderboard.csv").read_text().count("\n") == 3
+    times = manifest_times(tmp_path)
+    assert len(times) == 6
+    assert "Nothing to be done" in snakemake("--dry-run").stderr
+
+    snakemake("--forcerun", "track")
+    assert manifest_times(tmp_path) == times
+
+    models[1] = {**models[1], "revision": 2}
+    snakemake(config=config(dataset, *models))
+    changed = {name for name, when in manifest_times(tmp_path).items() if when != times[name]}
+    assert changed == {f"{RUN}/mine/{name}.json" for name in ("alpha", "beta", "gamma")} or changed == {
+        str(Path(name)) for name in times if "/mine/" in name
+    }
+
+
+def test_a_damaged_frame_fails_alone_and_is_mended(dataset, tmp_path, snakemake):
+    frame = dataset / "JPEGImages" / "beta" / "00004.jpg"
+    whole = frame.read_bytes()
+    frame.write_bytes(whole[: len(whole) // 2])
+    failed = snakemake(config=config(dataset), check=False)
+    assert failed.returncode != 0
+    assert "beta" in failed.stderr and "00004" in failed.stderr and "Traceback" not in failed.stderr
+    times = manifest_times(tmp_path)
+    assert {Path(name).stem for name in times} == {"alpha", "gamma", "beta.failed"}
+    frame.write_bytes(whole)
+    snakemake()
+    after = manifest_times(tmp_path)
+    assert {Path(name).stem for name in after} == {"alpha", "beta", "gamma"}
+    assert all(after[name] == times[name] for name in after if "beta" not in name)
+
+
+def test_an_edited_mask_is_noticed_and_made_again(dataset, tmp_path, snakemake):
+    """Predictions are vouched for by a digest: what was edited by hand is never scored."""
+    snakemake(config=config(dataset))
+    metrics = (tmp_path / METRICS / "static.parquet").read_bytes()
+    edited = tmp_path / RUN / "static" / "beta" / "00003.png"
+    edited.write_bytes((tmp_path / RUN / "static" / "alpha" / "00003.png").read_bytes()[:-1] + b"x")
+    failed = snakemake("--forcerun", "measure", check=False)
+    assert failed.returncode != 0 and "beta" in failed.stderr
+    snakemake()
+    assert (tmp_path / METRICS / "static.parquet").read_bytes() == metrics
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment_the_result_is_that_of_an_undisturbed_run(dataset, tmp_path, snakemake):
+    undisturbed = tmp_path / "undisturbed"
+    undisturbed.mkdir()
+    setting = config(dataset, "static", "flow")
+    subprocess.run(workflow_command(undisturbed, setting), check=True, capture_output=True)
+    rng = random.Random(7)
+    kills = 0
+    for _ in range(10):
+        running = subprocess.Popen(
+            workflow_command(tmp_path, setting, "--quiet"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        time.sleep(rng.uniform(1.5, 6))
+        kills += running.poll() is None
+        for process in [*psutil.Process(running.pid).children(recursive=True), running]:
+            try:
+                os.kill(process.pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+        running.wait()
+        for manifest in (tmp_path / RUN).glob("*/*.json"):
+            assert json.loads(manifest.read_text())["frames"]
+        snakemake("--unlock")
+    assert kills >= 3
+    snakemake(config=setting)
+    for model in ("static", "flow"):
+        ours, theirs = (root / METRICS / f"{model}.parquet" for root in (tmp_path, undisturbed))
+        assert ours.read_bytes() == theirs.read_bytes()
+    leftovers = [path for path in (tmp_path / "results").rglob(".*.part")]
+    assert not leftovers
+
+
+@pytest.mark.parametrize("change, sentence", [
+    ({"model": ["static"]}, "unknown key 'model'; did you mean 'models'?"),
+    ({"models": ["statik"]}, "unknown model 'statik'; did you mean 'static'?"),
+    ({"datasets": ["demo/vall"]}, "'demo' has no split 'vall'; did you mean 'val'?"),
+    ({"inference": {"device": "gpu"}}, "inference.device: 'gpu' is not allowed; known: auto, cpu, cuda"),
+    ({"protocols": ["davis2071"]}, "unknown protocol 'davis2071'; did you mean 'davis2017'?"),
+])  # fmt: skip
+def test_config_mistakes_name_the_key_and_the_nearest_choice(dataset, snakemake, change, sentence):
+    failed = snakemake("--dry-run", config={**config(dataset), **change}, check=False)
+    assert failed.returncode != 0
+    assert sentence in failed.stderr and "Traceback" not in failed.stderr
