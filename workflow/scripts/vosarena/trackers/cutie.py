@@ -1,0 +1,309 @@
+"""Cutie (Cheng et al., CVPR 2024) through the `InferenceCore` of the package rf-cutie, unmodified.
+
+Every frame goes the way of upstream's `eval_vos.py`: resize by torchvision, one `step`, probabilities resized back
+bilinearly before the argmax; objects that appear later enter like upstream's `use_all_masks`. Only what surrounds the
+core is ours: settings without Hydra's global state, construction without downloads, strict loading of weights.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from vosarena.data.masks import LabelMap
+from vosarena.errors import TrackerError
+
+if TYPE_CHECKING:
+    import torch
+    from omegaconf import DictConfig
+    from torch import nn
+
+MODELS = ("base", "small", "tiny")
+
+# The demo network: the same architecture with fewer and narrower layers. `width` is the first stage of its ResNets.
+TINY_WIDTH = 24
+_TINY = {
+    "pixel_dim": 96,
+    "key_dim": 48,
+    "value_dim": 96,
+    "sensory_dim": 96,
+    "embed_dim": 96,
+    "pixel_encoder": {"type": "resnet18", "ms_dims": [TINY_WIDTH * 4, TINY_WIDTH * 2, TINY_WIDTH]},
+    "mask_encoder": {"type": "resnet18", "final_dim": TINY_WIDTH * 4},
+    "object_transformer": {"ff_dim": 384, "num_heads": 4, "num_blocks": 1, "num_queries": 8},
+    "mask_decoder": {"up_dims": [96, 64, 48]},
+}
+
+
+class Cutie:
+    """Cutie as a tracker.
+
+    model: base (ResNet-50), small (ResNet-18) or tiny (the demo network). weights: path of a state dict.
+    size: the shortest side of the picture inside the model, larger ones are reduced; -1 keeps them.
+    mem_every: a frame in this many is remembered. max_mem_frames: frames in working memory; by default upstream's 5,
+    or 10 with long-term memory. long_term: false, true, or a mapping of upstream's `long_term` settings.
+    top_k, stagger_updates, flip_aug, chunk_size: as upstream. precision: auto and fp32 are upstream's `amp: False`.
+    """
+
+    packages: ClassVar[tuple[str, ...]] = ("rf-cutie", "torch", "torchvision")
+
+    def __init__(
+        self,
+        weights: str,
+        model: str = "base",
+        size: int = 480,
+        mem_every: int = 5,
+        max_mem_frames: int | None = None,
+        long_term: bool | Mapping[str, Any] = False,
+        top_k: int = 30,
+        stagger_updates: int = 5,
+        flip_aug: bool = False,
+        chunk_size: int = -1,
+        device: str = "cpu",
+        precision: str = "auto",
+    ) -> None:
+        import torch
+
+        self.config = cutie_config(
+            model,
+            mem_every=mem_every,
+            max_mem_frames=max_mem_frames,
+            long_term=long_term,
+            top_k=top_k,
+            stagger_updates=stagger_updates,
+            flip_aug=flip_aug,
+            chunk_size=chunk_size,
+        )
+        if not (size == -1 or size >= 16):
+            raise TrackerError(
+                f"option size of cutie is {size}: use the shortest side in pixels, or -1 for no resizing"
+            )
+        types = {"auto": None, "fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+        if precision not in types:
+            raise TrackerError(f"precision {precision!r} is unknown: use auto, fp32, bf16 or fp16")
+        self.size = size
+        self.device = device
+        self.dtype = types[precision]
+        network = build_network(self.config)
+        load_weights(network, weights)
+        self.network = network.to(device).eval()
+
+    def track(self, frames: Sequence[np.ndarray], prompts: Mapping[int, LabelMap]) -> Iterator[LabelMap]:
+        """See Tracker.track."""
+        import torch
+        from cutie.inference.inference_core import InferenceCore
+
+        core = InferenceCore(self.network, cfg=self.config)
+        started = False
+        for index in range(len(frames)):
+            frame = np.ascontiguousarray(frames[index])
+            prompt = prompts.get(index)
+            started = started or prompt is not None
+            if not started:
+                yield np.zeros(frame.shape[:2], np.uint8)
+                continue
+            # Left before the yield: a generator must not keep these modes on while its caller works.
+            with torch.inference_mode(), self._autocast():
+                labels = self._step(core, frame, prompt, end=index == len(frames) - 1)
+            yield labels
+
+    def _step(self, core: Any, frame: np.ndarray, prompt: LabelMap | None, *, end: bool) -> LabelMap:
+        """One frame, in the order of upstream's VideoReader, eval loop and ResultSaver."""
+        import torch
+        from PIL import Image
+        from torch.nn import functional
+        from torchvision.transforms import InterpolationMode
+        from torchvision.transforms import functional as transforms
+
+        height, width = frame.shape[:2]
+        resize = 0 < self.size < min(height, width)
+        image = transforms.to_tensor(frame)
+        if resize:
+            image = transforms.resize(image, [self.size], InterpolationMode.BILINEAR, antialias=True)
+        mask, objects = None, None
+        if prompt is not None:
+            labels = Image.fromarray(prompt)
+            if resize:
+                labels = transforms.resize(labels, [self.size], InterpolationMode.NEAREST)
+            mask = torch.from_numpy(np.array(labels, dtype=np.int64))
+            objects = [int(label) for label in torch.unique(mask) if label != 0]
+            mask = mask.to(self.device)
+        probability = core.step(image.to(self.device), mask, objects, end=end)
+        if resize:
+            probability = functional.interpolate(
+                probability.unsqueeze(1), (height, width), mode="bilinear", align_corners=False
+            )[:, 0]
+        return core.output_prob_to_mask(probability).to(torch.uint8).cpu().numpy()
+
+    def _autocast(self) -> contextlib.AbstractContextManager[Any]:
+        import torch
+
+        return contextlib.nullcontext() if self.dtype is None else torch.autocast(self.device, self.dtype)
+
+
+def package_folder() -> Path:
+    """Folder of the package `cutie` of rf-cutie.
+
+    Raises TrackerError where it is missing, or hidden by the unrelated command-line toolkit `cutie` of PyPI, which
+    installs a module of the same name.
+    """
+    mend = "run: python -m pip uninstall -y cutie rf-cutie && python -m pip install rf-cutie==1.0.1"
+    try:
+        found = importlib.util.find_spec("cutie.inference.inference_core")
+    except ModuleNotFoundError:
+        found = None
+    if found is not None and found.origin is not None:
+        return Path(found.origin).parents[1]
+    other = importlib.util.find_spec("cutie")
+    if other is None:
+        raise TrackerError(
+            "the package rf-cutie (module cutie) is not installed; run: python -m pip install rf-cutie==1.0.1"
+        )
+    place = other.origin or ", ".join(other.submodule_search_locations or [])
+    raise TrackerError(
+        f"the module cutie at {place} is not rf-cutie but another package of that name, which hides it; {mend}"
+    )
+
+
+def cutie_config(model: str, *, long_term: bool | Mapping[str, Any] = False, **settings: Any) -> DictConfig:
+    """Upstream's eval config with a model (base, small, tiny) and changed settings; None keeps upstream's value.
+
+    Read with OmegaConf alone: Hydra's `initialize` is global, and importing sam2 already takes it.
+    Raises TrackerError for an unknown model or long-term setting.
+    """
+    from omegaconf import DictConfig, OmegaConf
+
+    if model not in MODELS:
+        raise TrackerError(f"option model of cutie is {model!r}: use one of {', '.join(MODELS)}")
+    folder = package_folder() / "config"
+    config = OmegaConf.load(folder / "eval_config.yaml")
+    assert isinstance(config, DictConfig)
+    for key in ("defaults", "hydra"):
+        config.pop(key)
+    network = OmegaConf.load(folder / "model" / "base.yaml")
+    if model == "small":
+        small = OmegaConf.load(folder / "model" / "small.yaml")
+        assert isinstance(small, DictConfig)
+        small.pop("defaults")
+        network = OmegaConf.merge(network, small)
+    elif model == "tiny":
+        network = OmegaConf.merge(network, _TINY)
+    config.model = network
+    config.use_long_term = bool(long_term)
+    if isinstance(long_term, Mapping):
+        for key, value in long_term.items():
+            if key not in config.long_term:
+                known = ", ".join(map(str, config.long_term))
+                raise TrackerError(f"option long_term of cutie has no setting {key!r}; known: {known}")
+            config.long_term[key] = value
+    frames = settings.pop("max_mem_frames", None)
+    if frames is not None:
+        (config.long_term if config.use_long_term else config).max_mem_frames = frames
+    for key, value in settings.items():
+        config[key] = value
+    return config
+
+
+def build_network(config: DictConfig, stage: DictConfig | None = None) -> nn.Module:
+    """A CUTIE network with random weights, or, with a training stage's settings, a CutieTrainWrapper.
+
+    Upstream downloads ImageNet weights while it constructs its ResNets, only to have a checkpoint overwrite them; here
+    they stay as drawn (seed torch for the same ones).
+    """
+    package_folder()
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"cutie\.")  # its spelling of autocast
+    from cutie.model.cutie import CUTIE
+    from cutie.model.train_wrapper import CutieTrainWrapper
+
+    tiny = config.model.pixel_encoder.ms_dims[-1] == TINY_WIDTH
+    with _local_resnets(TINY_WIDTH if tiny else None):
+        return CUTIE(config) if stage is None else CutieTrainWrapper(config, stage)
+
+
+@contextlib.contextmanager
+def _local_resnets(width: int | None) -> Iterator[None]:
+    """While it is open, upstream's ResNet builders draw random weights, and resnet18 starts with `width` channels."""
+    from cutie.model.utils import resnet
+
+    originals = resnet.resnet18, resnet.resnet50
+
+    def narrow(pretrained: bool = True, extra_dim: int = 0, model_dir: str | None = None) -> nn.Module:
+        return (
+            originals[0](pretrained=False, extra_dim=extra_dim) if width is None else _narrow_resnet(width, extra_dim)
+        )
+
+    def wide(pretrained: bool = True, extra_dim: int = 0, model_dir: str | None = None) -> nn.Module:
+        return originals[1](pretrained=False, extra_dim=extra_dim)
+
+    resnet.resnet18, resnet.resnet50 = narrow, wide
+    try:
+        yield
+    finally:
+        resnet.resnet18, resnet.resnet50 = originals
+
+
+def _narrow_resnet(width: int, extra_dim: int) -> nn.Module:
+    """Upstream's ResNet-18 with `width` instead of 64 channels, up to the third stage: all that Cutie uses."""
+    from cutie.model.utils.resnet import BasicBlock, ResNet
+    from torch import nn
+
+    class NarrowResNet(ResNet):
+        def __init__(self) -> None:
+            nn.Module.__init__(self)
+            self.inplanes = width
+            self.conv1 = nn.Conv2d(3 + extra_dim, width, kernel_size=7, stride=2, padding=3, bias=False)
+            self.bn1 = nn.BatchNorm2d(width)
+            self.relu = nn.ReLU(inplace=True)
+            self.maxpool = nn.MaxPool2d(kernel_size=3, stride=2, padding=1)
+            self.layer1 = self._make_layer(BasicBlock, width, 2)
+            self.layer2 = self._make_layer(BasicBlock, width * 2, 2, stride=2)
+            self.layer3 = self._make_layer(BasicBlock, width * 4, 2, stride=2)
+            for module in self.modules():
+                if isinstance(module, nn.Conv2d):
+                    nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    return NarrowResNet()
+
+
+def read_state(path: str | Path) -> dict[str, torch.Tensor]:
+    """A state dict from a file, floating-point tensors as float32. Raises TrackerError naming the file."""
+    import torch
+
+    mend = "provide the .pth file with the model's state dict"
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise TrackerError(f"weights {path} do not exist: {mend}") from None
+    except Exception as error:  # torch raises what the damaged part happens to raise
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise TrackerError(f"weights {path} cannot be read ({reason}): {mend}") from error
+    if not isinstance(state, Mapping) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise TrackerError(f"weights {path} are not a plain state dict of tensors: {mend}")
+    return {key: value.float() if value.is_floating_point() else value for key, value in state.items()}
+
+
+def load_weights(network: nn.Module, path: str | Path) -> None:
+    """Fill the network from a file; every key and shape must agree. Raises TrackerError naming file and difference."""
+    state, expected = read_state(path), network.state_dict()
+    missing = [key for key in expected if key not in state]
+    unknown = [key for key in state if key not in expected]
+    wrong = [key for key in expected if key in state and state[key].shape != expected[key].shape]
+    if missing or unknown or wrong:
+        parts = []
+        if missing:
+            parts.append(f"{len(missing)} of {len(expected)} tensors are missing (first {missing[0]})")
+        if unknown:
+            parts.append(f"{len(unknown)} are unknown (first {unknown[0]})")
+        if wrong:
+            shapes = f"{tuple(state[wrong[0]].shape)} instead of {tuple(expected[wrong[0]].shape)}"
+            parts.append(f"{len(wrong)} have another shape (first {wrong[0]}: {shapes})")
+        raise TrackerError(
+            f"weights {path} do not fit this Cutie model: {'; '.join(parts)}; check weights and option model"
+        )
+    network.load_state_dict(state)
