@@ -1,0 +1,265 @@
+"""The measurement of one sequence: its masks frame by frame to counts per object and frame, or one clear failure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NoReturn
+
+import numpy as np
+
+from vosarena.data.masks import LabelMap, MasksDigest, decode_rows
+from vosarena.errors import DataError, MaskError
+from vosarena.scoring import counts as c
+from vosarena.scoring.pairs import Failure, SequencePair, frame_order
+
+ExtraIds = Literal["error", "ignore"]
+Resize = Literal["never", "nearest"]
+
+
+@dataclass(frozen=True)
+class Policies:
+    """What `measure` was asked to do with odd predictions, and whether to count MOSEv2's matches too."""
+
+    extra_ids: ExtraIds = "error"
+    resize: Resize = "never"
+    adaptive: bool = False
+
+
+@dataclass
+class Measured:
+    """Counts of one sequence: one row per object and frame, in that order."""
+
+    name: str
+    object_ids: np.ndarray[Any, Any]
+    frames: list[str]
+    frame_indices: np.ndarray[Any, Any]
+    counts: np.ndarray[Any, np.dtype[np.int64]]
+    tolerance: np.ndarray[Any, Any]
+    cap: np.ndarray[Any, Any]
+    info: dict[str, Any]
+
+
+class SequenceFailed(Exception):
+    """A sequence cannot be measured."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(str(failure))
+        self.failure = failure
+
+
+@dataclass(frozen=True)
+class _Frame:
+    """One ground-truth frame, and the key of its prediction."""
+
+    key: str
+    stem: str
+    number: int
+    prediction: str
+    object_id: int | None = None  # per-object folders only
+
+
+class SequenceMeasurement:
+    """The measurement of one sequence; memory grows with its objects and frames, never with its pixels."""
+
+    def __init__(
+        self, pair: SequencePair, policies: Policies, counter: c.FrameCounter, tick: Callable[[], None]
+    ) -> None:
+        self.pair, self.policies, self.counter, self.tick = pair, policies, counter, tick
+        self.columns = 9 if policies.adaptive else 7
+        self.found: list[tuple[int, np.ndarray[Any, Any]]] = []  # (index of the frame, label and counts)
+        self.sizes: list[tuple[int, int]] = []
+        self.resized = 0
+
+    def fail(
+        self, reason: str, frame: _Frame | None = None, side: str = "prediction", object_id: int | None = None
+    ) -> NoReturn:
+        if frame is not None and object_id is None:
+            object_id = frame.object_id
+        raise SequenceFailed(Failure(self.pair.name, reason, side, frame.stem if frame else "", object_id))
+
+    def measured(self) -> Measured:
+        frames = self._frames()
+        data = self._predictions(frames)
+        for index, frame in enumerate(frames):
+            self._count(index, frame, next(data))
+            self.tick()
+        next(data, None)  # the rest of the digest
+        return self._per_object(frames) if self.pair.per_object else self._grid(frames)
+
+    def _frames(self) -> list[_Frame]:
+        """The ground truth's frames in order, each with its prediction. Missing predictions are failures."""
+        groups = self._groups(self.pair.ground_truth, "ground_truth")
+        predicted = self._groups(self.pair.prediction, "prediction")
+        frames = []
+        for group, stems in groups.items():
+            others = predicted.get(group, {})
+            prefix = f"{group}/" if group else ""
+            by_number = {number: stem for stem, number in others.items() if stem.isdigit()}
+            missing = []
+            for stem, number in stems.items():
+                other = stem if stem in others else by_number.get(number) if stem.isdigit() else None
+                object_id = int(group) if group else None
+                frame = _Frame(prefix + stem, stem, number, f"{prefix}{other}", object_id)
+                frames.append(frame)
+                if other is None:
+                    missing.append(frame)
+            if missing:
+                more = f" (and {len(missing) - 1} more of its frames)" if len(missing) > 1 else ""
+                self.fail(f"no prediction for this frame{more}; every frame with ground truth needs one", missing[0])
+        return frames
+
+    def _groups(self, files: Iterable[str], side: str) -> dict[str, dict[str, int]]:
+        """{object folder or "": {stem: number}}, both in numeric order."""
+        stems: dict[str, list[str]] = {}
+        for key in files:
+            group, _, stem = key.rpartition("/")
+            stems.setdefault(group, []).append(stem)
+        try:
+            # A predicted object whose folder is no number belongs to no ground truth: it comes last.
+            order = sorted(stems, key=lambda group: (not group.isdigit(), int(group) if group.isdigit() else 0, group))
+            return {group: frame_order(stems[group]) for group in order}
+        except DataError as error:
+            raise SequenceFailed(Failure(self.pair.name, str(error), side)) from None
+
+    def _predictions(self, frames: list[_Frame]) -> Iterator[bytes]:
+        """Bytes of the predictions of the frames. With an expected digest all files are read, in order, once."""
+        if self.pair.masks_digest is None:
+            for frame in frames:
+                yield self._read(self.pair.prediction[frame.prediction], frame, "prediction")
+            return
+        digest = MasksDigest()
+        wanted = {frame.prediction: frame for frame in frames}
+        for group, stems in self._groups(self.pair.prediction, "prediction").items():
+            for stem in stems:
+                key = f"{group}/{stem}" if group else stem
+                data = self._read(self.pair.prediction[key], wanted.get(key), "prediction")
+                digest.update(key, data)
+                if key in wanted:
+                    yield data
+        if digest.hexdigest() != self.pair.masks_digest:
+            self.fail("the predicted masks are not those that were written (changed, lost or added); track it again")
+
+    def _read(self, path: Path, frame: _Frame | None, side: str) -> bytes:
+        try:
+            return path.read_bytes()
+        except OSError as error:
+            self.fail(f"{path} cannot be read ({error.strerror}); provide this PNG", frame, side)
+
+    def _decode(self, data: bytes, path: Path, frame: _Frame, side: str) -> LabelMap:
+        try:
+            return decode_rows(data, str(path))
+        except MaskError as error:
+            self.fail(str(error), frame, side)
+
+    def _count(self, index: int, frame: _Frame, data: bytes) -> None:
+        gt_path = self.pair.ground_truth[frame.key]
+        gt = self._decode(self._read(gt_path, frame, "ground_truth"), gt_path, frame, "ground_truth")
+        path = self.pair.prediction[frame.prediction]
+        pred = self._decode(data, path, frame, "prediction")
+        if pred.shape != gt.shape and self.policies.resize == "nearest":
+            pred, self.resized = _resize(pred, gt.shape), self.resized + 1
+        try:
+            rows = self.counter.count(self._binary(gt, frame, gt_path), self._binary(pred, frame, path))
+        except MaskError as error:
+            self.fail(str(error), frame)
+        self.found.append((index, rows))
+        self.sizes.append((gt.shape[0], gt.shape[1] - 1))
+
+    def _binary(self, rows: LabelMap, frame: _Frame, path: Path) -> LabelMap:
+        """Per-object masks as labels 0 and 1, whatever value the file has for the object."""
+        if frame.object_id is None:
+            return rows
+        pixels = rows[:, 1:]
+        if (pixels[pixels != 0] != pixels.max(initial=0)).any():
+            side = "ground_truth" if path == self.pair.ground_truth[frame.key] else "prediction"
+            self.fail(f"{path} holds more than one object; a mask in an object's folder holds that one", frame, side)
+        return (rows != 0).astype(np.uint8)
+
+    def _grid(self, frames: list[_Frame]) -> Measured:
+        """All objects of the sequence on all its frames; what is not there counts zero pixels."""
+        indices = np.repeat([index for index, _ in self.found], [len(rows) for _, rows in self.found])
+        rows = np.concatenate([rows for _, rows in self.found])
+        in_gt = {int(label) for label in rows[rows[:, 2] > 0, 0]}
+        known = in_gt | set(self.pair.objects or ())
+        extra = {}
+        for label in sorted({int(label) for label in rows[:, 0]} - known):
+            frame = frames[int(indices[rows[:, 0] == label][0])]
+            extra[label] = frame.stem
+            if self.policies.extra_ids == "error":
+                self.fail(
+                    "predicted, but the ground truth has no such object in any frame; "
+                    "remove it, or allow it (extra ids: ignore)",
+                    frame,
+                    object_id=label,
+                )
+        objects = np.array(sorted(known | set(extra)), np.int64)
+        grid = np.zeros((len(objects), len(frames), self.columns), np.int64)
+        grid[np.searchsorted(objects, rows[:, 0]), indices] = rows[:, 1:]
+        tolerances, caps = self._tolerances()
+        return Measured(
+            self.pair.name,
+            np.repeat(objects, len(frames)),
+            [frame.stem for frame in frames] * len(objects),
+            np.tile([frame.number for frame in frames], len(objects)),
+            grid.reshape(-1, self.columns),
+            np.tile(tolerances, len(objects)),
+            np.tile(caps, len(objects)),
+            self._info(len(frames), in_gt, extra),
+        )
+
+    def _per_object(self, frames: list[_Frame]) -> Measured:
+        """Each object on the frames of its own folder."""
+        counts = np.zeros((len(frames), self.columns), np.int64)
+        for index, rows in self.found:
+            if len(rows):
+                counts[index] = rows[0, 1:]
+        folders = {int(key.split("/")[0]) for key in self.pair.ground_truth}
+        predicted = {key.split("/")[0] for key in self.pair.prediction}
+        extra = sorted(item for item in predicted if not item.isdigit() or int(item) not in folders)
+        if extra and self.policies.extra_ids == "error":
+            reason = f"object folder {extra[0]} is predicted, but not in the ground truth; remove it, or allow it"
+            self.fail(f"{reason} (extra ids: ignore)")
+        tolerances, caps = self._tolerances()
+        return Measured(
+            self.pair.name,
+            np.array([frame.object_id for frame in frames]),
+            [frame.stem for frame in frames],
+            np.array([frame.number for frame in frames]),
+            counts,
+            tolerances,
+            caps,
+            self._info(len({frame.number for frame in frames}), folders, dict.fromkeys(extra, "")),
+        )
+
+    def _tolerances(self) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+        return (
+            np.array([c.tolerance(*size) for size in self.sizes], np.float64),
+            np.array([c.tolerance_cap(*size) for size in self.sizes], np.float64),
+        )
+
+    def _info(self, frames: int, objects: Iterable[int], extra: dict[Any, str]) -> dict[str, Any]:
+        """What protocols must know of the sequence beyond its rows, as JSON."""
+        meta = self.pair.objects
+        return {
+            "frames": frames,
+            "height": self.sizes[0][0],
+            "width": self.sizes[0][1],
+            "per_object": self.pair.per_object,
+            "objects": sorted(objects),
+            "ranges": None if meta is None else {str(i): [meta[i].start, meta[i].end] for i in sorted(meta)},
+            "unseen": self.pair.unseen,
+            "unseen_objects": None if meta is None else {str(i): meta[i].unseen for i in sorted(meta)},
+            "extra_ids": {str(label): frame for label, frame in extra.items()},
+            "resized_frames": self.resized,
+        }
+
+
+def _resize(rows: LabelMap, shape: tuple[int, ...]) -> LabelMap:
+    """Nearest neighbour between pixel centres; rows with their ignored first column."""
+    height, width = rows.shape[0], rows.shape[1] - 1
+    new_height, new_width = shape[0], shape[1] - 1
+    y = (2 * np.arange(new_height) + 1) * height // (2 * new_height)
+    x = (2 * np.arange(new_width) + 1) * width // (2 * new_width)
+    return np.pad(rows[y][:, 1 + x], ((0, 0), (1, 0)))
