@@ -237,15 +237,15 @@ def _actor(
     speed: float,
 ) -> _Actor:
     height, width = size
-    heading, pace = rng.uniform(0, 2 * np.pi), speed * height * rng.uniform(0.006, 0.03)
+    heading, pace = rng.uniform(0, 2 * np.pi), speed * height * rng.uniform(0.004, 0.02)
     return _Actor(
         sprite=sprite,
         label=label,
         radius=radius,
         start=start,
         velocity=(pace * np.cos(heading), pace * np.sin(heading)),
-        sway=(width * rng.uniform(-0.1, 0.1), height * rng.uniform(-0.12, 0.12)),
-        rates=(rng.uniform(0.15, 0.4), rng.uniform(0.15, 0.45), rng.uniform(-0.09, 0.09) * speed),
+        sway=(width * rng.uniform(-0.08, 0.08), height * rng.uniform(-0.1, 0.1)),
+        rates=(rng.uniform(0.12, 0.35), rng.uniform(0.15, 0.45), rng.uniform(-0.09, 0.09) * speed),
         phases=(rng.uniform(0, 2 * np.pi), rng.uniform(0, 2 * np.pi)),
         angle=rng.uniform(0, 2 * np.pi),
         growth=rng.uniform(0.05, 0.3),
