@@ -1,0 +1,192 @@
+"""The command `vosarena evaluate`: two folders of masks in, a table of scores out. Needs no Snakemake and no torch."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+
+from vosarena.errors import ConfigError, DataError
+from vosarena.scoring.measure import measure
+from vosarena.scoring.pairs import MeasureError, SequencePair, mask_root, pair_folders
+from vosarena.scoring.protocols import PROTOCOLS, Protocol, find_protocol, score, summarise
+from vosarena.scoring.splits import read_meta, with_meta
+from vosarena.scoring.table import read_metadata
+
+WRITERS = {
+    ".parquet": lambda table, path: table.to_parquet(path, index=False, compression="zstd"),
+    ".csv": lambda table, path: table.to_csv(path, index=False),
+}
+
+
+def add_evaluate_parser(subparsers: Any) -> argparse.ArgumentParser:
+    """Adds `evaluate` to the subparsers of the command line; its `run` is this module's."""
+    parser: argparse.ArgumentParser = subparsers.add_parser(
+        "evaluate",
+        help="score predicted masks against ground truth",
+        description="Score a folder of predicted masks against a folder of ground truth, <sequence>/<frame>.png or, "
+        "for objects that overlap, <sequence>/<object>/<frame>.png. Protocols: "
+        + "; ".join(f"{name} ({protocol.title})" for name, protocol in PROTOCOLS.items()),
+    )
+    parser.add_argument("--gt", type=Path, required=True, help="folder of ground-truth masks, one folder per sequence")
+    parser.add_argument("--pred", type=Path, required=True, help="folder of predicted masks, one folder per sequence")
+    parser.add_argument("--protocol", required=True, metavar="NAME", help="see above")
+    parser.add_argument("--jobs", type=int, default=1, help="sequences to measure at the same time (default: 1)")
+    parser.add_argument("--output", type=Path, help="write the scores of all objects here (.parquet or .csv)")
+    parser.add_argument("--counts", type=Path, help="write the counts of all frames and objects here (.parquet)")
+    parser.add_argument(
+        "--extra-ids",
+        choices=["error", "ignore"],
+        help="predicted objects that the ground truth never has (default: error, but ignore for the protocols that "
+        "repeat a peer, which ignore them)",
+    )
+    parser.add_argument(
+        "--resize", choices=["never", "nearest"], default="never", help="predictions of another size (default: never)"
+    )
+    parser.add_argument(
+        "--meta", type=Path, help="meta.json with the objects and their frames (LVOS, YouTube-VOS, MOSEv2)"
+    )
+    parser.add_argument(
+        "--unseen",
+        type=Path,
+        help="text file: sequences, <sequence>/<object> or categories that are unseen, one a line",
+    )
+    parser.add_argument("--sequence", action="append", metavar="NAME", help="only this sequence (may be repeated)")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar, no table of objects")
+    parser.set_defaults(run=run)
+    return parser
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measures, scores and prints. Returns 1 if sequences could not be measured; raises VosarenaError otherwise."""
+    protocol = find_protocol(args.protocol)
+    for path, endings in ((args.output, list(WRITERS)), (args.counts, [".parquet"])):
+        if path is not None:
+            _check_output(path, endings, (args.gt, args.pred))
+    if args.jobs < 1:
+        raise ConfigError(f"--jobs {args.jobs}: expected 1 or more")
+    pairs = _pairs(args)
+    failure: MeasureError | None = None
+    with tempfile.TemporaryDirectory(prefix="vosarena-") as scratch:
+        counts = args.counts or Path(scratch) / "counts.parquet"
+        try:
+            measure(
+                pairs,
+                counts,
+                dataset=args.gt.resolve().name,
+                split="",
+                model=args.pred.resolve().name,
+                jobs=args.jobs,
+                extra_ids=args.extra_ids or ("ignore" if protocol.repeats_peer else "error"),
+                resize=args.resize,
+                adaptive=protocol.adaptive,
+                progress=not args.quiet and sys.stderr.isatty(),
+            )
+        except MeasureError as error:
+            failure = error
+        scores = score(counts, protocol.name, allow_incomplete=True)
+        notes = _notes(read_metadata(counts), scores)
+    if args.output:
+        _write(scores, args.output)
+    _print(scores, protocol, notes, objects=not args.quiet)
+    if failure is not None:
+        raise failure
+    if scores.empty:
+        raise DataError(f"protocol {protocol.name} finds no frame to score in {args.gt}: it needs three frames or more")
+    return 0
+
+
+def _pairs(args: argparse.Namespace) -> list[SequencePair]:
+    pairs = pair_folders(args.gt, args.pred, args.sequence)
+    meta = read_meta(args.meta) if args.meta else None
+    unseen = None
+    if args.unseen:
+        try:
+            unseen = args.unseen.read_text().splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise DataError(f"{args.unseen} cannot be read ({error}); expected a text file, one name a line") from None
+    return with_meta(pairs, meta, unseen)
+
+
+def _check_output(path: Path, endings: list[str], inputs: tuple[Path, ...]) -> None:
+    """Raises ConfigError for a place where a result must not or cannot go."""
+    if path.suffix not in endings:
+        raise ConfigError(f"{path}: expected a name that ends in {' or '.join(endings)}")
+    for folder in inputs:
+        if folder.is_dir() and path.resolve().is_relative_to(mask_root(folder).resolve()):
+            raise ConfigError(f"{path} lies in the input folder {folder}; write results somewhere else")
+
+
+def _write(scores: pd.DataFrame, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.part")
+    WRITERS[path.suffix](scores, temporary)
+    temporary.replace(path)
+
+
+def _notes(metadata: dict[str, Any], scores: pd.DataFrame) -> list[str]:
+    """What was left out of the scores and why; nothing is ignored in silence."""
+    notes = []
+    scored = {name: set(group["object_id"]) for name, group in scores.groupby("sequence")} if len(scores) else {}
+    for name, info in metadata["sequences"].items():
+        for label, frame in info["extra_ids"].items():
+            where = f"sequence {name}" + (f", frame {frame}" if frame else "")
+            notes.append(f"{where}, object {label}: predicted but not in the ground truth, ignored (extra ids: ignore)")
+        if missing := sorted(set(info["objects"]) - scored.get(name, set())):
+            ids = ", ".join(map(str, missing))
+            notes.append(f"sequence {name}: object {ids} of the ground truth is not scored by this protocol")
+        if info["resized_frames"]:
+            notes.append(f"sequence {name}: {info['resized_frames']} predicted masks were resized (resize: nearest)")
+    return notes
+
+
+_MOST_ROWS = 200  # longer tables are for --output
+_HEADINGS = {"j_and_f": "J&F", "j": "J", "f": "F"}
+
+
+def _print(scores: pd.DataFrame, protocol: Protocol, notes: list[str], objects: bool) -> None:
+    console = Console()
+    hidden = {"dataset", "split", "model", "protocol"}
+    if objects and len(scores):
+        table = Table("sequence", "object", *(_heading(name) for name in _numbers(scores, hidden)), box=None)
+        for row in scores.head(_MOST_ROWS).to_dict("records"):
+            table.add_row(
+                row["sequence"], str(row["object_id"]), *(_text(row[name]) for name in _numbers(scores, hidden))
+            )
+        console.print(table)
+        if len(scores) > _MOST_ROWS:
+            console.print(f"... and {len(scores) - _MOST_ROWS} more objects, all of them in --output")
+    summary = summarise(scores)
+    if len(summary):
+        names = [name for name in summary.columns if name not in hidden]
+        table = Table("", "all objects", title=f"{summary['model'][0]}, protocol {protocol.name}, percent", box=None)
+        table.columns[1].justify = "right"
+        for name in names:
+            table.add_row(_heading(name), _text(summary[name][0]))
+        console.print(table)
+    for note in notes:
+        Console(stderr=True).print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _numbers(scores: pd.DataFrame, hidden: set[str]) -> list[str]:
+    return [name for name in scores.columns if name not in hidden | {"sequence", "object_id"}]
+
+
+def _heading(name: str) -> str:
+    if name.startswith("n_"):
+        return name[2:]
+    return _HEADINGS.get(name) or name.replace("j_and_f", "J&F").replace("j_", "J ").replace("f_", "F ").replace(
+        "_", " "
+    )
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, float):
+        return "-" if value != value else f"{value:.1f}"
+    return "-" if value is None else str(value)
