@@ -1,6 +1,7 @@
 # The study that the config describes, and the questions that rules ask about it.
 
 import sys
+from argparse import Namespace
 from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
@@ -49,9 +50,7 @@ def _shards(table, modified):
 
 def shards_of(wildcards):
     """Shard name -> names of its sequences; known once the split is indexed."""
-    table = checkpoints.index.get(
-        dataset=wildcards.dataset, split=wildcards.split
-    ).output.table
+    table = checkpoints.index.get(dataset=wildcards.dataset, split=wildcards.split).output.table
     return _shards(str(table), Path(table).stat().st_mtime_ns)
 
 
@@ -80,10 +79,11 @@ def runs(scored):
 
 
 def metrics_of_study(wildcards):
-    return [
-        f"<results>/metrics/{split}/{model.name}.parquet"
-        for split, model in runs(scored=True)
-    ]
+    return [f"<results>/metrics/{split}/{model.name}.parquet" for split, model in runs(scored=True)]
+
+
+def tables_of_study(wildcards):
+    return [f"<resources>/datasets/{split}/sequences.parquet" for split, _ in runs(scored=True)]
 
 
 def leaderboard_of_study(wildcards):
@@ -91,16 +91,9 @@ def leaderboard_of_study(wildcards):
 
 
 def predictions_without_ground_truth(wildcards):
+    """Splits that only a server can score are tracked all the same."""
     return [
         status
         for split, model in runs(scored=False)
-        for status in statuses_of(
-            Wildcards(
-                fromdict={
-                    "dataset": split.dataset,
-                    "split": split.name,
-                    "model": model.name,
-                }
-            )
-        )
+        for status in statuses_of(Namespace(dataset=split.dataset, split=split.name, model=model.name))
     ]

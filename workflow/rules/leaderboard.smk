@@ -4,15 +4,14 @@
 rule leaderboard:
     input:
         metrics=metrics_of_study,
+        tables=tables_of_study,
     output:
-        multiext(
-            "<results>/leaderboard/leaderboard",
-            parquet=".parquet",
-            csv=".csv",
-            markdown=".md",
+        leaderboard=multiext("<results>/leaderboard/leaderboard", ".md", ".csv", ".parquet"),
+        tables=expand(
+            "<results>/leaderboard/{table}.{form}",
+            table=["sequences", "objects", "attributes", "comparisons"],
+            form=["csv", "parquet"],
         ),
-        sequences=multiext("<results>/leaderboard/sequences", ".parquet", ".csv"),
-        objects=multiext("<results>/leaderboard/objects", ".parquet", ".csv"),
     log:
         "<logs>/leaderboard.log",
     benchmark:
@@ -20,10 +19,11 @@ rule leaderboard:
     conda:
         "../../envs/default.yaml"
     params:
-        protocols={
-            str(split): study.protocols_of(split) for split in study.splits.values()
-        },
+        runs=lambda wildcards: [
+            dict(dataset=split.dataset, split=split.name, model=model.name, protocols=study.protocols_of(split))
+            for split, model in runs(scored=True)
+        ],
     message:
-        "leaderboard"
+        "leaderboard of {input.metrics}"
     script:
         "../scripts/leaderboard.py"

@@ -15,6 +15,7 @@ rule measure:
         "../../envs/default.yaml"
     threads: 2
     params:
+        protocols=lambda wildcards: study.protocols_of(split_of(wildcards)),
         resize=lambda wildcards: split_of(wildcards).resize,
     message:
         "{wildcards.model} on {wildcards.dataset}/{wildcards.split}: compare masks"

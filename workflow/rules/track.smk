@@ -16,13 +16,8 @@ rule track:
         lambda wildcards: f"../../envs/{model_of(wildcards).env}.yaml"
     threads: 1
     resources:
-        gpu=lambda wildcards: (
-            1 if model_of(wildcards).weights and study.device != "cpu" else 0
-        ),
-        mem_mb=lambda wildcards, attempt: (
-            8000 if model_of(wildcards).weights else 2000
-        )
-        * attempt,
+        gpu=lambda wildcards: (1 if model_of(wildcards).weights and study.device != "cpu" else 0),
+        mem_mb=lambda wildcards, attempt: (8000 if model_of(wildcards).weights else 2000) * attempt,
         runtime=lambda wildcards, attempt: 60 * attempt,
     params:
         sequences=lambda wildcards: shards_of(wildcards)[wildcards.shard],

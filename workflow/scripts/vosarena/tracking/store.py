@@ -51,6 +51,11 @@ class Store:
             return False
         return all(f"{stem}.png" in present for stem in stems)
 
+    @staticmethod
+    def sequences_of(status: Path) -> list[str]:
+        """Sequences that a shard's status file vouches for."""
+        return list(json.loads(status.read_text())["masks"])
+
     @contextmanager
     def writing(self, sequence: str) -> Iterator[Path]:
         """A fresh hidden folder for the sequence's masks, removed unless it was committed."""

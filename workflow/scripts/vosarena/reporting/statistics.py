@@ -1,0 +1,70 @@
+"""Confidence intervals and paired differences by the cluster bootstrap.
+
+Sequences, not objects or frames, are drawn with replacement (objects of one video succeed and fail together); every
+model is scored on the same draws, so differences are paired. Percentile intervals; p is the two-sided bootstrap
+probability that the difference has the other sign (Efron & Tibshirani, An Introduction to the Bootstrap, 1993, ch. 13
+and 16).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+DRAWS = 5_000
+SEED = 2408_10125
+LEVEL = 0.95
+
+Scores = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An estimate with its interval at LEVEL."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Difference(Interval):
+    """A paired difference of two models."""
+
+    p_value: float
+
+
+class Bootstrap:
+    """Draws of sequences, shared by all models of one split so that their scores are paired.
+
+    groups: (n_sequences, n_groups) number of objects of each sequence in each group (seen and unseen categories;
+    one group where a protocol has none). A score is the mean over groups of the mean over a group's objects.
+    """
+
+    def __init__(self, groups: NDArray[np.int64]) -> None:
+        rng = np.random.default_rng(SEED)
+        sequences = len(groups)
+        self._draws = rng.multinomial(sequences, np.full(sequences, 1 / sequences), size=DRAWS).astype(np.float64)
+        self._all = np.ones((1, sequences))
+        self._groups = groups.astype(np.float64)
+
+    def interval(self, sums: Scores) -> Interval:
+        """sums: (n_sequences, n_groups) sum of a model's object scores."""
+        return Interval(self._mean(self._all, sums)[0], *_percentiles(self._mean(self._draws, sums)))
+
+    def difference(self, sums: Scores, other: Scores) -> Difference:
+        """`sums` minus `other`, both as in interval()."""
+        drawn = self._mean(self._draws, sums) - self._mean(self._draws, other)
+        value = self._mean(self._all, sums)[0] - self._mean(self._all, other)[0]
+        p_value = min(1.0, 2 * min(np.mean(drawn <= 0), np.mean(drawn >= 0)))
+        return Difference(value, *_percentiles(drawn), p_value=float(max(p_value, 1 / DRAWS)))
+
+    def _mean(self, weights: Scores, sums: Scores) -> Scores:
+        counts = weights @ self._groups
+        with np.errstate(invalid="ignore"):
+            return np.nanmean(np.where(counts > 0, weights @ sums, np.nan) / counts, axis=1)
+
+
+def _percentiles(drawn: Scores) -> tuple[float, float]:
+    low, high = np.nanpercentile(drawn, [50 * (1 - LEVEL), 50 * (1 + LEVEL)])
+    return float(low), float(high)

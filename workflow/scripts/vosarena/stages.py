@@ -1,0 +1,50 @@
+"""Stages that join several rooms of the house: what a rule does in one call."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from vosarena.data.sequences import ANNOTATIONS, read_table
+from vosarena.scoring.measure import Resize, measure
+from vosarena.scoring.pairs import MeasureError, SequencePair, pair_sequence
+from vosarena.scoring.protocols import find_protocol
+from vosarena.tracking.store import Store
+
+
+def measure_predictions(
+    table: Path,
+    statuses: Sequence[Path],
+    output: Path,
+    *,
+    dataset: str,
+    split: str,
+    model: str,
+    protocols: Sequence[str],
+    resize: Resize,
+    jobs: int,
+) -> None:
+    """Measure all predictions of one model on one prepared split into a metrics file (see scoring.measure).
+
+    table: the split's sequences, in the folder that holds its masks. statuses: status files of the shards, in the
+    store. protocols: those that the file must be enough for. A prediction that is not what its manifest vouches for
+    is discarded with its shard's status, so that the next run tracks it again. Raises MeasureError naming sequence,
+    frame and reason.
+    """
+    store = Store(statuses[0].parents[1])
+    annotations = table.parent / ANNOTATIONS
+
+    def pair(name: str) -> SequencePair:
+        manifest = store.manifest(name)
+        digest = manifest["masks"] if manifest else None
+        return pair_sequence(name, annotations / name, store.masks(name), masks_digest=digest)
+
+    pairs = [pair(row["sequence"]) for row in read_table(table)]
+    try:
+        adaptive = any(find_protocol(name).adaptive for name in protocols)
+        measure(pairs, output, dataset=dataset, split=split, model=model, jobs=jobs, resize=resize, adaptive=adaptive)
+    except MeasureError as error:
+        for name in error.stale:
+            store.discard(name)
+        for status in statuses:
+            if any(store.manifest(name) is None for name in store.sequences_of(status)):
+                status.unlink()
+        raise
