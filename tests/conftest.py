@@ -80,3 +80,14 @@ def workflow_command(directory: Path, config: dict | None, *arguments: str) -> l
     assert executable, "snakemake is not installed beside this Python"
     common = ["--snakefile", str(REPOSITORY / "Snakefile"), "--directory", str(directory), "--cores", "2"]
     return [executable, *common, "--configfile", str(directory / "config.yaml"), *arguments]
+
+
+@pytest.fixture
+def one_torch_thread():
+    """Small networks are fastest with one thread, and several would fight over the cores."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

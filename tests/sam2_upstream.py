@@ -1,0 +1,122 @@
+"""SAM 2 run as upstream's `tools/vos_inference.py` runs it: the reference of the parity tests and the benchmark.
+
+Every frame is loaded first, every memory is kept, and the video runs once per object where objects appear late.
+"""
+
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from hydra import initialize_config_dir, initialize_config_module
+from hydra.core.global_hydra import GlobalHydra
+from PIL import Image
+
+from vosarena.trackers.sam2_network import config_path, instantiate_network
+
+
+def build(config, weights, image_size=None, non_overlap=True):
+    """The predictor from upstream's builder. config: upstream's name, or one of ours."""
+    import sam2
+    from sam2.build_sam import build_sam2_video_predictor
+
+    overrides = [f"++model.non_overlap_masks={str(non_overlap).lower()}"]
+    if image_size is not None:
+        overrides.append(f"++model.image_size={image_size}")
+    path = config_path(config)
+    package = Path(sam2.__path__[0])
+    ours = package not in path.parents
+    GlobalHydra.instance().clear()
+    context = initialize_config_dir(str(path.parent), version_base="1.2") if ours else None
+    if context is None:
+        initialize_config_module("sam2", version_base="1.2")
+    try:
+        name = path.name if ours else str(path.relative_to(package))
+        return build_sam2_video_predictor(
+            name, str(weights), device="cpu", apply_postprocessing=False, hydra_overrides_extra=overrides
+        )
+    finally:
+        GlobalHydra.instance().clear()
+
+
+def random_weights(config, path, seed, image_size=None):
+    """Write a seeded random checkpoint of a network that takes every object for present."""
+    torch.manual_seed(seed)
+    network = instantiate_network(config, image_size=image_size)
+    torch.nn.init.constant_(network.sam_mask_decoder.pred_obj_score_head.layers[-1].bias, 9.0)
+    torch.save({"model": network.state_dict()}, path)
+    return path
+
+
+def write_video(folder, frames, quality=95):
+    """Frames as numbered JPEG files; returns their paths."""
+    folder.mkdir(parents=True)
+    paths = [folder / f"{index:05d}.jpg" for index in range(len(frames))]
+    for path, frame in zip(paths, frames, strict=True):
+        Image.fromarray(frame).save(path, quality=quality)
+    return paths
+
+
+def first_appearances(masks):
+    """Prompts from dense ground truth: frame index -> label map of the objects that first appear there."""
+    prompts, seen = {}, set()
+    for index, labels in enumerate(masks):
+        new = set(np.unique(labels).tolist()) - {0} - seen
+        if new:
+            prompts[index] = np.where(np.isin(labels, list(new)), labels, 0).astype(np.uint8)
+            seen |= new
+    return prompts
+
+
+@torch.inference_mode()
+def track_together(predictor, folder: Path, prompt: np.ndarray) -> Iterator[np.ndarray]:
+    """All objects are in the first frame: one run. Label maps, one per frame, after the whole video."""
+    state = _load(predictor, folder)
+    for number in _ids(prompt):
+        predictor.add_new_mask(state, 0, number, prompt == number)
+    kept = {}
+    for index, numbers, logits in predictor.propagate_in_video(state):
+        kept[index] = {number: (logits[row] > 0).numpy()[0] for row, number in enumerate(numbers)}
+    for index in sorted(kept):
+        yield _combine(kept[index])
+
+
+@torch.inference_mode()
+def track_separately(predictor, folder: Path, prompts: Mapping[int, np.ndarray], overlap=False) -> Iterator:
+    """One run per object from its first frame, then overlaps are resolved. overlap: dicts of boolean masks instead."""
+    state = _load(predictor, folder)
+    starts = {number: index for index, labels in prompts.items() for number in _ids(labels)}
+    kept = {number: {} for number in sorted(starts)}
+    for number in kept:
+        predictor.reset_state(state)
+        start = starts[number]
+        predictor.add_new_mask(state, start, number, prompts[start] == number)
+        for index, _, logits in predictor.propagate_in_video(state, start_frame_idx=start):
+            kept[number][index] = logits.numpy()
+    for index in range(state["num_frames"]):
+        scores = torch.full((len(kept), 1, state["video_height"], state["video_width"]), -1024.0)
+        for row, scored in enumerate(kept.values()):
+            if index in scored:
+                scores[row] = torch.from_numpy(scored[index])[0]
+        if not overlap:
+            scores = predictor._apply_non_overlapping_constraints(scores)
+        masks = {number: (scores[row, 0] > 0).numpy() for row, number in enumerate(kept)}
+        yield masks if overlap else _combine(masks)
+
+
+def _load(predictor, folder):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return predictor.init_state(str(folder), async_loading_frames=False)
+
+
+def _ids(labels):
+    return [int(number) for number in np.unique(labels) if number]
+
+
+def _combine(masks):
+    labels = np.zeros(next(iter(masks.values())).shape, np.uint8)
+    for number in sorted(masks, reverse=True):
+        labels[masks[number]] = number
+    return labels

@@ -1,0 +1,141 @@
+"""Building SAM 2 from the `sam2` package (Ravi et al., 2024): configuration, strict loading of weights."""
+
+from __future__ import annotations
+
+import importlib.util
+import warnings
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from vosarena.errors import TrackerError
+
+if TYPE_CHECKING:
+    from sam2.sam2_video_predictor import SAM2VideoPredictor
+
+_STEP = 32  # the coarsest feature map of the official networks is 1/32 of the image
+
+
+def build_predictor(
+    config: str, weights: str | Path, *, image_size: int | None = None, compile: bool = False, device: str = "cpu"
+) -> SAM2VideoPredictor:
+    """The package's own video predictor in evaluation mode, as its VOS script builds it (no postprocessing).
+
+    config: a name that `config_path` finds. weights: a file `{"model": state_dict}`. image_size: side of the square
+    the network sees, in pixels, instead of the configuration's. compile: the package's compiled variant.
+    Raises TrackerError if the package is missing, or the configuration or the weights do not fit.
+    """
+    network = instantiate_network(config, image_size=image_size, compile=compile)
+    load_weights(network, weights)
+    return network.to(device).eval()
+
+
+def instantiate_network(config: str, *, image_size: int | None = None, compile: bool = False) -> SAM2VideoPredictor:
+    """A predictor with randomly initialised weights on the CPU, in training mode; arguments as in `build_predictor`."""
+    if image_size is not None and (image_size <= 0 or image_size % _STEP):
+        raise TrackerError(f"sam2: image_size is {image_size}; give a positive multiple of {_STEP}.")
+    _import_sam2()
+    from hydra.errors import HydraException
+    from hydra.utils import instantiate
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    path = config_path(config)
+    try:
+        content: Any = OmegaConf.load(path)
+        model = content["model"]
+        OmegaConf.set_struct(model, False)
+        name = "SAM2VideoPredictorVOS" if compile else "SAM2VideoPredictor"
+        model["_target_"] = f"sam2.sam2_video_predictor.{name}"
+        model["compile_image_encoder"] = compile
+        if image_size is not None:
+            model["image_size"] = image_size
+        return instantiate(model, _recursive_=True)
+    except (KeyError, TypeError, ValueError, AssertionError, HydraException, OmegaConfBaseException) as error:
+        raise TrackerError(f"sam2: {path} does not configure a SAM 2 network: {_one_line(error)}") from error
+
+
+def config_path(config: str) -> Path:
+    """The YAML file behind `config`: a path, an upstream name ("configs/sam2/sam2_hiera_l.yaml"), or a bare name
+    ("sam2_hiera_l", "sam2_demo").
+
+    Raises TrackerError with the nearest known name if there is none.
+    """
+    if Path(config).is_file():
+        return Path(config)
+    spec = importlib.util.find_spec("sam2")
+    package = [Path(folder) for folder in spec.submodule_search_locations or ()] if spec else []
+    for folder in package:
+        if (folder / config).is_file():
+            return folder / config
+    known = {path.stem: path for path in Path(__file__).with_name("sam2_configs").glob("*.yaml")}
+    for folder in package:
+        known |= {path.stem: path for path in folder.glob("configs/sam2*/sam2*_hiera_*[a-z+].yaml")}
+        known = {name: path for name, path in known.items() if "finetune" not in name}
+    name = Path(config).name.removesuffix(".yaml")
+    if name in known:
+        return known[name]
+    near = get_close_matches(name, known, 1)
+    hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(sorted(known))}"
+    raise TrackerError(f"sam2: there is no configuration {config!r}; {hint}")
+
+
+def load_weights(network: torch.nn.Module, weights: str | Path) -> None:
+    """Fill `network` from a checkpoint `{"model": state_dict}`; every key and every shape must fit.
+
+    Only tensors are unpickled (weights_only). Raises TrackerError that names the file and the first difference.
+    """
+    path = Path(weights)
+    if not path.is_file():
+        raise TrackerError(f"sam2: there is no weights file {path}.")
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises pickle, zip, EOF and runtime errors of many classes for a wrong file
+        raise TrackerError(
+            f"sam2: {path} ({path.stat().st_size} bytes) is not a PyTorch checkpoint of plain tensors; "
+            f"it may be truncated, or an error page: fetch it again ({_one_line(error)[:120]})."
+        ) from error
+    given = checkpoint.get("model") if isinstance(checkpoint, dict) else None
+    if not isinstance(given, dict):
+        raise TrackerError(f"sam2: {path} is not a SAM 2 checkpoint: it has no entry 'model' with the weights.")
+    wanted = network.state_dict()
+    missing, surplus = sorted(wanted.keys() - given.keys()), sorted(given.keys() - wanted.keys())
+    reshaped = [key for key in wanted.keys() & given.keys() if wanted[key].shape != given[key].shape]
+    for keys, what in ((missing, "lacks"), (surplus, "has, unknown to the configuration,")):
+        if keys:
+            more = f" and {len(keys) - 1} more" if len(keys) > 1 else ""
+            raise TrackerError(
+                f"sam2: {path} does not fit the configuration: it {what} {keys[0]}{more}; "
+                "choose the configuration that belongs to this file."
+            )
+    if reshaped:
+        key = min(reshaped)
+        raise TrackerError(
+            f"sam2: {path} does not fit the configuration: {key} has the shape {tuple(given[key].shape)}, "
+            f"expected {tuple(wanted[key].shape)}; choose the configuration that belongs to this file."
+        )
+    network.load_state_dict(given)
+
+
+def _import_sam2() -> None:
+    """Import the package without keeping Hydra's global state, which would stop Cutie in the same process."""
+    try:
+        from hydra.core.global_hydra import GlobalHydra
+
+        free = not GlobalHydra.instance().is_initialized()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # notes about missing CUDA kernels that only the postprocessing uses
+            import sam2.sam2_video_predictor  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise TrackerError(
+            f"sam2: the package {error.name!r} is not installed; `make setup` installs all trackers, or: "
+            "SAM2_BUILD_CUDA=0 pip install --no-build-isolation --no-deps sam2==1.1.0"
+        ) from error
+    if free:
+        GlobalHydra.instance().clear()
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
