@@ -18,14 +18,18 @@ GT_MATCHED_ADAPTIVE, PRED_MATCHED_ADAPTIVE = 7, 8
 COLUMNS = 9
 
 
-@kernel("void(u1[::1], u1[::1], u1[::1])")
+@kernel("u1(u1[::1], u1[::1], u1[::1])")
 def _differences(row, below, out):
-    """out[x] != 0 where the 2x2 block at x, cut off at the right edge, is not uniform."""
+    """out[x] != 0 where the 2x2 block at x, cut off at the right edge, is not uniform; returns if there is any."""
     last = row.size - 1
+    found = np.uint8(0)
     for x in range(last):
         a = row[x]
-        out[x] = (a ^ row[x + 1]) | (a ^ below[x]) | (a ^ below[x + 1])
+        different = (a ^ row[x + 1]) | (a ^ below[x]) | (a ^ below[x + 1])
+        out[x] = different
+        found |= different
     out[last] = row[last] ^ below[last]
+    return found | out[last]
 
 
 @kernel("UniTuple(u1, 4)(u1[::1], u1[::1], i8)")
@@ -57,17 +61,19 @@ def _scan(gt, pred, differences, gt_positions, pred_positions, table):
     height, width = gt.shape[0], gt.shape[1] - 1
     words_gt = differences[0].view(np.uint64)
     words_pred = differences[1].view(np.uint64)
+    busy = np.empty(words_gt.size + 1, np.int64)
     n_gt = n_pred = 0
     for y in range(height):
         y_below = y + 1 if y + 1 < height else y
         g, g_below = gt[y, 1:], gt[y_below, 1:]
         p, p_below = pred[y, 1:], pred[y_below, 1:]
-        _differences(g, g_below, differences[0, :width])
-        _differences(p, p_below, differences[1, :width])
-        start = 0
-        for word in range(words_gt.size):
-            if words_gt[word] | words_pred[word] == 0:
-                continue
+        found = _differences(g, g_below, differences[0, :width]) | _differences(p, p_below, differences[1, :width])
+        start = n_busy = 0
+        if found:  # most rows have no boundary; in the others, find the words that have one without branching
+            for word in range(words_gt.size):
+                busy[n_busy] = word
+                n_busy += (words_gt[word] | words_pred[word]) != 0
+        for word in busy[:n_busy]:
             for x in range(8 * word, min(8 * word + 8, width)):
                 in_gt, in_pred = differences[0, x] != 0, differences[1, x] != 0
                 if in_gt:
