@@ -126,6 +126,12 @@ class Cutie:
         image = transforms.to_tensor(frame)
         if resize:
             image = transforms.resize(image, [self.size], InterpolationMode.BILINEAR, antialias=True)
+        tokens = -(-image.shape[1] // 16) * -(-image.shape[2] // 16)
+        if tokens < self.config.top_k:
+            raise TrackerError(
+                f"a picture of {image.shape[2]}x{image.shape[1]} pixels gives Cutie {tokens} memory tokens, fewer than "
+                f"its top_k of {self.config.top_k}: use a larger size or a smaller top_k"
+            )
         mask, objects = None, None
         if prompt is not None:
             labels = Image.fromarray(prompt)
@@ -153,7 +159,7 @@ def package_folder() -> Path:
     Raises TrackerError where it is missing, or hidden by the unrelated command-line toolkit `cutie` of PyPI, which
     installs a module of the same name.
     """
-    mend = "run: python -m pip uninstall -y cutie rf-cutie && python -m pip install rf-cutie==1.0.1"
+    install = "python -m pip install --force-reinstall --no-deps rf-cutie==1.0.1"
     try:
         found = importlib.util.find_spec("cutie.inference.inference_core")
     except ModuleNotFoundError:
@@ -162,12 +168,11 @@ def package_folder() -> Path:
         return Path(found.origin).parents[1]
     other = importlib.util.find_spec("cutie")
     if other is None:
-        raise TrackerError(
-            "the package rf-cutie (module cutie) is not installed; run: python -m pip install rf-cutie==1.0.1"
-        )
+        raise TrackerError(f"the package rf-cutie (module cutie) is not installed; run: {install}")
     place = other.origin or ", ".join(other.submodule_search_locations or [])
     raise TrackerError(
-        f"the module cutie at {place} is not rf-cutie but another package of that name, which hides it; {mend}"
+        f"the module cutie at {place} is not rf-cutie but hides it: it belongs to another package of that name; "
+        f"run: python -m pip uninstall -y cutie && {install}"
     )
 
 

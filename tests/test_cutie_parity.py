@@ -1,0 +1,168 @@
+"""Our Cutie tracker gives the masks of rf-cutie's own evaluation path: reader, resizing, core, saver."""
+
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from vosarena.data.frames import Frames
+from vosarena.data.masks import read_mask, write_mask
+from vosarena.data.sequences import read_sequence
+from vosarena.data.synthetic import make_clip
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("cutie.inference.inference_core")
+
+from vosarena.trackers.cutie import Cutie, build_network, cutie_config  # noqa: E402
+from vosarena.training.held_out import first_appearances  # noqa: E402
+
+LONG_TERM = {"max_mem_frames": 4, "min_mem_frames": 2, "num_prototypes": 16, "max_num_tokens": 96, "buffer_tokens": 32}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """The network is too small to gain from more, and loses much where other processes compete."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Seeded random weights."""
+    torch.manual_seed(11)
+    network = build_network(cutie_config("tiny"))
+    path = tmp_path_factory.mktemp("weights") / "random.pth"
+    torch.save(network.state_dict(), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in canonical layout whose masks are prompts only: `late` has an object that comes later."""
+    root = tmp_path_factory.mktemp("videos")
+    clips = {
+        "late": make_clip(21, frames=10, size=(100, 150), objects=3, events=("late",)),
+        "plain": make_clip(22, frames=9, size=(100, 150), objects=2),
+    }
+    for name, clip in clips.items():
+        (root / "JPEGImages" / name).mkdir(parents=True)
+        (root / "Annotations" / name).mkdir(parents=True)
+        for index, frame in enumerate(clip.frames):
+            cv2.imwrite(str(root / "JPEGImages" / name / f"{index:05d}.jpg"), frame[..., ::-1])
+        for index, prompt in first_appearances(clip.masks).items():
+            write_mask(root / "Annotations" / name / f"{index:05d}.png", prompt)
+    return root
+
+
+def upstream(root: Path, output: Path, weights: Path, model: str = "tiny", **settings: object) -> None:
+    """The loop of rf-cutie's eval_vos.py on the CPU: every object but the loop itself is the package's."""
+    from cutie.inference.data.vos_test_dataset import VOSTestDataset
+    from cutie.inference.inference_core import InferenceCore
+    from cutie.inference.utils.args_utils import get_dataset_cfg
+    from cutie.inference.utils.results_utils import ResultSaver
+    from torch.utils.data import DataLoader
+
+    config = cutie_config(model)
+    config.dataset = "generic"
+    config.image_directory, config.mask_directory = str(root / "JPEGImages"), str(root / "Annotations")
+    config.use_all_masks = True
+    long_term = settings.pop("long_term", None)
+    if long_term:
+        config.long_term.update(long_term)
+    config.use_long_term = bool(long_term)
+    for key, value in settings.items():
+        config[key] = value
+    data = get_dataset_cfg(config)
+    network = build_network(config).eval()
+    network.load_weights(torch.load(weights, weights_only=True))
+    dataset = VOSTestDataset(
+        data.image_directory, data.mask_directory, use_all_masks=data.use_all_masks, size=data.size
+    )
+    with torch.inference_mode():
+        for reader in dataset.get_datasets():
+            loader = DataLoader(reader, batch_size=None, shuffle=False)
+            core = InferenceCore(network, cfg=config)
+            saver = ResultSaver(
+                str(output),
+                reader.vid_name,
+                dataset="generic",
+                object_manager=core.object_manager,
+                use_long_id=reader.use_long_id,
+                palette=reader.get_palette(),
+            )
+            for index, item in enumerate(loader):
+                labels = item.get("valid_labels")
+                probability = core.step(
+                    item["rgb"],
+                    item.get("mask"),
+                    labels.tolist() if labels is not None else None,
+                    end=index == len(loader) - 1,
+                )
+                info = item["info"]
+                saver.process(
+                    probability,
+                    info["frame"],
+                    resize_needed=info["resize_needed"],
+                    shape=info["shape"],
+                    last_frame=index == len(loader) - 1,
+                    path_to_image=info["path_to_image"],
+                )
+            saver.end()
+
+
+def assert_same(root: Path, output: Path, tracker: Cutie) -> None:
+    for name in sorted(path.name for path in (root / "JPEGImages").iterdir()):
+        files = read_sequence(root / "JPEGImages", root / "Annotations", name)
+        seen = set()
+        with Frames(files.frames) as frames:
+            for path, labels in zip(files.frames, tracker.track(frames, files.prompts()), strict=True):
+                theirs = np.array(Image.open(output / name / f"{path.stem}.png"))
+                assert np.array_equal(labels, theirs), f"{name} {path.stem}"
+                seen |= {tuple(np.unique(labels))}
+        assert len(seen) > 1 or len(next(iter(seen))) > 1, "masks of one label only prove nothing"
+
+
+CASES = {
+    "native": ({"size": -1}, {}),
+    "resized": ({"size": 80, "mem_every": 3}, {}),
+    "few frames in memory": ({"size": 80, "mem_every": 2}, {"max_mem_frames": 3}),
+    "long-term memory": ({"size": 80, "mem_every": 1}, {"long_term": LONG_TERM}),
+    "flipped too": ({"size": 80}, {"flip_aug": True, "top_k": 20, "chunk_size": 1}),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_masks_are_those_of_upstreams_evaluation(case: str, videos: Path, weights: Path, tmp_path: Path) -> None:
+    data, model = CASES[case]
+    upstream(videos, tmp_path, weights, **data, **model)
+    assert_same(videos, tmp_path, Cutie(str(weights), model="tiny", **data, **model))
+
+
+def test_long_term_memory_is_really_used(videos: Path, weights: Path) -> None:
+    """The settings above fill the working memory, so that frames are consolidated into prototypes."""
+    files = read_sequence(videos / "JPEGImages", videos / "Annotations", "plain")
+    results = []
+    for long_term in (False, LONG_TERM):
+        tracker = Cutie(str(weights), model="tiny", size=80, mem_every=1, long_term=long_term)
+        with Frames(files.frames) as frames:
+            results.append(np.stack(list(tracker.track(frames, files.prompts()))))
+    assert not np.array_equal(*results)
+
+
+def test_real_clip_with_late_objects(shared_data: Path, weights: Path, tmp_path: Path) -> None:
+    """Four objects that enter on frames 0, 5, 8 and 13; the mask that is too narrow is widened for both sides."""
+    shutil.copytree(shared_data / "judo" / "JPEGImages", tmp_path / "in" / "JPEGImages")
+    source = read_sequence(
+        shared_data / "judo" / "JPEGImages", shared_data / "judo" / "Annotations", "judo", resize="nearest"
+    )
+    (tmp_path / "in" / "Annotations" / "judo").mkdir(parents=True)
+    for index, prompt in source.prompts().items():
+        write_mask(tmp_path / "in" / "Annotations" / "judo" / f"{source.frames[index].stem}.png", prompt)
+    upstream(tmp_path / "in", tmp_path / "out", weights, size=112)
+    assert_same(tmp_path / "in", tmp_path / "out", Cutie(str(weights), model="tiny", size=112))
+    assert read_mask(tmp_path / "out" / "judo" / "00015.png").shape == source.size
