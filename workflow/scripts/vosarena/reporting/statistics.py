@@ -56,8 +56,8 @@ class Bootstrap:
         """`sums` minus `other`, both as in interval()."""
         drawn = self._mean(self._draws, sums) - self._mean(self._draws, other)
         value = self._mean(self._all, sums)[0] - self._mean(self._all, other)[0]
-        p_value = min(1.0, 2 * min(np.mean(drawn <= 0), np.mean(drawn >= 0)))
-        return Difference(value, *_percentiles(drawn), p_value=float(max(p_value, 1 / DRAWS)))
+        tail = min(float(np.mean(drawn <= 0)), float(np.mean(drawn >= 0)))
+        return Difference(value, *_percentiles(drawn), p_value=min(1.0, max(2 * tail, 1 / DRAWS)))
 
     def _mean(self, weights: Scores, sums: Scores) -> Scores:
         counts = weights @ self._groups
