@@ -12,6 +12,8 @@ import argparse
 import json
 import math
 import resource
+import signal
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -27,10 +29,14 @@ import torch.multiprocessing
 import torch.nn.functional as F
 from PIL import Image
 
-from vosarena.data.clips import random_clip
+from vosarena.data.synthetic import DOMAINS, SIZE, clip_seed, random_clip
+from vosarena.trackers.base import Tracker
+from vosarena.trackers.baselines import Flow, Static
+from vosarena.trackers.sam2 import Sam2
 from vosarena.trackers.sam2_network import instantiate_network
+from vosarena.training.held_out import clip_score
 
-SIZE = (192, 320)  # of the clips, as in demo/val: (height, width)
+HELD_OUT_FRAMES = 24
 _MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -38,14 +44,14 @@ _MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 class Recipe:
     """Everything that decides the weights, besides the number of threads and the version of torch."""
 
-    steps: int = 2400
+    steps: int = 1500
     seed: int = 20
     workers: int = 2  # processes, each with one thread and its own clips
     clips: int = 3  # per step and worker
     objects: int = 6  # at most, per step and worker
     crop: int = 128  # side of the training crops; the last stage sees whole frames
-    lengths: tuple[tuple[float, int], ...] = ((0.07, 2), (0.60, 4), (1.0, 6))  # until this share of the steps: frames
-    whole_from: float = 0.75  # share of the steps from which whole frames are seen
+    lengths: tuple[tuple[float, int], ...] = ((0.1, 2), (0.6, 4), (1.0, 6))  # until this share of the steps: frames
+    whole_from: float = 0.8  # share of the steps from which whole frames are seen
     teacher: float = 0.25  # share of the steps over which true masks leave the memory
     rate: float = 1.2e-3
     decay: float = 0.02
@@ -80,11 +86,11 @@ class Batch:
 class Clips:
     """An endless supply of training clips: fresh ones and a replay buffer."""
 
-    def __init__(self, recipe: Recipe, side: int, seed: Sequence[int]):
-        self.recipe, self.side, self.seed = recipe, side, list(seed)
-        self.random = np.random.default_rng([*seed, 0])
+    def __init__(self, recipe: Recipe, side: int, worker: int):
+        self.recipe, self.side = recipe, side
+        self.random = np.random.default_rng([recipe.seed, worker, 0])
         self.kept: list[tuple[np.ndarray, np.ndarray]] = []
-        self.made = 0
+        self.number = (recipe.seed * 10 + worker) * 1_000_000  # in the stream of clips for demo weights
 
     def batch(self, frames: int, side: int) -> Batch:
         """The next batch of clips of `frames` frames, cropped to squares of `side` pixels."""
@@ -108,9 +114,9 @@ class Clips:
 
     def _clip(self, fresh: bool) -> tuple[np.ndarray, np.ndarray]:
         if fresh or len(self.kept) < self.recipe.clips:
-            self.made += 1
+            self.number += 1
             domain = "low_contrast" if self.random.random() < 0.1 else "plain"
-            clip = random_clip([*self.seed, self.made], frames=16, size=SIZE, domain=domain)
+            clip = random_clip(clip_seed("weights", self.number), frames=16, size=SIZE, domain=domain)
             side = (self.side, self.side)
             video = np.stack([np.asarray(Image.fromarray(frame).resize(side)) for frame in clip.frames])
             labels = np.stack([cv2.resize(mask, side, interpolation=cv2.INTER_NEAREST_EXACT) for mask in clip.masks])
@@ -251,7 +257,7 @@ def train(recipe: Recipe, output: Path, log: Callable[[dict[str, Any]], None]) -
     """Train and write `output`. One process per worker; gradients are averaged over them at every step."""
     with tempfile.TemporaryDirectory() as folder:
         arguments = (recipe, output, Path(folder) / "rendezvous", Path(folder) / "log")
-        torch.multiprocessing.spawn(_worker, args=arguments, nprocs=recipe.workers)
+        torch.multiprocessing.spawn(_worker, args=arguments, nprocs=recipe.workers, daemon=True)
         for line in arguments[3].read_text().splitlines():
             log(json.loads(line))
 
@@ -272,7 +278,7 @@ def _worker(rank: int, recipe: Recipe, output: Path, rendezvous: Path, log: Path
     groups = [{"params": matrices, "weight_decay": recipe.decay}, {"params": others, "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=recipe.rate, betas=(0.9, 0.98))
     average = {name: value.detach().clone() for name, value in network.state_dict().items()}
-    clips = Clips(recipe, whole, [recipe.seed, rank])
+    clips = Clips(recipe, whole, rank)
     random = np.random.default_rng([recipe.seed, rank, 1])
     started, running = time.time(), None
     for step in range(recipe.steps):
@@ -321,6 +327,34 @@ def save(weights: dict[str, torch.Tensor], output: Path) -> None:
     partial.replace(output)
 
 
+def held_out(weights: Path, clips: int) -> dict[str, Any]:
+    """J&F of these weights and of the baselines on held-out clips of every domain, with paired differences.
+
+    Of each tracker the mean over the clips and its standard error; of each difference the 95% interval (normal).
+    """
+    trackers: dict[str, Tracker] = {"static": Static(), "flow": Flow(), "sam2-demo": Sam2("sam2_demo", str(weights))}
+    report: dict[str, Any] = {"clips": clips, "frames": HELD_OUT_FRAMES}
+    for domain in DOMAINS:
+        scores: dict[str, list[float]] = {name: [] for name in trackers}
+        for number in range(clips):
+            clip = random_clip(clip_seed("held-out", number), frames=HELD_OUT_FRAMES, size=SIZE, domain=domain)
+            for name, tracker in trackers.items():
+                scores[name].append(clip_score(tracker, clip.frames, clip.masks))
+        ours = np.array(scores["sam2-demo"])
+        report[domain] = {name: _mean_and_error(np.array(values)) for name, values in scores.items()}
+        for name in ("static", "flow"):
+            report[domain][f"sam2-demo minus {name}"] = _mean_and_error(ours - scores[name], interval=True)
+    return report
+
+
+def _mean_and_error(values: np.ndarray, interval: bool = False) -> dict[str, Any]:
+    mean, error = float(values.mean()), float(values.std(ddof=1) / math.sqrt(len(values)))
+    found: dict[str, Any] = {"j_and_f": round(mean, 2), "standard_error": round(error, 2)}
+    if interval:
+        found["interval_95"] = [round(mean - 1.96 * error, 2), round(mean + 1.96 * error, 2)]
+    return found
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Command line; see the module's docstring."""
     parser = argparse.ArgumentParser(description="Train the demo weights of SAM 2 on procedural clips.")
@@ -328,21 +362,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--steps", type=int, default=Recipe.steps)
     parser.add_argument("--seed", type=int, default=Recipe.seed)
     parser.add_argument("--workers", type=int, default=Recipe.workers)
+    parser.add_argument("--clips", type=int, default=120, help="held-out clips")
     options = parser.parse_args(arguments)
     recipe = replace(Recipe(), steps=options.steps, seed=options.seed, workers=options.workers)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # an orderly end, which takes the workers along
     started = time.time()
     lines: list[dict[str, Any]] = []
+    options.output.parent.mkdir(parents=True, exist_ok=True)
     train(recipe, options.output, lines.append)
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    given = sys.argv[1:] if arguments is None else arguments
     record = {
-        "command": f"python -m vosarena.training.demo_sam2 --steps {recipe.steps} --seed {recipe.seed} "
-        f"--workers {recipe.workers} --output sam2-demo.pth",
+        "command": "python -m vosarena.training.demo_sam2 " + " ".join(given),
         "recipe": asdict(recipe),
         "torch": torch.__version__,
         "wall_seconds": round(time.time() - started),
         "cpu_seconds": round(sum(usage.ru_utime + usage.ru_stime for usage in used)),
         "training": lines,
     }
+    record["held_out"] = held_out(options.output, options.clips)
     options.output.with_suffix(".json").write_text(json.dumps(record, indent=1) + "\n")
 
 
