@@ -6,7 +6,7 @@ import gc
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -36,7 +36,7 @@ class Sam2:
     built-in MemoryError; what `saving_memory` is for.
     """
 
-    packages = ("sam2", "torch", "pillow")
+    packages: ClassVar[tuple[str, ...]] = ("sam2", "torch", "pillow")
 
     def __init__(
         self,
