@@ -28,6 +28,7 @@ from vosarena.scoring.pairs import pair_folders
 from vosarena.scoring.protocols import score
 
 SIZES = {"480p": (480, 854), "1080p": (1080, 1920)}
+FRAMES = {"480p": 60, "1080p": 24}  # a clip of DAVIS has 67 frames on average
 OBJECTS = (1, 3, 10)
 TARGETS = {"480p": (20, 35, 50), "1080p": (60, 130, 250)}
 
@@ -105,7 +106,7 @@ def compare(root: Path, size: str, objects: int, frames: int, least: float) -> d
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--frames", type=int, default=12)
+    parser.add_argument("--frames", type=int, help="length of the clip (default: 60 at 480p, 24 at 1080p)")
     parser.add_argument("--seconds", type=float, default=1.0, help="least CPU time per measurement")
     parser.add_argument("--json", type=Path, help="also write the numbers here")
     args = parser.parse_args()
@@ -114,7 +115,7 @@ def main() -> None:
     for size in SIZES:
         for objects in OBJECTS:
             with tempfile.TemporaryDirectory() as root:
-                rows.append(compare(Path(root), size, objects, args.frames, args.seconds))
+                rows.append(compare(Path(root), size, objects, args.frames or FRAMES[size], args.seconds))
     table = Table("size", "objects", "vosarena", "vos-benchmark", "PIL decode", "ratio", "target", "of PIL's decode")
     for row in rows:
         times = (f"{row[name]:.3f} ms" for name in ("vosarena_ms", "vos_benchmark_ms", "pil_decode_ms"))

@@ -13,6 +13,7 @@ from vosarena.data.masks import LabelMap
 from vosarena.errors import MaskError
 
 BOUNDARY_FRACTION = 0.008
+_LONGEST = 32768  # the kernels pack y << 16 | x into 32 bits
 Integers = np.ndarray[Any, np.dtype[np.int64]]
 
 #: Names of the counts, in the order of the columns that `FrameCounter.count` returns after the label.
@@ -62,6 +63,8 @@ class _Workspace:
 
     @classmethod
     def of(cls, height: int, width: int) -> _Workspace:
+        if height > _LONGEST or width > 2 * _LONGEST:
+            raise MaskError(f"a mask of {width}x{height} pixels is too large to count; expected at most 65536x32768")
         radius, cap = tolerance(height, width), tolerance_cap(height, width)
         left, right = _disks(radius, cap)
         words = 2 * ((radius + 63) // 64) + (width + 63) // 64 + 1
@@ -70,7 +73,7 @@ class _Workspace:
             cap,
             left,
             right,
-            np.zeros((2, 8 * ((width + 7) // 8)), np.uint8),
+            np.zeros(8 * ((width + 7) // 8), np.uint8),
             np.empty(height * width, np.int32),
             np.empty(height * width, np.int32),
             np.zeros((height, words), np.uint64),

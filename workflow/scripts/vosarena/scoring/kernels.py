@@ -18,17 +18,21 @@ GT_MATCHED_ADAPTIVE, PRED_MATCHED_ADAPTIVE = 7, 8
 COLUMNS = 9
 
 
-@kernel("u1(u1[::1], u1[::1], u1[::1])")
-def _differences(row, below, out):
-    """out[x] != 0 where the 2x2 block at x, cut off at the right edge, is not uniform; returns if there is any."""
-    last = row.size - 1
+@kernel("u1(u1[::1], u1[::1], u1[::1], u1[::1], u1[::1])")
+def _differences(g, g_below, p, p_below, out):
+    """out[x] != 0 where the 2x2 block at x, cut off at the right edge, is not uniform in one of two maps.
+
+    g, p: a row of each map; g_below, p_below: the next one. Returns 0 if there is no such block.
+    """
+    last = g.size - 1
     found = np.uint8(0)
     for x in range(last):
-        a = row[x]
-        different = (a ^ row[x + 1]) | (a ^ below[x]) | (a ^ below[x + 1])
+        a, b = g[x], p[x]
+        different = (a ^ g[x + 1]) | (a ^ g_below[x]) | (a ^ g_below[x + 1])
+        different |= (b ^ p[x + 1]) | (b ^ p_below[x]) | (b ^ p_below[x + 1])
         out[x] = different
         found |= different
-    out[last] = row[last] ^ below[last]
+    out[last] = (g[last] ^ g_below[last]) | (p[last] ^ p_below[last])
     return found | out[last]
 
 
@@ -55,39 +59,41 @@ def _add_run(gt_label, pred_label, length, table):
         table[gt_label, INTERSECTION] += length
 
 
-@kernel("UniTuple(i8, 2)(u1[:,::1], u1[:,::1], u1[:,::1], i4[::1], i4[::1], i8[:,::1])")
+@kernel("UniTuple(i8, 2)(u1[:,::1], u1[:,::1], u1[::1], i4[::1], i4[::1], i8[:,::1])")
 def _scan(gt, pred, differences, gt_positions, pred_positions, table):
     """Areas, intersections and boundary sizes of all labels into `table`; positions of non-uniform blocks."""
     height, width = gt.shape[0], gt.shape[1] - 1
-    words_gt = differences[0].view(np.uint64)
-    words_pred = differences[1].view(np.uint64)
-    busy = np.empty(words_gt.size + 1, np.int64)
+    words = differences.view(np.uint64)
+    busy = np.empty(words.size + 1, np.int64)
     n_gt = n_pred = 0
     for y in range(height):
         y_below = y + 1 if y + 1 < height else y
         g, g_below = gt[y, 1:], gt[y_below, 1:]
         p, p_below = pred[y, 1:], pred[y_below, 1:]
-        found = _differences(g, g_below, differences[0, :width]) | _differences(p, p_below, differences[1, :width])
         start = n_busy = 0
-        if found:  # most rows have no boundary; in the others, find the words that have one without branching
-            for word in range(words_gt.size):
+        if _differences(g, g_below, p, p_below, differences[:width]):
+            # Most rows have no boundary; in the others, find the words that have one without branching.
+            for word in range(words.size):
                 busy[n_busy] = word
-                n_busy += (words_gt[word] | words_pred[word]) != 0
+                n_busy += words[word] != 0
         for word in busy[:n_busy]:
             for x in range(8 * word, min(8 * word + 8, width)):
-                in_gt, in_pred = differences[0, x] != 0, differences[1, x] != 0
-                if in_gt:
-                    gt_positions[n_gt] = y * width + x
+                if not differences[x]:
+                    continue
+                right = x + 1 if x + 1 < width else x
+                a, b = g[x], p[x]
+                if a != g[right] or a != g_below[x] or a != g_below[right]:
+                    gt_positions[n_gt] = y << 16 | x
                     n_gt += 1
                     for label in _block_labels(g, g_below, x):
                         table[label, GT_BOUNDARY] += 1
-                if in_pred:
-                    pred_positions[n_pred] = y * width + x
+                if b != p[right] or b != p_below[x] or b != p_below[right]:
+                    pred_positions[n_pred] = y << 16 | x
                     n_pred += 1
                     for label in _block_labels(p, p_below, x):
                         table[label, PRED_BOUNDARY] += 1
-                if (in_gt or in_pred) and x + 1 < width and (g[x] != g[x + 1] or p[x] != p[x + 1]):
-                    _add_run(g[x], p[x], x + 1 - start, table)
+                if a != g[right] or b != p[right]:
+                    _add_run(a, b, x + 1 - start, table)
                     start = x + 1
         _add_run(g[start], p[start], width - start, table)
     return n_gt, n_pred
@@ -99,9 +105,9 @@ def _sort_by_label(labels, positions, ends, points):
 
     ends: i8 (256,), on entry where each label's group begins in `points`, on return where it ends; -1: not wanted.
     """
-    height, width = labels.shape[0], labels.shape[1] - 1
+    height = labels.shape[0]
     for position in positions:
-        y, x = position // width, position % width
+        y, x = np.int64(position) >> 16, np.int64(position) & 0xFFFF
         y_below = y + 1 if y + 1 < height else y
         for label in _block_labels(labels[y, 1:], labels[y_below, 1:], x):
             if ends[label] >= 0:
@@ -109,30 +115,29 @@ def _sort_by_label(labels, positions, ends, points):
                 ends[label] += 1
 
 
-@kernel("void(i4[::1], i8, i8, b1, u8[:,::1])")
-def _draw(points, width, padding, on, plane):
+@kernel("void(i4[::1], i8, b1, u8[:,::1])")
+def _draw(points, padding, on, plane):
     """Sets the bit of every point in the plane, or clears the words again."""
     for point in points:
-        bit = np.uint64(point % width + padding)
-        row = plane[point // width]
+        y, bit = np.int64(point) >> 16, (np.int64(point) & 0xFFFF) + padding
         if on:
-            row[bit >> np.uint64(6)] |= np.uint64(1) << (bit & np.uint64(63))
+            plane[y, bit >> 6] |= np.uint64(1) << np.uint64(bit & 63)
         else:
-            row[bit >> np.uint64(6)] = np.uint64(0)
+            plane[y, bit >> 6] = np.uint64(0)
 
 
-@kernel("i8(i4[::1], i4[::1], i8, i8, i4[::1], i4[::1], u8[:,::1])")
-def _count_near(points, others, width, padding, left, right, plane):
+@kernel("i8(i4[::1], i4[::1], i8, i4[::1], i4[::1], u8[:,::1])")
+def _count_near(points, others, padding, left, right, plane):
     """How many points have a set bit of the plane (where `others` are drawn) in their disk.
 
     left, right: i4 (2 R + 1,), extent of the disk in the rows -R..R, right < left where a row is empty. Points are in
     the order of rows.
     """
     radius = left.size // 2
-    first_row, last_row = others[0] // width, others[others.size - 1] // width
+    first_row, last_row = np.int64(others[0]) >> 16, np.int64(others[others.size - 1]) >> 16
     found = 0
     for point in points:
-        y, x = np.int64(point // width), np.int64(point % width)
+        y, x = np.int64(point) >> 16, np.int64(point) & 0xFFFF
         for step in range(2 * radius + 1):
             # 0, 1, -1, 2, -2, ...: the other boundary is usually near
             dy = (step + 1) // 2 if step & 1 else -(step // 2)
@@ -162,14 +167,14 @@ def _count_near(points, others, width, padding, left, right, plane):
 
 @kernel(
     "void(u1[:,::1], u1[:,::1], i4[:,::1], i4[:,::1], f8, b1,"
-    " u1[:,::1], i4[::1], i4[::1], u8[:,::1], u8[:,::1], i8[:,::1])"
+    " u1[::1], i4[::1], i4[::1], u8[:,::1], u8[:,::1], i8[:,::1])"
 )
 def count(gt, pred, left, right, cap, adaptive, differences, gt_positions, pred_positions, gt_plane, pred_plane, table):
     """Counts of all labels of a frame into `table`, i8 (256, COLUMNS).
 
     gt, pred: uint8 (H, 1 + W), first column ignored. left, right: i4 (R + 1, 2 R + 1), disks by radius 1..R; row 0 is
-    the disk of radius `cap` of MOSEv2. differences: uint8 (2, W rounded up to 8), zero beyond W. positions: i4 (H W).
-    planes: uint64 (H, words), zero on entry and on return.
+    the disk of radius `cap` of MOSEv2. differences: uint8 (W rounded up to 8), zero beyond W. positions: i4 (H W), filled
+    with y << 16 | x. planes: uint64 (H, words), zero on entry and on return.
     """
     width = gt.shape[1] - 1
     radius = left.shape[0] - 1
@@ -194,14 +199,14 @@ def count(gt, pred, left, right, cap, adaptive, differences, gt_positions, pred_
             continue
         g = gt_points[gt_ends[label] - table[label, GT_BOUNDARY] : gt_ends[label]]
         p = pred_points[pred_ends[label] - table[label, PRED_BOUNDARY] : pred_ends[label]]
-        _draw(g, width, padding, True, gt_plane)
-        _draw(p, width, padding, True, pred_plane)
-        table[label, GT_MATCHED] = _count_near(g, p, width, padding, left[radius], right[radius], pred_plane)
-        table[label, PRED_MATCHED] = _count_near(p, g, width, padding, left[radius], right[radius], gt_plane)
+        _draw(g, padding, True, gt_plane)
+        _draw(p, padding, True, pred_plane)
+        table[label, GT_MATCHED] = _count_near(g, p, padding, left[radius], right[radius], pred_plane)
+        table[label, PRED_MATCHED] = _count_near(p, g, padding, left[radius], right[radius], gt_plane)
         if adaptive:
             tolerance = np.ceil(0.1 * np.sqrt(table[label, GT_PIXELS]))
             disk = np.int64(tolerance) if tolerance < cap else 0
-            table[label, GT_MATCHED_ADAPTIVE] = _count_near(g, p, width, padding, left[disk], right[disk], pred_plane)
-            table[label, PRED_MATCHED_ADAPTIVE] = _count_near(p, g, width, padding, left[disk], right[disk], gt_plane)
-        _draw(g, width, padding, False, gt_plane)
-        _draw(p, width, padding, False, pred_plane)
+            table[label, GT_MATCHED_ADAPTIVE] = _count_near(g, p, padding, left[disk], right[disk], pred_plane)
+            table[label, PRED_MATCHED_ADAPTIVE] = _count_near(p, g, padding, left[disk], right[disk], gt_plane)
+        _draw(g, padding, False, gt_plane)
+        _draw(p, padding, False, pred_plane)
