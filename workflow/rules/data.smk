@@ -1,9 +1,54 @@
-# From a dataset's name to a table of its sequences.
+# From a dataset's name to a table of its sequences: download, extract, prepare, index.
+#
+# Only small notes are declared as outputs, and they are updated, never deleted before a job: several workflows may
+# share <resources>, a file put there by hand is verified instead of replaced, and a broken download goes on.
+
+
+rule download:
+    output:
+        note=update("<resources>/archives/{home}/{archive}.json"),
+    log:
+        "<logs>/download/{home}/{archive}.log",
+    benchmark:
+        "<benchmarks>/download/{home}/{archive}.tsv"
+    conda:
+        "../../envs/default.yaml"
+    resources:
+        downloads=1,
+    params:
+        archive=lambda wildcards: asdict(archive_of(wildcards)),
+        download=study.download,
+    message:
+        "{wildcards.home}: download {wildcards.archive}"
+    script:
+        "../scripts/download.py"
+
+
+rule extract:
+    input:
+        note="<resources>/archives/{home}/{archive}.json",
+    output:
+        note=update("<resources>/extracted/{home}/{archive}.json"),
+    log:
+        "<logs>/extract/{home}/{archive}.log",
+    benchmark:
+        "<benchmarks>/extract/{home}/{archive}.tsv"
+    conda:
+        "../../envs/default.yaml"
+    params:
+        archive=lambda wildcards: asdict(archive_of(wildcards)),
+        download=study.download,
+    message:
+        "{wildcards.home}: extract {wildcards.archive}"
+    script:
+        "../scripts/extract.py"
 
 
 rule prepare:
+    input:
+        extracted_of,
     output:
-        done="<resources>/datasets/{dataset}/{split}/prepared.txt",
+        done=update("<resources>/datasets/{dataset}/{split}/prepared.txt"),
     log:
         "<logs>/prepare/{dataset}/{split}.log",
     benchmark:
@@ -12,6 +57,7 @@ rule prepare:
         "../../envs/default.yaml"
     params:
         split=lambda wildcards: asdict(split_of(wildcards)),
+        state=lambda wildcards: state_of(split_of(wildcards)),
     message:
         "{wildcards.dataset}/{wildcards.split}: bring frames and masks into place"
     script:
@@ -22,7 +68,7 @@ checkpoint index:
     input:
         prepared="<resources>/datasets/{dataset}/{split}/prepared.txt",
     output:
-        table="<resources>/datasets/{dataset}/{split}/sequences.parquet",
+        table=update("<resources>/datasets/{dataset}/{split}/sequences.parquet"),
     log:
         "<logs>/index/{dataset}/{split}.log",
     benchmark:

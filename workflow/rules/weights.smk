@@ -2,8 +2,10 @@
 
 
 rule weights:
+    input:
+        lambda wildcards: local_files(model_of(wildcards).weights),
     output:
-        weights="<resources>/weights/{model}.pth",
+        weights=update("<resources>/weights/{model}.pth"),
     log:
         "<logs>/weights/{model}.log",
     benchmark:
@@ -12,6 +14,7 @@ rule weights:
         "../../envs/default.yaml"
     params:
         weights=lambda wildcards: model_of(wildcards).weights,
+        download=study.download,
     message:
         "{wildcards.model}: weights"
     script:

@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from vosarena import __version__
+from vosarena.data.commands import add_data_parsers
 from vosarena.errors import ConfigError, VosarenaError
 
 
@@ -20,6 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_track(commands)
     _add_synthesize(commands)
+    add_data_parsers(commands)
     args = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:

@@ -1,8 +1,7 @@
 """The catalog of datasets and models, and the study that a config makes of it."""
 
-import copy
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +15,14 @@ BUILT_IN = Path(__file__).parents[3] / "catalog"
 
 @dataclass(frozen=True)
 class Split:
-    """One split of a dataset; the fields are those of `schemas/dataset.schema.yaml`."""
+    """One split of a dataset; the fields are those of `schemas/dataset.schema.yaml`.
+
+    home: the dataset under whose name its archives are kept, so that splits made of others share them.
+    """
 
     dataset: str
     name: str
+    home: str = ""
     layout: str = "davis"
     protocol: str = "davis2017"
     ground_truth: str = "full"
@@ -27,7 +30,15 @@ class Split:
     sequences: int | None = None
     select: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
+    attributes: tuple[str, ...] = ()
+    sample: Mapping[str, Any] | None = None
     path: str | None = None
+    archives: tuple[Mapping[str, Any], ...] = ()
+    imageset: str | None = None
+    images: str | None = None
+    masks: str | None = None
+    binary: bool = False
+    submission: Mapping[str, Any] | None = None
     synthetic: str | None = None
 
     def __str__(self) -> str:
@@ -92,6 +103,7 @@ class Study:
     sequences_per_job: int
     device: str
     precision: str
+    download: Mapping[str, Any] = field(default_factory=dict)
 
     def protocols_of(self, split: Split) -> tuple[str, ...]:
         """The protocols under which a split is scored: the config's, else the split's own."""
@@ -112,11 +124,11 @@ def load_catalog(folders: Iterable[str | Path] = ()) -> Catalog:
         for file in sorted(folder.glob("datasets/*.yaml")):
             entry = _read_yaml(file)
             validate(entry, "dataset", str(file))
-            datasets[entry.get("name", file.stem)] = entry
+            datasets[entry.get("name", file.stem)] = _from_folder(entry, file.parent)
         for file in sorted(folder.glob("models/*.yaml")):
             for name, entry in _read_yaml(file).items():
                 validate(entry, "model", f"{file}: {name}")
-                models[name] = _with_local_sources(entry, file.parent)
+                models[name] = _from_folder(entry, file.parent)
     return Catalog(datasets, models)
 
 
@@ -129,7 +141,7 @@ def load_study(config: Mapping[str, Any], where: str = "config") -> Study:
     catalog = load_catalog(config.get("catalog", []))
     splits: dict[str, Split] = {}
     for item in config["datasets"]:
-        for split in [catalog.split(item)] if isinstance(item, str) else _inline_splits(item, where):
+        for split in [catalog.split(item)] if isinstance(item, str) else _inline_splits(item, catalog, where):
             splits[str(split)] = split
     models = [catalog.model(item) if isinstance(item, str) else _inline_model(item, catalog, where)
               for item in config["models"]]  # fmt: skip
@@ -141,6 +153,7 @@ def load_study(config: Mapping[str, Any], where: str = "config") -> Study:
         sequences_per_job=inference.get("sequences_per_job", 1),
         device=inference.get("device", "auto"),
         precision=inference.get("precision", "auto"),
+        download=config.get("download", {}),
     )
 
 
@@ -154,32 +167,47 @@ def _read_yaml(file: Path) -> dict[str, Any]:
     return content
 
 
-def _with_local_sources(entry: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """Local sources of a catalog file are relative to that file, wherever the workflow runs."""
-    entry = copy.deepcopy(entry)
-    for source in (entry.get("weights") or {}).get("sources", ()):
-        if "local" in source:
-            source["local"] = str((folder / source["local"]).resolve())
+def _from_folder(entry: Any, folder: Path) -> Any:
+    """Paths in a catalog file are relative to that file, wherever the workflow runs."""
+    if isinstance(entry, Mapping):
+        return {
+            key: str((folder / value).resolve())
+            if key in ("local", "path") and isinstance(value, str)
+            else _from_folder(value, folder)
+            for key, value in entry.items()
+        }
+    if isinstance(entry, list):
+        return [_from_folder(value, folder) for value in entry]
     return entry
 
 
+_FIELDS = {item.name for item in fields(Split)}
+
+
 def _splits(entry: Mapping[str, Any], name: str) -> dict[str, Split]:
-    shared = {key: entry[key] for key in ("layout", "protocol", "ground_truth", "resize") if key in entry}
+    shared = {key: value for key, value in entry.items() if key in _FIELDS - {"name", "path"}}
     splits = entry.get("splits") or {"all": {"path": entry["path"]}}
-    return {key: Split(dataset=name, name=key, **{**shared, **_tuples(value)}) for key, value in splits.items()}
+    return {
+        key: Split(dataset=name, name=key, home=name, **_tuples({**shared, **value})) for key, value in splits.items()
+    }
 
 
 def _tuples(entry: Mapping[str, Any]) -> dict[str, Any]:
     return {key: tuple(value) if isinstance(value, list) else value for key, value in entry.items()}
 
 
-def _inline_splits(item: Mapping[str, Any], where: str) -> Sequence[Split]:
+def _inline_splits(item: Mapping[str, Any], catalog: Catalog, where: str) -> Sequence[Split]:
     validate(item, "dataset", f"{where}: datasets")
-    if ("path" in item) == ("splits" in item):
-        raise ConfigError(f"{where}: datasets: a mapping needs either `path` or `splits`; got {', '.join(item)}")
+    if sum(key in item for key in ("path", "splits", "extends")) != 1:
+        raise ConfigError(
+            f"{where}: datasets: a mapping needs either `path`, `splits` or `extends`; got {', '.join(item)}"
+        )
     name = item.get("name") or (Path(item["path"]).resolve().name if "path" in item else None)
     if not name:
-        raise ConfigError(f"{where}: datasets: a mapping with `splits` needs a `name`")
+        raise ConfigError(f"{where}: datasets: a mapping with `splits` or `extends` needs a `name`")
+    if "extends" in item:
+        changes = {key: value for key, value in item.items() if key in _FIELDS - {"name"}}
+        return [replace(catalog.split(item["extends"]), dataset=name, **_tuples(changes))]
     return list(_splits(item, name).values())
 
 

@@ -1,42 +1,158 @@
-"""Bring a split, wherever it comes from, into the one form that every later stage knows."""
+"""Bring a split, wherever it comes from, into the one form that every later stage knows.
 
+`<root>/JPEGImages/<sequence>/` and `<root>/Annotations/<sequence>/` are links into the user's folder or the extracted
+archives; frames of videos and masks that had to be changed are files. Beside them lie `attributes.json` (sequence ->
+attributes) and `objects.json` (sequence -> object -> facts of the dataset's meta file, see `layouts.Found`).
+"""
+
+import json
+import logging
+import os
 import shutil
+from collections.abc import Iterable
+from dataclasses import asdict
+from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+
+from vosarena.data import clips, procedural, synthetic
+from vosarena.data.archives import archives_of, extract_archive, fetch_archive, roots_of
 from vosarena.data.catalog import Split
-from vosarena.data.sequences import ANNOTATIONS, IMAGES
-from vosarena.data.synthetic import synthesize
+from vosarena.data.fetch import locked, write_json
+from vosarena.data.layouts import Found, Source, find
+from vosarena.data.masks import read_mask, write_mask
+from vosarena.data.sequences import ANNOTATIONS, ATTRIBUTES, IMAGES, OBJECTS, TABLE_FILE, index_split
+from vosarena.data.sources import Policy
+from vosarena.data.video import decode_video
 from vosarena.errors import DataError
 
-_RESOLUTIONS = ("480p", "Full-Resolution", "1080p")  # DAVIS keeps its frames under one of these
+logger = logging.getLogger(__name__)
+
+_MARK = ".prepared.json"  # what the folder was made from
+_CHOICE = ("protocol", "ground_truth", "resize", "sequences", "select", "exclude", "attributes", "sample", "submission")
+
+
+def fetch_split(split: Split, resources: Path, policy: Policy | None = None, keep: bool = True) -> Path:
+    """From a split's name to its table of sequences: download, verify, extract, prepare and index.
+
+    Returns the table. keep: whether archives stay after extraction. Raises DataError in one sentence.
+    """
+    policy = policy or Policy()
+    for archive in archives_of(split):
+        fetch_archive(archive, resources, policy)
+        extract_archive(archive, resources, policy, keep)
+    root = resources / "datasets" / split.dataset / split.name
+    prepare_split(split, root)
+    index_split(root, root / TABLE_FILE, split)
+    return root / TABLE_FILE
 
 
 def prepare_split(split: Split, root: Path) -> None:
-    """Make `root/JPEGImages/<sequence>/` and `root/Annotations/<sequence>/` of a split.
+    """Make the prepared form of a split in `root`, which is `<resources>/datasets/<dataset>/<split>`.
 
-    A folder that the user has is linked, not copied; the demo is drawn. Raises DataError naming what is missing.
+    What is there already and made from the same is left alone, so that two runs can share it. Archives must be
+    extracted. Raises DataError naming what is missing.
     """
-    root.mkdir(parents=True, exist_ok=True)
+    with locked(root):
+        root.mkdir(parents=True, exist_ok=True)
+        origin = _origin(split, root.parents[2])
+        if _is_made(root, origin):
+            logger.info("%s: already prepared", split)
+            return
+        (root / _MARK).unlink(missing_ok=True)
+        if split.synthetic:
+            synthetic.synthesize(root, "train" if split.synthetic == "train" else "val")
+        else:
+            found = find(split, _roots(split, root.parents[2]))
+            logger.info("%s: %d sequences", split, len(found.sequences))
+            _build(found, split, root)
+        write_json(root / _MARK, {"origin": origin, "sequences": _names(root)})
+
+
+def _roots(split: Split, resources: Path) -> list[Path]:
+    if split.archives:
+        return roots_of(split, resources)
+    if not split.path:
+        raise DataError(f"dataset {split}: its entry names no `archives` and no `path`; give the folder that it is in")
+    if not Path(split.path).is_dir():
+        raise DataError(f"dataset {split}: there is no folder {split.path}; mend its `path`")
+    return [Path(split.path)]
+
+
+def _build(found: Found, split: Split, root: Path) -> None:
+    """Links, decoded videos and changed masks in folders beside their place, which they then take."""
+    made = {name: root / f".{name}.part" for name in (IMAGES, ANNOTATIONS)}
+    for folder in made.values():
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+    for name, source in found.sequences.items():
+        if source.images.is_file():
+            decode_video(source.images, made[IMAGES] / name)
+        else:
+            _link(made[IMAGES] / name, source.images, root / IMAGES)
+        if source.masks is None:
+            continue
+        if split.binary:
+            _write_binary(source, made[ANNOTATIONS] / name)
+        else:
+            _link(made[ANNOTATIONS] / name, source.masks, root / ANNOTATIONS)
+    for name, folder in made.items():
+        _discard(root / name)
+        folder.replace(root / name)
+    for file, content in ((ATTRIBUTES, found.attributes), (OBJECTS, found.objects)):
+        if content:
+            write_json(root / file, content)
+        else:
+            (root / file).unlink(missing_ok=True)
+
+
+def _write_binary(source: Source, folder: Path) -> None:
+    folder.mkdir()
+    for path in sorted(source.masks.glob("*.png")) if source.masks else ():
+        write_mask(folder / path.name, (read_mask(path) > 0).astype(np.uint8))
+
+
+def _link(link: Path, target: Path, final: Path) -> None:
+    """A relative link for the folder `final`, so that the resources can be moved as a whole; absolute ones lead out."""
+    target = Path(os.path.abspath(target))  # noqa: PTH100 (resolve() would follow the user's own links)
+    resources = Path(os.path.abspath(final)).parents[3]  # noqa: PTH100
+    inside = target.is_relative_to(resources)
+    link.symlink_to(os.path.relpath(target, os.path.abspath(final)) if inside else target)  # noqa: PTH100
+
+
+def _discard(path: Path) -> None:
+    if path.is_symlink():
+        path.unlink()
+    elif path.exists():
+        shutil.rmtree(path)
+
+
+def _is_made(root: Path, origin: str) -> bool:
+    try:
+        mark = json.loads((root / _MARK).read_text())
+        there = _names(root)
+    except (OSError, json.JSONDecodeError):
+        return False
+    return mark["origin"] == origin and mark["sequences"] == there and all((root / IMAGES / n).exists() for n in there)
+
+
+def _names(root: Path) -> list[str]:
+    return sorted(path.name for path in (root / IMAGES).iterdir())
+
+
+def _origin(split: Split, resources: Path) -> str:
+    """Digest of all that a prepared folder is made from: the definition, and the archives or the user's folder."""
+    known: dict[str, Any] = {key: value for key, value in asdict(split).items() if key not in _CHOICE}
     if split.synthetic:
-        synthesize(root, "train" if split.synthetic == "train" else "val")
-    elif split.path:
-        images, annotations = find_folders(Path(split.path))
-        _link(root / IMAGES, images)
-        _link(root / ANNOTATIONS, annotations)
-    else:
-        raise DataError(f"dataset {split}: its catalog entry names no `path`; give the folder that holds {IMAGES}/")
-
-
-def find_folders(path: Path) -> tuple[Path, Path]:
-    """Folders of frames and masks of an extracted dataset in DAVIS layout. Raises DataError if they are not there."""
-    found = []
-    for name in (IMAGES, ANNOTATIONS):
-        folder = path / name
-        if not folder.is_dir():
-            raise DataError(f"{path}: no folder {name}/; expected {IMAGES}/<sequence>/ and {ANNOTATIONS}/<sequence>/")
-        nested = [folder / resolution for resolution in _RESOLUTIONS if (folder / resolution).is_dir()]
-        found.append(nested[0] if nested else folder)
-    return found[0], found[1]
+        files = (synthetic.__file__, clips.__file__, procedural.__file__)
+        known["generator"] = [sha256(Path(file).read_bytes()).hexdigest() for file in files]
+    known["state"] = state_of(split)
+    for archive in archives_of(split):
+        stamp = archive.folder(resources).with_name(f"{archive.file}.json")
+        known[archive.file] = stamp.read_text() if stamp.exists() else None
+    return sha256(json.dumps(known, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def state_of(split: Split) -> str:
@@ -46,17 +162,17 @@ def state_of(split: Split) -> str:
     """
     if not split.path or not Path(split.path).is_dir():
         return ""
-    times = []
-    for folder in (Path(split.path) / IMAGES, Path(split.path) / ANNOTATIONS):
-        for path in [folder, *sorted(folder.glob("*")), *sorted(folder.glob("*p/*"))]:
-            if path.is_dir():
-                times.append(path.stat().st_mtime_ns)
+    try:
+        found = find(split, [Path(split.path)])
+    except DataError:
+        return "incomplete"
+    times = [path.stat().st_mtime_ns for path in _folders_of(found.sequences.values())]
     return f"{len(times)} folders, last changed {max(times, default=0)}"
 
 
-def _link(link: Path, target: Path) -> None:
-    if link.is_symlink():
-        link.unlink()
-    elif link.exists():
-        shutil.rmtree(link)
-    link.symlink_to(target.resolve(), target_is_directory=True)
+def _folders_of(sources: Iterable[Source]) -> Iterable[Path]:
+    for source in sources:
+        yield source.images
+        if source.masks:
+            yield source.masks
+            yield from (path for path in os.scandir(source.masks) if path.is_dir())  # type: ignore[misc]

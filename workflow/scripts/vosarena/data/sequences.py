@@ -1,12 +1,15 @@
 """Sequences of a split: which frames, masks and objects they have, and the table of them.
 
 A prepared split is one folder with `JPEGImages/<sequence>/<frame>.jpg` and, where there are masks,
-`Annotations/<sequence>/<frame>.png`; every later stage knows only this form.
+`Annotations/<sequence>/<frame>.png`; every later stage knows only this form. Where objects may overlap (SA-V), masks
+are `Annotations/<sequence>/<object>/<frame>.png`, and what is not zero belongs to the object.
 """
 
 import fnmatch
+import hashlib
 import json
 import logging
+import os
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -27,7 +30,11 @@ from vosarena.errors import DataError, MaskError
 
 logger = logging.getLogger(__name__)
 
+BoolMask = np.ndarray[Any, np.dtype[np.bool_]]
+
 IMAGES, ANNOTATIONS = "JPEGImages", "Annotations"  # the two folders of a prepared split
+ATTRIBUTES, OBJECTS = "attributes.json", "objects.json"  # facts beside them, where the dataset has any
+TABLE_FILE = "sequences.parquet"
 FRAME_SUFFIXES = (".jpg", ".jpeg", ".png")
 MASK_SUFFIX = ".png"
 
@@ -53,13 +60,15 @@ class SequenceFiles:
     """Frames and masks of one sequence on disk.
 
     frames: image files in numeric order. masks: frame index -> mask file. resize: `never` or `nearest`, what
-    happens to a mask whose size differs from its frame's.
+    happens to a mask whose size differs from its frame's. objects: object id -> frame index -> mask file, instead of
+    `masks` where objects may overlap; an id is the number that the object's folder is named by, and may be 0.
     """
 
     name: str
     frames: tuple[Path, ...]
     masks: Mapping[int, Path] = field(default_factory=dict)
     resize: str = "never"
+    objects: Mapping[int, Mapping[int, Path]] = field(default_factory=dict)
 
     @cached_property
     def size(self) -> tuple[int, int]:
@@ -68,12 +77,19 @@ class SequenceFiles:
 
     def mask(self, index: int) -> LabelMap:
         """The mask of a frame, uint8 (H, W). Raises MaskError if its size differs and may not be changed."""
-        labels = read_mask(self.masks[index])
+        return self._fitting(self.masks[index])
+
+    def object_mask(self, number: int, index: int) -> BoolMask:
+        """The mask of one object of a sequence whose objects may overlap, bool (H, W). Raises MaskError."""
+        return self._fitting(self.objects[number][index]) > 0
+
+    def _fitting(self, path: Path) -> LabelMap:
+        labels = read_mask(path)
         if labels.shape != self.size:
             if self.resize == "nearest":
                 return cv2.resize(labels, self.size[::-1], interpolation=cv2.INTER_NEAREST)
             raise MaskError(
-                f"{self.masks[index]}: mask is {labels.shape[1]}x{labels.shape[0]} but the frames of sequence "
+                f"{path}: mask is {labels.shape[1]}x{labels.shape[0]} but the frames of sequence "
                 f"{self.name} are {self.size[1]}x{self.size[0]}; mend the mask or set `resize: nearest` for the dataset"
             )
         return labels
@@ -81,19 +97,51 @@ class SequenceFiles:
     def prompts(self) -> dict[int, LabelMap]:
         """Frame index -> label map of the objects whose first mask is there (semi-supervised VOS).
 
-        Label 255 is `ignore` in the field and never an object. Raises MaskError or, without any object, DataError.
+        Label 255 is `ignore` in the field and never an object. Raises MaskError, or DataError if there is no object or
+        if objects may overlap, which no label map can hold: see object_prompts.
         """
+        if self.objects:
+            raise DataError(f"sequence {self.name}: its objects may overlap; use a tracker that takes them one by one")
         seen: set[int] = {0, 255}
         prompts: dict[int, LabelMap] = {}
         for index in self.masks:
             labels = self.mask(index)
-            new = set(np.unique(labels).tolist()) - seen
+            new = _labels_in(labels) - seen
             if new:
                 prompts[index] = np.where(np.isin(labels, sorted(new)), labels, 0).astype(np.uint8)
                 seen |= new
         if not prompts:
             raise DataError(f"sequence {self.name}: no object in any of its {len(self.masks)} masks; nothing to track")
         return prompts
+
+    def object_prompts(self) -> dict[int, dict[int, BoolMask]]:
+        """Frame index -> object id -> first mask of the object that is not empty, bool (H, W), in order of frames.
+
+        Works for label maps too, so that every sequence can be tracked object by object. Raises MaskError, DataError.
+        """
+        if not self.objects:
+            return {
+                index: {number: labels == number for number in sorted(_labels_in(labels) - {0})}
+                for index, labels in self.prompts().items()
+            }
+        prompts: dict[int, dict[int, BoolMask]] = {}
+        for number, masks in self.objects.items():
+            for index in masks:
+                mask = self.object_mask(number, index)
+                if mask.any():
+                    prompts.setdefault(index, {})[number] = mask
+                    break
+        if not prompts:
+            raise DataError(f"sequence {self.name}: all masks of its {len(self.objects)} objects are empty")
+        return dict(sorted(prompts.items()))
+
+    def object_folder(self, number: int) -> str:
+        """Name of an object's folder, such as `000`; predictions are written under the same name."""
+        return next(iter(self.objects[number].values())).parent.name
+
+
+def _labels_in(labels: LabelMap) -> set[int]:
+    return set(np.flatnonzero(np.bincount(labels.ravel(), minlength=256)).tolist())
 
 
 def image_size(path: Path) -> tuple[int, int]:
@@ -141,13 +189,28 @@ def read_sequence(images: Path, masks: Path | None, name: str, resize: str = "ne
     if not frames:
         raise DataError(f"sequence {name}: no {', '.join(FRAME_SUFFIXES)} frames in {folder}")
     index_of = {_key(path): index for index, path in enumerate(frames)}
-    found: dict[int, Path] = {}
-    if masks is not None and (masks / name).is_dir():
-        for path in numbered_files(masks / name, (MASK_SUFFIX,)):
+
+    def by_frame(folder: Path, masks_of: str) -> dict[int, Path]:
+        found = {}
+        for path in numbered_files(folder, (MASK_SUFFIX,)):
             if _key(path) not in index_of:
-                raise DataError(f"{path}: mask without a frame; {folder} has no frame {path.stem}")
+                raise DataError(f"{path}: mask without a frame; {images / name} has no frame {path.stem}{masks_of}")
             found[index_of[_key(path)]] = path
-    return SequenceFiles(name, tuple(frames), dict(sorted(found.items())), resize)
+        return dict(sorted(found.items()))
+
+    flat: dict[int, Path] = {}
+    objects: dict[int, dict[int, Path]] = {}
+    if masks is not None and (masks / name).is_dir():
+        flat = by_frame(masks / name, "")
+        if not flat:
+            every = {int(path.name): by_frame(path, f" (object {path.name})") for path in _object_folders(masks / name)}
+            objects = {number: found for number, found in every.items() if found}
+    return SequenceFiles(name, tuple(frames), flat, resize, objects)
+
+
+def _object_folders(folder: Path) -> list[Path]:
+    folders = [path for path in folder.iterdir() if path.is_dir() and path.name.isdigit()]
+    return sorted(folders, key=lambda path: int(path.name))
 
 
 def _key(path: Path) -> int | str:
@@ -158,25 +221,27 @@ def index_split(root: Path, output: Path, split: Split) -> None:
     """Write the table of a prepared split's sequences (Parquet, schema TABLE).
 
     A sequence that cannot be tracked stays in the table with its problem, so that it fails alone and by name;
-    problems and a number of sequences other than the catalog's are logged as warnings. Raises DataError if there is
-    no sequence at all.
+    problems and a number of sequences other than the catalog's are logged as warnings, and the numbers are kept in the
+    table (see read_counts). Raises DataError if there is no sequence at all.
     """
     images, masks = root / IMAGES, root / ANNOTATIONS
     names = sequence_names(images)
+    counts = {"found": len(names), "expected": split.sequences}
     if split.sequences is not None and len(names) != split.sequences:
-        logger.warning("%s: %d sequences, but the catalog says %d", split, len(names), split.sequences)
-    names = [name for name in names if _wanted(name, split)]
-    if not names:
-        raise DataError(f"{split}: `select` and `exclude` leave no sequence of {images}")
-    file = root / "attributes.json"
+        logger.warning("%s: found %d sequences, but the catalog expects %d", split, len(names), split.sequences)
+    file = root / ATTRIBUTES
     attributes: dict[str, list[str]] = json.loads(file.read_text()) if file.exists() else {}
+    names = select_sequences(names, split, attributes)
+    if not names:
+        raise DataError(f"{split}: `select`, `exclude`, `attributes` and `sample` leave no sequence of {images}")
     with ThreadPoolExecutor() as pool:
         rows = list(pool.map(lambda name: _row(images, masks, name, split, attributes.get(name, [])), names))
     for row in rows:
         if row["problem"]:
             logger.warning("sequence %s: %s", row["sequence"], row["problem"])
-    temporary = output.with_name(f".{output.name}.part")
-    pq.write_table(pa.Table.from_pylist(rows, schema=TABLE), temporary, compression="zstd")
+    temporary = output.with_name(f".{output.name}.{os.getpid()}.part")
+    table = pa.Table.from_pylist(rows, schema=TABLE).replace_schema_metadata({"counts": json.dumps(counts)})
+    pq.write_table(table, temporary, compression="zstd")
     temporary.replace(output)
 
 
@@ -191,21 +256,43 @@ def _row(images: Path, masks: Path, name: str, split: Split, attributes: list[st
         row |= {
             "n_frames": len(files.frames),
             "first_frame": files.frames[0].stem,
-            "annotated_frames": len(files.masks),
+            "annotated_frames": len(files.masks) or len({i for found in files.objects.values() for i in found}),
         }
         row["height"], row["width"] = files.size
-        first = {int(i): index for index, labels in files.prompts().items() for i in np.unique(labels) if i}
+        first = {number: index for index, prompts in files.object_prompts().items() for number in prompts}
         row |= {"object_ids": sorted(first), "first_appearance": [first[i] for i in sorted(first)]}
     except DataError as error:
         row["problem"] = str(error)
     return row
 
 
-def _wanted(name: str, split: Split) -> bool:
-    def matches(patterns: tuple[str, ...]) -> bool:
+def select_sequences(names: list[str], split: Split, attributes: Mapping[str, list[str]]) -> list[str]:
+    """The names that `select`, `exclude`, `attributes` and `sample` of a split keep, in order.
+
+    A sample is drawn from all names by their hash with the seed, so it is the same on every machine and whatever else
+    is selected; `part: rest` is exactly what `part: drawn` leaves out.
+    """
+
+    def matches(name: str, patterns: tuple[str, ...]) -> bool:
         return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
 
-    return (not split.select or matches(split.select)) and not matches(split.exclude)
+    kept = [name for name in names if not split.select or matches(name, split.select)]
+    kept = [name for name in kept if not matches(name, split.exclude)]
+    if split.attributes:
+        kept = [name for name in kept if set(split.attributes) & set(attributes.get(name, ()))]
+    if split.sample:
+        seed = split.sample.get("seed", 0)
+        ranked = sorted(names, key=lambda name: hashlib.sha256(f"{seed}:{name}".encode()).digest())
+        drawn = set(ranked[: max(1, round(split.sample["fraction"] * len(names)))])
+        kept = [name for name in kept if (name in drawn) == (split.sample.get("part", "drawn") == "drawn")]
+    return kept
+
+
+def read_counts(path: Path) -> tuple[int, int | None]:
+    """How many sequences a split has on disk, before any selection, and how many the catalog expects (or None)."""
+    file = pq.ParquetFile(path)
+    counts = json.loads((file.schema_arrow.metadata or {}).get(b"counts", b"{}"))
+    return counts.get("found", file.metadata.num_rows), counts.get("expected")
 
 
 def read_table(path: Path) -> list[dict]:

@@ -1,26 +1,44 @@
-"""Checkpoints: from a catalog entry to a verified file."""
+"""Checkpoints: from a catalog entry to a verified file, the same way as archives."""
 
+import os
 import shutil
 from collections.abc import Mapping
-from hashlib import file_digest
 from pathlib import Path
 from typing import Any
 
-from vosarena.errors import DataError
+from vosarena.data.fetch import Wanted, fetch_file, locked
+from vosarena.data.sources import Policy, source_name
 
 
-def fetch_weights(weights: Mapping[str, Any], output: Path) -> None:
-    """Bring a checkpoint to `output` and verify its hash. Raises DataError naming the file and both hashes."""
-    temporary = output.with_name(f".{output.name}.part")
-    source = next((Path(s["local"]) for s in weights["sources"] if "local" in s and Path(s["local"]).is_file()), None)
-    if source is None:
-        raise DataError(f"weights: none of the sources {list(weights['sources'])} is there; put the file in {output}")
-    shutil.copyfile(source, temporary)
-    for kind in ("sha256", "md5"):
-        if kind in weights:
-            with temporary.open("rb") as file:
-                found = file_digest(file, kind).hexdigest()
-            if found != weights[kind]:
-                temporary.unlink()
-                raise DataError(f"{source}: {kind} is {found}, expected {weights[kind]}; fetch the file again")
-    temporary.replace(output)
+def fetch_weights(weights: Mapping[str, Any], output: Path, policy: Policy | None = None) -> None:
+    """Bring a checkpoint to `output`, which is `<resources>/weights/<model>.pth`.
+
+    A download is kept in `<resources>/archives/weights/`, where models share it and where a person may put it. Raises
+    DataError naming the file and both hashes, or what to fetch and where to put it.
+    """
+    resources = output.parents[1]
+    place = place_of(weights, output.stem, resources)
+    wanted = Wanted(
+        f"weights/{place.name}", tuple(weights["sources"]), weights.get("sha256"), weights.get("md5"), kind="model"
+    )
+    path = fetch_file(wanted, place, resources, policy or Policy())
+    with locked(output):
+        temporary = output.with_name(f".{output.name}.part")
+        temporary.unlink(missing_ok=True)
+        if path == place:
+            temporary.symlink_to(os.path.relpath(path, output.parent))
+        else:
+            shutil.copyfile(path, temporary)
+        temporary.replace(output)
+
+
+def place_of(weights: Mapping[str, Any], model: str, resources: Path) -> Path:
+    """Where the checkpoint of a model is kept; files that only lie on this machine go by the model's name."""
+    names = [source_name(source) for source in weights["sources"] if "local" not in source]
+    return resources / "archives" / "weights" / next((name for name in names if name), f"{model}.pth")
+
+
+def local_files(weights: Mapping[str, Any] | None) -> list[str]:
+    """Local sources that are there: when one changes, the weights have changed."""
+    sources = weights["sources"] if weights else ()
+    return [source["local"] for source in sources if "local" in source and Path(source["local"]).is_file()]

@@ -1,0 +1,11 @@
+from pathlib import Path
+
+from vosarena.data.archives import Archive, extract_archive
+from vosarena.data.sources import policy_of
+from vosarena.logs import logged
+
+with logged(snakemake.log[0]):
+    resources = Path(snakemake.output.note).parents[2]
+    download = snakemake.params.download
+    keep = download.get("archives") != "remove"
+    extract_archive(Archive(**snakemake.params.archive), resources, policy_of(download), keep)

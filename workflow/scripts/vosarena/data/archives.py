@@ -1,0 +1,156 @@
+"""Archives of a dataset: which files a split needs, where they are kept, and their way to an extracted folder.
+
+<resources>/archives/<dataset>/<file>     the archive, downloaded or put there by hand
+<resources>/archives/<dataset>/<file>.json    written once it is verified
+<resources>/extracted/<dataset>/<file>/   its frames and masks, there only when whole
+<resources>/extracted/<dataset>/<file>.json   written once it is extracted
+"""
+
+import json
+import logging
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vosarena.data.catalog import Split
+from vosarena.data.extract import extract
+from vosarena.data.fetch import Wanted, fetch_file, locked, write_json
+from vosarena.data.layouts import needed
+from vosarena.data.sources import Policy, source_name
+from vosarena.errors import ConfigError, DataError
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Archive:
+    """One archive of a dataset; the fields are those of `archives` in `schemas/dataset.schema.yaml`."""
+
+    home: str
+    file: str
+    layout: str
+    sources: tuple[Mapping[str, Any], ...]
+    sha256: str | None = None
+    md5: str | None = None
+    root: str | None = None
+    optional: bool = False
+
+    def place(self, resources: Path) -> Path:
+        """Where the archive is kept, and where a person puts it."""
+        return resources / "archives" / self.home / self.file
+
+    def folder(self, resources: Path) -> Path:
+        """Where it is extracted."""
+        return resources / "extracted" / self.home / self.file
+
+    def wanted(self) -> Wanted:
+        """What to fetch."""
+        return Wanted(f"{self.home}/{self.file}", self.sources, self.sha256, self.md5)
+
+
+def archives_of(split: Split) -> list[Archive]:
+    """The archives of a split, in the catalog's order. Raises ConfigError if two have the same file name."""
+    archives: dict[str, Archive] = {}
+    for entry in split.archives:
+        names = [entry.get("file"), *map(source_name, entry["sources"])]
+        file = next((name for name in names if name), None)
+        if file is None:
+            raise ConfigError(f"dataset {split}: an archive needs a `file` name; its sources name none")
+        if file in archives:
+            raise ConfigError(f"dataset {split}: two archives are called {file}; give one another `file` name")
+        known = {key: value for key, value in entry.items() if key not in ("file", "sources")}
+        archives[file] = Archive(split.home, file, split.layout, tuple(entry["sources"]), **known)
+    return list(archives.values())
+
+
+def fetch_archive(archive: Archive, resources: Path, policy: Policy) -> Path | None:
+    """The verified archive (or the folder that a local source names), downloaded if need be.
+
+    None for an optional archive that cannot be had. Raises DataError in one sentence otherwise.
+    """
+    try:
+        return fetch_file(archive.wanted(), archive.place(resources), resources, policy)
+    except DataError as error:
+        if not archive.optional:
+            raise
+        logger.warning("%s; going on without it", error)
+        write_json(_stamp(archive.place(resources)), {"absent": str(error)})
+        return None
+
+
+def extract_archive(archive: Archive, resources: Path, policy: Policy, keep: bool = True) -> Path | None:
+    """The folder of the extracted archive, made whole or not at all; the archive is fetched if it is not there.
+
+    keep: whether an archive in `<resources>/archives/` stays there. A killed extraction is begun again; of two
+    processes that extract the same archive, one waits for the other. None for an absent optional archive.
+    """
+    folder, stamp = archive.folder(resources), _stamp(archive.folder(resources))
+    with locked(folder):
+        state = _read(_stamp(archive.place(resources)))
+        if "absent" in state:
+            write_json(stamp, state)
+            return None
+        done = _read(stamp)
+        if done and done.get("sha256") == state.get("sha256") and Path(resources, done["folder"]).is_dir():
+            return Path(resources, done["folder"])
+        path = fetch_archive(archive, resources, policy)
+        if path is None:
+            return None
+        state = _read(_stamp(archive.place(resources)))
+        if path.is_dir():
+            write_json(stamp, {"folder": os.path.abspath(path), "sha256": None})  # noqa: PTH100
+            return path
+        extract(path, folder, lambda name: needed(name, archive.layout))
+        write_json(stamp, {"folder": os.path.relpath(folder, resources), "sha256": state.get("sha256")})
+        if not keep and path == archive.place(resources):
+            path.unlink()
+            logger.info("removed %s", path)
+        return folder
+
+
+def roots_of(split: Split, resources: Path) -> list[Path]:
+    """Folders that hold the frames and masks of an extracted split. Raises DataError if one is not there."""
+    roots = []
+    for archive in archives_of(split):
+        done = _read(_stamp(archive.folder(resources)))
+        if "absent" in done:
+            continue
+        if not done or not Path(resources, done["folder"]).is_dir():
+            raise DataError(f"{archive.folder(resources)}: not extracted yet; run the extraction of {split} again")
+        folder = Path(resources, done["folder"])
+        if archive.root and not (folder / archive.root).is_dir():
+            found = ", ".join(sorted(path.name + "/" for path in folder.iterdir() if path.is_dir())) or "no folder"
+            raise DataError(f"{archive.file}: no folder {archive.root}/ in it, but {found}; mend `root` in the catalog")
+        roots.append(folder / archive.root if archive.root else folder)
+    return roots
+
+
+def size_on_disk(archive: Archive, resources: Path) -> int:
+    """Bytes of the archive if it is there."""
+    place = archive.place(resources)
+    return place.stat().st_size if place.is_file() else 0
+
+
+def archive_state(archive: Archive, resources: Path) -> str:
+    """`absent`, `partial`, `downloaded` (not verified yet), `verified` or `extracted`."""
+    place = archive.place(resources)
+    if _read(_stamp(archive.folder(resources))):
+        return "extracted"
+    if _read(_stamp(place)):
+        return "verified"
+    if place.exists():
+        return "downloaded"
+    return "partial" if place.with_name(f"{place.name}.part").exists() else "absent"
+
+
+def _stamp(place: Path) -> Path:
+    return place.with_name(f"{place.name}.json")
+
+
+def _read(stamp: Path) -> dict[str, Any]:
+    try:
+        return json.loads(stamp.read_text())
+    except (FileNotFoundError, json.JSONDecodeError):
+        return {}

@@ -1,0 +1,180 @@
+"""The commands that look after data: `vosarena fetch`, `vosarena datasets` and `vosarena models`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # the rest is imported where it is needed: every command of the CLI passes through here
+    from rich.console import Console
+    from rich.table import Table
+
+    from vosarena.data.catalog import Model, Split
+
+
+def add_data_parsers(commands: Any) -> None:
+    """Add the three commands to a parser."""
+    _add_fetch(commands)
+    _add_datasets(commands)
+    _add_models(commands)
+
+
+def _add_fetch(commands: Any) -> None:
+    """`vosarena fetch DATASET/SPLIT ...`: exactly what the rules do."""
+    parser = commands.add_parser("fetch", help="download, verify, extract and index splits, or fetch a model's weights")
+    parser.add_argument("names", nargs="+", metavar="NAME", help="<dataset>/<split>, or the name of a model")
+    _add_places(parser)
+    parser.add_argument("--attempts", type=int, default=5, help="that may bring nothing new, in a row (default: 5)")
+    parser.add_argument("--timeout", type=float, default=20, help="seconds without a byte (default: 20)")
+    parser.add_argument("--remove-archives", action="store_true", help="remove archives once they are extracted")
+    parser.set_defaults(run=_fetch)
+
+
+def _add_datasets(commands: Any) -> None:
+    """`vosarena datasets`: the catalog, and what of it is on this machine."""
+    parser = commands.add_parser("datasets", help="list datasets with their state and size on this machine")
+    _add_places(parser)
+    parser.set_defaults(run=_list_datasets)
+
+
+def _add_models(commands: Any) -> None:
+    """`vosarena models`: the catalog, and which weights are on this machine."""
+    parser = commands.add_parser("models", help="list models with the state and size of their weights")
+    _add_places(parser)
+    parser.set_defaults(run=_list_models)
+
+
+def _add_places(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--catalog", type=Path, action="append", default=[], help="further catalog folder")
+    parser.add_argument("--resources", type=Path, default=Path("resources"), help="default: %(default)s")
+
+
+def _fetch(args: argparse.Namespace) -> None:
+    from vosarena.data.catalog import load_catalog
+    from vosarena.data.prepare import fetch_split
+    from vosarena.data.sources import Policy
+    from vosarena.data.weights import fetch_weights
+
+    catalog = load_catalog(args.catalog)
+    policy = Policy(attempts=args.attempts, timeout=args.timeout)
+    for name in args.names:
+        if "/" in name:
+            table = fetch_split(catalog.split(name), args.resources, policy, keep=not args.remove_archives)
+            print(f"{name}: {_counted(table)} in {table}")
+            continue
+        model = catalog.model(name)
+        if not model.weights:
+            print(f"{name}: needs no weights")
+            continue
+        output = args.resources / "weights" / f"{name}.pth"
+        fetch_weights(model.weights, output, policy)
+        print(f"{name}: {output}")
+
+
+def _counted(table: Path) -> str:
+    from vosarena.data.sequences import read_counts, read_table
+
+    rows = read_table(table)
+    _, expected = read_counts(table)
+    problems = [row["sequence"] for row in rows if row["problem"]]
+    words = f"{len(rows)} sequences" + (f" (expected {expected})" if expected and expected != len(rows) else "")
+    return words + (f", {len(problems)} with problems ({', '.join(problems[:3])})" if problems else "")
+
+
+def _list_datasets(args: argparse.Namespace) -> None:
+    from vosarena.data.catalog import load_catalog
+
+    catalog = load_catalog(args.catalog)
+    table = _table("split", "title", "sequences", "state", "size", "layout", "protocol", "truth", "licence")
+    for name in sorted(catalog.datasets):
+        for split in catalog.splits(name).values():
+            state, size = split_state(split, args.resources)
+            entry = catalog.datasets[name]
+            table.add_row(
+                *(str(split), entry.get("title", name), _expected(split, args.resources), state, _size(size)),
+                *(split.layout, split.protocol, split.ground_truth.replace("_", " "), entry.get("license", "")),
+            )
+    _console().print(table)
+
+
+def split_state(split: Split, resources: Path) -> tuple[str, int]:
+    """How far a split is on this machine, and the bytes of its archives.
+
+    absent, partial, downloaded (not verified), verified, extracted or indexed; the least of its archives counts.
+    """
+    from vosarena.data.archives import archive_state, archives_of, size_on_disk
+    from vosarena.data.sequences import TABLE_FILE
+
+    archives = archives_of(split)
+    size = sum(size_on_disk(archive, resources) for archive in archives)
+    if (resources / "datasets" / split.dataset / split.name / TABLE_FILE).is_file():
+        return "indexed", size
+    order = ("absent", "partial", "downloaded", "verified", "extracted")
+    states = [archive_state(archive, resources) for archive in archives if not archive.optional]
+    if not states:
+        return ("on demand" if split.synthetic else "local" if Path(split.path or "").is_dir() else "absent"), size
+    return min(states, key=order.index), size
+
+
+def _expected(split: Split, resources: Path) -> str:
+    from vosarena.data.sequences import TABLE_FILE, read_counts
+
+    table = resources / "datasets" / split.dataset / split.name / TABLE_FILE
+    if not table.is_file():
+        return str(split.sequences or "?")
+    found, expected = read_counts(table)
+    return str(found) if expected in (None, found) else f"{found} of {expected}"
+
+
+def _list_models(args: argparse.Namespace) -> None:
+    from vosarena.data.catalog import load_catalog
+
+    catalog = load_catalog(args.catalog)
+    table = _table("model", "title", "tracker", "weights", "size", "description")
+    for name in sorted(catalog.models):
+        model = catalog.model(name)
+        state, size = weights_state(model, args.resources)
+        table.add_row(name, model.title or name, model.tracker, state, _size(size), model.description)
+    _console().print(table)
+
+
+def weights_state(model: Model, resources: Path) -> tuple[str, int]:
+    """How far the weights of a model are on this machine, and their bytes: none needed, absent, local, verified ..."""
+    from vosarena.data.weights import local_files, place_of
+
+    if not model.weights:
+        return "none needed", 0
+    place = place_of(model.weights, model.name, resources)
+    path = next((path for path in (resources / "weights" / f"{model.name}.pth", place) if path.is_file()), None)
+    if path:
+        return ("verified" if place.with_name(f"{place.name}.json").is_file() else "downloaded"), path.stat().st_size
+    local = local_files(model.weights)
+    return ("local", Path(local[0]).stat().st_size) if local else ("absent", 0)
+
+
+def _table(*columns: str) -> Table:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold" if column in ("title", "licence", "description") else "ellipsis",
+                         no_wrap=column not in ("title", "licence", "description"))  # fmt: skip
+    return table
+
+
+def _console() -> Console:
+    """As wide as the terminal; in a pipe wide enough for whole lines."""
+    from rich.console import Console
+
+    console = Console()
+    return console if console.is_terminal else Console(width=240)
+
+
+def _size(size: int) -> str:
+    amount = float(size)
+    for unit in ("B", "kB", "MB"):
+        if amount < 1000:
+            return f"{amount:.0f} {unit}" if size else ""
+        amount /= 1000
+    return f"{amount:.1f} GB"

@@ -1,0 +1,256 @@
+"""One file over HTTP: goes on where it broke, notices a file that changed, and never takes a web page for an archive.
+
+The bytes go into `<place>.part`, what is known of them (length and the server's ETag or date) into `<place>.part.json`.
+They are put together from several answers only if the server vouches that the file is still the same one.
+"""
+
+import errno
+import json
+import logging
+import re
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import requests
+import tenacity
+import urllib3
+from tqdm import tqdm
+
+from vosarena.data.sources import Address, Policy
+from vosarena.errors import DataError
+
+logger = logging.getLogger(__name__)
+
+_CHUNK = 1 << 20
+_LATER = {408, 425, 429}  # worth another attempt, like all 5xx
+_SLOWEST = 1024  # bytes per second over a whole timeout; less counts as stalled
+_BROKEN = (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError,
+           urllib3.exceptions.HTTPError, ConnectionError, TimeoutError)  # fmt: skip
+
+
+class _Again(Exception):
+    """This attempt failed, the next one may not."""
+
+
+class _WebPage(_Again):
+    """The server sent a page for people."""
+
+
+class Refused(DataError):
+    """A source does not give the file; another source may."""
+
+
+def download(address: Address, part: Path, policy: Policy, session: requests.Session, hashed: bool = False) -> None:
+    """Bring the file into `part`, going on from what an earlier attempt or process left there.
+
+    hashed: the caller knows the file's hash, so that pieces may be put together even if the server does not vouch.
+
+    A connection that breaks, stalls or ends early is tried again with growing pauses, as long as attempts bring
+    something new or `policy.attempts` of them in a row do not. Raises Refused if the server does not give the file,
+    DataError if the disk is full.
+    """
+    transfer = _Transfer(address, part, policy, session, hashed)
+
+    def pause(state: tenacity.RetryCallState) -> None:
+        error = state.outcome.exception() if state.outcome else None
+        logger.warning("%s: %s; next attempt in %.0f s", transfer.title, error, state.upcoming_sleep)
+
+    retrying = tenacity.Retrying(
+        retry=tenacity.retry_if_exception_type(_Again),
+        stop=lambda _: transfer.fruitless >= policy.attempts or transfer.pages >= 2,
+        wait=lambda state: min(60.0, policy.wait * 2 ** max(0, transfer.fruitless - 1)),
+        before_sleep=pause,
+        reraise=True,
+    )
+    try:
+        retrying(transfer.attempt)
+    except _WebPage as error:
+        raise Refused(str(error)) from None
+    except _Again as error:
+        raise Refused(f"{error}, {transfer.fruitless} times in a row") from None
+
+
+class _Transfer:
+    def __init__(self, address: Address, part: Path, policy: Policy, session: requests.Session, hashed: bool) -> None:
+        self.address, self.part, self.policy, self.session, self.hashed = address, part, policy, session, hashed
+        self.notes = part.with_name(f"{part.name}.json")
+        self.title = part.name.removesuffix(".part")
+        self.fruitless = 0  # attempts in a row that brought nothing new
+        self.pages = 0
+        self.furthest = self._offset()
+
+    def attempt(self) -> None:
+        try:
+            self._attempt()
+        except _Again:
+            self._judge()
+            raise
+        except _BROKEN as error:
+            self._judge()
+            raise _Again(_words(error)) from None
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise DataError(
+                    f"{self.part}: the disk is full after {_bytes(self._offset())}; make room and run again, the "
+                    "download goes on from there"
+                ) from None
+            raise
+
+    def _judge(self) -> None:
+        offset = self._offset()
+        self.fruitless = 0 if offset > self.furthest else self.fruitless + 1
+        self.furthest = max(self.furthest, offset)
+
+    def _attempt(self) -> None:
+        known = self._known()
+        offset = self._offset() if known else 0
+        if known and offset == known["size"]:
+            return
+        headers = {"Accept-Encoding": "identity", **self.address.headers}
+        if offset and known:
+            headers["Range"] = f"bytes={offset}-"
+            if known["etag"] or known["date"]:
+                headers["If-Range"] = known["etag"] or known["date"]
+        with self.session.get(
+            self.address.url, headers=headers, stream=True, timeout=(10, self.policy.timeout)
+        ) as answer:
+            self._check_status(answer)
+            notes = self._notes(answer, offset)
+            if answer.status_code == 206:
+                if known is None or notes != known:
+                    self.part.unlink(missing_ok=True)
+                    raise _Again("the file on the server changed between two attempts")
+            else:
+                offset = 0
+            stream = self._stream(answer)
+            first = next(stream, b"")
+            if not offset:
+                self._refuse_web_page(first)
+            size = notes["size"]
+            _check_space(self.part, (size or 0) - offset, self.title)
+            with self.part.open("ab" if offset else "wb") as file:
+                if not offset:
+                    file.flush()
+                    self.notes.write_text(json.dumps(notes))
+                self._copy(first, stream, file, offset, size)
+        if size is not None and self._offset() != size:
+            raise _Again(f"the connection ended after {_bytes(self._offset())} of {_bytes(size)}")
+
+    def _check_status(self, answer: requests.Response) -> None:
+        status = answer.status_code
+        if status in (200, 206):
+            return
+        said = f"the server answered {status} {answer.reason or ''}".rstrip()
+        if status == 416:  # what is here is longer than the file there
+            self.part.unlink(missing_ok=True)
+            raise _Again(said)
+        if status in _LATER or status >= 500:
+            after = answer.headers.get("Retry-After", "")
+            if after.isdigit():
+                time.sleep(min(60, int(after)))
+            raise _Again(said)
+        raise Refused(said)
+
+    def _notes(self, answer: requests.Response, offset: int) -> dict[str, Any]:
+        """What the server says of the whole file: its size and what tells it from another version."""
+        etag = answer.headers.get("ETag", "")
+        notes: dict[str, Any] = {
+            "source": self.address.identity,
+            "size": None,
+            "etag": "" if etag.startswith("W/") else etag,  # weak ones do not vouch for bytes
+            "date": answer.headers.get("Last-Modified", ""),
+        }
+        if answer.status_code == 206:
+            match = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", answer.headers.get("Content-Range", ""))
+            if match and int(match[1]) == offset:
+                notes["size"] = int(match[2])
+        elif answer.headers.get("Content-Length", "").isdigit():
+            notes["size"] = int(answer.headers["Content-Length"])
+        return notes
+
+    def _known(self) -> dict[str, Any] | None:
+        """Notes on the bytes that are here, if more can be added to them."""
+        try:
+            notes = json.loads(self.notes.read_text())
+        except (FileNotFoundError, json.JSONDecodeError):
+            return None
+        same = notes["source"] == self.address.identity and notes["size"] is not None
+        vouched = notes["etag"] or notes["date"] or self.hashed
+        return notes if same and vouched and self._offset() <= notes["size"] else None
+
+    def _stream(self, answer: requests.Response) -> Iterator[bytes]:
+        """Pieces as they arrive; a connection that only trickles counts as broken."""
+        since, received = time.monotonic(), 0
+        while chunk := answer.raw.read1(_CHUNK, decode_content=False):
+            yield chunk
+            received += len(chunk)
+            passed = time.monotonic() - since
+            if passed > self.policy.timeout:
+                if received < _SLOWEST * passed:
+                    raise _Again(f"no more than {received} bytes came in {passed:.0f} s")
+                since, received = time.monotonic(), 0
+
+    def _refuse_web_page(self, start: bytes) -> None:
+        text = start[:4096].lstrip(b"\xef\xbb\xbf \r\n\t").lower()
+        if text.startswith((b"<!doctype html", b"<html", b"<head", b"<script")):
+            self.pages += 1
+            title = re.search(rb"<title[^>]*>(.*?)</title>", start[:65536], re.DOTALL | re.IGNORECASE)
+            named = f" ({' '.join(title[1].decode(errors='replace').split())})" if title else ""
+            raise _WebPage(f"the server sent a web page{named} instead of the file")
+
+    def _copy(self, first: bytes, stream: Iterator[bytes], file: Any, offset: int, size: int | None) -> None:
+        bar = tqdm(total=size, initial=offset, desc=self.title, unit="B", unit_scale=True, unit_divisor=1024,
+                   mininterval=1, dynamic_ncols=True)  # fmt: skip
+        with bar:
+            chunk = first
+            while chunk:
+                file.write(chunk)
+                bar.update(len(chunk))
+                if size is not None and file.tell() > size:
+                    raise _Again(f"the server sent more than the {_bytes(size)} it announced")
+                file.flush()
+                chunk = next(stream, b"")
+
+    def _offset(self) -> int:
+        return self.part.stat().st_size if self.part.exists() else 0
+
+
+@contextmanager
+def new_session() -> Iterator[requests.Session]:
+    """A session that says who asks."""
+    from vosarena import __version__
+
+    with requests.Session() as session:
+        session.headers["User-Agent"] = f"vosarena/{__version__}"
+        yield session
+
+
+def _check_space(part: Path, need: int, title: str) -> None:
+    free = shutil.disk_usage(part.parent).free
+    if need > free:
+        raise DataError(f"{title} needs {_bytes(need)}, but {part.parent} has {_bytes(free)} free; make room there")
+
+
+def _bytes(number: int) -> str:
+    size = float(number)
+    for unit in ("bytes", "kB", "MB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} GB"
+
+
+def _words(error: Exception) -> str:
+    """A network error without the objects' addresses that libraries print."""
+    text = str(error)
+    if "timed out" in text.lower():
+        return "the connection timed out"
+    if "Name or service not known" in text or "NameResolution" in text or "name resolution" in text:
+        return "the server's name cannot be resolved"
+    if "refused" in text.lower():
+        return "the server refuses connections"
+    return f"the connection broke ({type(error).__name__})"

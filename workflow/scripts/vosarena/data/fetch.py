@@ -1,0 +1,241 @@
+"""From sources to one verified file in its place: archives and checkpoints go the same way.
+
+A file is accepted if its hash is the published one or, where none is published, the one of its first use, which is kept
+in `<resources>/hashes.lock.yaml`. Beside every accepted file lies `<file>.json`, by which it is known again without
+reading it. A file that a person put in its place is verified like any other.
+"""
+
+import json
+import logging
+import os
+import time
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from hashlib import md5, sha256
+from pathlib import Path
+from typing import Any
+
+import requests
+import yaml
+from filelock import FileLock
+from tqdm import tqdm
+
+from vosarena.data.download import Refused, download, new_session
+from vosarena.data.extract import DAMAGED, open_tar
+from vosarena.data.sources import Policy, describe, page_of, resolve, source_name
+from vosarena.errors import DataError
+
+logger = logging.getLogger(__name__)
+
+LOCK_FILE = "hashes.lock.yaml"
+_BLOCK = 1 << 22
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A file to fetch. name: for people and the lock file. kind: `dataset` or `model`, Hugging Face's two shelves."""
+
+    name: str
+    sources: tuple[Mapping[str, Any], ...]
+    sha256: str | None = None
+    md5: str | None = None
+    kind: str = "dataset"
+
+
+@contextmanager
+def locked(place: Path) -> Iterator[None]:
+    """Only one process at a time works on `place`; the others wait."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(place.with_name(f".{place.name}.lock")):
+        yield
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a JSON file whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    temporary.write_text(json.dumps(content, indent=1) + "\n")
+    temporary.replace(path)
+
+
+def fetch_file(wanted: Wanted, place: Path, resources: Path, policy: Policy) -> Path:
+    """The verified file: at `place`, or where a local source names it (which may also be an extracted folder).
+
+    Sources are tried in order. Raises DataError in one sentence: what is wrong with the file, or why no source gave
+    it, which page has it and where to put it.
+    """
+    with locked(place):
+        known = _stamped(place, wanted)
+        if known:
+            logger.info("%s: already verified", wanted.name)
+            return known
+        if place.exists():
+            logger.info("%s: found in %s", wanted.name, place)
+            return _accept(place, place, "put there by hand", wanted, resources)
+        problems = []
+        for source in wanted.sources:
+            try:
+                path = _from_source(source, wanted, place, policy)
+            except (Refused, requests.RequestException) as error:
+                logger.warning("%s from %s: %s", wanted.name, describe(source), error)
+                problems.append(f"{describe(source)}: {error}")
+                continue
+            if path.is_dir():
+                return _stamp(place, {"path": str(path), "folder": True}, path)
+            return _accept(path, place, describe(source), wanted, resources, own="local" in source)
+        raise DataError(_cannot(wanted, place, problems))
+
+
+def _from_source(source: Mapping[str, Any], wanted: Wanted, place: Path, policy: Policy) -> Path:
+    """The file as the source gives it, not verified yet: a local one where it lies, a remote one as `.part`."""
+    if "page" in source:
+        raise Refused("needs a person to sign up or click")
+    if "local" in source:
+        path = Path(source["local"]).resolve()
+        if not path.exists():
+            raise Refused("there is no such file or folder")
+        return path
+    part = place.with_name(f"{place.name}.part")
+    with new_session() as session:
+        try:
+            address = resolve(source, wanted.kind, session, policy.timeout)
+        except DataError as error:
+            raise Refused(str(error)) from None
+        logger.info("%s: downloading from %s", wanted.name, describe(source))
+        pieces = part.exists()
+        download(address, part, policy, session, hashed=bool(wanted.sha256 or wanted.md5))
+        if pieces and _difference(wanted, _hashes(part, wanted.name)):
+            logger.warning("%s: put together from pieces that do not fit; once more from the start", wanted.name)
+            part.unlink()
+            download(address, part, policy, session)
+    return part
+
+
+def _accept(path: Path, place: Path, origin: str, wanted: Wanted, resources: Path, own: bool = False) -> Path:
+    """Verify a file and put it in its place. Raises DataError with the expected and the found hash.
+
+    own: a file of the user, named as a local source: without a published hash it may change.
+    """
+    downloaded = path != place and path.name == f"{place.name}.part"
+    hashes = _hashes(path, wanted.name)
+    try:
+        published = bool(wanted.sha256 or wanted.md5)
+        difference = _difference(wanted, hashes)
+        if difference:
+            raise DataError(
+                f"{wanted.name} from {origin if downloaded else path}: {difference}; "
+                + ("the file there is not the published one" if downloaded else "replace that file with the right one")
+            )
+        if not published:
+            check_whole(path, wanted.name)
+            if not own:
+                _trust(wanted, hashes, path, origin, resources)
+    except DataError:
+        if downloaded:
+            path.unlink()
+            path.with_name(f"{path.name}.json").unlink(missing_ok=True)
+        raise
+    if downloaded:
+        path.replace(place)
+        path.with_name(f"{path.name}.json").unlink(missing_ok=True)
+        path = place
+    verified = "published hash" if published else "local file" if own else "hash of first use"
+    logger.info("%s: verified by the %s, sha256 %s", wanted.name, verified, hashes["sha256"])
+    return _stamp(place, {"path": str(path), **hashes, "source": origin, "verified": verified}, path)
+
+
+def _trust(wanted: Wanted, hashes: Mapping[str, str], path: Path, origin: str, resources: Path) -> None:
+    """Compare with the hash of the first use, or make this the first use."""
+    file = resources / LOCK_FILE
+    with locked(file):
+        entries = (yaml.safe_load(file.read_text()) if file.exists() else None) or {}
+        entry = entries.get(wanted.name)
+        if entry is None:
+            entries[wanted.name] = {
+                **{"sha256": hashes["sha256"], "bytes": path.stat().st_size},
+                **{"source": origin, "date": time.strftime("%Y-%m-%d")},
+            }
+            temporary = file.with_name(f".{file.name}.part")
+            temporary.write_text(yaml.safe_dump(entries, sort_keys=True))
+            temporary.replace(file)
+        elif entry["sha256"] != hashes["sha256"]:
+            raise DataError(
+                f"{wanted.name}: sha256 is {hashes['sha256']}, but {entry['sha256']} at its first use on "
+                f"{entry['date']}; fetch that file again, or remove the entry from {file} if the new one is right"
+            )
+
+
+def check_whole(path: Path, name: str) -> None:
+    """Raise DataError if a zip or tar archive ends before its end; other files are only checked for not being empty."""
+    with path.open("rb") as file:
+        start = file.read(4)
+    if not start:
+        raise DataError(f"{name}: the file is empty; fetch it again")
+    if zipfile.is_zipfile(path):
+        return
+    if start == b"PK\x03\x04":  # checkpoints are zip files too
+        raise DataError(f"{name}: not a whole zip file (its end is missing); fetch it again")
+    if not path.name.removesuffix(".part").endswith((".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz")):
+        return
+    try:
+        with open_tar(path) as archive:
+            for _ in archive:
+                pass
+    except (*DAMAGED, OSError) as error:
+        raise DataError(f"{name}: not a whole zip or tar archive ({error}); fetch it again") from None
+
+
+def _difference(wanted: Wanted, hashes: Mapping[str, str]) -> str:
+    for kind in ("sha256", "md5"):
+        expected = getattr(wanted, kind)
+        if expected and hashes[kind] != expected:
+            return f"{kind} is {hashes[kind]}, expected {expected}"
+    return ""
+
+
+def _hashes(path: Path, name: str) -> dict[str, str]:
+    found = (sha256(), md5(usedforsecurity=False))
+    with path.open("rb") as file, tqdm(
+        total=path.stat().st_size, desc=f"verify {name}", unit="B", unit_scale=True, mininterval=1, delay=2
+    ) as bar:  # fmt: skip
+        while block := file.read(_BLOCK):
+            for hasher in found:
+                hasher.update(block)
+            bar.update(len(block))
+    return {hasher.name: hasher.hexdigest() for hasher in found}
+
+
+def _stamp(place: Path, content: Mapping[str, Any], path: Path) -> Path:
+    status = path.stat()
+    write_json(
+        place.with_name(f"{place.name}.json"), {**content, "bytes": status.st_size, "mtime_ns": status.st_mtime_ns}
+    )
+    return path
+
+
+def _stamped(place: Path, wanted: Wanted) -> Path | None:
+    """The file that was accepted before, if it is still that file and what is wanted now."""
+    try:
+        stamp = json.loads(place.with_name(f"{place.name}.json").read_text())
+        path = Path(stamp["path"])
+        status = path.stat()
+    except (OSError, json.JSONDecodeError, KeyError):
+        return None
+    if stamp.get("folder"):
+        return path if any("local" in s and Path(s["local"]).resolve() == path for s in wanted.sources) else None
+    if (stamp["bytes"], stamp["mtime_ns"]) != (status.st_size, status.st_mtime_ns) or _difference(wanted, stamp):
+        return None
+    if path != place and not any("local" in s and Path(s["local"]).resolve() == path for s in wanted.sources):
+        return None
+    return path
+
+
+def _cannot(wanted: Wanted, place: Path, problems: list[str]) -> str:
+    pages = [page for source in wanted.sources if (page := page_of(source, wanted.kind))]
+    names = [name for source in wanted.sources if "page" in source and (name := source_name(source))]
+    page = next((source["page"] for source in wanted.sources if "page" in source), pages[0] if pages else None)
+    what = names[0] if names else "the file"
+    where = f"fetch {what} from {page} and put it at {place}" if page else f"put the file at {place}"
+    return f"{wanted.name}: no source gave it ({'; '.join(problems)}); {where}, then run again"

@@ -1,0 +1,199 @@
+"""How datasets lie on disk, and what of it makes a split: the frames, masks and facts of every sequence."""
+
+import json
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from vosarena.data.catalog import Split
+from vosarena.errors import DataError
+
+logger = logging.getLogger(__name__)
+
+IMAGES = {"sa-v": ("JPEGImages_24fps",), "folder": ("JPEGImages", "images", "frames", "."),
+          "video": ("videos", "JPEGImages", ".")}  # fmt: skip
+MASKS = {"sa-v": ("Annotations_6fps",), "folder": ("Annotations", "masks", "annotations"),
+         "video": ("Annotations", "masks", "annotations")}  # fmt: skip
+_RESOLUTIONS = ("480p", "Full-Resolution", "1080p")  # DAVIS keeps its frames under one of these
+_VIDEOS = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v")
+_FRAMES = (".jpg", ".jpeg", ".png")
+_DEEPEST = 4  # folders between the top of an archive and JPEGImages/
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where one sequence lies: a folder of frames or a video file, and a folder of masks if it has one.
+
+    In layout `sa-v` the folder of masks has one folder per object.
+    """
+
+    images: Path
+    masks: Path | None
+
+
+@dataclass
+class Found:
+    """What a dataset's folders hold.
+
+    attributes: of a sequence. objects: facts per sequence and object id, from the dataset's meta file: `category`,
+    `frames` (the stems that a server wants) for YouTube-VOS, `start` and `end` (frame numbers) for LVOS.
+    """
+
+    sequences: dict[str, Source] = field(default_factory=dict)
+    attributes: dict[str, list[str]] = field(default_factory=dict)
+    objects: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
+
+
+def needed(name: str, layout: str) -> bool:
+    """Whether a member of an archive is needed: frames, masks, lists and meta files, nothing else."""
+    path = PurePosixPath(name)
+    if path.suffix.lower() in (".json", ".txt"):
+        return True
+    if layout in ("folder", "video"):
+        return path.suffix.lower() in (*_FRAMES, *_VIDEOS)
+    parts = {"Annotations", "JPEGImages", *IMAGES.get(layout, ()), *MASKS.get(layout, ())}
+    return path.suffix.lower() in _FRAMES and any(part.split("_")[0] in parts or part in parts for part in path.parts)
+
+
+def find(split: Split, roots: Sequence[Path]) -> Found:
+    """Frames and masks of a split in the folders of its archives, or in its own.
+
+    Raises DataError naming what is missing.
+    """
+    roots = [_descend(root, split) for root in roots]
+    found = Found()
+    images = _images(split, roots)
+    masks = _entries(_folders(roots, split.masks, MASKS.get(split.layout, ("Annotations",))))
+    if split.masks and not masks:
+        raise DataError(f"{roots[0]}: no folder {split.masks}/ with masks; mend `masks` of {split}")
+    if not masks and split.ground_truth != "none":
+        raise DataError(
+            f"{roots[0]}: no folder {MASKS.get(split.layout, ('Annotations',))[0]}/; expected one folder of masks per "
+            f"sequence in it, at least for the first frame"
+        )
+    names = _listed(split, roots) or sorted(images)
+    missing = [name for name in names if name not in images]
+    if missing:
+        raise DataError(f"{split}: no frames of sequence {missing[0]}, and {len(missing) - 1} more, in {roots[0]}")
+    found.sequences = {name: Source(images[name], masks.get(name)) for name in names}
+    _read_meta(found, split, roots)
+    return found
+
+
+def _images(split: Split, roots: Sequence[Path]) -> dict[str, Path]:
+    choices = IMAGES.get(split.layout, ("JPEGImages",))
+    folders = _folders(roots, split.images, choices)
+    if not folders:
+        wanted = split.images or choices[0]
+        raise DataError(f"{roots[0]}: no folder {wanted}/; expected one folder of frames per sequence in it")
+    if split.layout == "video":
+        return {path.stem: path for folder in folders for path in sorted(folder.iterdir())
+                if path.suffix.lower() in _VIDEOS and not path.name.startswith(".")}  # fmt: skip
+    single = folders[0]
+    if split.layout == "folder" and any(path.suffix.lower() in _FRAMES for path in single.iterdir()):
+        return {split.dataset: single}  # the frames of one sequence
+    found = _entries(folders)
+    if split.layout == "folder" and single in roots:
+        for name in (*MASKS["folder"], split.masks):
+            found.pop(name or "", None)
+    return found
+
+
+def _entries(folders: Iterable[Path]) -> dict[str, Path]:
+    """Folders of sequences by name; a folder that itself holds the masks of one sequence counts under its own name."""
+    return {path.name: path for folder in folders for path in sorted(folder.iterdir())
+            if path.is_dir() and not path.name.startswith(".")}  # fmt: skip
+
+
+def _folders(roots: Sequence[Path], named: str | None, choices: Sequence[str]) -> list[Path]:
+    """The folder of that name, or the first choice that is there, in every root; below it a resolution of DAVIS."""
+    found = []
+    for root in roots:
+        folder = next((root / name for name in ([named] if named else choices) if (root / name).is_dir()), None)
+        if folder is not None:
+            nested = [folder / name for name in _RESOLUTIONS if (folder / name).is_dir()]
+            found.append(nested[0] if nested else folder)
+    return found
+
+
+def _descend(root: Path, split: Split) -> Path:
+    """The folder below `root` that holds frames or masks, where a catalog entry or an archive does not say which."""
+    names = {split.images, split.masks, *IMAGES.get(split.layout, ("JPEGImages",)),
+             *MASKS.get(split.layout, ("Annotations",))} - {None, "."}  # fmt: skip
+    level = [root]
+    for _ in range(_DEEPEST):
+        for folder in level:
+            if any((folder / str(name)).is_dir() for name in names):
+                return folder
+        level = sorted(path for folder in level for path in folder.iterdir()
+                       if path.is_dir() and not path.name.startswith("."))[:100]  # fmt: skip
+    only = [path for path in root.iterdir() if path.is_dir()] if root.is_dir() else []
+    return only[0] if split.layout in ("folder", "video") and len(only) == 1 and not _has_files(root) else root
+
+
+def _has_files(folder: Path) -> bool:
+    return any(path.is_file() for path in folder.iterdir())
+
+
+def _listed(split: Split, roots: Sequence[Path]) -> list[str]:
+    """Names of the split's sequences from its list, if it has one; DAVIS 2016 lists files instead of names."""
+    if split.imageset:
+        files = [root / split.imageset for root in roots if (root / split.imageset).is_file()]
+        if not files:
+            raise DataError(f"{roots[0]}: no list {split.imageset}; mend `imageset` of {split}")
+    elif split.layout == "sa-v":
+        files = [path for root in roots for path in sorted(root.glob("sav_*.txt"))]
+    else:
+        return []
+    lines = [line.strip() for file in files for line in file.read_text().splitlines() if line.strip()]
+    names = [PurePosixPath(line.split()[0]).parent.name if "/" in line else line for line in lines]
+    return sorted(dict.fromkeys(names))
+
+
+def _read_meta(found: Found, split: Split, roots: Sequence[Path]) -> None:
+    for file in [file for root in roots for file in sorted(root.glob("*.json"))]:
+        if split.layout == "lvos" and "attribute" in file.name:
+            videos = _videos(file)
+            found.attributes |= {name: list(videos[name].get("attributes", [])) for name in _both(videos, found)}
+        elif split.layout == "lvos" and "expression" not in file.name and "meta" in file.name:
+            found.objects |= {
+                name: {number: _range(thing) for number, thing in video.get("objects", {}).items()}
+                for name, video in _both(_videos(file), found).items()
+            }
+        elif split.layout == "youtube-vos" and file.name == "meta.json":
+            videos = _videos(file)
+            found.objects |= {name: dict(video.get("objects", {})) for name, video in _both(videos, found).items()}
+            absent = sorted(set(videos) - set(found.sequences))
+            if absent:
+                logger.warning("%s: %s names %d sequences without frames: %s", split, file, len(absent), absent[0])
+        elif file.name == "attributes.json":
+            known = _read_json(file)
+            found.attributes |= {name: list(values) for name, values in known.items() if name in found.sequences}
+
+
+def _both(videos: Mapping[str, Any], found: Found) -> dict[str, Any]:
+    return {name: video for name, video in videos.items() if name in found.sequences}
+
+
+def _videos(file: Path) -> dict[str, dict[str, Any]]:
+    videos = _read_json(file).get("videos")
+    if not isinstance(videos, dict):
+        raise DataError(f"{file}: no `videos`; expected a meta file with a mapping of sequences under that key")
+    return videos
+
+
+def _range(thing: Mapping[str, Any]) -> dict[str, int]:
+    between = thing.get("frame_range", {})
+    return {key: int(between[key]) for key in ("start", "end") if key in between}
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(file.read_text())
+    except ValueError as error:
+        raise DataError(f"{file}: not a JSON file ({error}); fetch it again") from None
+    if not isinstance(content, dict):
+        raise DataError(f"{file}: expected a mapping")
+    return content

@@ -1,0 +1,121 @@
+"""Where a file can come from: a web address, Hugging Face, Google Drive, this machine, or a page for people."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import requests
+
+from vosarena.errors import DataError
+
+_DRIVE = "https://drive.google.com/uc"
+
+
+@dataclass(frozen=True)
+class Policy:
+    """How patient a download is.
+
+    attempts: attempts in a row that may bring nothing new. timeout: seconds without a byte after which a connection is
+    given up. wait: seconds before the second attempt; doubled each time, 60 at most.
+    """
+
+    attempts: int = 5
+    timeout: float = 20
+    wait: float = 1
+
+
+def policy_of(download: Mapping[str, Any]) -> Policy:
+    """The policy that the config's `download` describes."""
+    return Policy(**{key: value for key, value in download.items() if key in ("attempts", "timeout")})
+
+
+@dataclass(frozen=True)
+class Address:
+    """A source as something to request. identity: the same at every attempt, while `url` may carry signatures."""
+
+    url: str
+    identity: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+def source_name(source: Mapping[str, Any]) -> str | None:
+    """The file name that a source gives, if it gives one."""
+    if "file" in source:
+        return PurePosixPath(source["file"]).name
+    if "url" in source:
+        return PurePosixPath(unquote(urlsplit(source["url"]).path)).name or None
+    if "local" in source:
+        return PurePosixPath(source["local"]).name
+    return None
+
+
+def describe(source: Mapping[str, Any]) -> str:
+    """A source in words."""
+    if "huggingface" in source:
+        return f"Hugging Face {source['huggingface']}: {source['file']}"
+    if "drive" in source:
+        return f"Google Drive file {source['drive']}"
+    if "drive_folder" in source:
+        return f"Google Drive folder {source['drive_folder']}: {source['file']}"
+    return str(source.get("url") or source.get("local") or source.get("page"))
+
+
+def page_of(source: Mapping[str, Any], kind: str) -> str | None:
+    """The page where a person finds the file."""
+    if "page" in source:
+        return source["page"]
+    if "huggingface" in source:
+        return f"https://huggingface.co/{'datasets/' if kind == 'dataset' else ''}{source['huggingface']}"
+    if "drive_folder" in source:
+        return f"https://drive.google.com/drive/folders/{source['drive_folder']}"
+    if "drive" in source:
+        return f"https://drive.google.com/file/d/{source['drive']}/view"
+    return source.get("url")
+
+
+def resolve(source: Mapping[str, Any], kind: str, session: requests.Session, timeout: float) -> Address:
+    """What to request for a source on the net. kind: `dataset` or `model` (Hugging Face keeps them apart).
+
+    Raises DataError if Google Drive does not give the file out, requests' errors if it cannot be reached.
+    """
+    if "url" in source:
+        return Address(source["url"], source["url"])
+    if "huggingface" in source:
+        from huggingface_hub import hf_hub_url
+        from huggingface_hub.utils import build_hf_headers
+
+        repo = source["huggingface"]
+        url = hf_hub_url(repo, source["file"], repo_type=kind, revision=source.get("revision"))
+        return Address(url, url, build_hf_headers())
+    file = source["drive"] if "drive" in source else _in_drive_folder(source["drive_folder"], source["file"], timeout)
+    return _drive(file, session, timeout)
+
+
+def _drive(file: str, session: requests.Session, timeout: float) -> Address:
+    """Google Drive asks for a confirmation in front of large files; gdown knows its forms."""
+    from gdown.download import get_url_from_gdrive_confirmation
+    from gdown.exceptions import FileURLRetrievalError
+
+    url, identity = f"{_DRIVE}?id={file}&export=download", f"drive:{file}"
+    with session.get(url, stream=True, timeout=(10, timeout)) as answer:
+        if "text/html" not in answer.headers.get("Content-Type", "") or not answer.ok:
+            return Address(url, identity)
+        try:
+            return Address(get_url_from_gdrive_confirmation(answer.text), identity)
+        except FileURLRetrievalError as error:
+            raise DataError(f"Google Drive does not give out file {file} ({' '.join(str(error).split())})") from None
+
+
+def _in_drive_folder(folder: str, name: str, timeout: float) -> str:
+    from gdown import download_folder
+
+    try:
+        listed = download_folder(id=folder, skip_download=True, quiet=True, use_cookies=False, timeout=timeout)
+    except Exception as error:  # gdown raises its own, requests' and parsing errors
+        raise DataError(f"Google Drive does not list folder {folder} ({' '.join(str(error).split())})") from None
+    for item in listed or ():
+        if PurePosixPath(item.path).name == name:  # type: ignore[union-attr]
+            return item.id  # type: ignore[union-attr]
+    raise DataError(f"Google Drive folder {folder} has no file {name}")
