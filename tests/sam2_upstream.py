@@ -16,7 +16,7 @@ from PIL import Image
 from vosarena.trackers.sam2_network import config_path, instantiate_network
 
 
-def build(config, weights, image_size=None, non_overlap=True):
+def build(config, weights, image_size=None, non_overlap=True, device="cpu"):
     """The predictor from upstream's builder. config: upstream's name, or one of ours."""
     import sam2
     from sam2.build_sam import build_sam2_video_predictor
@@ -34,7 +34,7 @@ def build(config, weights, image_size=None, non_overlap=True):
     try:
         name = path.name if ours else str(path.relative_to(package))
         return build_sam2_video_predictor(
-            name, str(weights), device="cpu", apply_postprocessing=False, hydra_overrides_extra=overrides
+            name, str(weights), device=device, apply_postprocessing=False, hydra_overrides_extra=overrides
         )
     finally:
         GlobalHydra.instance().clear()
@@ -60,7 +60,8 @@ def write_video(folder, frames, quality=95):
 
 def first_appearances(masks):
     """Prompts from dense ground truth: frame index -> label map of the objects that first appear there."""
-    prompts, seen = {}, set()
+    prompts: dict[int, np.ndarray] = {}
+    seen: set[int] = set()
     for index, labels in enumerate(masks):
         new = set(np.unique(labels).tolist()) - {0} - seen
         if new:
@@ -75,9 +76,9 @@ def track_together(predictor, folder: Path, prompt: np.ndarray) -> Iterator[np.n
     state = _load(predictor, folder)
     for number in _ids(prompt):
         predictor.add_new_mask(state, 0, number, prompt == number)
-    kept = {}
+    kept: dict[int, dict[int, np.ndarray]] = {}
     for index, numbers, logits in predictor.propagate_in_video(state):
-        kept[index] = {number: (logits[row] > 0).numpy()[0] for row, number in enumerate(numbers)}
+        kept[index] = {number: (logits[row] > 0).cpu().numpy()[0] for row, number in enumerate(numbers)}
     for index in sorted(kept):
         yield _combine(kept[index])
 
@@ -87,13 +88,13 @@ def track_separately(predictor, folder: Path, prompts: Mapping[int, np.ndarray],
     """One run per object from its first frame, then overlaps are resolved. overlap: dicts of boolean masks instead."""
     state = _load(predictor, folder)
     starts = {number: index for index, labels in prompts.items() for number in _ids(labels)}
-    kept = {number: {} for number in sorted(starts)}
+    kept: dict[int, dict[int, np.ndarray]] = {number: {} for number in sorted(starts)}
     for number in kept:
         predictor.reset_state(state)
         start = starts[number]
         predictor.add_new_mask(state, start, number, prompts[start] == number)
         for index, _, logits in predictor.propagate_in_video(state, start_frame_idx=start):
-            kept[number][index] = logits.numpy()
+            kept[number][index] = logits.cpu().numpy()
     for index in range(state["num_frames"]):
         scores = torch.full((len(kept), 1, state["video_height"], state["video_width"]), -1024.0)
         for row, scored in enumerate(kept.values()):

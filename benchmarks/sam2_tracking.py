@@ -1,0 +1,254 @@
+"""SAM 2 end to end, upstream's way against vosarena's, with the same weights: JPEG files in, PNG files out.
+
+    python benchmarks/sam2_tracking.py [--frames 60 240 960] [--objects 3] [--json FILE]
+    python benchmarks/sam2_tracking.py --device cuda [--frames 100]
+
+Upstream's way is that of `tools/vos_inference.py`: all frames loaded first, all memories kept, one run per object where
+objects appear late, all masks written at the end. Every run is a process of its own; building the network is not
+counted. On the CPU: the demo network (its weights, or random ones) on procedural clips of 320x192, wall and CPU time,
+peak memory, whether the masks are equal, and how far the options that are allowed to differ do differ. On CUDA: Hiera-L
+with random weights at 1024 on 1080p clips with 1, 3 and 10 objects. Ratios travel between machines, seconds do not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from rich.console import Console
+from rich.table import Table
+
+from vosarena.data.frames import Frames
+from vosarena.data.masks import davis_palette, read_mask, write_mask
+from vosarena.data.synthetic import make_clip
+from vosarena.tracking.usage import PeakMemory
+from vosarena.training.held_out import first_appearances
+
+REPOSITORY = Path(__file__).parents[1]
+DEMO_WEIGHTS = REPOSITORY / "workflow" / "catalog" / "weights" / "sam2-demo.pth"
+FAST = {"encoder_batch": 4, "batch_objects": 16}
+DEVIATING: dict[str, dict[str, Any]] = {
+    "encoder_batch=4": {"encoder_batch": 4},
+    "batch_objects=16": {"batch_objects": 16},
+    "precision=bf16": {"precision": "bf16"},
+    "compile=true": {"compile": True},
+}
+TARGETS = {"ours": 2.5, "ours, fast options": 4.0}  # frames per second against upstream, on a GPU
+UNWRITTEN = 16
+
+Run = dict[str, Any]
+
+
+def track(run: Run) -> Run:
+    """One run in this process; see `measure`."""
+    import torch
+
+    torch.set_num_threads(run["threads"])
+    folder, output = Path(run["video"]), Path(run["output"])
+    output.mkdir()
+    paths = sorted(folder.glob("*.jpg"))
+    prompts = {int(path.stem): read_mask(path) for path in sorted((folder.parent / "prompts").glob("*.png"))}
+    track_with = _upstream(run, folder, prompts) if run["way"] == "upstream" else _ours(run, paths, prompts)
+    next(track_with)  # the network is built
+    if run["device"] == "cuda":
+        torch.cuda.synchronize()
+    with PeakMemory() as memory:
+        used, started = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
+        for _ in track_with:
+            pass
+        wall, then = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_SELF)
+        cpu = then.ru_utime + then.ru_stime - used.ru_utime - used.ru_stime
+        return {"wall": wall, "cpu": cpu, "host_mb": memory.host_mb(), "gpu_mb": memory.gpu_mb(), "frames": len(paths)}
+
+
+def _ours(run: Run, paths: list[Path], prompts: dict[int, np.ndarray]) -> Iterator[None]:
+    from vosarena.trackers.sam2 import Sam2
+
+    tracker = Sam2(run["config"], run["weights"], run["image_size"], device=run["device"], **run["options"])
+    yield
+    waiting: deque[Future[None]] = deque()
+    with Frames(paths) as frames, ThreadPoolExecutor(2) as writers:
+        for path, labels in zip(paths, tracker.track(frames, prompts), strict=True):
+            waiting.append(writers.submit(write_mask, Path(run["output"]) / f"{path.stem}.png", labels))
+            if len(waiting) > UNWRITTEN:
+                waiting.popleft().result()
+
+
+def _upstream(run: Run, folder: Path, prompts: dict[int, np.ndarray]) -> Iterator[None]:
+    import torch
+
+    sys.path.insert(0, str(REPOSITORY))
+    from tests import sam2_upstream
+
+    predictor = sam2_upstream.build(run["config"], run["weights"], run["image_size"], device=run["device"])
+    yield
+    cuda = run["device"] == "cuda"
+    with torch.autocast("cuda", torch.bfloat16) if cuda else contextlib.nullcontext():
+        if list(prompts) == [0]:
+            masks = list(sam2_upstream.track_together(predictor, folder, prompts[0]))
+        else:
+            masks = list(sam2_upstream.track_separately(predictor, folder, prompts))
+    for index, labels in enumerate(masks):
+        image = Image.fromarray(labels)
+        image.putpalette(davis_palette())
+        image.save(Path(run["output"]) / f"{index:05d}.png")
+
+
+def measure(run: Run) -> Run:
+    """The figures of one run in a fresh process: wall and cpu (seconds), host_mb and gpu_mb (peaks), frames."""
+    command = [sys.executable, __file__, "--run", json.dumps(run)]
+    environment = os.environ | {"OMP_NUM_THREADS": str(run["threads"])}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    if done.returncode:
+        raise SystemExit(f"{run['way']} failed:\n{done.stderr[-2000:]}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def make_video(folder: Path, frames: int, objects: int, late: bool, size: tuple[int, int]) -> Path:
+    """A procedural video as JPEG files, and its prompts beside it."""
+    clip = make_clip(frames, frames=frames, size=size, objects=objects, events=("late",) if late else ())
+    video = folder / "video"
+    for place in (video, folder / "prompts"):
+        place.mkdir(parents=True)
+    for index, frame in enumerate(clip.frames):
+        Image.fromarray(frame).save(video / f"{index:05d}.jpg", quality=92)
+    for index, labels in first_appearances(clip.masks).items():
+        write_mask(folder / "prompts" / f"{index:05d}.png", labels)
+    return video
+
+
+def difference(first: Path, second: Path) -> tuple[float, float]:
+    """Of two folders of masks: the share of pixels that differ, and the mean IoU over objects and frames."""
+    changed, overlaps = [], []
+    for path in sorted(first.glob("*.png")):
+        a, b = read_mask(path), read_mask(second / path.name)
+        changed.append(np.mean(a != b))
+        for number in np.union1d(np.unique(a), np.unique(b)):
+            if number:
+                overlaps.append(np.sum((a == number) & (b == number)) / np.sum((a == number) | (b == number)))
+    return float(np.mean(changed)), float(np.mean(overlaps)) if overlaps else 1.0
+
+
+def on_cpu(options: argparse.Namespace, folder: Path, console: Console) -> list[Run]:
+    """The comparison on the CPU; prints two tables."""
+    weights = DEMO_WEIGHTS if DEMO_WEIGHTS.exists() else _random_weights("sam2_demo", folder, None)
+    shared: Run = {"config": "sam2_demo", "weights": str(weights), "image_size": None, "device": "cpu"}
+    shared |= {"threads": options.threads, "options": {}}
+    table = Table(title=f"CPU, {options.threads} threads, {options.objects} objects, 320x192, demo network")
+    for name in ("objects", "frames", "wall up/ours (s)", "CPU up/ours (s)", "peak up/ours (MB)", "masks"):
+        table.add_column(name, justify="right")
+    results: list[Run] = []
+    for late in (False, True):
+        for frames in options.frames:
+            place = folder / f"{frames}-{late}"
+            video = make_video(place, frames, options.objects, late, (192, 320))
+            pair = []
+            for way in ("upstream", "ours"):
+                run = shared | {"way": way, "video": str(video), "output": str(place / way)}
+                pair.append(measure(run))
+                results.append({"late": late, "way": way, **pair[-1]})
+            equal = difference(place / "upstream", place / "ours")[0] == 0
+            cells = [_ratio(pair, key) for key in ("wall", "cpu", "host_mb")]
+            table.add_row("late" if late else "at once", str(frames), *cells, "equal" if equal else "DIFFER")
+    console.print(table)
+    table = Table(title="Options that may differ in the last bits")
+    for name in ("option", "pixels that differ", "IoU with the default", "wall / default"):
+        table.add_column(name, justify="right")
+    video = make_video(folder / "options", 60, options.objects, False, (192, 320))
+    base = measure(shared | {"way": "ours", "video": str(video), "output": str(folder / "default")})
+    for name, chosen in DEVIATING.items():
+        if "compile" in chosen and not options.compile:
+            continue
+        output = folder / name
+        run = shared | {"way": "ours", "video": str(video), "output": str(output), "options": chosen}
+        figures = measure(run)
+        pixels, iou = difference(folder / "default", output)
+        results.append({"option": name, "pixels": pixels, "iou": iou, **figures})
+        table.add_row(name, f"{pixels:.2e}", f"{iou:.6f}", f"{figures['wall'] / base['wall']:.2f}")
+    console.print(table)
+    return results
+
+
+def on_gpu(options: argparse.Namespace, folder: Path, console: Console) -> list[Run]:
+    """Frames per second of Hiera-L at 1024 on 1080p clips; prints a table."""
+    weights = _random_weights("sam2_hiera_l", folder, 1024)
+    shared: Run = {"config": "sam2_hiera_l", "weights": str(weights), "image_size": 1024, "device": "cuda"}
+    shared |= {"threads": options.threads}
+    table = Table(title="CUDA, Hiera-L at 1024, 1080p JPEG to PNG, bfloat16 autocast")
+    for name in ("objects", "way", "frames/s", "x upstream", "target", "peak GPU (MB)", "pixels that differ"):
+        table.add_column(name, justify="right")
+    results: list[Run] = []
+    ways: list[tuple[str, dict[str, Any]]] = [("upstream", {}), ("ours", {}), ("ours, fast options", FAST)]
+    if options.compile:
+        ways.append(("ours, fast options, compile", FAST | {"compile": True}))
+    for objects in (1, 3, 10):
+        place = folder / str(objects)
+        video = make_video(place, options.frames[0], objects, False, (1080, 1920))
+        speeds: list[float] = []
+        for way, chosen in ways:
+            run = shared | {
+                "way": way.split(",")[0],
+                "options": chosen,
+                "video": str(video),
+                "output": str(place / way),
+            }
+            figures = measure(run)
+            speeds.append(figures["frames"] / figures["wall"])
+            pixels = difference(place / "upstream", place / way)[0]
+            results.append({"objects": objects, "way": way, "fps": speeds[-1], "pixels": pixels, **figures})
+            target = f"{TARGETS[way]}x" if way in TARGETS else ""
+            ratio = f"{speeds[-1] / speeds[0]:.2f}"
+            gpu = f"{figures['gpu_mb']:.0f}"
+            table.add_row(str(objects), way, f"{speeds[-1]:.1f}", ratio, target, gpu, f"{pixels:.2e}")
+    console.print(table)
+    return results
+
+
+def _ratio(pair: list[Run], key: str) -> str:
+    return f"{pair[0][key]:.1f} / {pair[1][key]:.1f} = {pair[0][key] / pair[1][key]:.2f}x"
+
+
+def _random_weights(config: str, folder: Path, image_size: int | None) -> Path:
+    sys.path.insert(0, str(REPOSITORY))
+    from tests import sam2_upstream
+
+    return sam2_upstream.random_weights(config, folder / "random.pth", 0, image_size)
+
+
+def main() -> None:
+    """Command line; see the module's docstring."""
+    parser = argparse.ArgumentParser(description="SAM 2 end to end, upstream's way against vosarena's.")
+    parser.add_argument("--frames", type=int, nargs="+", help="lengths of the clips (default: 60 240 960; on CUDA 100)")
+    parser.add_argument("--objects", type=int, default=3, help="objects on the CPU")
+    parser.add_argument("--threads", type=int, default=min(2, os.cpu_count() or 1))
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--compile", action="store_true", help="also with torch.compile, which takes minutes to start")
+    parser.add_argument("--json", type=Path, help="write the figures here as well")
+    parser.add_argument("--run", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.run:
+        print(json.dumps(track(json.loads(options.run))))
+        return
+    options.frames = options.frames or ([100] if options.device == "cuda" else [60, 240, 960])
+    with tempfile.TemporaryDirectory() as folder:
+        results = (on_gpu if options.device == "cuda" else on_cpu)(options, Path(folder), Console())
+    if options.json:
+        options.json.write_text(json.dumps(results, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
