@@ -18,10 +18,12 @@ include: "workflow/rules/measure.smk"
 include: "workflow/rules/leaderboard.smk"
 
 
+# Every stage is named, not only the last: a file that was lost in between is then made again.
 rule all:
     default_target: True
     input:
+        predictions_of_study,
+        metrics_of_study,
         leaderboard_of_study,
-        predictions_without_ground_truth,
     message:
-        "everything that config.yaml asks for"
+        "everything that the config asks for"

@@ -36,7 +36,7 @@ def test_from_folder_to_leaderboard_and_only_what_changed(dataset, tmp_path, sna
     assert (tmp_path / "results/leaderboard/leaderboard.csv").read_text().count("\n") == 3
     times = manifest_times(tmp_path)
     assert len(times) == 6
-    assert "Nothing to be done" in snakemake().stdout
+    assert "Nothing to be done" in snakemake().stderr
 
     snakemake("--forcerun", "track")
     assert manifest_times(tmp_path) == times
