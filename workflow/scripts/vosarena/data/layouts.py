@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -37,13 +37,13 @@ class Source:
 class Found:
     """What a dataset's folders hold.
 
-    attributes: of a sequence. objects: facts per sequence and object id, from the dataset's meta file: `category`,
-    `frames` (the stems that a server wants) for YouTube-VOS, `start` and `end` (frame numbers) for LVOS.
+    attributes: of a sequence. meta: what the dataset's meta file says of a sequence, as it says it: `objects` by id with
+    `category` and `frames` (which a server wants; YouTube-VOS) or with `frame_range` (LVOS).
     """
 
     sequences: dict[str, Source] = field(default_factory=dict)
     attributes: dict[str, list[str]] = field(default_factory=dict)
-    objects: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
+    meta: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 def needed(name: str, layout: str) -> bool:
@@ -153,28 +153,25 @@ def _listed(split: Split, roots: Sequence[Path]) -> list[str]:
 
 
 def _read_meta(found: Found, split: Split, roots: Sequence[Path]) -> None:
+    """Facts from `attributes.json` and the meta files of LVOS, YouTube-VOS and MOSEv2, which all have `videos`."""
     for file in [file for root in roots for file in sorted(root.glob("*.json"))]:
-        if split.layout == "lvos" and "attribute" in file.name:
-            videos = _videos(file)
-            found.attributes |= {name: list(videos[name].get("attributes", [])) for name in _both(videos, found)}
-        elif split.layout == "lvos" and "expression" not in file.name and "meta" in file.name:
-            found.objects |= {
-                name: {number: _range(thing) for number, thing in video.get("objects", {}).items()}
-                for name, video in _both(_videos(file), found).items()
-            }
-        elif split.layout == "youtube-vos" and file.name == "meta.json":
-            videos = _videos(file)
-            found.objects |= {name: dict(video.get("objects", {})) for name, video in _both(videos, found).items()}
-            absent = sorted(set(videos) - set(found.sequences))
-            if absent:
-                logger.warning("%s: %s names %d sequences without frames: %s", split, file, len(absent), absent[0])
-        elif file.name == "attributes.json":
+        if file.name == "attributes.json":
             known = _read_json(file)
             found.attributes |= {name: list(values) for name, values in known.items() if name in found.sequences}
-
-
-def _both(videos: Mapping[str, Any], found: Found) -> dict[str, Any]:
-    return {name: video for name, video in videos.items() if name in found.sequences}
+            continue
+        if "meta" not in file.name or "expression" in file.name:
+            continue
+        videos = _videos(file)
+        here = {name: video for name, video in videos.items() if name in found.sequences}
+        if "attribute" in file.name:
+            found.attributes |= {name: list(video.get("attributes", ())) for name, video in here.items()}
+        else:
+            found.meta |= here
+        absent = sorted(set(videos) - set(found.sequences))
+        if absent and not split.imageset:
+            logger.warning(
+                "%s: %s names %d sequences that have no frames: %s, ...", split, file, len(absent), absent[0]
+            )
 
 
 def _videos(file: Path) -> dict[str, dict[str, Any]]:
@@ -182,11 +179,6 @@ def _videos(file: Path) -> dict[str, dict[str, Any]]:
     if not isinstance(videos, dict):
         raise DataError(f"{file}: no `videos`; expected a meta file with a mapping of sequences under that key")
     return videos
-
-
-def _range(thing: Mapping[str, Any]) -> dict[str, int]:
-    between = thing.get("frame_range", {})
-    return {key: int(between[key]) for key in ("start", "end") if key in between}
 
 
 def _read_json(file: Path) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 `<root>/JPEGImages/<sequence>/` and `<root>/Annotations/<sequence>/` are links into the user's folder or the extracted
 archives; frames of videos and masks that had to be changed are files. Beside them lie `attributes.json` (sequence ->
-attributes) and `objects.json` (sequence -> object -> facts of the dataset's meta file, see `layouts.Found`).
+attributes) and `meta.json` (the dataset's own, with the split's sequences only), where there is such a thing.
 """
 
 import json
@@ -23,7 +23,7 @@ from vosarena.data.catalog import Split
 from vosarena.data.fetch import locked, write_json
 from vosarena.data.layouts import Found, Source, find
 from vosarena.data.masks import read_mask, write_mask
-from vosarena.data.sequences import ANNOTATIONS, ATTRIBUTES, IMAGES, OBJECTS, TABLE_FILE, index_split
+from vosarena.data.sequences import ANNOTATIONS, ATTRIBUTES, IMAGES, META, TABLE_FILE, index_split
 from vosarena.data.sources import Policy
 from vosarena.data.video import decode_video
 from vosarena.errors import DataError
@@ -101,7 +101,7 @@ def _build(found: Found, split: Split, root: Path) -> None:
     for name, folder in made.items():
         _discard(root / name)
         folder.replace(root / name)
-    for file, content in ((ATTRIBUTES, found.attributes), (OBJECTS, found.objects)):
+    for file, content in ((ATTRIBUTES, found.attributes), (META, {"videos": found.meta} if found.meta else {})):
         if content:
             write_json(root / file, content)
         else:

@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 BoolMask = np.ndarray[Any, np.dtype[np.bool_]]
 
 IMAGES, ANNOTATIONS = "JPEGImages", "Annotations"  # the two folders of a prepared split
-ATTRIBUTES, OBJECTS = "attributes.json", "objects.json"  # facts beside them, where the dataset has any
+ATTRIBUTES, META = "attributes.json", "meta.json"  # facts beside them, where the dataset has any
 TABLE_FILE = "sequences.parquet"
 FRAME_SUFFIXES = (".jpg", ".jpeg", ".png")
 MASK_SUFFIX = ".png"
