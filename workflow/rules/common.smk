@@ -11,14 +11,19 @@ sys.path.insert(0, str(Path(workflow.basedir) / "workflow" / "scripts"))
 
 from snakemake.exceptions import WorkflowError
 
+from vosarena.data.archives import archives_of
 from vosarena.data.catalog import load_study
 from vosarena.data.prepare import state_of
 from vosarena.data.sequences import read_table
+from vosarena.data.weights import local_files
 from vosarena.errors import VosarenaError
 from vosarena.tracking.shards import make_shards
 
 try:
     study = load_study(config, where="config")
+    archives = {
+        (archive.home, archive.file): archive for split in study.splits.values() for archive in archives_of(split)
+    }
 except VosarenaError as error:
     raise WorkflowError(str(error)) from None
 
@@ -33,10 +38,21 @@ wildcard_constraints:
     split="[^/]+",
     model="[^/]+",
     shard="[^/]+",
+    home="[^/]+",
+    archive="[^/]+",
 
 
 def split_of(wildcards):
     return study.splits[f"{wildcards.dataset}/{wildcards.split}"]
+
+
+def archive_of(wildcards):
+    return archives[wildcards.home, wildcards.archive]
+
+
+def extracted_of(wildcards):
+    """Notes of the extracted archives of a split."""
+    return [f"<resources>/extracted/{archive.home}/{archive.file}.json" for archive in archives_of(split_of(wildcards))]
 
 
 def model_of(wildcards):
