@@ -42,6 +42,9 @@ def clip(frames=4, size=(48, 80)):
     [
         ({"batch_objects": 0}, "batch_objects is 0"),
         ({"encoder_batch": True}, "encoder_batch is True"),
+        ({"weights": None}, "option 'weights' is missing"),
+        ({"config": None}, "option 'config' is missing"),
+        ({"image_size": "big"}, "image_size is 'big'; give a positive multiple of 32"),
         ({"image_size": 100}, "image_size is 100; give a positive multiple of 32"),
         ({"precision": "int8"}, "precision is 'int8'"),
         ({"precision": "fp16"}, "fp16 needs a CUDA device"),

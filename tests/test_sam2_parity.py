@@ -10,9 +10,11 @@ from PIL import Image
 from tests import sam2_upstream as upstream
 from vosarena.data.clips import make_clip
 from vosarena.data.frames import Frames
-from vosarena.data.masks import read_mask
+from vosarena.data.masks import read_mask, write_mask
 from vosarena.trackers.sam2 import Sam2
 from vosarena.trackers.sam2_network import config_path
+from vosarena.tracking.run import Job, track_sequences
+from vosarena.tracking.store import Store
 
 DEMO_WEIGHTS = config_path("sam2_demo").parents[4] / "catalog" / "weights" / "sam2-demo.pth"
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
@@ -133,6 +135,24 @@ def test_real_video(shared_data, run):
     masks, expected = run("sam2_demo", DEMO_WEIGHTS, frames, prompts)
     assert_equal(masks, expected)
     assert set(np.unique(masks[-1])) > {0}
+
+
+def test_the_files_that_the_workflow_writes(tmp_path):
+    """From JPEG files and prompt PNGs to masks on disk, through the runner."""
+    clip = make_clip(16, frames=24, objects=3, events=("late",))
+    prompts = upstream.first_appearances(clip.masks)
+    upstream.write_video(tmp_path / "JPEGImages" / "clip", clip.frames)
+    (tmp_path / "Annotations" / "clip").mkdir(parents=True)
+    for index, labels in prompts.items():
+        write_mask(tmp_path / "Annotations" / "clip" / f"{index:05d}.png", labels)
+    weights = weights_for(tmp_path, "sam2_demo", 96)
+    job = Job({"tracker": "sam2", "options": {"config": "sam2_demo", "image_size": 96}, "revision": 1}, weights, "cpu")
+    store = Store(tmp_path / "masks")
+    outcome = track_sequences(["clip"], tmp_path / "JPEGImages", tmp_path / "Annotations", job, store)
+    assert not outcome.failed
+    reference = upstream.build("sam2_demo", weights, 96)
+    expected = list(upstream.track_separately(reference, tmp_path / "JPEGImages" / "clip", prompts))
+    assert_equal([read_mask(path) for path in sorted(store.masks("clip").glob("*.png"))], expected)
 
 
 def test_overlapping_objects_keep_their_own_masks(tmp_path):

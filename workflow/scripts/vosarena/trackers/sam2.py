@@ -19,9 +19,9 @@ PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 class Sam2:
     """Semi-supervised tracking as in upstream's `tools/vos_inference.py`, with the same masks, in constant memory.
 
-    config: the network: an upstream name ("configs/sam2/sam2_hiera_l.yaml" or "sam2_hiera_l"), "sam2_demo", or the
-        path of a YAML file.
-    weights: checkpoint `{"model": state_dict}` that fits `config` in every key and shape.
+    config (needed): the network: an upstream name ("configs/sam2/sam2_hiera_l.yaml" or "sam2_hiera_l"), "sam2_demo",
+        or the path of a YAML file.
+    weights (needed): checkpoint `{"model": state_dict}` that fits `config` in every key and shape.
     image_size: side of the square that the network sees; default: the configuration's (1024 for the official ones).
 
     These give up equality with upstream in the last bits for speed:
@@ -33,15 +33,15 @@ class Sam2:
     offload_memory: keep the memory bank in host memory: slower, less device memory, same masks.
 
     Raises TrackerError for options, a configuration or weights that do not fit. Out of memory is reported as the
-    built-in MemoryError; what `saving_memory` is for.
+    built-in MemoryError, with the tensors let go: try again within `saving_memory`.
     """
 
     packages: ClassVar[tuple[str, ...]] = ("sam2", "torch", "pillow")
 
     def __init__(
         self,
-        config: str,
-        weights: str,
+        config: str | None = None,
+        weights: str | None = None,
         image_size: int | None = None,
         batch_objects: int = 1,
         encoder_batch: int = 1,
@@ -50,6 +50,11 @@ class Sam2:
         device: str = "cpu",
         precision: str = "auto",
     ) -> None:
+        if not config or not weights:
+            missing = "config" if not config else "weights"
+            raise TrackerError(
+                f"sam2: option {missing!r} is missing; give `config` and `weights` that belong together."
+            )
         for name, value in (("batch_objects", batch_objects), ("encoder_batch", encoder_batch)):
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise TrackerError(f"sam2: {name} is {value!r}; give a number of 1 or more.")

@@ -34,8 +34,8 @@ def build_predictor(
 
 def instantiate_network(config: str, *, image_size: int | None = None, compile: bool = False) -> SAM2VideoPredictor:
     """A predictor with randomly initialised weights on the CPU, in training mode; arguments as in `build_predictor`."""
-    if image_size is not None and (image_size <= 0 or image_size % _STEP):
-        raise TrackerError(f"sam2: image_size is {image_size}; give a positive multiple of {_STEP}.")
+    if image_size is not None and (not isinstance(image_size, int) or image_size <= 0 or image_size % _STEP):
+        raise TrackerError(f"sam2: image_size is {image_size!r}; give a positive multiple of {_STEP}.")
     _import_sam2()
     from hydra.errors import HydraException
     from hydra.utils import instantiate

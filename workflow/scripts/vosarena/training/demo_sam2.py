@@ -49,9 +49,10 @@ class Recipe:
     workers: int = 2  # processes, each with one thread and its own clips
     clips: int = 3  # per step and worker
     objects: int = 6  # at most, per step and worker
-    crop: int = 128  # side of the training crops; the last stage sees whole frames
+    crop: int = 128  # side of the training crops, out of frames at the network's own size
     lengths: tuple[tuple[float, int], ...] = ((0.1, 2), (0.6, 4), (1.0, 6))  # until this share of the steps: frames
-    whole_from: float = 0.8  # share of the steps from which whole frames are seen
+    whole_from: float = 0.7  # share of the steps from which only whole frames are seen
+    whole_every: int = 6  # before that, every how many steps
     teacher: float = 0.25  # share of the steps over which true masks leave the memory
     rate: float = 1.2e-3
     decay: float = 0.02
@@ -64,6 +65,11 @@ class Recipe:
     def length(self, step: int) -> int:
         """Frames of the training clips at a step."""
         return next(frames for share, frames in self.lengths if step < share * self.steps or share == 1.0)
+
+    def side(self, step: int, whole: int) -> int:
+        """Side of the pictures at a step; `whole` is the network's own."""
+        crop = step < self.whole_from * self.steps and (step + 1) % self.whole_every
+        return min(self.crop, whole) if crop else whole
 
     def learning_rate(self, step: int) -> float:
         """Linear warm-up, then a cosine to zero."""
@@ -282,7 +288,7 @@ def _worker(rank: int, recipe: Recipe, output: Path, rendezvous: Path, log: Path
     random = np.random.default_rng([recipe.seed, rank, 1])
     started, running = time.time(), None
     for step in range(recipe.steps):
-        side = whole if step >= recipe.whole_from * recipe.steps else min(recipe.crop, whole)
+        side = recipe.side(step, whole)
         set_image_size(network, side)
         for group in optimizer.param_groups:
             group["lr"] = recipe.learning_rate(step)

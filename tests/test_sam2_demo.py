@@ -1,0 +1,68 @@
+"""The demo network of SAM 2: it can be trained, and its committed weights are ahead of optical flow."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from vosarena.data.catalog import load_catalog
+from vosarena.data.synthetic import SIZE, clip_seed, random_clip
+from vosarena.trackers.baselines import Flow
+from vosarena.trackers.sam2 import Sam2
+from vosarena.training import demo_sam2
+from vosarena.training.held_out import clip_score
+
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
+
+
+def weights():
+    (source,) = load_catalog().model("sam2-demo").weights["sources"]
+    return source["local"]
+
+
+def test_a_training_step_reaches_every_part_and_lowers_the_loss(tmp_path):
+    recipe = demo_sam2.Recipe(clips=2, objects=4)
+    torch.manual_seed(0)
+    network = demo_sam2.instantiate_network("sam2_demo")
+    demo_sam2.prepare_network(network)
+    demo_sam2.set_image_size(network, 64)
+    batch = demo_sam2.Clips(recipe, 96, worker=0).batch(frames=3, side=64)
+    assert batch.images.shape == (2, 3, 3, 64, 64)
+    assert batch.masks.shape[1:] == (3, 1, 64, 64)
+    assert batch.masks[:, 0].flatten(1).any(1).all()  # every object is there in the first frame
+    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3)
+    losses = []
+    for _ in range(6):
+        optimizer.zero_grad()
+        loss = demo_sam2.unrolled_loss(network, batch, 0.0, np.random.default_rng(0))
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.9 * losses[0]
+    untouched = {name for name, value in network.named_parameters() if value.grad is None}
+    assert untouched == {"no_mem_embed", "no_mem_pos_enc"}  # replaced by the prompt's memory
+    demo_sam2.save(network.state_dict(), tmp_path / "weights.pth")
+    Sam2("sam2_demo", str(tmp_path / "weights.pth"))
+
+
+def test_crops_and_lengths_follow_the_recipe():
+    recipe = demo_sam2.Recipe(steps=100)
+    assert [recipe.length(step) for step in (0, 9, 10, 59, 60, 99)] == [2, 2, 4, 4, 6, 6]
+    assert [recipe.side(step, 192) for step in (0, 5, 69, 70, 99)] == [128, 192, 128, 192, 192]
+    assert recipe.teaching(0) == 0.5
+    assert recipe.teaching(25) == recipe.teaching(99) == 0
+    assert recipe.learning_rate(99) < 0.01 * recipe.rate
+
+
+def test_the_committed_weights_are_ahead_of_flow_as_their_log_says():
+    """A few held-out clips; the log beside the weights has the scores of many."""
+    path = weights()
+    logged = json.loads(Path(path).with_suffix(".json").read_text())["held_out"]
+    tracker, flow = Sam2("sam2_demo", path), Flow()
+    clips = [random_clip(clip_seed("held-out", number), frames=logged["frames"], size=SIZE) for number in range(8)]
+    ours, theirs = (np.array([clip_score(t, clip.frames, clip.masks) for clip in clips]) for t in (tracker, flow))
+    assert ours.mean() > theirs.mean() + 5
+    assert logged["clips"] >= 100
+    assert logged["plain"]["sam2-demo minus flow"]["interval_95"][0] > 5
