@@ -173,10 +173,9 @@ def count(gt, pred, left, right, cap, adaptive, differences, gt_positions, pred_
     """Counts of all labels of a frame into `table`, i8 (256, COLUMNS).
 
     gt, pred: uint8 (H, 1 + W), first column ignored. left, right: i4 (R + 1, 2 R + 1), disks by radius 1..R; row 0 is
-    the disk of radius `cap` of MOSEv2. differences: uint8 (W rounded up to 8), zero beyond W. positions: i4 (H W), filled
-    with y << 16 | x. planes: uint64 (H, words), zero on entry and on return.
+    the disk of radius `cap` of MOSEv2. differences: uint8 (W rounded up to 8), zero beyond W. positions: i4 (H W),
+    filled with y << 16 | x. planes: uint64 (H, words), zero on entry and on return.
     """
-    width = gt.shape[1] - 1
     radius = left.shape[0] - 1
     padding = 64 * ((radius + 63) // 64)
     table[:] = 0
