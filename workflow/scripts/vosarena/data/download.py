@@ -44,8 +44,10 @@ class Refused(DataError):
     """A source does not give the file; another source may."""
 
 
-def download(address: Address, part: Path, policy: Policy, session: requests.Session, hashed: bool = False) -> None:
+def download(address: Address, part: Path, policy: Policy, session: requests.Session, hashed: bool = False) -> bool:
     """Bring the file into `part`, going on from what an earlier attempt or process left there.
+
+    Returns whether it was put together from several answers.
 
     hashed: the caller knows the file's hash, so that pieces may be put together even if the server does not vouch.
 
@@ -72,6 +74,7 @@ def download(address: Address, part: Path, policy: Policy, session: requests.Ses
         raise Refused(str(error)) from None
     except _Again as error:
         raise Refused(f"{error}, {transfer.fruitless} times in a row") from None
+    return transfer.pieced
 
 
 class _Transfer:
@@ -81,6 +84,7 @@ class _Transfer:
         self.title = part.name.removesuffix(".part")
         self.fruitless = 0  # attempts in a row that brought nothing new
         self.pages = 0
+        self.pieced = False
         self.furthest = self._offset()
 
     def attempt(self) -> None:
@@ -108,6 +112,7 @@ class _Transfer:
     def _attempt(self) -> None:
         known = self._known()
         offset = self._offset() if known else 0
+        self.pieced = offset > 0
         if known and offset == known["size"]:
             return
         headers = {"Accept-Encoding": "identity", **self.address.headers}
@@ -126,6 +131,7 @@ class _Transfer:
                     raise _Again("the file on the server changed between two attempts")
             else:
                 offset = 0
+                self.pieced = False
             stream = self._stream(answer)
             first = next(stream, b"")
             if not offset:

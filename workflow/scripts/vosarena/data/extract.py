@@ -152,7 +152,11 @@ def open_tar(path: Path) -> Iterator[tarfile.TarFile]:
     At the end the rest is read too, so that a compressed archive's checksum is verified. Raises tarfile.TarError,
     EOFError or OSError if it is damaged or no tar file.
     """
-    with tarfile.open(path, "r:*", tarinfo=_StrictTarInfo) as opened:
+    try:
+        opened = tarfile.open(path, "r:*", tarinfo=_StrictTarInfo)  # noqa: SIM115 (closed below)
+    except ReadError:
+        raise ReadError("no zip or tar archive, or cut off") from None
+    with opened:
         yield opened
         rest = 0
         while block := opened.fileobj.read(1 << 20):  # type: ignore[union-attr]

@@ -104,9 +104,8 @@ def _from_source(source: Mapping[str, Any], wanted: Wanted, place: Path, policy:
         except DataError as error:
             raise Refused(str(error)) from None
         logger.info("%s: downloading from %s", wanted.name, describe(source))
-        pieces = part.exists()
-        download(address, part, policy, session, hashed=bool(wanted.sha256 or wanted.md5))
-        if pieces and _difference(wanted, _hashes(part, wanted.name)):
+        pieced = download(address, part, policy, session, hashed=bool(wanted.sha256 or wanted.md5))
+        if pieced and _difference(wanted, _hashes(part, wanted.name)):
             logger.warning("%s: put together from pieces that do not fit; once more from the start", wanted.name)
             part.unlink()
             download(address, part, policy, session)

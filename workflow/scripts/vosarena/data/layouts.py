@@ -37,8 +37,8 @@ class Source:
 class Found:
     """What a dataset's folders hold.
 
-    attributes: of a sequence. meta: what the dataset's meta file says of a sequence, as it says it: `objects` by id with
-    `category` and `frames` (which a server wants; YouTube-VOS) or with `frame_range` (LVOS).
+    attributes: of a sequence. meta: what the dataset's meta file says of a sequence, as it says it: `objects` by id
+    with `category` and `frames` (which a server wants; YouTube-VOS) or with `frame_range` (LVOS).
     """
 
     sequences: dict[str, Source] = field(default_factory=dict)
@@ -170,7 +170,7 @@ def _read_meta(found: Found, split: Split, roots: Sequence[Path]) -> None:
         absent = sorted(set(videos) - set(found.sequences))
         if absent and not split.imageset:
             logger.warning(
-                "%s: %s names %d sequences that have no frames: %s, ...", split, file, len(absent), absent[0]
+                "%s: %s names %d sequences without frames: %s, ...", split, file, len(absent), absent[0]
             )
 
 
