@@ -1,6 +1,6 @@
 # vosarena: semi-supervised video object segmentation, from datasets to a leaderboard.
 #
-#   data -> weights -> track -> measure -> leaderboard        (one file per stage in workflow/rules/)
+#   data -> weights, finetune -> track -> measure -> leaderboard        (one file per stage in workflow/rules/)
 
 from snakemake.utils import min_version
 
@@ -13,6 +13,7 @@ configfile: "config.yaml"
 include: "workflow/rules/common.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/weights.smk"
+include: "workflow/rules/finetune.smk"
 include: "workflow/rules/track.smk"
 include: "workflow/rules/measure.smk"
 include: "workflow/rules/leaderboard.smk"

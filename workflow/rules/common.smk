@@ -22,7 +22,7 @@ from vosarena.tracking.shards import make_shards
 try:
     study = load_study(config, where="config")
     archives = {
-        (archive.home, archive.file): archive for split in study.splits.values() for archive in archives_of(split)
+        (archive.home, archive.file): archive for split in study.every_split() for archive in archives_of(split)
     }
 except VosarenaError as error:
     raise WorkflowError(str(error)) from None
@@ -43,7 +43,7 @@ wildcard_constraints:
 
 
 def split_of(wildcards):
-    return study.splits[f"{wildcards.dataset}/{wildcards.split}"]
+    return study.split(f"{wildcards.dataset}/{wildcards.split}")
 
 
 def archive_of(wildcards):
@@ -56,7 +56,7 @@ def extracted_of(wildcards):
 
 
 def model_of(wildcards):
-    return study.models[wildcards.model]
+    return study.model(wildcards.model)
 
 
 @lru_cache
@@ -79,9 +79,15 @@ def statuses_of(wildcards):
 
 
 def weights_of(wildcards):
-    """The checkpoint of a model, if it has one."""
-    model = study.models[wildcards.model]
+    """The checkpoint of a model, fetched or fine-tuned, if it has one."""
+    model = model_of(wildcards)
+    if model.finetune:
+        return f"<results>/finetune/{model.name}/weights.pth"
     return f"<resources>/weights/{model.name}.pth" if model.weights else []
+
+
+def table_of(split):
+    return f"<resources>/datasets/{split}/sequences.parquet"
 
 
 def runs(scored):
@@ -107,7 +113,7 @@ def metrics_of_study(wildcards):
 
 
 def tables_of_study(wildcards):
-    return [f"<resources>/datasets/{split}/sequences.parquet" for split, _ in runs(scored=True)]
+    return [table_of(split) for split, _ in runs(scored=True)]
 
 
 def leaderboard_of_study(wildcards):

@@ -17,7 +17,7 @@ rule track:
     threads: 1
     resources:
         gpu=lambda wildcards: (1 if model_of(wildcards).weights and study.device != "cpu" else 0),
-        mem_mb=lambda wildcards, attempt: (8000 if model_of(wildcards).weights else 2000) * attempt,
+        mem_mb=lambda wildcards, attempt: (8000 if weights_of(wildcards) else 2000) * attempt,
         runtime=lambda wildcards, attempt: 60 * attempt,
     params:
         sequences=lambda wildcards: shards_of(wildcards)[wildcards.shard],

@@ -99,11 +99,28 @@ class Study:
 
     splits: Mapping[str, Split]
     models: Mapping[str, Model]
+    catalog: Catalog
     protocols: tuple[str, ...]
     sequences_per_job: int
     device: str
     precision: str
     download: Mapping[str, Any] = field(default_factory=dict)
+
+    def split(self, name: str) -> Split:
+        """A split of the study, or any other of the catalog (training data)."""
+        return self.splits.get(name) or self.catalog.split(name)
+
+    def model(self, name: str) -> Model:
+        """A model of the study, or any other of the catalog (where fine-tuning starts)."""
+        return self.models.get(name) or self.catalog.model(name)
+
+    def every_split(self) -> list[Split]:
+        """The evaluated splits and those that models are fine-tuned on."""
+        training = [name for model in self.models.values() for name in (model.finetune or {}).get("data", ())]
+        return [
+            *self.splits.values(),
+            *(self.split(name) for name in dict.fromkeys(training) if name not in self.splits),
+        ]
 
     def protocols_of(self, split: Split) -> tuple[str, ...]:
         """The protocols under which a split is scored: the config's, else the split's own."""
@@ -149,6 +166,7 @@ def load_study(config: Mapping[str, Any], where: str = "config") -> Study:
     return Study(
         splits=splits,
         models={model.name: model for model in models},
+        catalog=catalog,
         protocols=tuple(config.get("protocols", ())),
         sequences_per_job=inference.get("sequences_per_job", 1),
         device=inference.get("device", "auto"),
@@ -219,7 +237,9 @@ def _inline_model(item: Mapping[str, Any], catalog: Catalog, where: str) -> Mode
     if "extends" in item:
         base = catalog.model(item["extends"])
         entry = {**catalog.models[base.name], **entry}
-        entry["options"] = {**base.options, **item.get("options", {})}
+        for key in ("options", "finetune"):
+            if key in item:
+                entry[key] = {**(catalog.models[base.name].get(key) or {}), **item[key]}
     if "tracker" not in entry:
         raise ConfigError(f"{where}: models: {item['name']!r} needs a `tracker` or `extends`")
     return Model(**entry)

@@ -1,0 +1,31 @@
+# Weights of a model that is trained here: from another model's, on the splits that its catalog entry names.
+
+
+rule finetune:
+    input:
+        weights=lambda wildcards: weights_of(Namespace(model=model_of(wildcards).finetune["from"])),
+        training=lambda wildcards: [table_of(split) for split in model_of(wildcards).finetune["data"]],
+        evaluated=[table_of(split) for split in study.splits],
+    output:
+        weights="<results>/finetune/{model}/weights.pth",
+        losses="<results>/finetune/{model}/loss.parquet",
+        figure="<results>/finetune/{model}/loss.svg",
+    log:
+        "<logs>/finetune/{model}.log",
+    benchmark:
+        "<benchmarks>/finetune/{model}.tsv"
+    conda:
+        lambda wildcards: f"../../envs/{model_of(wildcards).env}.yaml"
+    threads: 2
+    resources:
+        gpu=0 if study.device == "cpu" else 1,
+        mem_mb=lambda wildcards, attempt: 16000 * attempt,
+        runtime=lambda wildcards, attempt: 2880 * attempt,
+    params:
+        recipe=lambda wildcards: model_of(wildcards).finetune,
+        evaluated=list(study.splits),
+        device=study.device,
+    message:
+        "{wildcards.model}: fine-tune on {params.recipe[data]}"
+    script:
+        "../scripts/finetune.py"
