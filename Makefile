@@ -19,6 +19,8 @@ setup: .venv/.installed
 # and vos-benchmark would overwrite OpenCV's headless build with the one that needs a display. What they need is in
 # pyproject.toml.
 .venv/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or newer is needed; name one: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
 	$(PYTHON) -m venv .venv
 	$(PIP) install --constraint constraints.txt --editable ".[trackers,workflow,dev]" setuptools wheel
 	SAM2_BUILD_CUDA=0 $(PIP) install --no-build-isolation --no-deps sam2==1.1.0
