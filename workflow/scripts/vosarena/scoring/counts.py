@@ -130,8 +130,8 @@ class FrameCounter:
             space = self._workspace = _Workspace.of(height, width)
         table = self._table
         _kernels().count(
-            gt_rows,
-            pred_rows,
+            np.ascontiguousarray(gt_rows),
+            np.ascontiguousarray(pred_rows),
             space.left,
             space.right,
             space.cap,

@@ -1,0 +1,394 @@
+"""`vosarena evaluate` and the metrics table: what comes out, and what bad input says."""
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from tests.mask_makers import blobs, write_clip
+from vosarena.data.masks import masks_digest, write_mask
+from vosarena.errors import DataError, VosarenaError
+from vosarena.scoring.evaluate import add_evaluate_parser
+from vosarena.scoring.measure import measure
+from vosarena.scoring.pairs import Failure, MeasureError, SequencePair, frame_order, pair_folders, pair_sequence
+from vosarena.scoring.protocols import score, summarise
+from vosarena.scoring.table import read_metadata
+
+COLUMNS = {
+    **dict.fromkeys(["dataset", "split", "model", "sequence"], "dictionary<values=string, indices=int32, ordered=0>"),
+    "object_id": "int32",
+    "frame": "string",
+    "frame_index": "int32",
+    **dict.fromkeys(["intersection", "gt_pixels", "pred_pixels"], "int32"),
+    **dict.fromkeys(["gt_boundary", "pred_boundary", "gt_matched", "pred_matched"], "int32"),
+    **dict.fromkeys(["tolerance", "j", "f"], "double"),
+}
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> tuple[Path, Path]:
+    """Ground truth and prediction of sequences `a` to `d`, six frames of 40x60 pixels."""
+    rng = np.random.default_rng(0)
+    for name in "abcd":
+        gt = [blobs(rng, 40, 60, 4, 3) for _ in range(6)]
+        # Objects 1 to 3 are in every first frame.
+        gt[0][:3, :9] = np.repeat([1, 2, 3], 3)
+        write_clip(tmp_path / "gt" / name, gt)
+        write_clip(tmp_path / "pred" / name, [np.roll(labels, (1, 2), (0, 1)) for labels in gt])
+    return tmp_path / "gt", tmp_path / "pred"
+
+
+def run(gt: Path, pred: Path, *options: str, protocol: str = "davis2017") -> int:
+    """The command in this process; raises what the command line prints."""
+    parser = argparse.ArgumentParser()
+    add_evaluate_parser(parser.add_subparsers())
+    arguments = ["evaluate", "--gt", str(gt), "--pred", str(pred), "--protocol", protocol, *options]
+    args = parser.parse_args(arguments)
+    return args.run(args)
+
+
+def measured(gt: Path, pred: Path, output: Path, **options) -> pd.DataFrame:
+    measure(pair_folders(gt, pred), output, dataset="d", split="s", model="m", progress=False, **options)
+    return pd.read_parquet(output)
+
+
+def test_scores_are_printed_and_written(folders, tmp_path: Path, capsys) -> None:
+    csv, parquet = tmp_path / "out" / "scores.csv", tmp_path / "out" / "scores.parquet"
+    assert run(*folders, "--output", str(csv), "--counts", str(tmp_path / "counts.parquet")) == 0
+    printed = capsys.readouterr().out
+    assert run(*folders, "--output", str(parquet), "--jobs", "2") == 0
+    scores = pd.read_parquet(parquet)
+    pd.testing.assert_frame_equal(pd.read_csv(csv).drop(columns="split"), scores.drop(columns="split"))
+    summary = summarise(scores).iloc[0]
+    assert (summary["n_sequences"], summary["n_objects"]) == (4, 12)
+    assert f"{summary['j_and_f']:.1f}" in printed and "davis2017" in printed
+    pd.testing.assert_frame_equal(score(tmp_path / "counts.parquet", "davis2017"), scores)
+
+
+def test_the_installed_command(folders) -> None:
+    """One process, as a user runs it: exit code 1 and one sentence without a traceback."""
+    gt, pred = folders
+    (pred / "b" / "00003.png").unlink()
+    command = [sys.executable, "-m", "vosarena.cli", "evaluate", "--gt", gt, "--pred", pred, "--protocol", "lvos"]
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "sequence b, frame 00003: no prediction for this frame" in done.stderr
+    assert "Traceback" not in done.stderr and "sequences" in done.stdout
+
+
+def test_table_has_the_contract_columns(folders, tmp_path: Path) -> None:
+    rows = measured(*folders, tmp_path / "counts.parquet")
+    schema = pq.read_schema(tmp_path / "counts.parquet")
+    assert {field.name: str(field.type) for field in schema} == COLUMNS
+    order = rows.sort_values(["sequence", "object_id", "frame_index"], kind="stable")
+    assert order.index.equals(rows.index) and len(rows) == 4 * 3 * 6
+    assert pq.ParquetFile(tmp_path / "counts.parquet").metadata.row_group(0).column(0).compression == "ZSTD"
+    metadata = read_metadata(tmp_path / "counts.parquet")
+    assert metadata["policies"] == {"extra_ids": "error", "resize": "never"} and metadata["complete"]
+    assert metadata["sequences"]["a"]["objects"] == [1, 2, 3] and "0.008" in metadata["tolerance"]
+    assert (rows["j"] == rows["intersection"] / (rows["gt_pixels"] + rows["pred_pixels"] - rows["intersection"])).where(
+        rows["gt_pixels"] + rows["pred_pixels"] > 0, True
+    ).all()  # fmt: skip
+
+
+def test_bytes_do_not_depend_on_jobs_or_order(folders, tmp_path: Path) -> None:
+    pairs = pair_folders(*folders)
+    options = {"dataset": "d", "split": "s", "model": "m", "progress": False}
+    for name, order, jobs in (("one", pairs, 1), ("four", pairs[::-1], 4)):
+        measure(order, tmp_path / f"{name}.parquet", jobs=jobs, **options)
+    assert (tmp_path / "one.parquet").read_bytes() == (tmp_path / "four.parquet").read_bytes()
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+def damage_missing(pred: Path) -> None:
+    (pred / "b" / "00002.png").unlink()
+    (pred / "b" / "00004.png").unlink()
+
+
+def damage_truncated(pred: Path) -> None:
+    data = (pred / "b" / "00002.png").read_bytes()
+    (pred / "b" / "00002.png").write_bytes(data[: len(data) // 2])
+
+
+def damage_zero_bytes(pred: Path) -> None:
+    (pred / "b" / "00002.png").write_bytes(b"")
+
+
+def damage_size(pred: Path) -> None:
+    write_mask(pred / "b" / "00002.png", np.zeros((40, 61), np.uint8))
+
+
+def damage_rgb(pred: Path) -> None:
+    Image.fromarray(np.zeros((40, 60, 3), np.uint8)).save(pred / "b" / "00002.png")
+
+
+def damage_16_bit(pred: Path) -> None:
+    Image.fromarray(np.zeros((40, 60), np.uint16)).save(pred / "b" / "00002.png")
+
+
+def damage_extra_id(pred: Path) -> None:
+    write_mask(pred / "b" / "00002.png", np.full((40, 60), 9, np.uint8))
+
+
+def damage_folder_missing(pred: Path) -> None:
+    shutil.rmtree(pred / "b")
+
+
+def damage_folder_empty(pred: Path) -> None:
+    shutil.rmtree(pred / "b")
+    (pred / "b").mkdir()
+    (pred / "b" / ".DS_Store").touch()
+
+
+@pytest.mark.parametrize(
+    ("damage", "sentence"),
+    [
+        (damage_missing, r"sequence b, frame 00002: no prediction for this frame \(and 1 more of its frames\)"),
+        (damage_truncated, r"sequence b, frame 00002: mask .*00002\.png is damaged \(it is truncated\)"),
+        (damage_zero_bytes, r"sequence b, frame 00002: mask .*00002\.png is empty \(zero bytes\)"),
+        (damage_size, r"sequence b, frame 00002: the prediction is 61x40 pixels but the ground truth is 60x40"),
+        (damage_rgb, r"sequence b, frame 00002: mask .*00002\.png is RGB"),
+        (damage_16_bit, r"sequence b, frame 00002: mask .*00002\.png has 16 bits per pixel"),
+        (damage_extra_id, r"sequence b, frame 00002, object 9: predicted, but the ground truth has no such object"),
+        (damage_folder_missing, r"sequence b: not predicted, there is no folder .*pred/b"),
+        (damage_folder_empty, r"sequence b: .*pred/b holds no PNG masks"),
+    ],
+)
+def test_one_bad_sequence_is_named_and_the_others_are_measured(folders, tmp_path, damage, sentence, capsys) -> None:
+    damage(folders[1])
+    output = tmp_path / "scores.csv"
+    with pytest.raises(MeasureError, match=sentence) as caught:
+        run(*folders, "--output", str(output), "--jobs", "2")
+    assert (caught.value.sequences, caught.value.stale, caught.value.measured) == (["b"], ["b"], 3)
+    assert len(str(caught.value).splitlines()) == 2
+    assert pd.read_csv(output)["sequence"].unique().tolist() == ["a", "c", "d"]
+    assert "3" in capsys.readouterr().out
+
+
+def test_a_damaged_ground_truth_does_not_blame_the_prediction(folders, tmp_path: Path) -> None:
+    gt, pred = folders
+    (gt / "c" / "00001.png").write_bytes(b"no")
+    shutil.rmtree(gt / "d")
+    with pytest.raises(
+        MeasureError, match=r"c, frame 00001: mask .*not a PNG(.|\n)*d: predicted .*no ground truth"
+    ) as e:
+        measured(gt, pred, tmp_path / "counts.parquet")
+    assert e.value.sequences == ["c", "d"] and e.value.stale == []
+
+
+def test_incomplete_tables_are_not_scored_unless_asked(folders, tmp_path: Path) -> None:
+    shutil.rmtree(folders[1] / "a")
+    counts = tmp_path / "counts.parquet"
+    with pytest.raises(MeasureError):
+        measured(*folders, counts)
+    assert read_metadata(counts)["complete"] is False and len(read_metadata(counts)["failures"]) == 1
+    with pytest.raises(DataError, match="is incomplete, 1 failures: sequence a: not predicted"):
+        score(counts, "davis2017")
+    assert score(counts, "davis2017", allow_incomplete=True)["sequence"].nunique() == 3
+
+
+def test_mistakes_in_the_arguments(folders, tmp_path: Path) -> None:
+    gt, pred = folders
+    (tmp_path / "empty").mkdir()
+    for bad, message in (
+        (tmp_path / "nowhere", "nowhere: no such folder"),
+        (tmp_path / "empty", "empty: no sequence folders"),
+    ):
+        with pytest.raises(DataError, match=message):
+            run(gt, bad)
+        with pytest.raises(DataError, match=message):
+            run(bad, pred)
+    for options, message in (
+        (["--output", str(pred / "scores.csv")], "lies in the input folder"),
+        (["--counts", str(gt / "a" / "counts.parquet")], "lies in the input folder"),
+        (["--output", str(tmp_path / "scores.txt")], r"ends in \.parquet or \.csv"),
+        (["--jobs", "0"], "expected 1 or more"),
+        (["--meta", str(gt / "meta.json")], "is not a meta file"),
+        (["--unseen", str(gt / "unseen.txt")], "cannot be read"),
+    ):
+        with pytest.raises(VosarenaError, match=message):
+            run(gt, pred, *options)
+    with pytest.raises(MeasureError, match="sequence z: predicted in"):
+        run(gt, pred, "--sequence", "z")
+
+
+def test_nothing_is_written_into_the_inputs_and_nothing_is_reused(folders, tmp_path: Path) -> None:
+    gt, pred = folders
+
+    def listing() -> dict[str, bytes]:
+        return {str(path): path.read_bytes() for path in tmp_path.glob("*/*/*") if path.parts[-3] in ("gt", "pred")}
+
+    before = listing()
+    for folder in (gt, pred):
+        for path in [*folder.rglob("*"), folder]:
+            path.chmod(0o555 if path.is_dir() else 0o444)
+    assert run(gt, pred, "--output", str(tmp_path / "one.csv")) == 0
+    for folder in (gt, pred):
+        for path in [folder, *folder.rglob("*")]:
+            path.chmod(0o755 if path.is_dir() else 0o644)
+    assert listing() == before and sorted(path.name for path in pred.iterdir()) == list("abcd")
+    write_clip(pred / "a", [np.zeros((40, 60), np.uint8)] * 6)  # same names, other masks
+    assert run(gt, pred, "--output", str(tmp_path / "two.csv")) == 0
+    assert (tmp_path / "one.csv").read_bytes() != (tmp_path / "two.csv").read_bytes()
+
+
+def test_stray_files_are_ignored(folders, tmp_path: Path) -> None:
+    clean = measured(*folders, tmp_path / "clean.parquet")
+    for folder in folders:
+        (folder / "results.csv").touch()
+        (folder / ".hidden").mkdir()
+        for name in (".DS_Store", "Thumbs.db", "notes.txt", "._00001.png", "overlay.png", "00001.jpg"):
+            (folder / "a" / name).write_bytes(b"stray")
+    pd.testing.assert_frame_equal(measured(*folders, tmp_path / "stray.parquet"), clean)
+
+
+def test_frame_order() -> None:
+    assert list(frame_order(["10", "9", "007"])) == ["007", "9", "10"]
+    assert frame_order(["b", "a"]) == {"a": 0, "b": 1}
+    assert frame_order(["3", "overlay"]) == {"3": 3}
+    with pytest.raises(DataError, match=r"7\.png and 007\.png are the same frame"):
+        frame_order(["7", "007", "8"])
+
+
+def test_predictions_may_be_padded_differently(folders, tmp_path: Path) -> None:
+    clean = measured(*folders, tmp_path / "clean.parquet")
+    for path in (folders[1] / "a").iterdir():
+        path.rename(path.with_name(f"{int(path.stem)}.png"))
+    pd.testing.assert_frame_equal(measured(*folders, tmp_path / "other.parquet"), clean)
+
+
+def test_policies(folders, tmp_path: Path, capsys) -> None:
+    gt, pred = folders
+    damage_extra_id(pred)
+    write_mask(pred / "c" / "00001.png", np.kron(np.ones((2, 2), np.uint8), np.full((40, 60), 1, np.uint8)))
+    with pytest.raises(MeasureError, match=r"object 9: predicted(.|\n)*c, frame 00001: the prediction is 120x80"):
+        run(gt, pred)
+    assert run(gt, pred, "--extra-ids", "ignore", "--resize", "nearest", "--counts", str(tmp_path / "c.parquet")) == 0
+    notes = capsys.readouterr().err
+    assert "sequence b, frame 00002, object 9: predicted but not in the ground truth, ignored" in notes
+    assert "sequence c: 1 predicted masks were resized" in notes
+    assert read_metadata(tmp_path / "c.parquet")["policies"] == {"extra_ids": "ignore", "resize": "nearest"}
+    write_mask(pred / "c" / "00001.png", np.full((40, 60), 1, np.uint8))
+    same = measured(gt, pred, tmp_path / "d.parquet", extra_ids="ignore")
+    pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "c.parquet").drop(columns=["dataset", "split", "model"]),
+                                  same.drop(columns=["dataset", "split", "model"]))  # fmt: skip
+    # The protocols that repeat a peer ignore extra ids as the peer does, and say so.
+    assert run(gt, pred, protocol="vos-benchmark") == 0
+    assert "object 9" in capsys.readouterr().err
+
+
+def test_unscored_objects_are_mentioned(folders, capsys) -> None:
+    gt, pred = folders
+    late = np.full((40, 60), 7, np.uint8)
+    write_mask(gt / "a" / "00004.png", late)
+    write_mask(pred / "a" / "00004.png", late)
+    assert run(gt, pred) == 0
+    assert "sequence a: object 7 of the ground truth is not scored by this protocol" in capsys.readouterr().err
+
+
+def test_two_sequences_of_one_name(tmp_path: Path) -> None:
+    pairs = [SequencePair("a"), SequencePair("b"), SequencePair("a")]
+    with pytest.raises(DataError, match="sequence a is given 2 times"):
+        measure(pairs, tmp_path / "o.parquet", dataset="d", split="s", model="m", progress=False)
+
+
+def test_digest_of_the_predictions(folders, tmp_path: Path) -> None:
+    """Checked while reading: every file counts, also those without ground truth."""
+    gt, pred = folders[0] / "a", folders[1] / "a"
+    (gt / "00003.png").unlink()
+    digest = masks_digest((path.stem, path) for path in sorted(pred.iterdir()))
+
+    def outcome() -> list[Failure]:
+        pair = pair_sequence("a", gt, pred, masks_digest=digest)
+        try:
+            measure([pair], tmp_path / "o.parquet", dataset="d", split="s", model="m", progress=False)
+        except MeasureError as error:
+            assert error.stale == ["a"]
+            return error.failures
+        return []
+
+    assert outcome() == []
+    original = (pred / "00003.png").read_bytes()
+    write_mask(pred / "00003.png", np.zeros((40, 60), np.uint8))
+    assert "are not those that were written" in outcome()[0].reason
+    (pred / "00003.png").unlink()
+    assert "are not those that were written" in outcome()[0].reason
+    (pred / "00003.png").write_bytes(original)
+    assert outcome() == []
+    (pred / "00006.png").write_bytes(original)
+    assert "are not those that were written" in outcome()[0].reason
+
+
+def test_objects_in_folders_of_their_own(tmp_path: Path) -> None:
+    square = np.zeros((40, 60), np.uint8)
+    square[5:20, 5:25] = 255
+    for number in range(3):
+        write_clip(tmp_path / "gt" / "v" / f"{number:03d}", [square] * 5)
+        write_clip(tmp_path / "pred" / "v" / f"{number:03d}", [square // 255 if number else 0 * square] * 5)
+    rows = measured(tmp_path / "gt", tmp_path / "pred", tmp_path / "counts.parquet")
+    scores = score(tmp_path / "counts.parquet", "sa-v").set_index("object_id")
+    assert scores["j"].to_dict() == {0: 0, 1: 100, 2: 100} and len(rows) == 15
+    for change, message in (
+        (lambda folder: (folder / "001" / "00002.png").unlink(), "frame 00002, object 1: no prediction"),
+        (lambda folder: shutil.rmtree(folder / "002"), r"frame 00000, object 2: no prediction .*4 more"),
+        (lambda folder: shutil.copytree(folder / "001", folder / "7"), "object folder 7 is predicted, but not in"),
+        (lambda folder: write_mask(folder / "001" / "00003.png", square // 255 + (square > 0) * (np.arange(60) > 9)),
+         "frame 00003, object 1: .*holds more than one object"),
+    ):  # fmt: skip
+        shutil.rmtree(tmp_path / "bad", ignore_errors=True)
+        shutil.copytree(tmp_path / "pred", tmp_path / "bad")
+        change(tmp_path / "bad" / "v")
+        with pytest.raises(MeasureError, match=message):
+            measured(tmp_path / "gt", tmp_path / "bad", tmp_path / "bad.parquet")
+    write_clip(tmp_path / "flat" / "v", [square] * 5)
+    with pytest.raises(MeasureError, match="holds label maps, but the ground truth has a folder of binary masks"):
+        measured(tmp_path / "gt", tmp_path / "flat", tmp_path / "flat.parquet")
+
+
+def test_whole_dataset_folders(folders, tmp_path: Path) -> None:
+    """`Annotations` and `Annotations/480p` are found inside a dataset's folder."""
+    clean = measured(*folders, tmp_path / "clean.parquet")
+    (tmp_path / "davis" / "Annotations").mkdir(parents=True)
+    shutil.copytree(folders[0], tmp_path / "davis" / "Annotations" / "480p")
+    pd.testing.assert_frame_equal(measured(tmp_path / "davis", folders[1], tmp_path / "davis.parquet"), clean)
+
+
+def test_meta_file_and_unseen_list(folders, tmp_path: Path, capsys) -> None:
+    objects = {str(i): {"category": "cat", "frame_range": {"start": 0, "end": 5, "frame_nums": 6}} for i in (1, 2, 3)}
+    (tmp_path / "meta.json").write_text(json.dumps({"videos": {name: {"objects": objects} for name in "abcd"}}))
+    (tmp_path / "unseen.txt").write_text("b\nd\n")
+    options = ["--meta", str(tmp_path / "meta.json"), "--unseen", str(tmp_path / "unseen.txt")]
+    assert run(*folders, *options, "--output", str(tmp_path / "scores.parquet"), protocol="lvos") == 0
+    assert "J unseen" in capsys.readouterr().out
+    unseen = pd.read_parquet(tmp_path / "scores.parquet").groupby("sequence")["unseen"].all()
+    assert unseen.to_dict() == {"a": False, "b": True, "c": False, "d": True}
+    (tmp_path / "meta.json").write_text(json.dumps({"videos": {"a": {"objects": objects}}}))
+    with pytest.raises(DataError, match="sequence b is not in the meta file"):
+        run(*folders, "--meta", str(tmp_path / "meta.json"))
+
+
+def test_the_evaluator_needs_no_torch_and_no_snakemake() -> None:
+    code = "import sys, vosarena.scoring.evaluate; print({'torch', 'snakemake', 'cutie', 'sam2'} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "set()"
+
+
+def test_kernels_are_cached_where_the_user_may_write(tmp_path: Path) -> None:
+    """A read-only package and several processes at once: everything still counts, and one cache is filled."""
+    code = (
+        "import numpy as np; from vosarena.scoring.counts import count_objects;"
+        "print(count_objects(np.eye(4, dtype=np.uint8), np.eye(4, dtype=np.uint8)).tolist())"
+    )
+    environment = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path / "home"), "NUMBA_CACHE_DIR": str(tmp_path / "cache")}
+    command = [sys.executable, "-B", "-c", code]
+    running = [subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    results = {process.communicate()[0].strip() for process in running}
+    assert results == {"[[1, 4, 4, 4, 9, 9, 9, 9]]"}
+    assert len(list((tmp_path / "cache").rglob("*kernels.count-*.nbc"))) == 1
