@@ -151,27 +151,35 @@ _HEADINGS = {"j_and_f": "J&F", "j": "J", "f": "F"}
 
 
 def _print(scores: pd.DataFrame, protocol: Protocol, notes: list[str], objects: bool) -> None:
-    console = Console()
+    # Into a file or a pipe the table is as wide as it needs, not as the terminal that is not there.
+    console = Console() if sys.stdout.isatty() else Console(width=200)
     hidden = {"dataset", "split", "model", "protocol"}
     if objects and len(scores):
-        table = Table("sequence", "object", *(_heading(name) for name in _numbers(scores, hidden)), box=None)
+        names = _numbers(scores, hidden)
+        table = _table("sequence", "object", *map(_heading, names))
         for row in scores.head(_MOST_ROWS).to_dict("records"):
-            table.add_row(
-                row["sequence"], str(row["object_id"]), *(_text(row[name]) for name in _numbers(scores, hidden))
-            )
+            table.add_row(row["sequence"], str(row["object_id"]), *(_text(row[name]) for name in names))
         console.print(table)
         if len(scores) > _MOST_ROWS:
             console.print(f"... and {len(scores) - _MOST_ROWS} more objects, all of them in --output")
     summary = summarise(scores)
     if len(summary):
-        names = [name for name in summary.columns if name not in hidden]
-        table = Table("", "all objects", title=f"{summary['model'][0]}, protocol {protocol.name}, percent", box=None)
-        table.columns[1].justify = "right"
-        for name in names:
-            table.add_row(_heading(name), _text(summary[name][0]))
+        console.print(f"\n{summary['model'][0]}, protocol {protocol.name}, percent", markup=False, highlight=False)
+        table = _table(f"all {summary['n_objects'][0]} objects", "")
+        for name in summary.columns:
+            if name not in hidden and not name.startswith("n_"):
+                table.add_row(_heading(name), _text(summary[name][0]))
         console.print(table)
     for note in notes:
         Console(stderr=True).print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _table(first: str, *numbers: str) -> Table:
+    table = Table(box=None, pad_edge=False)
+    table.add_column(first, no_wrap=True)
+    for name in numbers:
+        table.add_column(name, justify="right")
+    return table
 
 
 def _numbers(scores: pd.DataFrame, hidden: set[str]) -> list[str]:
