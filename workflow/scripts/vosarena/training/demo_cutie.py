@@ -1,13 +1,14 @@
 """Trains the demo weights of Cutie: the tiny network on procedural videos, on a CPU.
 
-    python -m vosarena.training.demo_cutie --output workflow/catalog/weights/cutie-demo.pth
+    python -m vosarena.training.demo_cutie --output cutie-demo.pth
 
 writes the weights (a float16 state dict) and, beside them, a JSON file with the command, the seeds, the course of the
-loss and the J&F on held-out clips next to the baselines'. Options: --iterations N, --batch N, --seed N, --threads N,
---clips N (held-out clips). The network, its training wrapper, losses and parameter groups are those of rf-cutie.
+loss and the J&F on held-out clips next to the baselines'. The network, its training wrapper, losses and parameter
+groups are those of rf-cutie. The committed weights were made in two steps, because the share of samples with changed
+contrast was raised on the way; `cutie-demo.json` lists both commands.
 
-The network is trained from nothing, so its batch norms are not frozen, all parts share one learning rate, and clips
-grow from 3 to 7 frames. A running average of the weights is what is kept; it is also written every 300 iterations.
+The network is trained from nothing, so its batch norms are not frozen and all parts share one learning rate; clips grow
+from 3 to 7 frames. A running average of the weights is what is kept; it is also written every 300 iterations.
 """
 
 from __future__ import annotations
@@ -30,14 +31,13 @@ from tqdm import tqdm
 from vosarena.data.synthetic import DOMAINS, Clip, clip_seed, random_clip
 from vosarena.trackers.base import Tracker
 from vosarena.trackers.baselines import Flow, Static
-from vosarena.trackers.cutie import Cutie, build_network, cutie_config
+from vosarena.trackers.cutie import Cutie, build_network, cutie_config, load_weights
 from vosarena.training.held_out import held_out_scores
 
 SIZE = (128, 128)  # height, width of the training clips; the demo tracks at this shortest side
 CLIP_FRAMES = 18
 LENGTHS = ((0.0, 3), (0.35, 5), (0.75, 7))  # from this share of the training on: frames per sample
 OBJECTS = 3
-LEARNING_RATE = 5e-4
 AVERAGE_DECAY = 0.997
 BUFFER_CLIPS = 400
 DEMO_OPTIONS: dict[str, Any] = {"model": "tiny", "size": 128, "mem_every": 3}  # as in the catalog
@@ -46,8 +46,9 @@ DEMO_OPTIONS: dict[str, Any] = {"model": "tiny", "size": 128, "mem_every": 3}  #
 class ClipBuffer:
     """Fresh procedural clips and some of the last ones: samples of `length` frames, varied by flips and the like."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, photometric: float) -> None:
         self.rng = np.random.default_rng((seed, 1))
+        self.photometric = photometric
         self.first = seed * 1_000_000  # of the numbers in the stream of seeds
         self.made = 0
         self.clips: list[Clip] = []
@@ -85,9 +86,19 @@ class ClipBuffer:
         if rng.random() < 0.5:
             frames, masks = frames.transpose(0, 2, 1, 3), masks.transpose(0, 2, 1)
         frames = frames[..., rng.permutation(3)]
+        if rng.random() < self.photometric:
+            frames = change_contrast(rng, frames)
         number = np.zeros(256, np.uint8)
         number[rng.permutation(present)[:OBJECTS]] = np.arange(1, min(len(present), OBJECTS) + 1)
         return frames, number[masks]
+
+
+def change_contrast(rng: np.random.Generator, frames: np.ndarray) -> np.ndarray:
+    """Less or more contrast, another brightness, a colour cast and noise; uint8 in and out."""
+    gain = rng.uniform(0.4, 1.1)
+    offset = rng.uniform(0, 255 * max(1 - gain, 0.05)) + rng.uniform(-20, 20, 3)
+    noise = rng.standard_normal(frames.shape, dtype=np.float32) * rng.uniform(0, 7)
+    return np.clip(frames * np.float32(gain) + offset.astype(np.float32) + noise, 0, 255).astype(np.uint8)
 
 
 def make_batch(buffer: ClipBuffer, size: int, length: int) -> dict[str, Any]:
@@ -106,7 +117,7 @@ def make_batch(buffer: ClipBuffer, size: int, length: int) -> dict[str, Any]:
     }
 
 
-def stage_config(length: int) -> DictConfig:
+def stage_config(length: int, learning_rate: float) -> DictConfig:
     """Settings of rf-cutie's main training stage, for this network and these pictures."""
     return OmegaConf.create(
         {
@@ -115,7 +126,7 @@ def stage_config(length: int) -> DictConfig:
             "num_ref_frames": 3,
             "deep_update_prob": 0.2,
             "amp": False,
-            "learning_rate": LEARNING_RATE,
+            "learning_rate": learning_rate,
             "backbone_lr_ratio": 1.0,
             "weight_decay": 0.001,
             "embed_weight_decay": 0.0,
@@ -143,21 +154,24 @@ def thaw_batch_norms(network: nn.Module) -> None:
             module.training = True
 
 
-def train(output: Path, iterations: int, batch: int, seed: int) -> list[dict[str, float]]:
-    """Write the averaged weights to `output`; returns a log of the loss (one entry in a hundred iterations)."""
+def train(options: argparse.Namespace) -> list[dict[str, float]]:
+    """Write the averaged weights to options.output; returns a log of the loss (one entry in a hundred iterations)."""
     from cutie.model.losses import LossComputer
     from cutie.model.utils.parameter_groups import get_parameter_groups
 
-    torch.manual_seed(seed)
-    np.random.seed(seed)  # noqa: NPY002  (rf-cutie draws its deep updates from it)
-    config, stage = cutie_config("tiny"), stage_config(LENGTHS[0][1])
+    iterations = options.iterations
+    torch.manual_seed(options.seed)
+    np.random.seed(options.seed)  # noqa: NPY002  (rf-cutie draws its deep updates from it)
+    config, stage = cutie_config("tiny"), stage_config(LENGTHS[0][1], options.learning_rate)
     network = build_network(config, stage)
+    if options.start:
+        load_weights(network, options.start)
     network.train()
     thaw_batch_norms(network)
     average = copy.deepcopy(network).requires_grad_(False)
     losses = LossComputer(config, stage)
-    optimizer = torch.optim.AdamW(get_parameter_groups(network, stage), lr=LEARNING_RATE)
-    buffer = ClipBuffer(seed)
+    optimizer = torch.optim.AdamW(get_parameter_groups(network, stage), lr=stage.learning_rate)
+    buffer = ClipBuffer(options.seed, options.photometric)
     for _ in range(40):
         buffer.refresh()
     warm_up = max(1, min(100, iterations // 10))
@@ -167,12 +181,12 @@ def train(output: Path, iterations: int, batch: int, seed: int) -> list[dict[str
     )
     log: list[dict[str, float]] = []
     recent: list[float] = []
-    progress = tqdm(range(iterations), desc="cutie-demo", mininterval=5)
+    progress = tqdm(range(min(iterations, options.stop or iterations)), desc="cutie-demo", mininterval=5)
     for step in progress:
-        length = [frames for share, frames in LENGTHS if step >= share * iterations][-1]
+        length = options.frames or [frames for share, frames in LENGTHS if step >= share * iterations][-1]
         set_length(network, length)
         buffer.refresh()
-        data = make_batch(buffer, batch, length)
+        data = make_batch(buffer, options.batch, length)
         loss = losses.compute({**data, **network(data)}, [int(n) for n in data["info"]["num_objects"]])["total_loss"]
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -181,13 +195,13 @@ def train(output: Path, iterations: int, batch: int, seed: int) -> list[dict[str
         scheduler.step()
         update_average(average, network, min(AVERAGE_DECAY, (step + 1) / (step + 10)))
         recent.append(float(loss.detach()) / (length - 1))
-        if (step + 1) % 100 == 0 or step + 1 == iterations:
+        if (step + 1) % 100 == 0 or step + 1 == len(progress):
             log.append({"iteration": step + 1, "frames": length, "loss_per_frame": round(float(np.mean(recent)), 4)})
             progress.set_postfix(log[-1])
             recent.clear()
-        if (step + 1) % 300 == 0 or step + 1 == iterations:
+        if (step + 1) % 300 == 0 or step + 1 == len(progress):
             state = average.state_dict()
-            torch.save({key: v.half() if v.is_floating_point() else v for key, v in state.items()}, output)
+            torch.save({key: v.half() if v.is_floating_point() else v for key, v in state.items()}, options.output)
     return log
 
 
@@ -212,30 +226,34 @@ def held_out(weights: Path, clips: int) -> dict[str, Any]:
 def main(arguments: list[str] | None = None) -> None:
     """Command line: see the module's docstring."""
     parser = argparse.ArgumentParser(description="Train the demo weights of Cutie on procedural videos.")
-    parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument("--iterations", type=int, default=2000)
+    parser.add_argument("--output", type=Path, required=True, help="weights file to write")
+    parser.add_argument("--start", type=Path, help="weights to start from (default: random)")
+    parser.add_argument("--iterations", type=int, default=2000, help="length of the learning rate schedule")
+    parser.add_argument("--stop", type=int, help="stop after so many iterations")
+    parser.add_argument("--frames", type=int, help="frames per sample all the time (default: 3 growing to 7)")
+    parser.add_argument("--learning-rate", type=float, default=5e-4)
+    parser.add_argument("--photometric", type=float, default=0.5, help="share of samples with changed contrast")
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--clips", type=int, default=120)
+    parser.add_argument("--clips", type=int, default=120, help="held-out clips to score; 0: none")
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
     start, cpu = time.monotonic(), time.process_time()
     options.output.parent.mkdir(parents=True, exist_ok=True)
-    log = train(options.output, options.iterations, options.batch, options.seed)
+    log = train(options)
     seconds, cpu_seconds = time.monotonic() - start, time.process_time() - cpu
     given = sys.argv[1:] if arguments is None else arguments
     report = {
         "command": "python -m vosarena.training.demo_cutie " + " ".join(given),
-        "iterations": options.iterations,
-        "batch": options.batch,
         "seed": options.seed,
         "wall_seconds": round(seconds),
         "cpu_seconds": round(cpu_seconds),
         "torch": torch.__version__,
         "loss": log,
-        "held_out": {"clips": options.clips, **held_out(options.output, options.clips)},
     }
+    if options.clips:
+        report["held_out"] = {"clips": options.clips, **held_out(options.output, options.clips)}
     options.output.with_suffix(".json").write_text(json.dumps(report, indent=1) + "\n")
 
 
