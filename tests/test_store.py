@@ -1,7 +1,3 @@
-import os
-import subprocess
-import sys
-
 import pytest
 
 from vosarena.data.masks import masks_digest
@@ -36,22 +32,6 @@ def test_an_error_while_writing_leaves_the_previous_prediction(tmp_path):
         raise RuntimeError
     assert store.holds("a", "f1", ["0"])
     assert sorted(path.name for path in store.folder.iterdir()) == ["a", "a.json"]
-
-
-def test_what_a_killed_process_left_is_swept_and_a_living_one_is_spared(tmp_path):
-    store = Store(tmp_path / "model")
-    put(store, "other", "f", ["0"])
-    with store.writing("a") as folder:
-        mine = folder.name
-    dead = subprocess.Popen([sys.executable, "-c", ""])
-    dead.wait()
-    prefix, _, _ = mine.rpartition("-")
-    left, living = f"{prefix}-{dead.pid}.part", f"{prefix}-{os.getppid()}.part"
-    for name in (left, living):
-        (store.folder / name).mkdir()
-    with store.writing("a"):
-        assert not (store.folder / left).exists()
-        assert (store.folder / living).exists()
 
 
 def test_failures_count_attempts_and_go_away_with_success(tmp_path):

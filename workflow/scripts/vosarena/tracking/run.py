@@ -17,8 +17,10 @@ from vosarena import __version__
 from vosarena.data.frames import Frames
 from vosarena.data.masks import LabelMap, masks_digest, write_mask
 from vosarena.data.sequences import SequenceFiles, read_sequence
-from vosarena.errors import TrackerError, VosarenaError
+from vosarena.errors import DataError, TrackerError, VosarenaError
 from vosarena.trackers.base import Tracker, build_tracker, package_versions, resolve_device, tracker_class
+from vosarena.tracking.claims import Claimed
+from vosarena.tracking.failures import Stopped, is_out_of_memory, stopped_by_sigterm
 from vosarena.tracking.store import Store, digest_of, file_sha256, write_json
 from vosarena.tracking.usage import PeakMemory
 
@@ -26,6 +28,7 @@ logger = logging.getLogger(__name__)
 
 _WRITERS = 2
 _UNWRITTEN = 16  # masks that may wait for the writers: bounds the memory
+_PATIENCE = 5.0  # seconds between two looks at sequences that another process is writing
 
 
 @dataclass(frozen=True)
@@ -75,13 +78,25 @@ class Outcome:
 
 
 def track_shard(
-    names: Sequence[str], images: Path, annotations: Path, job: Job, store: Store, status: Path, resize: str = "never"
+    names: Sequence[str],
+    images: Path,
+    annotations: Path,
+    job: Job,
+    store: Store,
+    status: Path,
+    resize: str = "never",
+    minutes: float | None = None,
 ) -> None:
     """Track the sequences of one shard and write its status file once all of them are in the store.
 
-    Raises TrackerError naming every failed sequence with its reason; the others are finished all the same.
+    minutes: the job's time limit. Raises TrackerError naming every failed sequence with its reason, or the one in
+    flight when the job was stopped; the others are finished all the same.
     """
-    outcome = track_sequences(names, images, annotations, job, store, resize)
+    try:
+        with stopped_by_sigterm(minutes):
+            outcome = track_sequences(names, images, annotations, job, store, resize)
+    except Stopped as error:
+        raise TrackerError(f"{error}; what is finished is kept in {store.folder}") from None
     if outcome.failed:
         raise TrackerError(failure_report(outcome, store))
     write_json(status, {"masks": outcome.masks})
@@ -99,39 +114,141 @@ def track_sequences(
 ) -> Outcome:
     """Track every sequence that the store does not hold yet. The model is loaded once, and only if it is needed.
 
-    images, annotations: folders with one folder per sequence. A sequence that fails is recorded and passed over.
+    images, annotations: folders with one folder per sequence. A sequence that fails is recorded and passed over; one
+    that another process is writing is left for the end, and taken from the store when it is there.
     Raises TrackerError if the model cannot be loaded.
     """
-    identity = job.identity()
+    run = _Run(images, annotations, job, store, resize)
     outcome = Outcome()
-    tracker: Tracker | None = None
-    load_seconds = 0.0
-    for number, name in enumerate(names, 1):
-        try:
-            files = read_sequence(images, annotations, name, resize)
-            prompts = files.prompts()
-            fingerprint = digest_of({"model": identity, "sequence": sequence_digest(files, prompts)})
-            stems = [path.stem for path in files.frames]
-            if store.holds(name, fingerprint, stems):
-                logger.info("%s: already there", name)
-                manifest = store.manifest(name)
-                assert manifest is not None
-            else:
-                if tracker is None:
-                    started = time.perf_counter()
-                    tracker = job.build()
-                    load_seconds = time.perf_counter() - started
-                manifest = _track(tracker, files, prompts, store, f"{number}/{len(names)} {name}", {
-                    "fingerprint": fingerprint, "load": load_seconds, "identity": identity, "job": job,
-                })  # fmt: skip
-            outcome.masks[name] = manifest["masks"]
-        except Exception as error:
-            if tracker is None and isinstance(error, TrackerError):
-                raise  # the model itself cannot be loaded: no sequence would do better
-            logger.error("%s: %s", name, error, exc_info=not isinstance(error, VosarenaError))
-            store.fail(name, error)
-            outcome.failed[name] = str(error) or type(error).__name__
+    pending = list(names)
+    while pending:
+        busy: list[str] = []
+        for name in pending:
+            try:
+                outcome.masks[name] = run.manifest_of(name, f"{names.index(name) + 1}/{len(names)} {name}")["masks"]
+            except Claimed as error:
+                logger.info("%s: left for later: %s", name, error)
+                busy.append(name)
+            except (Stopped, KeyboardInterrupt) as error:
+                store.fail(name, error)
+                raise
+            except Exception as error:
+                if run.tracker is None and isinstance(error, TrackerError):
+                    raise  # the model itself cannot be loaded: no sequence would do better
+                logger.error("%s: %s", name, error, exc_info=not isinstance(error, VosarenaError))
+                store.fail(name, error, run.fingerprint_of(name))
+                outcome.failed[name] = str(error) or type(error).__name__
+        if len(busy) == len(pending):
+            time.sleep(_PATIENCE)
+        pending = busy
     return outcome
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What a sequence's masks are made from."""
+
+    files: SequenceFiles
+    prompts: Mapping[int, LabelMap]
+    fingerprint: str
+    stems: list[str]
+
+
+class _Run:
+    """One model over several sequences; the model is loaded when the first of them needs it."""
+
+    def __init__(self, images: Path, annotations: Path, job: Job, store: Store, resize: str) -> None:
+        self.tracker: Tracker | None = None
+        self._images, self._annotations, self._resize = images, annotations, resize
+        self._job, self._store = job, store
+        self._identity = job.identity()
+        self._load_seconds = 0.0
+        self._plans: dict[str, _Plan] = {}
+
+    def fingerprint_of(self, name: str) -> str:
+        """What the last attempt at a sequence was to compute, by this version; empty if it did not come to that."""
+        return f"{__version__} {self._plans[name].fingerprint}" if name in self._plans else ""
+
+    def manifest_of(self, name: str, title: str) -> dict[str, Any]:
+        """The manifest of a sequence, tracked now if the store does not hold it. Raises Claimed, VosarenaError."""
+        if name not in self._plans:
+            self._plans.clear()  # one at a time: prompts are full label maps
+            files = read_sequence(self._images, self._annotations, name, self._resize)
+            prompts = files.prompts()
+            fingerprint = digest_of({"model": self._identity, "sequence": sequence_digest(files, prompts)})
+            self._plans[name] = _Plan(files, prompts, fingerprint, [path.stem for path in files.frames])
+        plan = self._plans[name]
+        known = self._known(plan)
+        if known:
+            return known
+        failure = self._store.failure(name)
+        if failure and failure.get("fingerprint") == self.fingerprint_of(name):
+            raise DataError(failure["reason"])  # the same bytes again: a retry would only waste the GPU
+        with self._store.writing(name) as folder:
+            # Whoever had the claim until now may have finished it.
+            return self._known(plan) or self._track(plan, folder, title)
+
+    def _known(self, plan: _Plan) -> dict[str, Any] | None:
+        name = plan.files.name
+        if not self._store.holds(name, plan.fingerprint, plan.stems):
+            return None
+        logger.info("%s: already there", name)
+        self._store.tidy(name)
+        return self._store.manifest(name)
+
+    def _track(self, plan: _Plan, folder: Path, title: str) -> dict[str, Any]:
+        """Track one sequence into the store and return its manifest."""
+        if self.tracker is None:
+            started = time.perf_counter()
+            self.tracker = self._job.build()
+            self._load_seconds = time.perf_counter() - started
+        files, stems = plan.files, plan.stems
+        with PeakMemory() as memory:
+            started = time.perf_counter()
+            saving = self._write_masks(self.tracker, plan, folder, title)
+            tracked = time.perf_counter() - started
+            manifest = {
+                "sequence": files.name,
+                "fingerprint": plan.fingerprint,
+                "masks": masks_digest((stem, folder / f"{stem}.png") for stem in stems),
+                "frames": stems,
+                "prompts": {stems[i]: sorted({int(v) for v in np.unique(m)} - {0}) for i, m in plan.prompts.items()},
+                "seconds": {"load": round(self._load_seconds, 3), "track": round(tracked, 3)},
+                "fps": round(len(stems) / tracked, 3),
+                "peak_memory_mb": memory.host_mb(),
+                "peak_gpu_memory_mb": memory.gpu_mb(),
+                "saving_memory": saving,
+                "device": device_name(resolve_device(type(self.tracker), self._job.device)),
+                "identity": self._identity,
+                "vosarena": __version__,
+                "python": platform.python_version(),
+            }
+        self._store.commit(files.name, folder, manifest)
+        return manifest
+
+    def _write_masks(self, tracker: Tracker, plan: _Plan, folder: Path, title: str) -> dict[str, Any]:
+        """Track and write; if memory runs out, once more with the tracker's options for less of it, which it returns.
+
+        A tracker offers that as `saving_memory()`, a context manager that gives the options it changed.
+        """
+
+        def attempt() -> None:
+            with Frames(plan.files.frames) as frames:
+                _write_all(_checked(tracker.track(frames, plan.prompts), plan.files, title), folder, plan.stems)
+
+        try:
+            attempt()
+            return {}
+        except Exception as error:
+            if not is_out_of_memory(error) or not hasattr(tracker, "saving_memory"):
+                raise
+            reason = str(error) or type(error).__name__
+        with tracker.saving_memory() as saving:  # after the handler: the traceback would keep the tensors alive
+            if not saving:
+                raise MemoryError(reason)
+            logger.warning("%s: %s; once more with %s", plan.files.name, reason, saving)
+            attempt()
+            return dict(saving)
 
 
 def sequence_digest(files: SequenceFiles, prompts: Mapping[int, LabelMap]) -> str:
@@ -143,35 +260,6 @@ def sequence_digest(files: SequenceFiles, prompts: Mapping[int, LabelMap]) -> st
                         for index, mask in sorted(prompts.items())],
         }
     )  # fmt: skip
-
-
-def _track(
-    tracker: Tracker, files: SequenceFiles, prompts: Mapping[int, LabelMap], store: Store, title: str, known: dict
-) -> dict[str, Any]:
-    """Track one sequence into the store and return its manifest."""
-    job: Job = known["job"]
-    stems = [path.stem for path in files.frames]
-    with store.writing(files.name) as folder, PeakMemory() as memory, Frames(files.frames) as frames:
-        started = time.perf_counter()
-        _write_all(_checked(tracker.track(frames, prompts), files, title), folder, stems)
-        tracked = time.perf_counter() - started
-        manifest = {
-            "sequence": files.name,
-            "fingerprint": known["fingerprint"],
-            "masks": masks_digest((stem, folder / f"{stem}.png") for stem in stems),
-            "frames": stems,
-            "prompts": {stems[i]: sorted({int(v) for v in np.unique(mask)} - {0}) for i, mask in prompts.items()},
-            "seconds": {"load": round(known["load"], 3), "track": round(tracked, 3)},
-            "fps": round(len(stems) / tracked, 3),
-            "peak_memory_mb": memory.host_mb(),
-            "peak_gpu_memory_mb": memory.gpu_mb(),
-            "device": device_name(resolve_device(type(tracker), job.device)),
-            "identity": known["identity"],
-            "vosarena": __version__,
-            "python": platform.python_version(),
-        }
-        store.commit(files.name, folder, manifest)
-    return manifest
 
 
 def _checked(masks: Iterator[LabelMap], files: SequenceFiles, title: str) -> Iterator[LabelMap]:

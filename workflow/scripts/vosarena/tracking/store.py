@@ -3,14 +3,18 @@
 `<store>/<sequence>/<frame>.png` and `<store>/<sequence>.json`. Masks are written into a hidden folder beside their
 place, renamed, and only then vouched for by the manifest; whatever moment a process dies at, a sequence without a
 manifest that fits is simply tracked again. `<sequence>.failed.json` says why the last attempt failed.
+
+While a process writes a sequence it holds the claim `.<sequence>.claim` (see claims), so jobs that outlive their
+Snakemake and the jobs of the next one never write the same sequence at once. Even a process that was frozen until its
+claim was taken over cannot do harm: it may not commit, and should it be frozen in the midst of that, the masks would
+not fit the digest in the manifest, which is checked before they are scored.
 """
 
-import glob
+import contextlib
 import hashlib
 import json
-import os
+import re
 import shutil
-import socket
 import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,6 +23,8 @@ from pathlib import Path
 from typing import Any
 
 from vosarena.errors import VosarenaError
+from vosarena.tracking.claims import Claim, Claimed, new_token, read_claim, take
+from vosarena.tracking.failures import SILENT, UNEXPECTED, classify, is_final
 
 
 class Store:
@@ -26,6 +32,7 @@ class Store:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._claims: dict[str, Claim] = {}
 
     def masks(self, sequence: str) -> Path:
         """Folder of a sequence's masks."""
@@ -58,45 +65,91 @@ class Store:
 
     @contextmanager
     def writing(self, sequence: str) -> Iterator[Path]:
-        """A fresh hidden folder for the sequence's masks, removed unless it was committed."""
+        """A fresh hidden folder for the sequence's masks, removed unless it was committed.
+
+        Raises Claimed if another process writes the sequence, or took it over meanwhile.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._sweep(sequence)
-        folder = self.folder / f".{sequence}.{socket.gethostname()}-{os.getpid()}.part"
-        folder.mkdir()
+        claim = take(self._claim_file(sequence), on_dead=lambda owner: self._after_death(sequence))
+        self._claims[sequence] = claim
+        folder = self.folder / f".{sequence}.{claim.token}.part"
         try:
+            folder.mkdir()
             yield folder
+        except Exception as error:
+            if claim.mine():
+                raise
+            raise Claimed(f"sequence {sequence} was taken over by another process") from error
         finally:
-            shutil.rmtree(folder, ignore_errors=True)
+            for left in (folder, folder.with_suffix(".old")):
+                shutil.rmtree(left, ignore_errors=True)
+            del self._claims[sequence]
+            claim.release()
 
     def commit(self, sequence: str, written: Path, manifest: Mapping[str, Any]) -> None:
-        """Put a written folder in its place; the manifest comes last and makes it valid."""
-        self.discard(sequence)
+        """Put a folder from `writing` in its place; the manifest comes last and makes it valid.
+
+        Raises Claimed if the sequence is another process's by now.
+        """
+        if not self._claims[sequence].mine():
+            raise Claimed(f"sequence {sequence} was taken over by another process")
+        self._manifest_file(sequence).unlink(missing_ok=True)
+        replaced = written.with_suffix(".old")
+        with contextlib.suppress(FileNotFoundError):
+            self.masks(sequence).rename(replaced)
         written.rename(self.masks(sequence))
         write_json(self._manifest_file(sequence), manifest)
         self._failure_file(sequence).unlink(missing_ok=True)
+
+    def tidy(self, sequence: str) -> None:
+        """Remove what a process left that was killed right after it committed the sequence."""
+        if self._claim_file(sequence).exists():
+            with contextlib.suppress(Claimed):
+                take(self._claim_file(sequence), on_dead=lambda owner: self._sweep(sequence)).release()
+
+    def being_written(self, sequence: str) -> Mapping[str, Any] | None:
+        """The owner of the sequence's claim, dead or alive, or None."""
+        found = read_claim(self._claim_file(sequence))
+        return found[0] if found else None
 
     def discard(self, sequence: str) -> None:
         """Forget a sequence, so that it is tracked again. The manifest goes first: no moment shows half of it."""
         self._manifest_file(sequence).unlink(missing_ok=True)
         shutil.rmtree(self.masks(sequence), ignore_errors=True)
 
-    def fail(self, sequence: str, error: Exception) -> None:
-        """Record why an attempt failed and count the attempts."""
-        file = self._failure_file(sequence)
-        attempts = json.loads(file.read_text())["attempts"] if file.exists() else 0
-        self.folder.mkdir(parents=True, exist_ok=True)
+    def fail(self, sequence: str, error: BaseException, fingerprint: str = "") -> None:
+        """Record why an attempt failed and count the attempts. fingerprint: what was being computed."""
         known = isinstance(error, VosarenaError)
-        write_json(
-            file,
+        reason = str(error) if known else f"unexpected {type(error).__name__}: {error}"
+        self._record(
+            sequence,
             {
-                "sequence": sequence,
+                "class": classify(error),
                 "error": type(error).__name__,
-                "reason": str(error) if known else f"unexpected {type(error).__name__}: {error}",
+                "reason": reason,
                 "traceback": "" if known else "".join(traceback.format_exception(error)),
-                "attempts": attempts + 1,
-                "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+                "fingerprint": fingerprint if is_final(error) else "",
             },
         )
+
+    def failure(self, sequence: str) -> dict[str, Any] | None:
+        """What the last attempt failed of, and the number of attempts; None if the sequence did not fail."""
+        try:
+            return json.loads(self._failure_file(sequence).read_text())
+        except (FileNotFoundError, json.JSONDecodeError):
+            return None
+
+    def _record(self, sequence: str, entry: Mapping[str, Any]) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        attempts = (self.failure(sequence) or {"attempts": 0})["attempts"] + 1
+        now = time.strftime("%Y-%m-%dT%H:%M:%S%z")
+        write_json(self._failure_file(sequence), {"sequence": sequence, **entry, "attempts": attempts, "time": now})
+
+    def _after_death(self, sequence: str) -> None:
+        """Count the attempt of a process that was killed, and remove what it left."""
+        self._sweep(sequence)
+        empty = {"error": "", "traceback": "", "fingerprint": ""}
+        self._record(sequence, {"class": UNEXPECTED, "reason": SILENT, **empty})
 
     def _manifest_file(self, sequence: str) -> Path:
         return self.folder / f"{sequence}.json"
@@ -104,28 +157,20 @@ class Store:
     def _failure_file(self, sequence: str) -> Path:
         return self.folder / f"{sequence}.failed.json"
 
+    def _claim_file(self, sequence: str) -> Path:
+        return self.folder / f".{sequence}.claim"
+
     def _sweep(self, sequence: str) -> None:
-        """Remove what killed processes of this host left of the sequence."""
-        host = socket.gethostname()
-        for folder in self.folder.glob(f".{glob.escape(sequence)}.{glob.escape(host)}-*.part"):
-            pid = int(folder.name.removesuffix(".part").rpartition("-")[2])
-            if pid == os.getpid() or not _alive(pid):
-                shutil.rmtree(folder, ignore_errors=True)
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+        """Remove what a killed process left of a sequence."""
+        left = re.compile(re.escape(f".{sequence}") + r"(\.failed)?(\.json)?\.[0-9a-f]{16}\.(part|old)")
+        for path in self.folder.iterdir():
+            if left.fullmatch(path.name):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write JSON so that it is there whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    temporary = path.with_name(f".{path.name}.{new_token()}.part")
     temporary.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n")
     temporary.replace(path)
 

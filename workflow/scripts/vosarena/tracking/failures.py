@@ -1,0 +1,88 @@
+"""Why a sequence failed: a class for the table, and whether trying again can help."""
+
+import errno
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from vosarena.errors import DataError
+
+BAD_DATA, OUT_OF_MEMORY, TIMEOUT, CANCELLED = "bad data", "out of memory", "timeout", "cancelled"
+NODE_FAILURE, DISK_FULL, UNEXPECTED = "node failure", "disk full", "unexpected"
+
+SILENT = "the process ended without a word: out of memory, killed by hand, or its node went down"
+_GRACE = 30.0  # seconds that a job may need before this library runs in it
+
+
+class Stopped(BaseException):
+    """The process was asked to end (SIGTERM). Not an Exception: trackers must not swallow it."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__(
+            "the job's time limit was reached" if kind == TIMEOUT else "the job was cancelled or preempted (SIGTERM)"
+        )
+        self.kind = kind
+
+
+def classify(error: BaseException) -> str:
+    """The class of an error, from the error itself or what it was raised from."""
+    chain = list(_chain(error))
+    for item in chain:
+        if isinstance(item, Stopped):
+            return item.kind
+        if isinstance(item, KeyboardInterrupt):
+            return CANCELLED
+        if isinstance(item, OSError) and item.errno in (errno.ENOSPC, errno.EDQUOT):
+            return DISK_FULL
+        if is_out_of_memory(item):
+            return OUT_OF_MEMORY
+    return BAD_DATA if isinstance(error, DataError) else UNEXPECTED
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out, of the host or of a GPU."""
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    # torch's by name: it is not imported for a tracker that does without it.
+    names = {kind.__name__ for kind in type(error).__mro__}
+    return bool(names & {"MemoryError", "OutOfMemoryError"}) or "DefaultCPUAllocator" in str(error)
+
+
+def is_final(error: BaseException) -> bool:
+    """Whether the same bytes give the same failure again. Not so for what a disk or file server did not give."""
+    io_errors = [item for item in _chain(error) if isinstance(item, OSError) and item.errno is not None]
+    return classify(error) == BAD_DATA and not io_errors
+
+
+@contextmanager
+def stopped_by_sigterm(minutes: float | None = None) -> Iterator[None]:
+    """Raise Stopped in the main thread when this process is asked to end, so that it can say what it was doing.
+
+    minutes: time limit of the job, by which a time-out is told from a cancellation.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    started = time.monotonic()
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        signal.signal(number, signal.SIG_IGN)  # once is enough: the second would interrupt the cleaning up
+        late = minutes is not None and time.monotonic() - started > 60 * minutes - _GRACE
+        raise Stopped(TIMEOUT if late else CANCELLED)
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
