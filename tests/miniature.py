@@ -118,7 +118,7 @@ def youtube_vos(names: Mapping[str, int], root: str = "valid") -> dict[str, byte
 
 
 def sa_v(names: Mapping[str, int], root: str = "sav_val") -> dict[str, bytes]:
-    """SA-V: frames at 24 fps, masks of every fourth, one folder per object; object 001 covers half of object 000."""
+    """SA-V: frames at 24 fps, masks of every fourth, one folder per object; object 001 covers half of 000, which appears later."""
     files = {f"{root}/{root}.txt": "\n".join(names).encode()}
     for name, count in names.items():
         for index in range(count):
@@ -126,7 +126,7 @@ def sa_v(names: Mapping[str, int], root: str = "sav_val") -> dict[str, bytes]:
             if index % 4 == 0:
                 for number in (0, 1):
                     labels = np.zeros(SIZE, np.uint8)
-                    labels[4:20, 4 + index % 8 : 20 - 8 * number] = 1 if index or not number else 0
+                    labels[4:20, 4 + index % 8 : 20 - 8 * number] = 1 if index or number else 0
                     image = cv2.imencode(".png", labels)[1].tobytes()
                     files[f"{root}/Annotations_6fps/{name}/{number:03d}/{index:05d}.png"] = image
     return files

@@ -68,15 +68,21 @@ def archives_of(split: Split) -> list[Archive]:
 def fetch_archive(archive: Archive, resources: Path, policy: Policy) -> Path | None:
     """The verified archive (or the folder that a local source names), downloaded if need be.
 
-    None for an optional archive that cannot be had. Raises DataError in one sentence otherwise.
+    An archive that was removed after its extraction is not fetched again. None for an optional archive that cannot be
+    had. Raises DataError in one sentence otherwise.
     """
+    place = archive.place(resources)
+    was_here = _read(_stamp(place)).get("path") == str(place)
+    if was_here and not place.exists() and _extracted(archive, resources):
+        logger.info("%s/%s: already extracted", archive.home, archive.file)
+        return place
     try:
-        return fetch_file(archive.wanted(), archive.place(resources), resources, policy)
+        return fetch_file(archive.wanted(), place, resources, policy)
     except DataError as error:
         if not archive.optional:
             raise
         logger.warning("%s; going on without it", error)
-        write_json(_stamp(archive.place(resources)), {"absent": str(error)})
+        write_json(_stamp(place), {"absent": str(error)})
         return None
 
 
@@ -88,26 +94,34 @@ def extract_archive(archive: Archive, resources: Path, policy: Policy, keep: boo
     """
     folder, stamp = archive.folder(resources), _stamp(archive.folder(resources))
     with locked(folder):
+        path = fetch_archive(archive, resources, policy)
         state = _read(_stamp(archive.place(resources)))
-        if "absent" in state:
+        if path is None:
             write_json(stamp, state)
             return None
-        done = _read(stamp)
-        if done and done.get("sha256") == state.get("sha256") and Path(resources, done["folder"]).is_dir():
-            return Path(resources, done["folder"])
-        path = fetch_archive(archive, resources, policy)
-        if path is None:
-            return None
-        state = _read(_stamp(archive.place(resources)))
         if path.is_dir():
             write_json(stamp, {"folder": os.path.abspath(path), "sha256": None})  # noqa: PTH100
             return path
+        done = _extracted(archive, resources)
+        if done:
+            return done
         extract(path, folder, lambda name: needed(name, archive.layout))
         write_json(stamp, {"folder": os.path.relpath(folder, resources), "sha256": state.get("sha256")})
         if not keep and path == archive.place(resources):
             path.unlink()
             logger.info("removed %s", path)
         return folder
+
+
+def _extracted(archive: Archive, resources: Path) -> Path | None:
+    """The folder that was extracted from the archive that was last verified, if that is the one wanted now."""
+    state, done = _read(_stamp(archive.place(resources))), _read(_stamp(archive.folder(resources)))
+    if not state or "folder" not in done or done["sha256"] != state.get("sha256"):
+        return None
+    if any(getattr(archive, kind) not in (None, state.get(kind)) for kind in ("sha256", "md5")):
+        return None
+    folder = Path(resources, done["folder"])
+    return folder if folder.is_dir() else None
 
 
 def roots_of(split: Split, resources: Path) -> list[Path]:

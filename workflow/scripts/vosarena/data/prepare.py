@@ -31,6 +31,7 @@ from vosarena.errors import DataError
 logger = logging.getLogger(__name__)
 
 _MARK = ".prepared.json"  # what the folder was made from
+_NOTE = "prepared.txt"  # the same for people, and the sign for the workflow
 _CHOICE = ("protocol", "ground_truth", "resize", "sequences", "select", "exclude", "attributes", "sample", "submission")
 
 
@@ -69,6 +70,8 @@ def prepare_split(split: Split, root: Path) -> None:
             logger.info("%s: %d sequences", split, len(found.sequences))
             _build(found, split, root)
         write_json(root / _MARK, {"origin": origin, "sequences": _names(root)})
+        came_from = ", ".join(archive.file for archive in archives_of(split)) or split.path or "procedural videos"
+        (root / _NOTE).write_text(f"{split} from {came_from}\n")
 
 
 def _roots(split: Split, resources: Path) -> list[Path]:
@@ -135,7 +138,8 @@ def _is_made(root: Path, origin: str) -> bool:
         there = _names(root)
     except (OSError, json.JSONDecodeError):
         return False
-    return mark["origin"] == origin and mark["sequences"] == there and all((root / IMAGES / n).exists() for n in there)
+    same = mark["origin"] == origin and mark["sequences"] == there and (root / _NOTE).is_file()
+    return same and all((root / IMAGES / name).exists() for name in there)
 
 
 def _names(root: Path) -> list[str]:

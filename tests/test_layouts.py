@@ -1,0 +1,262 @@
+"""Every dataset's true layout, in miniature: from an archive to the table of sequences."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from vosarena.data.catalog import Split, load_catalog
+from vosarena.data.masks import read_mask
+from vosarena.data.prepare import fetch_split, prepare_split, state_of
+from vosarena.data.sequences import index_split, read_counts, read_sequence, read_table, select_sequences
+from vosarena.data.sources import Policy
+from vosarena.errors import DataError
+
+from . import miniature
+from .miniature import SIZE, frame, mask, tar_of, zip_of
+
+CATALOG = load_catalog()
+
+
+def from_catalog(name: str, contents: dict[str, bytes], tmp_path: Path, **changes) -> Split:
+    """A split of the built-in catalog whose archives come from this machine: everything else is the real entry."""
+    split = CATALOG.split(name)
+    archives = []
+    for entry in split.archives:
+        file = entry.get("file") or next(s for s in entry["sources"] if "file" in s or "url" in s)
+        file = file if isinstance(file, str) else (file.get("file") or file["url"].rsplit("/")[-1])
+        if file not in contents and entry.get("optional"):
+            continue
+        place = tmp_path / "served" / file
+        place.parent.mkdir(exist_ok=True)
+        place.write_bytes(contents[file])
+        kept = {key: value for key, value in entry.items() if key not in ("sources", "sha256")}
+        archives.append({**kept, "file": file, "sources": [{"local": str(place)}]})
+    return Split(**{**vars(split), "archives": tuple(archives), **changes})
+
+
+def fetch(split: Split, tmp_path: Path) -> tuple[Path, list[dict]]:
+    table = fetch_split(split, tmp_path / "resources", Policy(1, 1, 0))
+    return table.parent, read_table(table)
+
+
+def test_davis_2017(tmp_path, caplog):
+    files = miniature.davis({"bear": 3, "dog": 4}, "2017/val.txt")
+    split = from_catalog("davis2017/val", {"DAVIS-2017-trainval-480p.zip": zip_of(files)}, tmp_path)
+    root, rows = fetch(split, tmp_path)
+    assert [row["sequence"] for row in rows] == ["bear", "dog"]  # not `unlisted`
+    assert rows[1] | {"attributes": [], "problem": ""} == rows[1]
+    assert (rows[1]["n_frames"], rows[1]["height"], rows[1]["width"], rows[1]["annotated_frames"]) == (4, *SIZE, 4)
+    assert rows[1]["object_ids"] == [1, 2] and rows[1]["first_appearance"] == [0, 0] and rows[1]["has_ground_truth"]
+    assert (root / "JPEGImages/bear/00001.jpg").read_bytes() == files["DAVIS/JPEGImages/480p/bear/00001.jpg"]
+    assert "found 2 sequences, but the catalog expects 30" in caplog.text
+    assert read_counts(root / "sequences.parquet") == (2, 30)
+    assert not (tmp_path / "resources/extracted/davis2017/DAVIS-2017-trainval-480p.zip/DAVIS/README.md").exists()
+
+
+def test_davis_2016_has_one_object(tmp_path):
+    """Masks of 0 and 255, and a list of files instead of names."""
+    files = {}
+    for index in range(3):
+        files[f"DAVIS/JPEGImages/480p/cow/{index:05d}.jpg"] = frame(index)
+        files[f"DAVIS/Annotations/480p/cow/{index:05d}.png"] = mask(index, value=255)
+    lines = [f"/JPEGImages/480p/cow/{i:05d}.jpg /Annotations/480p/cow/{i:05d}.png" for i in range(3)]
+    files["DAVIS/ImageSets/480p/val.txt"] = "\n".join(lines).encode()
+    root, rows = fetch(from_catalog("davis2016/val", {"DAVIS-data.zip": zip_of(files)}, tmp_path), tmp_path)
+    assert rows[0]["object_ids"] == [1] and rows[0]["annotated_frames"] == 3
+    assert set(np.unique(read_mask(root / "Annotations/cow/00002.png"))) == {0, 1}
+
+
+def test_mose(tmp_path):
+    split = from_catalog("mose/val", {"valid.tar.gz": tar_of(miniature.mose({"0a1b": 3, "ff00": 5}))}, tmp_path)
+    _, rows = fetch(split, tmp_path)
+    assert [(row["sequence"], row["annotated_frames"], row["has_ground_truth"]) for row in rows] == [
+        ("0a1b", 1, False),
+        ("ff00", 1, False),
+    ]
+
+
+def test_mose_train_is_split_into_two_parts(tmp_path):
+    """The held-out tenth and the rest are disjoint, complete, and the same on every machine."""
+    content = tar_of(miniature.mose({f"v{index:02d}": 1 for index in range(20)}, "train", dense=True))
+    parts = []
+    for name in ("mose/val-local", "mose/train-local"):
+        split = from_catalog(name, {"train.tar.gz": content}, tmp_path)
+        parts.append([row["sequence"] for row in fetch(split, tmp_path)[1]])
+    assert parts[0] == ["v06", "v13"]
+    assert sorted(parts[0] + parts[1]) == [f"v{index:02d}" for index in range(20)]
+    assert len(list((tmp_path / "resources/extracted/mose").glob("*.json"))) == 1  # extracted once
+
+
+def test_mosev2_with_its_meta_file(tmp_path):
+    meta = json.dumps({"videos": {"aa": {"objects": ["1", "2"], "length": 2}}}).encode()
+    contents = {"valid.tar.gz": tar_of(miniature.mose({"aa": 2})), "meta_valid.json": meta}
+    root, rows = fetch(from_catalog("mosev2/val", contents, tmp_path), tmp_path)
+    assert len(rows) == 1 and json.loads((root / "meta.json").read_text()) == json.loads(meta)
+
+
+def test_lvos(tmp_path):
+    files, meta, attributes = miniature.lvos({"aaaa": 6, "bbbb": 4})
+    contents = {"val.zip": zip_of(files), "valid_meta.json": meta, "val_meta_attribute.json": attributes}
+    root, rows = fetch(from_catalog("lvos-v2/val", contents, tmp_path), tmp_path)
+    assert rows[0]["first_frame"] == "00000001" and rows[0]["n_frames"] == 6
+    assert rows[0]["object_ids"] == [1, 2] and rows[0]["first_appearance"] == [0, 2]
+    assert rows[0]["attributes"] == ["LRA", "OCC"] and rows[1]["attributes"] == ["FM"]
+    assert json.loads((root / "meta.json").read_text()) == json.loads(meta)
+
+
+@pytest.mark.parametrize("root", ["val", "valid", "LVOS/v2/val"])
+def test_lvos_with_the_meta_file_in_its_archive_or_without(tmp_path, root):
+    files, meta, _ = miniature.lvos({"aaaa": 3}, root)
+    folder, rows = fetch(from_catalog("lvos-v2/val", {"val.zip": zip_of(files)}, tmp_path), tmp_path)
+    assert len(rows) == 1 and not (folder / "meta.json").exists()
+    shutil.rmtree(tmp_path / "resources")
+    files[f"{root}/val_meta.json"] = meta
+    folder, _ = fetch(from_catalog("lvos-v2/val", {"val.zip": zip_of(files)}, tmp_path), tmp_path)
+    assert json.loads((folder / "meta.json").read_text()) == json.loads(meta)
+
+
+def test_youtube_vos(tmp_path):
+    files = miniature.youtube_vos({"003234408d": 4, "0062f687f1": 5})
+    root, rows = fetch(from_catalog("youtube-vos-2019/valid", {"valid.zip": zip_of(files)}, tmp_path), tmp_path)
+    assert rows[0]["first_appearance"] == [0, 2] and rows[0]["annotated_frames"] == 2
+    videos = json.loads((root / "meta.json").read_text())["videos"]
+    assert videos["0062f687f1"]["objects"]["2"]["frames"] == ["00010", "00015", "00020"]
+
+
+def test_youtube_vos_with_all_frames(tmp_path):
+    """Masks and meta.json are those of `valid`, frames those of the other archive, in which an object starts later."""
+    every = {f"valid_all_frames/JPEGImages/aa/{index:05d}.jpg": frame(index // 5) for index in range(20)}
+    contents = {"valid.zip": zip_of(miniature.youtube_vos({"aa": 4})), "valid_all_frames.zip": zip_of(every)}
+    _, rows = fetch(from_catalog("youtube-vos-2019/valid-all-frames", contents, tmp_path), tmp_path)
+    assert rows[0]["n_frames"] == 20 and rows[0]["first_appearance"] == [0, 10]
+
+
+def test_sa_v(tmp_path):
+    """One folder per object, overlapping masks, object 000, and an object whose first mask is empty."""
+    files = miniature.sa_v({"sav_000001": 10, "sav_000002": 9})
+    root, rows = fetch(from_catalog("sa-v/val", {"sav_val.tar": tar_of(files, "w")}, tmp_path), tmp_path)
+    assert rows[0]["object_ids"] == [0, 1] and rows[0]["first_appearance"] == [4, 0]
+    assert rows[0]["n_frames"] == 10 and rows[0]["annotated_frames"] == 3 and not rows[0]["problem"]
+    sequence = read_sequence(root / "JPEGImages", root / "Annotations", "sav_000001")
+    prompts = sequence.object_prompts()
+    assert {index: list(masks) for index, masks in prompts.items()} == {0: [1], 4: [0]}
+    assert prompts[4][0].dtype == bool and prompts[4][0].sum() == 16 * 12
+    assert (sequence.object_mask(0, 8) & sequence.object_mask(1, 8)).any()
+    assert sequence.object_folder(1) == "001"
+    with pytest.raises(DataError, match="overlap"):
+        sequence.prompts()
+
+
+def test_object_prompts_of_label_maps(tmp_path):
+    """Every sequence can be tracked object by object: the same masks as in the label maps."""
+    root, _ = fetch(from_catalog("youtube-vos-2019/valid", {"valid.zip": zip_of(miniature.youtube_vos({"aa": 4}))},
+                                 tmp_path), tmp_path)  # fmt: skip
+    sequence = read_sequence(root / "JPEGImages", root / "Annotations", "aa")
+    flat, single = sequence.prompts(), sequence.object_prompts()
+    assert {index: list(masks) for index, masks in single.items()} == {0: [1], 2: [2]}
+    for index, masks in single.items():
+        assert all((masks[number] == (flat[index] == number)).all() for number in masks)
+
+
+@pytest.mark.parametrize("names", [("JPEGImages", "Annotations"), ("images", "masks"), ("rgb", "labels"), (".", "m")])
+def test_a_plain_folder(tmp_path, names):
+    images, masks = names
+    for name in ("one", "two"):
+        for folder, suffix, make in ((images, "png", frame), (masks, "png", mask)):
+            (tmp_path / "mine" / folder / name).mkdir(parents=True)
+            for index in (9, 10):
+                place = tmp_path / "mine" / folder / name / f"{index}.{'jpg' if make is frame else suffix}"
+                place.write_bytes(make(index))
+    given = {} if images in ("JPEGImages", "images") else {"images": images, "masks": masks}
+    split = Split("mine", "all", path=str(tmp_path / "mine"), layout="folder", **given)
+    _, rows = fetch(split, tmp_path)
+    assert [(row["sequence"], row["n_frames"], row["first_frame"]) for row in rows] == [
+        ("one", 2, "9"),
+        ("two", 2, "9"),
+    ]
+
+
+def write_video(path: Path, frames: int) -> list[np.ndarray]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), 24, (64, 48))
+    images = [np.full((48, 64, 3), 20 + 9 * index, np.uint8) for index in range(frames)]
+    for image in images:
+        writer.write(image)
+    writer.release()
+    return images
+
+
+def test_videos(tmp_path):
+    """Every frame once and in order: the brightness counts them."""
+    images = write_video(tmp_path / "clips/videos/walk.mp4", 25)
+    folder = tmp_path / "clips/Annotations/walk"
+    folder.mkdir(parents=True)
+    cv2.imwrite(str(folder / "00000.png"), np.pad(np.ones((8, 8), np.uint8), ((4, 36), (4, 52))))
+    split = Split("clips", "all", path=str(tmp_path / "clips"), layout="video", ground_truth="first_frame")
+    root, rows = fetch(split, tmp_path)
+    assert (rows[0]["n_frames"], rows[0]["height"], rows[0]["width"]) == (25, 48, 64)
+    for index, image in enumerate(images):
+        decoded = cv2.imread(str(root / f"JPEGImages/walk/{index:05d}.png"))
+        assert abs(int(decoded.mean()) - int(image.mean())) <= 4
+    whole = (tmp_path / "clips/videos/walk.mp4").read_bytes()
+    (tmp_path / "clips/videos/walk.mp4").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(DataError, match="walk"):
+        fetch(split, tmp_path)
+
+
+def test_selection():
+    names = [f"{kind}-{index}" for kind in ("cat", "dog") for index in range(10)]
+    attributes = {name: ["small"] for name in names[::2]}
+
+    def chosen(**options) -> list[str]:
+        return select_sequences(names, Split("d", "s", **options), attributes)
+
+    assert chosen(select=("cat-*", "dog-3")) == [*names[:10], "dog-3"]
+    assert chosen(exclude=("*-[0-8]",)) == ["cat-9", "dog-9"]
+    assert chosen(attributes=("small", "other"), select=("cat-?",)) == names[:10:2]
+    drawn = chosen(sample={"fraction": 0.25, "seed": 1})
+    assert len(drawn) == 5 and drawn != chosen(sample={"fraction": 0.25, "seed": 2})
+    assert chosen(sample={"fraction": 0.25, "seed": 1, "part": "rest"}) == [name for name in names if name not in drawn]
+
+
+def test_what_is_prepared_is_left_alone_until_it_changes(dataset, tmp_path):
+    """Two runs may share it; a new sequence in the user's folder is noticed."""
+    split = Split("squares", "all", path=str(dataset))
+    root = tmp_path / "resources/datasets/squares/all"
+    prepare_split(split, root)
+    inode, state = (root / "JPEGImages").stat().st_ino, state_of(split)
+    prepare_split(split, root)
+    assert (root / "JPEGImages").stat().st_ino == inode
+    for kind in ("JPEGImages", "Annotations"):
+        shutil.copytree(dataset / kind / "alpha", dataset / kind / "delta")
+    assert state_of(split) != state
+    prepare_split(split, root)
+    index_split(root, root / "sequences.parquet", split)
+    assert len(read_table(root / "sequences.parquet")) == 4
+
+
+def test_resources_can_be_moved(tmp_path):
+    split = from_catalog("mose/val", {"valid.tar.gz": tar_of(miniature.mose({"aa": 2}))}, tmp_path)
+    fetch(split, tmp_path)
+    (tmp_path / "resources").rename(tmp_path / "moved")
+    assert (tmp_path / "moved/datasets/mose/val/JPEGImages/aa/00001.jpg").is_file()
+
+
+@pytest.mark.parametrize(
+    ("files", "words"),
+    [
+        ({"valid/x.txt": b""}, "no folder JPEGImages/"),
+        ({"other/JPEGImages/a/00000.jpg": frame(0)}, "no folder valid/"),
+        ({"valid/JPEGImages/a/00000.jpg": frame(0)}, "no folder Annotations/"),
+    ],
+)
+def test_an_archive_without_what_it_should_have(tmp_path, files, words):
+    with pytest.raises(DataError, match=words) as caught:
+        fetch(from_catalog("mose/val", {"valid.tar.gz": tar_of(files)}, tmp_path), tmp_path)
+    assert "\n" not in str(caught.value)
+    assert not os.path.lexists(tmp_path / "resources/datasets/mose/val/JPEGImages")
