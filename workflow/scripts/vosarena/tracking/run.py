@@ -20,6 +20,7 @@ from vosarena.data.sequences import SequenceFiles, read_sequence
 from vosarena.errors import DataError, TrackerError, VosarenaError
 from vosarena.trackers.base import Tracker, build_tracker, package_versions, resolve_device, tracker_class
 from vosarena.tracking.claims import Claimed
+from vosarena.tracking.devices import take_device
 from vosarena.tracking.failures import Stopped, is_out_of_memory, stopped_by_sigterm
 from vosarena.tracking.store import Store, digest_of, file_sha256, write_json
 from vosarena.tracking.usage import PeakMemory
@@ -60,6 +61,8 @@ class Job:
         """Load the model. Raises TrackerError if it cannot be built."""
         cv2.setNumThreads(self.threads)
         if "torch" in tracker_class(self.definition["tracker"]).packages:
+            if self.device != "cpu":
+                take_device()
             import torch
 
             torch.set_num_threads(self.threads)

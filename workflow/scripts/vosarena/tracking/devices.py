@@ -1,0 +1,90 @@
+"""One GPU for one process: a lock file for each device of this machine.
+
+Snakemake counts GPUs (`--resources gpu=4`) but does not say which one a job gets. A job therefore takes the first
+device that no other job has, and waits if there is none. What a scheduler or a user assigned is respected: only
+devices in CUDA_VISIBLE_DEVICES are considered, and a single one is taken as it is, without a lock.
+"""
+
+import logging
+import os
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+logger = logging.getLogger(__name__)
+
+VISIBLE = "CUDA_VISIBLE_DEVICES"
+_PATIENCE = 1.0  # seconds between two looks for a free device
+_held: list[FileLock] = []  # until the process ends; the kernel lets go of them if it is killed
+
+
+def take_device(list_devices: Callable[[], Sequence[str]] | None = None, locks: Path | None = None) -> str | None:
+    """Reserve one GPU for this process and make it the only one that CUDA sees. Call before CUDA is used.
+
+    list_devices: gives the identifiers of this machine's GPUs (default: all_devices). locks: folder on a local disk.
+    Returns the device's identifier, or None where there is no choice: no GPU, or only one visible.
+    """
+    if _held:
+        return os.environ[VISIBLE]
+    devices = visible_devices(os.environ, (list_devices or all_devices)())
+    if len(devices) < 2:
+        return None
+    folder = locks or Path(tempfile.gettempdir()) / f"vosarena-gpus-{os.getuid()}"
+    folder.mkdir(parents=True, exist_ok=True)
+    waiting = False
+    while True:
+        for device in devices:
+            lock = FileLock(folder / f"{device.replace('/', '_')}.lock")
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:
+                continue
+            _held.append(lock)
+            os.environ[VISIBLE] = device
+            logger.info("GPU %s", device)
+            return device
+        if not waiting:
+            logger.info("all %d GPUs are taken by other jobs: waiting for one", len(devices))
+            waiting = True
+        time.sleep(_PATIENCE)
+
+
+def visible_devices(environment: Mapping[str, str], everything: Sequence[str]) -> list[str]:
+    """Identifiers of the GPUs that CUDA would show this process, each always by the same name.
+
+    everything: identifiers in CUDA's order. As in CUDA, an entry is an index or the start of an identifier, and the
+    list ends before the first one that does not exist (CUDA C++ Programming Guide, environment variables).
+    """
+    wanted = environment.get(VISIBLE)
+    if wanted is None:
+        return list(everything)
+    devices: list[str] = []
+    for entry in filter(None, (part.strip() for part in wanted.split(","))):
+        if entry.isdigit():
+            found = [everything[int(entry)]] if int(entry) < len(everything) else []
+        else:
+            found = [device for device in everything if device.startswith(entry)]
+            if not found and entry.startswith("MIG-"):
+                found = [entry]  # a slice of a device is not listed
+        if not found:
+            break
+        devices.append(found[0])
+    return devices
+
+
+def all_devices() -> list[str]:
+    """Identifiers (UUIDs) of all GPUs that this process may use, in the order of their indices; empty without a driver.
+
+    By nvidia-smi, because asking CUDA itself would fix what this process sees before a device is chosen.
+    """
+    try:
+        listed = subprocess.run(
+            ["nvidia-smi", "--query-gpu=uuid", "--format=csv,noheader"], capture_output=True, text=True, timeout=60
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return []
+    return [line.strip() for line in listed.stdout.splitlines() if line.startswith("GPU-")]
