@@ -15,7 +15,7 @@ import os, sys
 from pathlib import Path
 from vosarena.tracking.devices import take_device
 device = take_device(locks=Path(sys.argv[1]))
-print(device, os.environ.get("CUDA_VISIBLE_DEVICES"), flush=True)
+print(device, os.environ.get("CUDA_VISIBLE_DEVICES"), sep="|", flush=True)
 sys.stdin.read()
 """
 
@@ -46,7 +46,7 @@ def job(tmp_path, monkeypatch):
 
 
 def device_of(process: subprocess.Popen) -> tuple[str, str]:
-    device, visible = process.stdout.readline().split()
+    device, visible = process.stdout.readline().strip().split("|")
     return device, visible
 
 
