@@ -139,6 +139,18 @@ def test_too_small_pictures_are_refused(weights: Path, frames: list[np.ndarray])
         list(tracker.track(frames, {0: prompt(1)}))
 
 
+def test_objects_lost_by_resizing_are_named(
+    weights: Path, frames: list[np.ndarray], caplog: pytest.LogCaptureFixture
+) -> None:
+    tracker = Cutie(str(weights), model="tiny", size=80)
+    dot = np.zeros((96, 128), np.uint8)
+    dot[2, 2] = 2  # nearest-neighbour reduction skips this pixel
+    with_dot = list(tracker.track(frames, {0: prompt(1), 2: dot}))
+    assert "objects {2} are too small for size 80" in caplog.text
+    without = list(tracker.track(frames, {0: prompt(1)}))
+    assert all(np.array_equal(a, b) for a, b in zip(with_dot, without, strict=True))
+
+
 def test_the_other_package_named_cutie_is_recognised(tmp_path: Path) -> None:
     (tmp_path / "cutie.py").write_text("def select(options): ...\n")
     code = "from vosarena.trackers.cutie import package_folder; package_folder()"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import logging
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     import torch
     from omegaconf import DictConfig
     from torch import nn
+
+logger = logging.getLogger(__name__)
 
 MODELS = ("base", "small", "tiny")
 
@@ -139,7 +142,10 @@ class Cutie:
                 labels = transforms.resize(labels, [self.size], InterpolationMode.NEAREST)
             mask = torch.from_numpy(np.array(labels, dtype=np.int64))
             objects = [int(label) for label in torch.unique(mask) if label != 0]
-            mask = mask.to(self.device)
+            if lost := set(np.unique(prompt).tolist()) - {0, *objects}:
+                logger.warning("objects %s are too small for size %d: no pixel is left to track", lost, self.size)
+            # Upstream blanks the whole frame if nothing is left of a later prompt; here it is tracked like any other.
+            mask = mask.to(self.device) if objects else None
         probability = core.step(image.to(self.device), mask, objects, end=end)
         if resize:
             probability = functional.interpolate(
