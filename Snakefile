@@ -1,6 +1,6 @@
 # vosarena: semi-supervised video object segmentation, from datasets to a leaderboard.
 #
-#   data -> weights, finetune -> track -> measure -> leaderboard        (one file per stage in workflow/rules/)
+#   data -> weights, finetune -> track -> measure -> leaderboard, submission        (one file per stage in workflow/rules/)
 
 from snakemake.utils import min_version
 
@@ -17,6 +17,7 @@ include: "workflow/rules/finetune.smk"
 include: "workflow/rules/track.smk"
 include: "workflow/rules/measure.smk"
 include: "workflow/rules/leaderboard.smk"
+include: "workflow/rules/submission.smk"
 
 
 # Every stage is named, not only the last: a file that was lost in between is then made again.
@@ -25,6 +26,7 @@ rule all:
     input:
         predictions_of_study,
         metrics_of_study,
+        submissions_of_study,
         leaderboard_of_study,
     message:
         "everything that the config asks for"

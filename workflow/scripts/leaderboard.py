@@ -1,14 +1,8 @@
-from pathlib import Path
-
+from vosarena.data.catalog import load_study
 from vosarena.logs import logged
-from vosarena.reporting.leaderboard import Scored, build_leaderboard
+from vosarena.reporting.leaderboard import build_leaderboard
+from vosarena.reporting.study import Places, hidden_runs, scored_runs
 
 with logged(snakemake.log[0]):
-    output = Path(snakemake.output.leaderboard[0]).parent
-    runs = [
-        Scored(**run, metrics=Path(metrics), table=Path(table), predictions=output.parent / "predictions")
-        for run, metrics, table in zip(
-            snakemake.params.runs, snakemake.input.metrics, snakemake.input.tables, strict=True
-        )
-    ]
-    build_leaderboard(runs, output)
+    study, places = load_study(snakemake.params.study), Places.of(snakemake.params.places)
+    build_leaderboard(scored_runs(study, places), places.results / "leaderboard", hidden_runs(study, places))

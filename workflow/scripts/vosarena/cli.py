@@ -12,6 +12,7 @@ import yaml
 from vosarena import __version__
 from vosarena.data.commands import add_data_parsers
 from vosarena.errors import ConfigError, VosarenaError
+from vosarena.reporting.commands import add_reporting_parsers
 from vosarena.scoring.evaluate import add_evaluate_parser
 
 
@@ -23,6 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _add_track(commands)
     _add_synthesize(commands)
     add_data_parsers(commands)
+    add_reporting_parsers(commands)
     add_evaluate_parser(commands)
     args = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")

@@ -1,24 +1,46 @@
-"""From metrics files to the leaderboard: overall, per sequence, per object, per attribute, and paired differences."""
+"""From metrics files to the leaderboard: overall, per sequence, per object, per attribute, and paired differences.
 
-from collections.abc import Mapping, Sequence
+Measured rows stand beside what servers answered and what was published, told apart by `kind`. Only rows that cover the
+whole split get a rank, and published ones never do: nobody here can check how they were made.
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from vosarena.data.sequences import read_table
-from vosarena.reporting.statistics import Bootstrap
-from vosarena.scoring.protocols import find_protocol, score, summarise
+from vosarena.data.sequences import read_counts, read_table
+from vosarena.reporting.comparison import ALL, Comparison
+from vosarena.reporting.imported import PUBLISHED, published_rows, read_scores
+from vosarena.reporting.tables import latex, markdown
+from vosarena.scoring.protocols import score, summarise
+from vosarena.scoring.table import read_metadata
 from vosarena.tracking.store import Store
 
 COLUMNS = [
     *("model", "dataset", "split", "protocol", "j_and_f", "j", "f", "ci_low", "ci_high", "n_sequences", "n_expected"),
-    *("n_objects", "fps", "peak_memory_mb", "device", "kind", "source"),
+    *("n_objects", "fps", "peak_memory_mb", "device", "kind", "source", "rank", "status", "behind_best", "p_vs_best"),
+    "note",
 ]
-ALL = "all"
+PLACE = ["dataset", "split", "protocol"]
+SERVER = "server"  # the protocol of splits whose ground truth nobody has
+TABLES: dict[str, list[str]] = {
+    "leaderboard": COLUMNS,
+    "sequences": [*PLACE, "model", "sequence", "j_and_f", "j", "f", "n_objects"],
+    "objects": [*PLACE, "model", "sequence", "object_id", "n_frames", "j_and_f", "j", "f"],
+    "attributes": [*PLACE, "attribute", "model", "n_sequences", "j_and_f", "ci_low", "ci_high"],
+    "comparisons": [
+        *(*PLACE, "attribute", "model", "other", "n_sequences", "difference", "ci_low", "ci_high", "p_value"),
+    ],
+    "reproduction": [
+        *(*PLACE, "published", "published_j_and_f", "published_j", "published_f", "source", "model", "kind"),
+        *("status", "j_and_f", "j", "f", "difference"),
+    ],
+}
 
 
 @dataclass(frozen=True)
@@ -34,57 +56,132 @@ class Scored:
     predictions: Path
 
 
-def build_leaderboard(runs: Sequence[Scored], output: Path) -> None:
-    """Write `leaderboard`, `sequences`, `objects`, `attributes` and `comparisons` (Parquet and CSV) and leaderboard.md.
+@dataclass(frozen=True)
+class Hidden:
+    """One model on a split that only a server can score: its submission, and the server's answer if there is one."""
 
-    Scores are in percent. Intervals: 95 %, cluster bootstrap over sequences, paired between models.
+    dataset: str
+    split: str
+    model: str
+    table: Path
+    predictions: Path
+    submission: Path
+    scores: Path | None = None
+
+
+def build_leaderboard(
+    runs: Sequence[Scored], output: Path, hidden: Sequence[Hidden] = (), *, published: Path = PUBLISHED
+) -> dict[str, pd.DataFrame]:
+    """Write the tables of TABLES (Parquet and CSV), leaderboard.md and leaderboard.tex; returns the tables.
+
+    Scores are in percent. Intervals: 95 %, cluster bootstrap over sequences, paired between models. A metrics file
+    that covers a part of the split gives a row with status `incomplete` and no rank. The same inputs give the same
+    bytes. Raises DataError for a scores file or a published row that cannot be right.
     """
-    tables = _tables(runs)
+    tables = _tables(runs, hidden, published)
     output.mkdir(parents=True, exist_ok=True)
     for name, table in tables.items():
         table.to_parquet(output / f"{name}.parquet", index=False, compression="zstd")
         table.to_csv(output / f"{name}.csv", index=False, float_format="%.6g")
     (output / "leaderboard.md").write_text(markdown(tables))
+    (output / "leaderboard.tex").write_text(latex(tables))
+    return tables
 
 
-def _tables(runs: Sequence[Scored]) -> dict[str, pd.DataFrame]:
-    rows, objects, attributes, comparisons = [], [], [], []
+def read_leaderboard(folder: Path) -> dict[str, pd.DataFrame]:
+    """The tables that build_leaderboard wrote."""
+    return {name: pd.read_parquet(folder / f"{name}.parquet") for name in TABLES}
+
+
+def _tables(runs: Sequence[Scored], hidden: Sequence[Hidden], published: Path) -> dict[str, pd.DataFrame]:
+    found: dict[str, list[Any]] = {name: [] for name in TABLES}
+    objects = []
     by_place: dict[tuple[str, str, str], list[Scored]] = {}
     for run in runs:
         for protocol in run.protocols:
             by_place.setdefault((run.dataset, run.split, protocol), []).append(run)
-    for (dataset, split, protocol), members in by_place.items():
-        place = {"dataset": dataset, "split": split, "protocol": protocol}
-        scored = {run.model: score(run.metrics, protocol) for run in members}
-        table = read_table(members[0].table)
-        comparison = _Comparison(scored, {row["sequence"]: row["attributes"] for row in table})
-        for run in members:
-            rows.append(place | _row(run, scored[run.model], len(table)) | comparison.interval(run.model))
-            objects.append(scored[run.model])
-        attributes += [place | row for row in comparison.attributes()]
-        comparisons += [place | row for row in comparison.differences()]
-    every = pd.concat(objects, ignore_index=True)
-    keys = ["dataset", "split", "protocol", "model", "sequence"]
-    sequences = every.groupby(keys, observed=True, sort=True).agg(
-        j_and_f=("j_and_f", "mean"), j=("j", "mean"), f=("f", "mean"), n_objects=("object_id", "size")
-    )
-    board = pd.DataFrame(rows)
-    board = board[COLUMNS + [column for column in board if column not in COLUMNS]]
+    for place, members in by_place.items():
+        labels = dict(zip(PLACE, place, strict=True))
+        scored = {run.model: score(run.metrics, place[2], allow_incomplete=True) for run in members}
+        attributes = {row["sequence"]: row["attributes"] for row in read_table(members[0].table)}
+        comparison = Comparison(scored, attributes)
+        differences = comparison.differences()
+        rows = [_measured(run, scored[run.model], comparison) for run in members]
+        _against_best(rows, differences)
+        found["leaderboard"] += [labels | row for row in rows]
+        found["attributes"] += [labels | row for row in comparison.attributes()]
+        found["comparisons"] += [labels | row for row in differences]
+        objects += [table for table in scored.values() if len(table)]
+    found["leaderboard"] += [_hidden(run) for run in hidden]
+    places = {(row["dataset"], row["split"], row["protocol"]) for row in found["leaderboard"]}
+    known = published_rows({place[:2] for place in places}, published)
+    found["leaderboard"] += [row for row in known if (row["dataset"], row["split"], row["protocol"]) in places]
+    board = _ranked(found["leaderboard"])
+    found["reproduction"] = list(_reproduction(board))
+    tables = {name: _frame(rows, TABLES[name]) for name, rows in found.items() if name != "leaderboard"}
+    if objects:
+        every = pd.concat(objects, ignore_index=True)
+        keys = [*PLACE, "model", "sequence"]
+        tables["objects"] = every[[*keys, *(column for column in every if column not in keys)]]
+        tables["sequences"] = (
+            every.groupby(keys, observed=True, sort=True)
+            .agg(j_and_f=("j_and_f", "mean"), j=("j", "mean"), f=("f", "mean"), n_objects=("object_id", "size"))
+            .reset_index()
+        )
+    return {"leaderboard": board.drop(columns=["same_as"])} | tables
+
+
+def _frame(rows: list[dict[str, Any]], columns: list[str]) -> pd.DataFrame:
+    table = pd.DataFrame(rows)
+    return table.reindex(columns=[*columns, *(column for column in table if column not in columns)])
+
+
+def _measured(run: Scored, objects: pd.DataFrame, comparison: Comparison) -> dict[str, Any]:
+    found, in_catalog = read_counts(run.table)
+    missing = max((in_catalog or found) - found, 0)  # sequences that the split should have on disk, but has not
+    covered, expected = len(read_metadata(run.metrics)["sequences"]), len(read_table(run.table)) + missing
+    row: dict[str, Any] = {"model": run.model, "j_and_f": math.nan, "j": math.nan, "f": math.nan, "n_objects": 0}
+    if len(objects):
+        row |= summarise(objects).iloc[0].to_dict()
     return {
-        "leaderboard": board.sort_values(["dataset", "split", "protocol", "j_and_f"], ascending=[True] * 3 + [False]),
-        "sequences": sequences.reset_index(),
-        "objects": every[[*keys, *(column for column in every if column not in keys)]],
-        "attributes": pd.DataFrame(attributes),
-        "comparisons": pd.DataFrame(comparisons),
+        **row,
+        **comparison.interval(run.model),
+        **{"n_sequences": covered, "n_expected": expected, "kind": "measured", "source": ""},
+        **{"status": "complete" if covered == expected else "incomplete", "note": ""},
+        **_speed(run),
     }
 
 
-def _row(run: Scored, objects: pd.DataFrame, expected: int) -> dict[str, Any]:
-    summary = summarise(objects).iloc[0].to_dict()
-    return {**summary, "model": run.model, "n_expected": expected, "kind": "measured", "source": "", **_speed(run)}
+def _against_best(rows: list[dict[str, Any]], differences: Sequence[Mapping[str, Any]]) -> None:
+    """How far each row is behind the best complete one, and the paired p-value; NaN for the best itself."""
+    complete = [row for row in rows if row["status"] == "complete" and not math.isnan(row["j_and_f"])]
+    best = max(complete, key=lambda row: row["j_and_f"], default={}).get("model")
+    overall = {(row["model"], row["other"]): row for row in differences if row["attribute"] == ALL}
+    for row in rows:
+        row |= {"behind_best": math.nan, "p_vs_best": math.nan}
+        for pair, sign in (((best, row["model"]), 1), ((row["model"], best), -1)):
+            if pair in overall:
+                row["behind_best"] = sign * overall[pair]["difference"]
+                row["p_vs_best"] = overall[pair]["p_value"]
 
 
-def _speed(run: Scored) -> dict[str, Any]:
+def _hidden(run: Hidden) -> dict[str, Any]:
+    expected = len(read_table(run.table))
+    row: dict[str, Any] = {
+        **{"model": run.model, "dataset": run.dataset, "split": run.split, "protocol": SERVER, "kind": SERVER},
+        **{"j_and_f": math.nan, "n_expected": expected, "source": "", "note": ""},
+        "status": "packed, awaiting server score" if run.submission.is_file() else "not packed yet",
+        **_speed(run),
+    }
+    if run.scores:
+        answer = read_scores(run.scores)
+        date = answer.pop("date", "")
+        row |= {"status": "complete", "n_sequences": expected} | answer
+        row["source"] = ", ".join(filter(None, [answer.get("source") or run.scores.name, date]))
+    return row
+
+
+def _speed(run: Scored | Hidden) -> dict[str, Any]:
     """Frames per second (frames over seconds of tracking, decoding and writing included), peak memory, device."""
     store = Store(run.predictions / run.dataset / run.split / run.model)
     manifests = [manifest for row in read_table(run.table) if (manifest := store.manifest(row["sequence"]))]
@@ -97,70 +194,30 @@ def _speed(run: Scored) -> dict[str, Any]:
     return {"fps": round(frames / seconds, 2), "peak_memory_mb": max(memory), "device": ", ".join(devices)}
 
 
-class _Comparison:
-    """All models on the same sequences: intervals, attributes and paired differences."""
-
-    def __init__(self, scored: Mapping[str, pd.DataFrame], attributes: Mapping[str, Sequence[str]]) -> None:
-        common = set.intersection(*(set(objects["sequence"]) for objects in scored.values()))
-        self._names = np.array(sorted(common))
-        self._sums, self._counts = {}, {}
-        for model, objects in scored.items():
-            self._sums[model], self._counts[model] = _by_sequence(objects, list(self._names))
-        self._subsets = {ALL: np.ones(len(self._names), bool)}
-        for attribute in sorted({a for name in self._names for a in attributes[name]}):
-            self._subsets[attribute] = np.array([attribute in attributes[name] for name in self._names])
-        counts = next(iter(self._counts.values()))
-        self._bootstraps = {name: Bootstrap(counts[members]) for name, members in self._subsets.items()}
-
-    def interval(self, model: str) -> dict[str, float]:
-        found = self._bootstraps[ALL].interval(self._sums[model])
-        return {"ci_low": found.low, "ci_high": found.high}
-
-    def attributes(self) -> list[dict[str, Any]]:
-        return [
-            {"attribute": subset, "model": model, "n_sequences": int(members.sum()), "j_and_f": found.value,
-             "ci_low": found.low, "ci_high": found.high}
-            for subset, members in self._subsets.items()
-            for model, sums in self._sums.items()
-            for found in [self._bootstraps[subset].interval(sums[members])]
-        ]  # fmt: skip
-
-    def differences(self) -> list[dict[str, Any]]:
-        return [
-            {"attribute": subset, "model": first, "other": second, "n_sequences": int(members.sum()),
-             "difference": found.value, "ci_low": found.low, "ci_high": found.high, "p_value": found.p_value}
-            for subset, members in self._subsets.items()
-            for first, second in combinations(self._sums, 2)
-            for found in [self._bootstraps[subset].difference(self._sums[first][members], self._sums[second][members])]
-        ]  # fmt: skip
+def _ranked(rows: Iterable[dict[str, Any]]) -> pd.DataFrame:
+    """Rows by place and J&F; ranks among the complete rows that were not published."""
+    board = _frame(list(rows), [*(name for name in COLUMNS if name != "rank"), "same_as"])
+    for column, default in (("source", ""), ("note", ""), ("same_as", ""), ("device", "")):
+        board[column] = board[column].astype(object).fillna(default)
+    board = board.sort_values([*PLACE, "j_and_f", "model"], ascending=[True] * 3 + [False, True], ignore_index=True)
+    own = board[(board["status"] == "complete") & board["j_and_f"].notna()]
+    board["rank"] = own.groupby(PLACE).cumcount() + 1
+    board["rank"] = board["rank"].astype("Int64")
+    for column in ("n_sequences", "n_expected", "n_objects"):
+        board[column] = board[column].astype("Int64")
+    return board[[*COLUMNS, *(column for column in board if column not in COLUMNS)]]
 
 
-def _by_sequence(objects: pd.DataFrame, names: list[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Sum of J&F and number of objects, each (n_sequences, n_groups): groups are seen and unseen categories, if any."""
-    split_mean = find_protocol(str(objects["protocol"].iloc[0])).split_mean and "unseen" in objects
-    groups = objects["unseen"].fillna(False).astype(bool) if split_mean else pd.Series(False, index=objects.index)
-    tables = objects.groupby(["sequence", groups.rename("group")], observed=True)["j_and_f"].agg(["sum", "size"])
-    sums = tables["sum"].unstack("group", fill_value=0.0).reindex(names)
-    sizes = tables["size"].unstack("group", fill_value=0).reindex(names)
-    return sums.to_numpy(float), sizes.to_numpy(int)
-
-
-def markdown(tables: Mapping[str, pd.DataFrame]) -> str:
-    """The leaderboard for people: one table per split and protocol, and how far each model is from the best."""
-    parts = ["# Leaderboard\n"]
-    for (dataset, split, protocol), board in tables["leaderboard"].groupby(["dataset", "split", "protocol"], sort=True):
-        intervals = zip(board["ci_low"], board["ci_high"], strict=True)
-        shown = pd.DataFrame({
-            "model": board["model"],
-            "J&F": board["j_and_f"].map("{:.1f}".format),
-            "95% interval": [f"{low:.1f} to {high:.1f}" for low, high in intervals],
-            "J": board["j"].map("{:.1f}".format),
-            "F": board["f"].map("{:.1f}".format),
-            "sequences": [f"{n}/{m}" for n, m in zip(board["n_sequences"], board["n_expected"], strict=True)],
-            "objects": board["n_objects"],
-            "fps": board["fps"].map("{:.1f}".format),
-            "peak MB": board["peak_memory_mb"].map("{:.0f}".format),
-            "device": board["device"],
-        })  # fmt: skip
-        parts.append(f"## {dataset}/{split}, protocol {protocol}\n\n{shown.to_markdown(index=False)}\n")
-    return "\n".join(parts)
+def _reproduction(board: pd.DataFrame) -> Iterable[dict[str, Any]]:
+    """Published rows that one of the study's models repeats, and the difference as soon as there is a score of it."""
+    for _, theirs in board[board["same_as"] != ""].iterrows():
+        same = (board[PLACE] == theirs[PLACE]).all(axis=1) & (board["model"] == theirs["same_as"])
+        for _, ours in board[same & (board["kind"] != "published")].iterrows():
+            sound = theirs["status"] == "published" and ours["status"] == "complete"
+            yield {
+                **{name: theirs[name] for name in (*PLACE, "source")},
+                **{"published": theirs["model"], "published_j_and_f": theirs["j_and_f"]},
+                **{"published_j": theirs["j"], "published_f": theirs["f"]},
+                **{name: ours[name] for name in ("model", "kind", "status", "j_and_f", "j", "f")},
+                "difference": ours["j_and_f"] - theirs["j_and_f"] if sound else math.nan,
+            }

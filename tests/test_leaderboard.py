@@ -1,0 +1,205 @@
+"""Tables of the leaderboard: golden text, ranks, incomplete runs, published and server rows, the same bytes twice."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from vosarena.data.catalog import Split, load_study
+from vosarena.data.masks import write_mask
+from vosarena.data.sequences import index_split
+from vosarena.errors import DataError
+from vosarena.reporting.leaderboard import TABLES, build_leaderboard, read_leaderboard
+from vosarena.reporting.partial import partial_leaderboard
+from vosarena.reporting.study import Places, hidden_runs, scored_runs
+from vosarena.reporting.tables import latex
+from vosarena.scoring.measure import measure
+from vosarena.scoring.pairs import pair_sequence
+from vosarena.tracking.run import Job, track_sequences
+from vosarena.tracking.store import Store
+
+NAMES = ("alpha", "beta", "gamma")
+
+
+@pytest.fixture
+def run(dataset: Path, tmp_path: Path):
+    """A study of two baselines on the tiny dataset, tracked; `measured()` gives its places and study."""
+    split = Split("squares", "all", path=str(dataset), sequences=None)
+    places = Places(tmp_path / "results", tmp_path / "resources", tmp_path / "scores")
+    table = places.table(split)
+    table.parent.mkdir(parents=True)
+    for name in ("JPEGImages", "Annotations"):
+        shutil.copytree(dataset / name, table.parent / name)
+    index_split(table.parent, table, split)
+    study = load_study({"datasets": [{"path": str(dataset)}], "models": ["static", "flow"], "protocols": ["davis2017"]})
+
+    def track(model: str, names=NAMES) -> None:
+        job = Job(study.models[model].definition())
+        root = table.parent
+        outcome = track_sequences(
+            names, root / "JPEGImages", root / "Annotations", job, Store(places.store(split, model))
+        )
+        assert not outcome.failed
+
+    def measured(model: str, names=NAMES) -> None:
+        truth, store = table.parent / "Annotations", places.store(split, model)
+        pairs = [pair_sequence(name, truth / name, store / name) for name in names]
+        output = places.metrics(split, model)
+        measure(pairs, output, dataset="squares", split="all", model=model, progress=False)
+
+    return study, places, track, measured
+
+
+def test_two_models_ranked_with_paired_differences_and_the_same_bytes(run, tmp_path):
+    study, places, track, measured = run
+    for model in study.models:
+        track(model)
+        measured(model)
+    tables = build_leaderboard(scored_runs(study, places), tmp_path / "one")
+    board = tables["leaderboard"].set_index("model")
+    best, other = board.sort_values("rank").index
+    assert board.loc[best, "rank"] == 1 and pd.isna(board.loc[best, "p_vs_best"])
+    difference = board.loc[best, "j_and_f"] - board.loc[other, "j_and_f"]
+    assert board.loc[other, "behind_best"] == pytest.approx(difference)
+    assert 0 < board.loc[other, "p_vs_best"] <= 1
+    assert (board["n_sequences"] == 3).all() and (board["status"] == "complete").all()
+    assert (board["ci_low"] <= board["j_and_f"]).all() and (board["j_and_f"] <= board["ci_high"]).all()
+    assert {"j_recall", "j_decay"} <= set(board.columns)
+    build_leaderboard(scored_runs(study, places), tmp_path / "two")
+    files = sorted(path.name for path in (tmp_path / "one").iterdir())
+    assert len(files) == 2 * len(TABLES) + 2
+    for name in files:
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes(), name
+    assert read_leaderboard(tmp_path / "one").keys() == TABLES.keys()
+
+
+def test_what_is_finished_is_shown_as_incomplete_and_nothing_else_is_touched(run):
+    study, places, track, _ = run
+    with pytest.raises(DataError, match="nothing is finished yet"):
+        partial_leaderboard(study, places)
+    track("static", ("alpha", "beta"))
+    track("flow")
+    before = {path: path.stat().st_mtime_ns for path in places.results.rglob("*") if path.is_file()}
+    folder = partial_leaderboard(study, places)
+    board = pd.read_csv(folder / "leaderboard.csv").set_index("model")
+    assert list(board.loc["static", ["n_sequences", "n_expected", "status"]]) == [2, 3, "incomplete"]
+    assert pd.isna(board.loc["static", "rank"]) and board.loc["flow", "rank"] == 1
+    assert not pd.isna(board.loc["static", "ci_low"])
+    assert "2/3 incomplete" in (folder / "leaderboard.md").read_text()
+    partial = places.results / "partial"
+    after = {
+        path: path.stat().st_mtime_ns
+        for path in places.results.rglob("*")
+        if path.is_file() and not path.is_relative_to(partial)
+    }
+    assert before == after
+
+
+def test_a_broken_or_foreign_prediction_is_left_out_of_the_partial_leaderboard(run):
+    study, places, track, _ = run
+    track("static")
+    store = next(places.results.glob("predictions/squares/all/static"))
+    write_mask(store / "beta" / "00002.png", np.zeros((48, 64), np.uint8))  # not what was vouched for
+    manifest = store / "gamma.json"
+    manifest.write_text(manifest.read_text().replace('"revision": 1', '"revision": 9'))
+    folder = partial_leaderboard(study, places)
+    assert pd.read_csv(folder / "leaderboard.csv")["n_sequences"].tolist() == [1]
+    assert (store / "beta.json").exists(), "partial must not discard what the main run holds"
+
+
+def test_sequences_that_the_catalog_expects_but_the_disk_lacks_make_a_run_incomplete(run, tmp_path):
+    study, places, track, measured = run
+    split = next(iter(study.splits.values()))
+    table = places.table(split)
+    index_split(table.parent, table, Split("squares", "all", sequences=5))
+    track("static")
+    measured("static")
+    board = build_leaderboard(scored_runs(study, places)[:1], tmp_path / "out")["leaderboard"]
+    assert list(board[["n_sequences", "n_expected", "status"]].iloc[0]) == [3, 5, "incomplete"]
+
+
+@pytest.fixture
+def hidden(run, tmp_path):
+    """The same sequences as the validation split of lsvos2024, which a server scores."""
+    _, places, *_ = run
+    study = load_study({"datasets": ["lsvos2024/val"], "models": ["cutie-base-plus", "sam2-l"]})
+    target = places.table(study.splits["lsvos2024/val"])
+    target.parent.mkdir(parents=True)
+    shutil.copy(places.resources / "datasets/squares/all/sequences.parquet", target)
+    return study, places
+
+
+def test_a_hidden_split_waits_for_its_server_and_is_then_compared_with_the_paper(hidden, tmp_path):
+    study, places = hidden
+    archive = places.submission(study.splits["lsvos2024/val"], "sam2-l")
+    archive.parent.mkdir(parents=True)
+    archive.touch()
+    tables = build_leaderboard([], tmp_path / "out", hidden_runs(study, places))
+    board = tables["leaderboard"].set_index("model")
+    assert board.loc["sam2-l", "status"] == "packed, awaiting server score"
+    assert board.loc["cutie-base-plus", "status"] == "not packed yet"
+    paper = board[board["kind"] == "published"]
+    assert paper["j_and_f"].tolist() == [73.89, 72.88, 71.90] and paper["rank"].isna().all()
+    assert tables["reproduction"]["difference"].isna().all()
+
+    scores = places.scores / "lsvos2024" / "val" / "sam2-l.txt"
+    scores.parent.mkdir(parents=True)
+    scores.write_text("J&F: 74.00\nJ: 70.30\nF: 77.70\n")
+    tables = build_leaderboard([], tmp_path / "out", hidden_runs(study, places))
+    row = tables["leaderboard"].set_index("model").loc["sam2-l"]
+    assert (row["kind"], row["status"], row["rank"], row["source"]) == ("server", "complete", 1, "sam2-l.txt")
+    found = tables["reproduction"].set_index("model")["difference"]
+    assert found["sam2-l"] == pytest.approx(0.11) and pd.isna(found["cutie-base-plus"])
+    text = (tmp_path / "out" / "leaderboard.md").read_text()
+    assert "| SAM 2 (Hiera-L) | 73.89           | sam2-l          | 74.00 | +0.11" in text
+    assert "arXiv 2408.10125 Table 1" in text
+
+
+GOLDEN = r"""% needs \usepackage{booktabs}
+
+\begin{table}[htbp]
+\centering
+\caption{a\_b/val, protocol davis2017}
+\label{leaderboard:a-b-val--protocol-davis2017}
+\begin{tabular}{@{}llrrrrrrr@{}}
+\toprule
+model & kind & J\&F & 95\% interval & J & F & p & sequences & fps \\
+\midrule
+\textit{paper 100\%} & \textit{published} & \textit{90.1} &  & \textit{89.1} & \textit{91.1} &  &  & \textit{9.0} \\
+\textbf{a\_b} & \textbf{measured} & \textbf{80.0} & \textbf{70.0 to 85.0} & \textbf{79.0} & \textbf{81.0} &  & \textbf{3/3} &  \\
+half & measured & 20.0 & 10.0 to 30.0 & 19.0 & 21.0 & \textless{}0.001 & 2/3 incomplete & 1.0 \\
+\bottomrule
+\end{tabular}
+\end{table}
+"""  # noqa: E501
+
+
+def _board() -> dict[str, pd.DataFrame]:
+    shared = {"dataset": "a_b", "split": "val", "protocol": "davis2017"}
+    rows = [
+        {"model": "paper 100%", "kind": "published", "status": "published", "j_and_f": 90.1, "j": 89.1, "f": 91.1,
+         "fps": 9.0, "rank": None},
+        {"model": "a_b", "kind": "measured", "status": "complete", "j_and_f": 80.0, "j": 79.0, "f": 81.0,
+         "ci_low": 70.0, "ci_high": 85.0, "n_sequences": 3, "n_expected": 3, "rank": 1},
+        {"model": "half", "kind": "measured", "status": "incomplete", "j_and_f": 20.0, "j": 19.0, "f": 21.0,
+         "ci_low": 10.0, "ci_high": 30.0, "n_sequences": 2, "n_expected": 3, "fps": 1.0, "p_vs_best": 0.0002},
+    ]  # fmt: skip
+    board = pd.DataFrame([shared | row for row in rows]).astype({"n_sequences": "Int64", "n_expected": "Int64"})
+    return {"leaderboard": board, "reproduction": pd.DataFrame(columns=TABLES["reproduction"])}
+
+
+def test_latex_is_what_it_was():
+    assert latex(_board()) == GOLDEN
+
+
+@pytest.mark.skipif(not shutil.which("pdflatex"), reason="pdflatex is not installed (texlive-latex-recommended)")
+def test_latex_compiles(tmp_path):
+    (tmp_path / "leaderboard.tex").write_text(latex(_board()))
+    document = r"\documentclass{article}\usepackage{booktabs}\begin{document}\input{leaderboard.tex}\end{document}"
+    (tmp_path / "paper.tex").write_text(document)
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "paper.tex"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout

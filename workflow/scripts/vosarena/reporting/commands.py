@@ -1,0 +1,131 @@
+"""The commands `vosarena leaderboard`, `vosarena submission` and `vosarena report`: what the rules do, by hand."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from vosarena.errors import ConfigError, DataError
+
+if TYPE_CHECKING:  # the rest is imported where it is needed: every command of the CLI passes through here
+    from vosarena.data.catalog import Split, Study
+    from vosarena.reporting.study import Places
+
+
+def add_reporting_parsers(commands: Any) -> None:
+    """Add the three commands to a parser."""
+    leaderboard = commands.add_parser("leaderboard", help="tables of all measured, server and published scores")
+    _add_places(leaderboard)
+    leaderboard.add_argument("--partial", action="store_true", help="of what is finished now, into results/partial/")
+    leaderboard.add_argument("--jobs", type=int, default=1, help="threads that measure (with --partial)")
+    leaderboard.set_defaults(run=_leaderboard)
+
+    submission = commands.add_parser("submission", help="pack masks for an evaluation server, or check an archive")
+    _add_places(submission)
+    submission.add_argument("--check", type=Path, metavar="FILE.zip", help="list every fault of this archive")
+    submission.add_argument("--dataset", metavar="DATASET/SPLIT", help="default with --check: the best fitting split")
+    submission.add_argument("--model", help="whose predictions are packed")
+    submission.set_defaults(run=_submission)
+
+    report = commands.add_parser("report", help="the page that shows all results")
+    _add_places(report)
+    report.set_defaults(run=_report)
+
+
+def _add_places(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config", type=Path, default=Path("config.yaml"), help="default: %(default)s")
+    parser.add_argument("--results", type=Path, default=Path("results"), help="default: %(default)s")
+    parser.add_argument("--resources", type=Path, default=Path("resources"), help="default: %(default)s")
+    parser.add_argument("--scores", type=Path, default=Path("scores"), help="answers of servers; default: %(default)s")
+
+
+def _places(args: argparse.Namespace) -> Places:
+    from vosarena.reporting.study import Places
+
+    return Places(args.results, args.resources, args.scores)
+
+
+def _study(args: argparse.Namespace) -> Study:
+    from vosarena.data.catalog import load_study
+
+    if not args.config.is_file():
+        raise ConfigError(f"{args.config}: no such file; name the config of the run with --config")
+    return load_study(yaml.safe_load(args.config.read_text()), str(args.config))
+
+
+def _leaderboard(args: argparse.Namespace) -> None:
+    from vosarena.reporting.leaderboard import build_leaderboard
+    from vosarena.reporting.partial import partial_leaderboard
+    from vosarena.reporting.study import hidden_runs, scored_runs
+
+    study, places = _study(args), _places(args)
+    if args.partial:
+        folder = partial_leaderboard(study, places, args.jobs)
+    else:
+        folder = places.results / "leaderboard"
+        runs = scored_runs(study, places)
+        for run in runs:
+            if not run.metrics.is_file():
+                raise DataError(f"{run.metrics} is missing; run the workflow, or ask for --partial")
+        build_leaderboard(runs, folder, hidden_runs(study, places))
+    print((folder / "leaderboard.md").read_text(), end="")
+
+
+def _submission(args: argparse.Namespace) -> int:
+    from vosarena.reporting.submission import check_submission, expected, pack_submission
+
+    places = _places(args)
+    if args.check:
+        split = _split(args, places)
+        faults = check_submission(args.check, expected(split, places.table(split)))
+        for fault in faults:
+            print(fault)
+        print(f"{args.check}: {len(faults)} faults" if faults else f"{args.check}: whole, as {split} wants it")
+        return 1 if faults else 0
+    if not args.dataset or not args.model:
+        raise ConfigError("vosarena submission needs --check FILE.zip, or --dataset and --model")
+    split = _split(args, places)
+    output = places.submission(split, args.model)
+    pack_submission(split, places.table(split), places.store(split, args.model), output)
+    print(output)
+    return 0
+
+
+def _split(args: argparse.Namespace, places: Places) -> Split:
+    """The split that is named, or the indexed one that shares most sequences with the archive."""
+    from vosarena.data.catalog import load_catalog
+    from vosarena.data.sequences import read_table
+    from vosarena.reporting.submission import sequences_in
+
+    catalog = load_catalog()
+    known = {str(split): split for name in catalog.datasets for split in catalog.splits(name).values()}
+    if args.config.is_file():
+        known |= _study(args).splits
+    here = {name: split for name, split in known.items() if places.table(split).is_file()}
+    if args.dataset:
+        if args.dataset not in here:
+            raise DataError(
+                f"{args.dataset} is not in {places.resources}; get it with `vosarena fetch {args.dataset}`, or give "
+                "the config that defines it with --config"
+            )
+        return here[args.dataset]
+    inside = sequences_in(args.check)
+    shared = {
+        name: len(inside & {row["sequence"] for row in read_table(places.table(split))}) for name, split in here.items()
+    }
+    # A split that a server scores is meant rather than one with ground truth of the same sequences.
+    order = sorted(shared, key=lambda name: (-shared[name], here[name].ground_truth == "full", name))
+    if not order or not shared[order[0]]:
+        raise DataError(f"{args.check}: no indexed split has its sequences; name the split with --dataset")
+    return here[order[0]]
+
+
+def _report(args: argparse.Namespace) -> None:
+    from vosarena.reporting.report import build_report
+
+    study, places = _study(args), _places(args)
+    build_report(study, places, places.results / "report")
+    print(places.results / "report" / "index.html")

@@ -1,0 +1,65 @@
+"""The leaderboard of what is finished at this moment, while jobs run or after some failed."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import cast
+
+from vosarena.data.catalog import Model, Split, Study
+from vosarena.data.sequences import ANNOTATIONS, read_table
+from vosarena.errors import DataError
+from vosarena.reporting.leaderboard import build_leaderboard
+from vosarena.reporting.study import Places, hidden_runs, scored_runs
+from vosarena.scoring.measure import measure
+from vosarena.scoring.pairs import MeasureError, pair_sequence
+from vosarena.scoring.protocols import find_protocol
+from vosarena.scoring.sequence import Resize
+from vosarena.tracking.store import Store
+
+
+def partial_leaderboard(study: Study, places: Places, jobs: int = 1) -> Path:
+    """Measure the sequences that the store holds now, and write `<results>/partial/leaderboard/`; returns that folder.
+
+    Nothing outside `<results>/partial/` is written or discarded. A sequence that vanishes or changes meanwhile is left
+    out, as are predictions of another definition of the model. Raises DataError if nothing is finished yet.
+    """
+    output = places.results / "partial"
+    runs = []
+    for run in scored_runs(study, places):
+        split, model = study.splits[f"{run.dataset}/{run.split}"], study.models[run.model]
+        metrics = output / "metrics" / run.dataset / run.split / f"{run.model}.parquet"
+        if run.table.is_file() and _measure_finished(study, split, model, places, metrics, jobs):
+            runs.append(replace(run, metrics=metrics))
+    hidden = [run for run in hidden_runs(study, places) if run.table.is_file()]
+    if not runs and not hidden:
+        raise DataError(f"nothing is finished yet: {places.results / 'predictions'} holds no sequence of the config")
+    build_leaderboard(runs, output / "leaderboard", hidden)
+    return output / "leaderboard"
+
+
+def _measure_finished(study: Study, split: Split, model: Model, places: Places, output: Path, jobs: int) -> bool:
+    store = Store(places.store(split, model.name))
+    table = places.table(split)
+    pairs = []
+    for row in read_table(table):
+        name = row["sequence"]
+        manifest = store.manifest(name)
+        if manifest is None or not _made_by(manifest["identity"], model):
+            continue
+        truth = table.parent / ANNOTATIONS / name
+        pairs.append(pair_sequence(name, truth, store.masks(name), masks_digest=manifest["masks"]))
+    if not pairs:
+        return False
+    adaptive = any(find_protocol(name).adaptive for name in study.protocols_of(split))
+    try:
+        measure(
+            pairs, output, dataset=split.dataset, split=split.name, model=model.name, jobs=jobs, resize=cast(Resize, split.resize),
+            adaptive=adaptive,
+        )  # fmt: skip
+    except MeasureError as error:
+        print(error)  # into the log: the others were measured
+        return error.measured > 0
+    return True
+
+
+def _made_by(identity: dict, model: Model) -> bool:
+    return all(identity.get(name) == value for name, value in model.definition().items())

@@ -1,0 +1,148 @@
+"""The leaderboard as text: Markdown for people, LaTeX (booktabs) for papers."""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import pandas as pd
+
+Cell = Callable[[pd.Series], str]
+
+
+def _number(column: str, form: str = "{:.1f}") -> Cell:
+    return lambda row: "" if column not in row or pd.isna(row[column]) else form.format(row[column])
+
+
+def _text(column: str) -> Cell:
+    return lambda row: "" if column not in row or pd.isna(row[column]) else str(row[column])
+
+
+def _interval(row: pd.Series) -> str:
+    return "" if pd.isna(row["ci_low"]) else f"{row['ci_low']:.1f} to {row['ci_high']:.1f}"
+
+
+def _coverage(row: pd.Series) -> str:
+    if pd.isna(row["n_expected"]):
+        return ""
+    covered = 0 if pd.isna(row["n_sequences"]) else row["n_sequences"]
+    return f"{covered}/{row['n_expected']}" + (" incomplete" if row["status"] == "incomplete" else "")
+
+
+def _p_value(row: pd.Series) -> str:
+    value = row["p_vs_best"]
+    return "" if pd.isna(value) else "<0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def _kind(row: pd.Series) -> str:
+    return row["status"] if row["status"] not in ("complete", "published", "incomplete") else row["kind"]
+
+
+# Title, cell and whether LaTeX tables have it; a column that is empty in every row is left out.
+_COLUMNS: tuple[tuple[str, Cell, bool], ...] = (
+    ("rank", _number("rank", "{}"), False),
+    ("model", _text("model"), True),
+    ("kind", _kind, True),
+    ("J&F", _number("j_and_f"), True),
+    ("95% interval", _interval, True),
+    ("J", _number("j"), True),
+    ("F", _number("f"), True),
+    ("J recall", _number("j_recall"), False),
+    ("J decay", _number("j_decay"), False),
+    ("F recall", _number("f_recall"), False),
+    ("F decay", _number("f_decay"), False),
+    ("J seen", _number("j_seen"), True),
+    ("F seen", _number("f_seen"), True),
+    ("J unseen", _number("j_unseen"), True),
+    ("F unseen", _number("f_unseen"), True),
+    ("behind best", _number("behind_best"), False),
+    ("p", _p_value, True),
+    ("sequences", _coverage, True),
+    ("objects", _number("n_objects", "{}"), False),
+    ("fps", _number("fps"), True),
+    ("peak MB", _number("peak_memory_mb", "{:.0f}"), False),
+    ("device", _text("device"), False),
+    ("source", _text("source"), False),
+    ("note", _text("note"), False),
+)
+_REPRODUCED: tuple[tuple[str, Cell, bool], ...] = (
+    ("published as", _text("published"), True),
+    ("published J&F", _number("published_j_and_f", "{:.2f}"), True),
+    ("model", _text("model"), True),
+    ("J&F", _number("j_and_f", "{:.2f}"), True),
+    ("difference", _number("difference", "{:+.2f}"), True),
+    ("state", _kind, True),
+    ("source", _text("source"), False),
+)
+_EXPLAINED = (
+    "Intervals: 95 %, bootstrap over sequences. `behind best` and `p`: paired with the best complete measured row. "
+    "Published and incomplete rows are not ranked."
+)
+
+
+def markdown(tables: Mapping[str, pd.DataFrame]) -> str:
+    """The leaderboard for people: one table per split and protocol, then what was published beside what came out."""
+    parts = ["# Leaderboard\n"]
+    for place, board in _places(tables["leaderboard"]):
+        parts.append(f"## {place}\n\n{_shown(board, _COLUMNS).to_markdown(index=False, disable_numparse=True)}\n")
+    for place, board in _places(tables["reproduction"]):
+        shown = _shown(board, _REPRODUCED).to_markdown(index=False, disable_numparse=True)
+        parts.append(f"## Published and here: {place}\n\n{shown}\n")
+    return "\n".join([*parts, f"{_EXPLAINED}\n"])
+
+
+def latex(tables: Mapping[str, pd.DataFrame]) -> str:
+    r"""The same as LaTeX tables, one \begin{table} each; the document needs \usepackage{booktabs}.
+
+    The best complete row of its own is bold, published rows are italic.
+    """
+    parts = [r"% needs \usepackage{booktabs}"]
+    for place, board in _places(tables["leaderboard"]):
+        shown = _shown(board, [column for column in _COLUMNS if column[2]])
+        best = board["j_and_f"].where(board["rank"] == 1)
+        styles = [
+            r"\textbf" if pd.notna(value) else r"\textit" if kind == "published" else ""
+            for value, kind in zip(best, board["kind"], strict=True)
+        ]
+        parts.append(_tabular(shown, styles, place, f"leaderboard:{place}"))
+    for place, board in _places(tables["reproduction"]):
+        shown = _shown(board, [column for column in _REPRODUCED if column[2]])
+        parts.append(_tabular(shown, [""] * len(shown), f"Published and here: {place}", f"reproduction:{place}"))
+    return "\n\n".join(parts) + "\n"
+
+
+def _places(table: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+    for (dataset, split, protocol), board in table.groupby(["dataset", "split", "protocol"], sort=True):
+        yield f"{dataset}/{split}, protocol {protocol}", board
+
+
+def _shown(board: pd.DataFrame, columns: Any) -> pd.DataFrame:
+    cells = {title: [cell(row) for _, row in board.iterrows()] for title, cell, _ in columns}
+    return pd.DataFrame({title: column for title, column in cells.items() if any(column)})
+
+
+def _tabular(shown: pd.DataFrame, styles: list[str], caption: str, label: str) -> str:
+    numeric = [title not in ("model", "kind", "published as", "state") for title in shown]
+    lines = [
+        r"\begin{table}[htbp]",
+        r"\centering",
+        rf"\caption{{{escape(caption)}}}",
+        rf"\label{{{''.join(c if c.isalnum() or c in ':-' else '-' for c in label)}}}",
+        rf"\begin{{tabular}}{{@{{}}{''.join('r' if right else 'l' for right in numeric)}@{{}}}}",
+        r"\toprule",
+        " & ".join(escape(title) for title in shown) + r" \\",
+        r"\midrule",
+    ]
+    for (_, row), style in zip(shown.iterrows(), styles, strict=True):
+        cells = [escape(text) for text in row]
+        lines.append(" & ".join(f"{style}{{{cell}}}" if style and cell else cell for cell in cells) + r" \\")
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}"])
+
+
+_ESCAPES = str.maketrans({
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
+})  # fmt: skip
+
+
+def escape(text: str) -> str:
+    """Text that LaTeX prints as it is."""
+    return str(text).translate(_ESCAPES)
