@@ -118,7 +118,7 @@ def youtube_vos(names: Mapping[str, int], root: str = "valid") -> dict[str, byte
 
 
 def sa_v(names: Mapping[str, int], root: str = "sav_val") -> dict[str, bytes]:
-    """SA-V: frames at 24 fps, masks of every fourth, one folder per object; object 001 covers half of 000, which appears later."""
+    """SA-V: 24 fps, masks of every fourth frame, a folder per object; 001 overlaps 000, which appears later."""
     files = {f"{root}/{root}.txt": "\n".join(names).encode()}
     for name, count in names.items():
         for index in range(count):

@@ -3,8 +3,10 @@
 import os
 import random
 import shutil
+import socket
 import subprocess
 import time
+from concurrent.futures import ThreadPoolExecutor
 from hashlib import md5, sha256
 from multiprocessing import get_context
 from pathlib import Path
@@ -251,6 +253,49 @@ def test_a_full_disk(server, small_disk, announced):
     text = error_of(get, server, small_disk)
     assert ("MB free" in text if announced else "disk is full" in text) and "make room" in text
     assert nothing_accepted(small_disk) and len(server.requests) == 1
+
+
+def start_nginx(folder: Path, port: int, options: str = "") -> subprocess.Popen:
+    """Debian's nginx, in the foreground, with nothing outside `folder`."""
+    (folder / "nginx.conf").write_text(
+        f"""daemon off; master_process off; pid {folder}/pid; error_log stderr; events {{}}
+        http {{ access_log {folder}/access.log; client_body_temp_path {folder}/1; proxy_temp_path {folder}/2;
+                fastcgi_temp_path {folder}/3; uwsgi_temp_path {folder}/4; scgi_temp_path {folder}/5;
+                server {{ listen 127.0.0.1:{port}; root {folder}/files; {options} }} }}"""
+    )
+    return subprocess.Popen([NGINX, "-p", folder, "-c", folder / "nginx.conf"], stderr=subprocess.DEVNULL)
+
+
+NGINX = shutil.which("nginx", path=os.environ.get("PATH", "") + ":/usr/sbin")
+
+
+@pytest.mark.skipif(NGINX is None, reason="nginx is not installed")
+@pytest.mark.parametrize("options", ["", "max_ranges 0;", "etag off;"])
+def test_nginx_that_is_killed_and_comes_back(tmp_path, options):
+    """A server of the real world: slow, killed in the middle of the file, later started again."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    (tmp_path / "files").mkdir()
+    (tmp_path / "files/a.zip").write_bytes(BODY)
+    source = {"url": f"http://127.0.0.1:{port}/a.zip"}
+    server = start_nginx(tmp_path, port, options + "limit_rate 1m;")
+    part = tmp_path / "resources/archives/set/a.zip.part"
+    try:
+        with ThreadPoolExecutor() as pool:
+            done = pool.submit(get, None, tmp_path / "resources", sources=[source], policy=Policy(200, 5, 0.05))
+            deadline = time.monotonic() + 20
+            while not (part.exists() and part.stat().st_size > 300_000) and time.monotonic() < deadline:
+                time.sleep(0.01)
+            server.kill()
+            server.wait()
+            server = start_nginx(tmp_path, port, options)
+            assert done.result(timeout=60).read_bytes() == BODY
+    finally:
+        server.kill()
+        server.wait()
+    answers = [line.split('"')[2].split()[0] for line in (tmp_path / "access.log").read_text().splitlines()]
+    assert answers[-1] == ("200" if options == "max_ranges 0;" else "206")
 
 
 def test_hugging_face(tmp_path):
