@@ -73,7 +73,7 @@ class _Workspace:
             cap,
             left,
             right,
-            np.zeros(8 * ((width + 7) // 8), np.uint8),
+            np.zeros(64 * ((width + 63) // 64), np.uint8),
             np.empty(height * width, np.int32),
             np.empty(height * width, np.int32),
             np.zeros((height, words), np.uint64),
