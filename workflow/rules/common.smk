@@ -11,19 +11,17 @@ sys.path.insert(0, str(Path(workflow.basedir) / "workflow" / "scripts"))
 
 from snakemake.exceptions import WorkflowError
 
-from vosarena.data.archives import archives_of
+from vosarena.data.archives import archives_of, collect_archives
 from vosarena.data.catalog import load_study
 from vosarena.data.prepare import state_of
 from vosarena.data.sequences import read_table
 from vosarena.data.weights import local_files
 from vosarena.errors import VosarenaError
-from vosarena.tracking.shards import make_shards
+from vosarena.tracking.shards import load_of, make_shards
 
 try:
     study = load_study(config, where="config")
-    archives = {
-        (archive.home, archive.file): archive for split in study.every_split() for archive in archives_of(split)
-    }
+    archives = collect_archives(study.splits.values())
 except VosarenaError as error:
     raise WorkflowError(str(error)) from None
 

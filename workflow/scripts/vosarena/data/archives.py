@@ -9,7 +9,7 @@
 import json
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,6 +63,23 @@ def archives_of(split: Split) -> list[Archive]:
         known = {key: value for key, value in entry.items() if key not in ("file", "sources")}
         archives[file] = Archive(split.home, file, split.layout, tuple(entry["sources"]), **known)
     return list(archives.values())
+
+
+def collect_archives(splits: Iterable[Split]) -> dict[tuple[str, str], Archive]:
+    """All archives of some splits by dataset and file name; splits may share one.
+
+    Raises ConfigError if one name stands for two different files, which would overwrite each other.
+    """
+    found: dict[tuple[str, str], Archive] = {}
+    for split in splits:
+        for archive in archives_of(split):
+            other = found.setdefault((archive.home, archive.file), archive)
+            if other.wanted() != archive.wanted():
+                raise ConfigError(
+                    f"dataset {split}: its archive {archive.file} is not the one of that name in another split of "
+                    f"{archive.home}; give one of them another `file` name"
+                )
+    return found
 
 
 def fetch_archive(archive: Archive, resources: Path, policy: Policy) -> Path | None:

@@ -51,6 +51,7 @@ def _add_places(parser: argparse.ArgumentParser) -> None:
 
 
 def _fetch(args: argparse.Namespace) -> None:
+    from vosarena.data.archives import collect_archives
     from vosarena.data.catalog import load_catalog
     from vosarena.data.prepare import fetch_split
     from vosarena.data.sources import Policy
@@ -60,6 +61,7 @@ def _fetch(args: argparse.Namespace) -> None:
     policy = Policy(attempts=args.attempts, timeout=args.timeout)
     for name in args.names:
         if "/" in name:
+            collect_archives(catalog.splits(name.split("/")[0]).values())
             table = fetch_split(catalog.split(name), args.resources, policy, keep=not args.remove_archives)
             print(f"{name}: {_counted(table)} in {table}")
             continue
