@@ -17,11 +17,11 @@ from vosarena.data.prepare import state_of
 from vosarena.data.sequences import read_table
 from vosarena.data.weights import local_files
 from vosarena.errors import VosarenaError
-from vosarena.tracking.shards import load_of, make_shards
+from vosarena.tracking.shards import make_shards
 
 try:
     study = load_study(config, where="config")
-    archives = collect_archives(study.splits.values())
+    archives = collect_archives(study.every_split())
 except VosarenaError as error:
     raise WorkflowError(str(error)) from None
 
