@@ -17,7 +17,7 @@ from vosarena.data.prepare import state_of
 from vosarena.data.sequences import read_table
 from vosarena.data.weights import local_files
 from vosarena.errors import VosarenaError
-from vosarena.tracking.shards import make_shards
+from vosarena.tracking.shards import load_of, make_shards
 
 try:
     study = load_study(config, where="config")

@@ -1,6 +1,26 @@
 # One model on a shard of sequences. The masks go into the store `<results>/predictions/<run>/`, each sequence whole
 # or not at all; the declared output only says that all sequences of the shard are there.
 
+# What a job asks for grows with the work in its shard and with every attempt.
+
+
+@lru_cache
+def _loads(table, modified):
+    rows = {row["sequence"]: row for row in read_table(table)}
+    return {shard: load_of(rows[name] for name in names) for shard, names in _shards(table, modified).items()}
+
+
+def load_of_shard(wildcards):
+    table = checkpoints.index.get(dataset=wildcards.dataset, split=wildcards.split).output.table
+    return _loads(str(table), Path(table).stat().st_mtime_ns)[wildcards.shard]
+
+
+def kind_of(wildcards):
+    """How heavy a model is: by whether it has weights, and where it runs."""
+    if not weights_of(wildcards):
+        return "baseline"
+    return "cpu" if study.device == "cpu" else "gpu"
+
 
 rule track:
     input:
@@ -16,9 +36,9 @@ rule track:
         lambda wildcards: f"../../envs/{model_of(wildcards).env}.yaml"
     threads: 1
     resources:
-        gpu=lambda wildcards: (1 if model_of(wildcards).weights and study.device != "cpu" else 0),
-        mem_mb=lambda wildcards, attempt: (8000 if weights_of(wildcards) else 2000) * attempt,
-        runtime=lambda wildcards, attempt: 60 * attempt,
+        gpu=lambda wildcards: int(kind_of(wildcards) == "gpu"),
+        mem_mb=lambda wildcards, attempt: load_of_shard(wildcards).memory_mb(kind_of(wildcards)) * attempt,
+        runtime=lambda wildcards, attempt: load_of_shard(wildcards).minutes(kind_of(wildcards)) * attempt,
     params:
         sequences=lambda wildcards: shards_of(wildcards)[wildcards.shard],
         definition=lambda wildcards: model_of(wildcards).definition(),

@@ -17,4 +17,5 @@ with logged(snakemake.log[0]):
         Store(status.parent.parent),
         status,
         params.resize,
+        minutes=snakemake.resources.get("runtime"),
     )

@@ -154,6 +154,7 @@ def load_study(config: Mapping[str, Any], where: str = "config") -> Study:
 
     Raises ConfigError with the key's path and the nearest valid choice.
     """
+    config = _with_numbers(config)
     validate(config, "config", where)
     catalog = load_catalog(config.get("catalog", []))
     splits: dict[str, Split] = {}
@@ -173,6 +174,14 @@ def load_study(config: Mapping[str, Any], where: str = "config") -> Study:
         precision=inference.get("precision", "auto"),
         download=config.get("download", {}),
     )
+
+
+def _with_numbers(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Snakemake gives nested values of the command line (`--config inference={sequences_per_job: 16}`) as text."""
+    inference = config.get("inference")
+    if not isinstance(inference, Mapping) or not str(inference.get("sequences_per_job", "")).isdigit():
+        return config
+    return {**config, "inference": {**inference, "sequences_per_job": int(inference["sequences_per_job"])}}
 
 
 def _read_yaml(file: Path) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from vosarena.errors import DataError, TrackerError, VosarenaError
 from vosarena.trackers.base import Tracker, build_tracker, package_versions, resolve_device, tracker_class
 from vosarena.tracking.claims import Claimed
 from vosarena.tracking.devices import take_device
-from vosarena.tracking.failures import Stopped, is_out_of_memory, stopped_by_sigterm
+from vosarena.tracking.reasons import Stopped, is_out_of_memory, stopped_by_sigterm
 from vosarena.tracking.store import Store, digest_of, file_sha256, write_json
 from vosarena.tracking.usage import PeakMemory
 

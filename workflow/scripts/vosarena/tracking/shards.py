@@ -1,8 +1,48 @@
 """Shards: the sequences that one job tracks with one loaded model."""
 
 import heapq
+import math
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
+
+# Upper bounds, not estimates: a scheduler ends a job that asked for too little; one that ends early costs nothing.
+# Seconds for a frame and for each object in it. On a GPU: five times what the largest SAM 2 needs on an A100.
+_SECONDS = {"baseline": (0.3, 0.05), "gpu": (0.1, 0.1), "cpu": (3.0, 3.0)}
+_START_MINUTES = 10  # start-up, weights and frames from a slow file server
+_MEMORY_MB = {"baseline": 2000, "gpu": 8000, "cpu": 8000}  # Python, packages, model
+
+
+@dataclass(frozen=True)
+class Load:
+    """Work of a job. pixels: of the largest frame; objects: most of them in a sequence."""
+
+    frames: int
+    object_frames: int
+    pixels: int
+    objects: int
+
+    def minutes(self, kind: str) -> int:
+        """Time limit of a first attempt. kind: `baseline`, `gpu` or `cpu`, how and where the model runs."""
+        frame, one_object = _SECONDS[kind]
+        return math.ceil(_START_MINUTES + (frame * self.frames + one_object * self.object_frames) / 60)
+
+    def memory_mb(self, kind: str) -> int:
+        """Host memory of a first attempt: it does not grow with the number of frames, which are streamed."""
+        in_flight = 3 * 10 + 20  # bytes per pixel: decoded frames ahead, masks that wait for the writers
+        per_object = 8  # a mask as float32, twice
+        return math.ceil(_MEMORY_MB[kind] + self.pixels * (in_flight + per_object * self.objects) / 2**20)
+
+
+def load_of(rows: Iterable[Mapping[str, Any]]) -> Load:
+    """The work in rows of the sequences table."""
+    rows = list(rows)
+    return Load(
+        frames=sum(row["n_frames"] for row in rows),
+        object_frames=sum(map(work_of, rows)),
+        pixels=max(row["height"] * row["width"] for row in rows),
+        objects=max(len(row["object_ids"]) for row in rows),
+    )
 
 
 def make_shards(table: Iterable[Mapping[str, Any]], sequences_per_job: int) -> dict[str, list[str]]:

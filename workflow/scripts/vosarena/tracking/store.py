@@ -24,7 +24,7 @@ from typing import Any
 
 from vosarena.errors import VosarenaError
 from vosarena.tracking.claims import Claim, Claimed, new_token, read_claim, take
-from vosarena.tracking.failures import SILENT, UNEXPECTED, classify, is_final
+from vosarena.tracking.reasons import SILENT, UNEXPECTED, classify, is_final
 
 
 class Store:
