@@ -11,6 +11,7 @@ rule download:
         "<logs>/download/{home}/{archive}.log",
     benchmark:
         "<benchmarks>/download/{home}/{archive}.tsv"
+    localrule: True
     conda:
         "../../envs/default.yaml"
     resources:

@@ -10,6 +10,7 @@ rule weights:
         "<logs>/weights/{model}.log",
     benchmark:
         "<benchmarks>/weights/{model}.tsv"
+    localrule: True
     conda:
         "../../envs/default.yaml"
     params:

@@ -79,7 +79,7 @@ def fetch_file(wanted: Wanted, place: Path, resources: Path, policy: Policy) -> 
             try:
                 path = _from_source(source, wanted, place, policy)
             except (Refused, requests.RequestException) as error:
-                logger.warning("%s from %s: %s", wanted.name, describe(source), error)
+                logger.info("%s from %s: %s", wanted.name, describe(source), error)
                 problems.append(f"{describe(source)}: {error}")
                 continue
             if path.is_dir():
@@ -128,7 +128,7 @@ def _accept(path: Path, place: Path, origin: str, wanted: Wanted, resources: Pat
                 + ("the file there is not the published one" if downloaded else "replace that file with the right one")
             )
         if not published:
-            check_whole(path, wanted.name)
+            check_whole(path, wanted.name if downloaded else str(path))
             if not own:
                 _trust(wanted, hashes, path, origin, resources)
     except DataError:
