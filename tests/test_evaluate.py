@@ -371,7 +371,7 @@ def test_meta_file_and_unseen_list(folders, tmp_path: Path, capsys) -> None:
     unseen = pd.read_parquet(tmp_path / "scores.parquet").groupby("sequence")["unseen"].all()
     assert unseen.to_dict() == {"a": False, "b": True, "c": False, "d": True}
     (tmp_path / "meta.json").write_text(json.dumps({"videos": {"a": {"objects": objects}}}))
-    with pytest.raises(DataError, match="sequence b is not in the meta file"):
+    with pytest.raises(MeasureError, match=r"3 of 4 .*\n  sequence b: it is not in the meta file"):
         run(*folders, "--meta", str(tmp_path / "meta.json"))
 
 

@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from vosarena.data.sequences import ANNOTATIONS, read_table
+from vosarena.data.sequences import ANNOTATIONS, META, read_table
 from vosarena.scoring.measure import Resize, measure
 from vosarena.scoring.pairs import MeasureError, SequencePair, pair_sequence
 from vosarena.scoring.protocols import find_protocol
+from vosarena.scoring.splits import read_meta, with_meta
 from vosarena.tracking.store import Store
 
 
@@ -25,7 +26,8 @@ def measure_predictions(
     """Measure all predictions of one model on one prepared split into a metrics file (see scoring.measure).
 
     table: the split's sequences, in the folder that holds its masks. statuses: status files of the shards, in the
-    store. protocols: those that the file must be enough for. A prediction that is not what its manifest vouches for
+    store. The dataset's meta file beside the table, where there is one, says which objects are scored on which frames.
+    protocols: those that the file must be enough for. A prediction that is not what its manifest vouches for
     is discarded with its shard's status, so that the next run tracks it again. Raises MeasureError naming sequence,
     frame and reason.
     """
@@ -37,7 +39,8 @@ def measure_predictions(
         digest = manifest["masks"] if manifest else None
         return pair_sequence(name, annotations / name, store.masks(name), masks_digest=digest)
 
-    pairs = [pair(row["sequence"]) for row in read_table(table)]
+    meta = table.parent / META
+    pairs = with_meta((pair(row["sequence"]) for row in read_table(table)), read_meta(meta) if meta.exists() else None)
     try:
         adaptive = any(find_protocol(name).adaptive for name in protocols)
         measure(pairs, output, dataset=dataset, split=split, model=model, jobs=jobs, resize=resize, adaptive=adaptive)

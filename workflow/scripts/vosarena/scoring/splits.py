@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vosarena.errors import DataError
-from vosarena.scoring.pairs import ObjectInfo, SequencePair
+from vosarena.scoring.pairs import Failure, ObjectInfo, SequencePair
 
 #: Sequences of LVOS v1 and v2 whose category is not in the training set. Source: unseen_videos.txt of lvos-evaluation.
 LVOS_UNSEEN = frozenset(
@@ -64,7 +64,7 @@ def with_meta(
     """The pairs with the objects of a meta file, and with what is unseen.
 
     unseen: names of sequences, `<sequence>/<object>` or categories of the meta file; all others are seen. None: no such
-    split. Raises DataError if the meta file lacks a sequence.
+    split. A sequence that the meta file lacks carries that as its `problem`.
     """
     names = None if unseen is None else {line.strip() for line in unseen if line.strip()}
     result = []
@@ -72,8 +72,9 @@ def with_meta(
         objects = pair.objects
         if meta is not None and pair.problem is None:
             if pair.name not in meta:
-                raise DataError(f"sequence {pair.name} is not in the meta file; remove it, or complete the file")
-            objects = meta[pair.name]
+                reason = "it is not in the meta file; remove the sequence, or complete the file"
+                pair = replace(pair, problem=Failure(pair.name, reason, "ground_truth"))
+            objects = meta.get(pair.name)
         of_sequence = None if names is None else pair.name in names
         if names is not None and objects is not None:
             objects = {

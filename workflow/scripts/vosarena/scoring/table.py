@@ -61,7 +61,7 @@ class SequenceRows:
             wanted = {int(i) for i in self.info["ranges"]}
         else:
             wanted = {i for i, rows in self.objects.items() if rows.in_gt.any() and (i != IGNORE or self.per_object)}
-        return {i: self.objects[i] for i in sorted(wanted)}
+        return {i: self.objects[i] for i in sorted(wanted) if i in self.objects}
 
     @property
     def per_object(self) -> bool:
