@@ -81,7 +81,7 @@ def test_the_installed_command(folders) -> None:
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
     assert done.returncode == 1
     assert "sequence b, frame 00003: no prediction for this frame" in done.stderr
-    assert "Traceback" not in done.stderr and "sequences" in done.stdout
+    assert "Traceback" not in done.stderr and "3 of 4 sequences" in done.stdout
 
 
 def test_table_has_the_contract_columns(folders, tmp_path: Path) -> None:
@@ -170,7 +170,7 @@ def test_one_bad_sequence_is_named_and_the_others_are_measured(folders, tmp_path
     assert (caught.value.sequences, caught.value.stale, caught.value.measured) == (["b"], ["b"], 3)
     assert len(str(caught.value).splitlines()) == 2
     assert pd.read_csv(output)["sequence"].unique().tolist() == ["a", "c", "d"]
-    assert "3" in capsys.readouterr().out
+    assert "3 of 4 sequences" in capsys.readouterr().out
 
 
 def test_a_damaged_ground_truth_does_not_blame_the_prediction(folders, tmp_path: Path) -> None:

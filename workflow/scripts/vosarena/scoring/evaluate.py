@@ -94,7 +94,7 @@ def run(args: argparse.Namespace) -> int:
         notes = _notes(read_metadata(counts), scores)
     if args.output:
         _write(scores, args.output)
-    _print(scores, protocol, notes, objects=not args.quiet)
+    _print(scores, protocol, len(pairs), notes, objects=not args.quiet)
     if failure is not None:
         raise failure
     if scores.empty:
@@ -150,7 +150,7 @@ _MOST_ROWS = 200  # longer tables are for --output
 _HEADINGS = {"j_and_f": "J&F", "j": "J", "f": "F"}
 
 
-def _print(scores: pd.DataFrame, protocol: Protocol, notes: list[str], objects: bool) -> None:
+def _print(scores: pd.DataFrame, protocol: Protocol, expected: int, notes: list[str], objects: bool) -> None:
     # Into a file or a pipe the table is as wide as it needs, not as the terminal that is not there.
     console = Console() if sys.stdout.isatty() else Console(width=200)
     hidden = {"dataset", "split", "model", "protocol"}
@@ -164,7 +164,8 @@ def _print(scores: pd.DataFrame, protocol: Protocol, notes: list[str], objects: 
             console.print(f"... and {len(scores) - _MOST_ROWS} more objects, all of them in --output")
     summary = summarise(scores)
     if len(summary):
-        console.print(f"\n{summary['model'][0]}, protocol {protocol.name}, percent", markup=False, highlight=False)
+        found = f"{summary['n_sequences'][0]} of {expected} sequences"
+        console.print(f"\n{summary['model'][0]}, {protocol.name}, {found}, percent", markup=False, highlight=False)
         table = _table(f"all {summary['n_objects'][0]} objects", "")
         for name in summary.columns:
             if name not in hidden and not name.startswith("n_"):
