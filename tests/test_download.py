@@ -85,14 +85,21 @@ def test_a_server_that_does_not_vouch_is_asked_for_everything_again(server, tmp_
     assert server.requests[-1][1].startswith("bytes=")
 
 
-@pytest.mark.parametrize("vouch", [True, False])
-def test_a_file_that_changes_between_attempts(server, tmp_path, vouch):
+def test_ranges_shorter_than_asked(server, tmp_path):
+    server.piece = 500_000
+    server.faults = ["truncate"]
+    assert get(server, tmp_path).read_bytes() == BODY
+    assert len(server.requests) == 5
+
+
+@pytest.mark.parametrize(("vouch", "careless"), [(True, False), (True, True), (False, False)])
+def test_a_file_that_changes_between_attempts(server, tmp_path, vouch, careless):
     """Halves of two versions never become one file, whatever the server says of them."""
 
     def change(server: Server) -> None:
         server.files["a.zip"] = OTHER if server.files["a.zip"] == BODY else BODY
 
-    server.vouch = vouch
+    server.vouch, server.careless = vouch, careless
     server.faults = [change, change]
     known = {} if vouch else {"sha256": HASH}
     found = get(server, tmp_path, **known).read_bytes()

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from vosarena.data.catalog import Split, load_catalog
-from vosarena.data.masks import read_mask
+from vosarena.data.masks import read_mask, write_mask
 from vosarena.data.prepare import fetch_split, prepare_split, state_of
 from vosarena.data.sequences import index_split, read_counts, read_sequence, read_table, select_sequences
 from vosarena.data.sources import Policy
@@ -150,6 +150,18 @@ def test_sa_v(tmp_path):
     assert sequence.object_folder(1) == "001"
     with pytest.raises(DataError, match="overlap"):
         sequence.prompts()
+
+
+def test_label_255_is_no_object(tmp_path):
+    """It says `ignore`: never a prompt."""
+    for folder, name, content in (("JPEGImages", "0.jpg", frame(0)), ("Annotations", "0.png", mask(0))):
+        (tmp_path / folder / "a").mkdir(parents=True)
+        (tmp_path / folder / "a" / name).write_bytes(content)
+    labels = read_mask(tmp_path / "Annotations/a/0.png").copy()
+    labels[labels == 2] = 255
+    write_mask(tmp_path / "Annotations/a/0.png", labels)
+    sequence = read_sequence(tmp_path / "JPEGImages", tmp_path / "Annotations", "a")
+    assert set(np.unique(sequence.prompts()[0])) == {0, 1} and list(sequence.object_prompts()[0]) == [1]
 
 
 def test_object_prompts_of_label_maps(tmp_path):
