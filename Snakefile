@@ -18,6 +18,7 @@ include: "workflow/rules/track.smk"
 include: "workflow/rules/measure.smk"
 include: "workflow/rules/leaderboard.smk"
 include: "workflow/rules/submission.smk"
+include: "workflow/rules/failures.smk"
 
 
 # Every stage is named, not only the last: a file that was lost in between is then made again.

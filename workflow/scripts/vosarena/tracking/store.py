@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from vosarena.errors import VosarenaError
-from vosarena.tracking.claims import Claim, Claimed, new_token, read_claim, take
+from vosarena.tracking.claims import Claim, Claimed, is_dead, new_token, read_claim, take
 from vosarena.tracking.reasons import SILENT, UNEXPECTED, classify, is_final
 
 
@@ -107,10 +107,10 @@ class Store:
             with contextlib.suppress(Claimed):
                 take(self._claim_file(sequence), on_dead=lambda owner: self._sweep(sequence)).release()
 
-    def being_written(self, sequence: str) -> Mapping[str, Any] | None:
-        """The owner of the sequence's claim, dead or alive, or None."""
+    def abandoned(self, sequence: str) -> bool | None:
+        """Whether the process that claimed the sequence has ended; None if nobody claims it."""
         found = read_claim(self._claim_file(sequence))
-        return found[0] if found else None
+        return is_dead(found[0], time.time() - found[1]) if found else None
 
     def discard(self, sequence: str) -> None:
         """Forget a sequence, so that it is tracked again. The manifest goes first: no moment shows half of it."""
@@ -170,8 +170,13 @@ class Store:
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write JSON so that it is there whole or not at all."""
+    write_text(path, json.dumps(content, indent=1, sort_keys=True) + "\n")
+
+
+def write_text(path: Path, content: str) -> None:
+    """Write a text file so that it is there whole or not at all."""
     temporary = path.with_name(f".{path.name}.{new_token()}.part")
-    temporary.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n")
+    temporary.write_text(content)
     temporary.replace(path)
 
 

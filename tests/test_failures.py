@@ -1,0 +1,242 @@
+"""What a run says of the sequences that failed: classes, attempts, logs and the command that repeats one alone."""
+
+import csv
+import errno
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from rich.console import Console
+
+from vosarena.errors import DataError, TrackerError
+from vosarena.tracking.failures import (
+    COLUMNS,
+    TrackedRun,
+    collect_failures,
+    engine_words,
+    report_failures,
+    rerun_start,
+)
+from vosarena.tracking.reasons import Stopped, classify, is_final
+from vosarena.tracking.run import Job, track_sequences
+from vosarena.tracking.store import Store
+
+from .conftest import workflow_command
+from .test_store import put
+
+
+def raised_from(error: Exception, cause: Exception) -> Exception:
+    error.__cause__ = cause
+    return error
+
+
+@pytest.mark.parametrize("error, kind, final", [
+    (DataError("frame 3 is truncated"), "bad data", True),
+    (raised_from(DataError("cannot be read"), OSError(errno.EIO, "Input/output error")), "bad data", False),
+    (MemoryError("sam2: out of memory"), "out of memory", False),
+    (type("OutOfMemoryError", (RuntimeError,), {})("CUDA out of memory"), "out of memory", False),
+    (RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory"), "out of memory",
+     False),
+    (OSError(errno.ENOSPC, "No space left on device"), "disk full", False),
+    (OSError(errno.EDQUOT, "Disk quota exceeded"), "disk full", False),
+    (raised_from(TrackerError("failed"), OSError(errno.ENOSPC, "No space left")), "disk full", False),
+    (Stopped("timeout"), "timeout", False),
+    (Stopped("cancelled"), "cancelled", False),
+    (ValueError("odd"), "unexpected", False),
+])  # fmt: skip
+def test_classes_of_errors(error, kind, final):
+    assert classify(error) == kind and is_final(error) is final
+
+
+def row_of(store: Store, words: dict | None = None) -> dict:
+    shards = {"shard-1-of-1": ["a", "b"]}
+    run = TrackedRun("d", "s", "m", store.folder, store.folder / "logs", shards)
+    rows = collect_failures([run], words or {}, "snakemake")
+    assert len(rows) == 1
+    return rows[0]
+
+
+DEAD = {"token": "t", "host": "h", "machine": "elsewhere", "pid": 1, "started": "1"}
+
+
+@pytest.mark.parametrize("words, kind", [
+    ("SLURM status is: 'OUT_OF_MEMORY'", "out of memory"),
+    ("error: Exceeded job memory limit\nSTEP 3.0 ON node CANCELLED AT 2026", "out of memory"),
+    ("*** JOB 7 ON node CANCELLED AT 2026 DUE TO TIME LIMIT ***", "timeout"),
+    ("status is: 'NODE_FAIL'", "node failure"),
+    ("CANCELLED AT 2026 DUE TO NODE FAILURE, SEE SLURMCTLD LOG", "node failure"),
+    ("*** STEP 3.0 ON node CANCELLED AT 2026 ***", "cancelled"),
+    ("JOB 1 ON n CANCELLED AT 2026 DUE TO PREEMPTION", "cancelled"),
+    ("status is: 'FAILED'", "unexpected"),
+])  # fmt: skip
+def test_a_job_that_ended_without_a_word_is_explained_by_its_engine(tmp_path, words, kind):
+    store = Store(tmp_path / "m")
+    put(store, "b", "f", ["0"])
+    (store.folder / ".a.claim").write_text(json.dumps(DEAD))
+    row = row_of(store, {str(store.folder / ".shards" / "shard-1-of-1.json"): words})
+    assert (row["sequence"], row["class"], row["attempts"]) == ("a", kind, "1")
+
+
+def test_a_sequence_that_another_job_still_writes_has_not_failed(tmp_path):
+    store = Store(tmp_path / "m")
+    store.folder.mkdir()
+    (store.folder / ".a.claim").write_text(json.dumps(DEAD))
+    run = TrackedRun("d", "s", "m", store.folder, store.folder, {"a": ["a"]})
+    assert collect_failures([run], {}, "snakemake") == []
+    past = time.time() - 1000
+    os.utime(store.folder / ".a.claim", (past, past))
+    assert [row["class"] for row in collect_failures([run], {}, "snakemake")] == ["unexpected"]
+
+
+def test_a_time_limit_known_to_the_engine_only_corrects_a_cancellation(tmp_path):
+    store = Store(tmp_path / "m")
+    store.fail("a", Stopped("cancelled"))
+    status = str(store.folder / ".shards" / "shard-1-of-1.json")
+    assert row_of(store, {status: "CANCELLED AT 2026 DUE TO TIME LIMIT"})["class"] == "timeout"
+    store.fail("a", DataError("frame 3 is damaged"))
+    row = row_of(store, {status: "CANCELLED"})
+    assert (row["class"], row["reason"], row["attempts"]) == ("bad data", "frame 3 is damaged", "2")
+
+
+def test_the_csv_and_the_table(tmp_path):
+    store = Store(tmp_path / "m")
+    store.fail("a", DataError('frame 3, "the last", is damaged'))
+    rows = [row_of(store)]
+    console = Console(record=True, width=120, file=open(os.devnull, "w"))  # noqa: PTH123, SIM115
+    report_failures(rows, tmp_path / "failures.csv", console)
+    with (tmp_path / "failures.csv").open() as file:
+        assert list(csv.DictReader(file)) == rows
+    text = console.export_text()
+    assert "m on d/s" in text and "bad data" in text and rows[0]["rerun"] in text
+    report_failures([], tmp_path / "failures.csv")
+    assert (tmp_path / "failures.csv").read_text() == ",".join(COLUMNS) + "\n"
+
+
+def test_words_of_a_log(tmp_path):
+    job = tmp_path / "3.log"
+    job.write_text("slurmstepd: error: Exceeded job memory limit\n")
+    log = tmp_path / "snakemake.log"
+    log.write_text(
+        "[Mon Nov 23 14:10:23 2026]\nError in rule track:\n    message: job '3' failed\n    jobid: 13\n"
+        f"    output: results/p/.shards/a.json\n    log: logs/a.log, {job} (check log file(s) for error details)\n"
+        "    external_jobid: 3\nTrying to restart job 13.\n"
+    )
+    assert engine_words(log) == {"results/p/.shards/a.json": "job '3' failed\n" + job.read_text()}
+    assert engine_words(tmp_path / "nowhere.log") == {}
+
+
+def test_the_command_keeps_what_says_where_a_run_happens():
+    arguments = ["--profile", "workflow/profiles/slurm", "--configfile", "a.yaml", "b.yaml", "--forcerun", "track"]
+    assert rerun_start([*arguments, "--cores=2", "-n", "results/x"]) == (
+        "snakemake --profile workflow/profiles/slurm --configfile a.yaml b.yaml --cores=2"
+    )
+
+
+def test_memory_that_runs_out_is_tried_once_more_with_less(dataset, tmp_path):
+    tracker = tmp_path / "hungry.py"
+    tracker.write_text(
+        "from contextlib import contextmanager\n"
+        "class Hungry:\n    packages = ()\n    saving = False\n"
+        "    def __init__(self, enough, device, precision): self.enough = enough\n"
+        "    def track(self, frames, prompts):\n"
+        "        yield frames[0][..., 0] * 0 + 1\n"
+        "        if not (self.saving and self.enough): raise MemoryError('no memory left')\n"
+        "        for index in range(1, len(frames)): yield frames[index][..., 0] * 0 + 2\n"
+        "    @contextmanager\n    def saving_memory(self):\n"
+        "        self.saving = True\n        yield {'offload': True}\n        self.saving = False\n"
+    )
+    for enough, sequence in ((True, "alpha"), (False, "beta")):
+        store = Store(tmp_path / "out")
+        job = Job({"tracker": f"{tracker}:Hungry", "options": {"enough": enough}, "revision": 1})
+        outcome = track_sequences([sequence], dataset / "JPEGImages", dataset / "Annotations", job, store)
+        if enough:
+            assert store.manifest(sequence)["saving_memory"] == {"offload": True}
+        else:
+            assert outcome.failed == {"beta": "no memory left"}
+            assert store.failure(sequence)["class"] == "out of memory"
+
+
+def test_bad_data_is_not_computed_again_until_it_changes(dataset, tmp_path):
+    """A retry of a job, which may help against other failures, must not cost GPU time for this one."""
+    frame, count = dataset / "JPEGImages" / "beta" / "00004.jpg", tmp_path / "count"
+    tracker = tmp_path / "counting.py"
+    tracker.write_text(
+        "from pathlib import Path\nclass Counting:\n    packages = ()\n"
+        "    def __init__(self, device, precision): pass\n"
+        "    def track(self, frames, prompts):\n"
+        f"        with Path({str(count)!r}).open('a') as file: file.write('x')\n"
+        "        for frame in frames: yield frame[..., 0] * 0 + 1\n"
+    )
+    whole = frame.read_bytes()
+    frame.write_bytes(whole[:200])
+    store, job = Store(tmp_path / "out"), Job({"tracker": f"{tracker}:Counting", "options": {}, "revision": 1})
+    for attempt in (1, 2):
+        outcome = track_sequences(["beta"], dataset / "JPEGImages", dataset / "Annotations", job, store)
+        assert "00004" in outcome.failed["beta"] and store.failure("beta")["attempts"] == attempt
+    assert count.read_text() == "x"
+    frame.write_bytes(whole)
+    assert not track_sequences(["beta"], dataset / "JPEGImages", dataset / "Annotations", job, store).failed
+
+
+def test_a_job_that_is_asked_to_end_says_what_it_was_doing(dataset, tmp_path):
+    tracker = tmp_path / "slow.py"
+    tracker.write_text(
+        "import time\nclass Slow:\n    packages = ()\n    def __init__(self, device, precision): pass\n"
+        "    def track(self, frames, prompts):\n"
+        "        for frame in frames: time.sleep(30 if len(frames) == 8 else 0); yield frame[..., 0] * 0 + 1\n"
+    )
+    code = (
+        "import sys; from pathlib import Path; from vosarena.tracking.run import Job, track_shard\n"
+        "from vosarena.tracking.store import Store; from vosarena.logs import logged\n"
+        "root, out, tracker, minutes = sys.argv[1:]\n"
+        "with logged(Path(out) / 'log'): track_shard(['alpha', 'beta', 'gamma'], Path(root) / 'JPEGImages', "
+        "Path(root) / 'Annotations', Job({'tracker': tracker, 'options': {}, 'revision': 1}), Store(Path(out)), "
+        "Path(out) / 'status.json', minutes=float(minutes))"
+    )
+    for minutes, kind in (("60", "cancelled"), ("0", "timeout")):
+        store = Store(tmp_path / kind)
+        store.folder.mkdir()
+        command = [sys.executable, "-c", code, str(dataset), str(store.folder), f"{tracker}:Slow", minutes]
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        until = time.monotonic() + 30
+        while not list(store.folder.glob(".beta.*.part")):
+            assert time.monotonic() < until and process.poll() is None
+            time.sleep(0.02)
+        process.send_signal(signal.SIGTERM)
+        error = process.communicate(timeout=20)[1]
+        assert process.returncode == 1 and "Traceback" not in error and "is kept in" in error
+        assert store.failure("beta")["class"] == kind
+        assert sorted(path.name for path in store.folder.iterdir()) == [
+            "alpha",
+            "alpha.json",
+            "beta.failed.json",
+            "log",
+        ]
+
+
+def test_a_run_ends_with_its_failures_and_the_command_repeats_one(dataset, tmp_path):
+    """Through the real Snakemake, with shards of several sequences."""
+    frame = dataset / "JPEGImages" / "beta" / "00004.jpg"
+    whole = frame.read_bytes()
+    frame.write_bytes(whole[:200])
+    config = {"datasets": [{"path": str(dataset)}], "models": ["static"], "inference": {"sequences_per_job": 3}}
+    failed = subprocess.run(workflow_command(tmp_path, config), cwd=tmp_path, capture_output=True, text=True)
+    assert failed.returncode == 1 and "1 sequences failed" in failed.stderr
+    with (tmp_path / "results/failures.csv").open() as file:
+        (row,) = csv.DictReader(file)
+    assert (row["model"], row["sequence"], row["class"], row["attempts"]) == ("static", "beta", "bad data", "1")
+    assert "00004" in row["reason"] and "00004" in (tmp_path / row["log"]).read_text()
+    frame.write_bytes(whole)
+    store = Store(tmp_path / "results/predictions/squares/all/static")
+    times = {name: (store.folder / f"{name}.json").stat().st_mtime_ns for name in ("alpha", "gamma")}
+    command = shlex.split(row["rerun"])
+    snakemake = workflow_command(tmp_path, None)[0]
+    subprocess.run([snakemake, *command[1:]], cwd=tmp_path, check=True, capture_output=True)
+    assert store.manifest("beta")
+    assert {name: (store.folder / f"{name}.json").stat().st_mtime_ns for name in times} == times
+    assert (tmp_path / "results/failures.csv").read_text() == ",".join(COLUMNS) + "\n"

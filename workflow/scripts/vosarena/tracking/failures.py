@@ -1,0 +1,179 @@
+"""What failed: one row for each sequence that a run could not track, with its reason and the way to repeat it."""
+
+import csv
+import io
+import os
+import re
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from vosarena.tracking.reasons import CANCELLED, NODE_FAILURE, OUT_OF_MEMORY, SILENT, TIMEOUT, UNEXPECTED
+from vosarena.tracking.store import Store, write_text
+
+COLUMNS = ("dataset", "split", "model", "sequence", "class", "reason", "attempts", "log", "rerun")
+
+# What schedulers and kernels call the ends of jobs, in the order of who knows best.
+_WORDS = {
+    OUT_OF_MEMORY: r"OUT_OF_ME|memory limit|oom[-_ ]kill|TERM_MEMLIMIT|OOMKilled",
+    TIMEOUT: r"TIMEOUT|TIME LIMIT|DeadlineExceeded|TERM_RUNLIMIT",
+    NODE_FAILURE: r"NODE_FAIL|NODE FAILURE|BOOT_FAIL",
+    CANCELLED: r"CANCELLED|PREEMPTED|PREEMPTION|TERM_OWNER|Evicted",
+}
+_TAIL = 20_000  # bytes of a job's own log that are looked at
+
+
+@dataclass(frozen=True)
+class TrackedRun:
+    """One model on one split: its store, and shard name -> sequences. logs: folder of the shards' logs."""
+
+    dataset: str
+    split: str
+    model: str
+    store: Path
+    logs: Path
+    shards: Mapping[str, Sequence[str]]
+
+
+def collect_failures(runs: Iterable[TrackedRun], words: Mapping[str, str], rerun: str) -> list[dict[str, str]]:
+    """Rows with COLUMNS for every sequence whose last attempt failed or ended without a word.
+
+    words: shard's status file -> what the workflow engine said of the job (see engine_words), which decides where
+    the job itself could not say anything. rerun: start of the command that repeats a target.
+    """
+    rows = []
+    for run in runs:
+        suspects = _suspects(run.store)
+        if not suspects:
+            continue
+        store = Store(run.store)
+        for shard, sequences in run.shards.items():
+            for sequence in sorted(suspects.intersection(sequences)):
+                status = run.store / ".shards" / f"{shard}.json"
+                known = _reason(store, sequence, words.get(str(status)))
+                if known:
+                    rows.append({
+                        **{"dataset": run.dataset, "split": run.split, "model": run.model, "sequence": sequence},
+                        **known, "log": str(run.logs / f"{shard}.log"),
+                        "rerun": rerun_alone(rerun, status, sequence),
+                    })  # fmt: skip
+    return rows
+
+
+def _suspects(folder: Path) -> set[str]:
+    """Sequences with a record of failure or a claim: found with one look at the folder."""
+    try:
+        names = os.listdir(folder)  # noqa: PTH208 (thousands of names, and nothing else of them)
+    except FileNotFoundError:
+        return set()
+    failed = {name.removesuffix(".failed.json") for name in names if name.endswith(".failed.json")}
+    return failed | {name[1:].removesuffix(".claim") for name in names if name.startswith(".") and ".claim" in name}
+
+
+def _reason(store: Store, sequence: str, words: str | None) -> dict[str, str] | None:
+    """Class, reason and attempts of a sequence, or None if it is fine or still being written.
+
+    words: None if the engine said nothing of the job, so that it may still run.
+    """
+    failure, claim = store.failure(sequence), store.abandoned(sequence)
+    if claim or (claim is not None and words is not None):
+        if failure is None and store.manifest(sequence) is not None:
+            return None  # killed between the end of its work and the removal of its claim
+        failure = {"class": UNEXPECTED, "reason": SILENT, "attempts": (failure or {"attempts": 0})["attempts"] + 1}
+    if failure is None:
+        return None
+    kind, reason = failure.get("class", UNEXPECTED), failure["reason"]
+    if reason == SILENT or kind == CANCELLED:  # a job cannot tell why it was stopped; its engine can
+        for told, pattern in _WORDS.items():
+            if re.search(pattern, words or ""):
+                reason = f"the job was ended from outside: {told}" if reason == SILENT else reason
+                kind = told
+                break
+    return {"class": kind, "reason": reason, "attempts": str(failure["attempts"])}
+
+
+def engine_words(log: Path) -> dict[str, str]:
+    """Output file of every failed job -> what a Snakemake log, and the engine's log of the job, say of its last end."""
+    words: dict[str, str] = {}
+    try:
+        text = log.read_text(errors="replace")
+    except OSError:
+        return words
+    for block in re.findall(r"^Error in rule .*\n(?:[ \t]+.*\n?)+", text, re.MULTILINE):
+        said = dict(re.findall(r"^ {4}(\w+): (.*)", block, re.MULTILINE))
+        logs = re.sub(r" \(check log file.*", "", said.get("log", "")).split(", ")
+        tails = [_tail(Path(path)) for path in logs[1:]]  # the first is the rule's own
+        for output in said.get("output", "").split(", "):
+            words[output] = "\n".join([said.get("message", ""), *tails])
+    return words
+
+
+def _tail(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - _TAIL))
+            return file.read().decode(errors="replace")
+    except OSError:
+        return ""
+
+
+def rerun_alone(start: str, status: Path, sequence: str) -> str:
+    """The command that tracks one sequence by itself, whatever shard it belongs to."""
+    if status.stem == sequence:
+        return f"{start} -- {shlex.quote(str(status))}"
+    target = shlex.quote(str(status.with_name(f"{sequence}.json")))
+    return f"{start} --config 'inference={{sequences_per_job: 1}}' -- {target}"
+
+
+def rerun_start(arguments: Sequence[str]) -> str:
+    """`snakemake` with those of its arguments that say what runs where, but not which part of it."""
+    kept = ["snakemake"]
+    keep = {
+        "--configfile",
+        "--configfiles",
+        "--profile",
+        "--workflow-profile",
+        "--snakefile",
+        "-s",
+        "--directory",
+        "-d",
+    }
+    keep |= {"--cores", "-c", "--executor", "-e", "--jobs", "-j"}
+    taking = False
+    for argument in arguments:
+        name, equals, _ = argument.partition("=")
+        if argument.startswith("-"):
+            taking = name in keep and not equals
+            if name in keep:
+                kept.append(argument)
+        elif taking:
+            kept.append(argument)
+    return shlex.join(kept)
+
+
+def report_failures(rows: Sequence[Mapping[str, str]], file: Path, console: Console | None = None) -> None:
+    """Write failures.csv (only its header if nothing failed), and show the failures as a table on the terminal."""
+    lines: list[list[str]] = [list(COLUMNS), *([row[column] for column in COLUMNS] for row in rows)]
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_text(file, "".join(_csv_line(line) for line in lines))
+    if not rows:
+        return
+    console = console or Console(stderr=True)
+    table = Table(title=f"{len(rows)} sequences failed; details and logs in {file}", title_justify="left")
+    for column in ("run", "sequence", "class", "attempts", "reason"):
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        run = f"{row['model']} on {row['dataset']}/{row['split']}"
+        table.add_row(run, row["sequence"], row["class"], row["attempts"], row["reason"])
+    console.print(table)
+    console.print("To repeat one alone:", *(row["rerun"] for row in rows), sep="\n  ", soft_wrap=True, highlight=False)
+
+
+def _csv_line(values: Sequence[str]) -> str:
+    buffer = io.StringIO()
+    csv.writer(buffer, lineterminator="\n").writerow(values)
+    return buffer.getvalue()
