@@ -193,6 +193,19 @@ def test_a_plain_folder(tmp_path, names):
     ]
 
 
+def test_an_archive_with_folders_of_other_names(tmp_path):
+    files = {f"top/rgb/a/{index}.jpg": frame(index) for index in range(3)}
+    files |= {"top/labels/a/0.png": mask(0), "top/flow/a/0.png": mask(0), "top/Annotations/a/0.jpg": frame(0)}
+    archive = tmp_path / "a.zip"
+    archive.write_bytes(zip_of(files))
+    item = {"sources": [{"local": str(archive)}]}
+    split = Split("mine", "all", home="mine", archives=(item,), images="rgb", masks="labels")
+    _, rows = fetch(split, tmp_path)
+    assert (rows[0]["n_frames"], rows[0]["object_ids"]) == (3, [1, 2])
+    extracted = tmp_path / "resources/extracted/mine/a.zip/top"
+    assert sorted(path.name for path in extracted.iterdir()) == ["Annotations", "labels", "rgb"]
+
+
 def write_video(path: Path, frames: int) -> list[np.ndarray]:
     path.parent.mkdir(parents=True, exist_ok=True)
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), 24, (64, 48))

@@ -36,6 +36,7 @@ class Archive:
     md5: str | None = None
     root: str | None = None
     optional: bool = False
+    folders: tuple[str, ...] = ()  # of frames and masks, where they are not the layout's
 
     def place(self, resources: Path) -> Path:
         """Where the archive is kept, and where a person puts it."""
@@ -61,7 +62,8 @@ def archives_of(split: Split) -> list[Archive]:
         if file in archives:
             raise ConfigError(f"dataset {split}: two archives are called {file}; give one another `file` name")
         known = {key: value for key, value in entry.items() if key not in ("file", "sources")}
-        archives[file] = Archive(split.home, file, split.layout, tuple(entry["sources"]), **known)
+        folders = tuple(folder for folder in (split.images, split.masks) if folder)
+        archives[file] = Archive(split.home, file, split.layout, tuple(entry["sources"]), folders=folders, **known)
     return list(archives.values())
 
 
@@ -122,7 +124,7 @@ def extract_archive(archive: Archive, resources: Path, policy: Policy, keep: boo
         done = _extracted(archive, resources)
         if done:
             return done
-        extract(path, folder, lambda name: needed(name, archive.layout))
+        extract(path, folder, lambda name: needed(name, archive.layout, archive.folders))
         write_json(stamp, {"folder": os.path.relpath(folder, resources), "sha256": state.get("sha256")})
         if not keep and path == archive.place(resources):
             path.unlink()

@@ -105,7 +105,7 @@ def _from_source(source: Mapping[str, Any], wanted: Wanted, place: Path, policy:
             raise Refused(str(error)) from None
         logger.info("%s: downloading from %s", wanted.name, describe(source))
         pieced = download(address, part, policy, session, hashed=bool(wanted.sha256 or wanted.md5))
-        if pieced and _difference(wanted, _hashes(part, wanted.name)):
+        if pieced and _difference(wanted, _hashes(part, wanted)):
             logger.warning("%s: put together from pieces that do not fit; once more from the start", wanted.name)
             part.unlink()
             download(address, part, policy, session)
@@ -118,7 +118,7 @@ def _accept(path: Path, place: Path, origin: str, wanted: Wanted, resources: Pat
     own: a file of the user, named as a local source: without a published hash it may change.
     """
     downloaded = path != place and path.name == f"{place.name}.part"
-    hashes = _hashes(path, wanted.name)
+    hashes = _hashes(path, wanted)
     try:
         published = bool(wanted.sha256 or wanted.md5)
         difference = _difference(wanted, hashes)
@@ -189,15 +189,15 @@ def check_whole(path: Path, name: str) -> None:
 def _difference(wanted: Wanted, hashes: Mapping[str, str]) -> str:
     for kind in ("sha256", "md5"):
         expected = getattr(wanted, kind)
-        if expected and hashes[kind] != expected:
-            return f"{kind} is {hashes[kind]}, expected {expected}"
+        if expected and hashes.get(kind) != expected:
+            return f"{kind} is {hashes.get(kind)}, expected {expected}"
     return ""
 
 
-def _hashes(path: Path, name: str) -> dict[str, str]:
-    found = (sha256(), md5(usedforsecurity=False))
+def _hashes(path: Path, wanted: Wanted) -> dict[str, str]:
+    found = [sha256(), *([md5(usedforsecurity=False)] if wanted.md5 else [])]
     with path.open("rb") as file, tqdm(
-        total=path.stat().st_size, desc=f"verify {name}", unit="B", unit_scale=True, mininterval=1, delay=2
+        total=path.stat().st_size, desc=f"verify {wanted.name}", unit="B", unit_scale=True, mininterval=1, delay=2
     ) as bar:  # fmt: skip
         while block := file.read(_BLOCK):
             for hasher in found:

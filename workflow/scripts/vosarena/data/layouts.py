@@ -46,15 +46,19 @@ class Found:
     meta: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
-def needed(name: str, layout: str) -> bool:
-    """Whether a member of an archive is needed: frames, masks, lists and meta files, nothing else."""
+def needed(name: str, layout: str, folders: Iterable[str] = ()) -> bool:
+    """Whether a member of an archive is needed: frames, masks, lists and meta files, nothing else.
+
+    folders: names that the catalog gives to the folders of frames and masks, if they are not the layout's.
+    """
     path = PurePosixPath(name)
     if path.suffix.lower() in (".json", ".txt"):
         return True
     if layout in ("folder", "video"):
         return path.suffix.lower() in (*_FRAMES, *_VIDEOS)
-    parts = {"Annotations", "JPEGImages", *IMAGES.get(layout, ()), *MASKS.get(layout, ())}
-    return path.suffix.lower() in _FRAMES and any(part.split("_")[0] in parts or part in parts for part in path.parts)
+    known = {*IMAGES.get(layout, ("JPEGImages",)), *MASKS.get(layout, ("Annotations",))}
+    known |= {part for folder in folders for part in PurePosixPath(folder).parts}
+    return path.suffix.lower() in _FRAMES and not known.isdisjoint(path.parts)
 
 
 def find(split: Split, roots: Sequence[Path]) -> Found:
@@ -169,9 +173,7 @@ def _read_meta(found: Found, split: Split, roots: Sequence[Path]) -> None:
             found.meta |= here
         absent = sorted(set(videos) - set(found.sequences))
         if absent and not split.imageset:
-            logger.warning(
-                "%s: %s names %d sequences without frames: %s, ...", split, file, len(absent), absent[0]
-            )
+            logger.warning("%s: %s names %d sequences without frames: %s, ...", split, file, len(absent), absent[0])
 
 
 def _videos(file: Path) -> dict[str, dict[str, Any]]:

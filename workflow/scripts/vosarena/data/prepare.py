@@ -170,13 +170,14 @@ def state_of(split: Split) -> str:
         found = find(split, [Path(split.path)])
     except DataError:
         return "incomplete"
-    times = [path.stat().st_mtime_ns for path in _folders_of(found.sequences.values())]
+    times = [path.stat().st_mtime_ns for path in _folders_of(found.sequences.values(), split.layout)]
     return f"{len(times)} folders, last changed {max(times, default=0)}"
 
 
-def _folders_of(sources: Iterable[Source]) -> Iterable[Path]:
+def _folders_of(sources: Iterable[Source], layout: str) -> Iterable[Path]:
     for source in sources:
         yield source.images
         if source.masks:
             yield source.masks
-            yield from (path for path in os.scandir(source.masks) if path.is_dir())  # type: ignore[misc]
+            if layout == "sa-v":  # a folder for each object
+                yield from (path for path in source.masks.iterdir() if path.is_dir())
