@@ -1,6 +1,6 @@
 # vosarena: semi-supervised video object segmentation, from datasets to a leaderboard.
 #
-#   data -> weights, finetune -> track -> measure -> leaderboard, submission        (one file per stage in workflow/rules/)
+#   data -> weights, finetune -> track -> measure -> leaderboard, submission, report        (one file per stage in workflow/rules/)
 
 from snakemake.utils import min_version
 
@@ -18,6 +18,7 @@ include: "workflow/rules/track.smk"
 include: "workflow/rules/measure.smk"
 include: "workflow/rules/leaderboard.smk"
 include: "workflow/rules/submission.smk"
+include: "workflow/rules/report.smk"
 include: "workflow/rules/failures.smk"
 
 
@@ -29,5 +30,6 @@ rule all:
         metrics_of_study,
         submissions_of_study,
         leaderboard_of_study,
+        report_of_study,
     message:
         "everything that the config asks for"

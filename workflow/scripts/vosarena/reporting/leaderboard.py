@@ -15,10 +15,11 @@ import pandas as pd
 
 from vosarena.data.sequences import read_counts, read_table
 from vosarena.reporting.comparison import ALL, Comparison
+from vosarena.reporting.curves import derived_attributes
 from vosarena.reporting.imported import PUBLISHED, published_rows, read_scores
 from vosarena.reporting.tables import latex, markdown
 from vosarena.scoring.protocols import score, summarise
-from vosarena.scoring.table import read_metadata
+from vosarena.scoring.table import read_metadata, read_metrics
 from vosarena.tracking.store import Store
 
 COLUMNS = [
@@ -32,7 +33,7 @@ TABLES: dict[str, list[str]] = {
     "leaderboard": COLUMNS,
     "sequences": [*PLACE, "model", "sequence", "j_and_f", "j", "f", "n_objects"],
     "objects": [*PLACE, "model", "sequence", "object_id", "n_frames", "j_and_f", "j", "f"],
-    "attributes": [*PLACE, "attribute", "model", "n_sequences", "j_and_f", "ci_low", "ci_high"],
+    "attributes": [*PLACE, "attribute", "model", "n_sequences", "j_and_f", "ci_low", "ci_high", "derived"],
     "comparisons": [
         *(*PLACE, "attribute", "model", "other", "n_sequences", "difference", "ci_low", "ci_high", "p_value"),
     ],
@@ -103,13 +104,13 @@ def _tables(runs: Sequence[Scored], hidden: Sequence[Hidden], published: Path) -
     for place, members in by_place.items():
         labels = dict(zip(PLACE, place, strict=True))
         scored = {run.model: score(run.metrics, place[2], allow_incomplete=True) for run in members}
-        attributes = {row["sequence"]: row["attributes"] for row in read_table(members[0].table)}
+        attributes, derived = attributes_of(members)
         comparison = Comparison(scored, attributes)
         differences = comparison.differences()
         rows = [_measured(run, scored[run.model], comparison) for run in members]
         _against_best(rows, differences)
         found["leaderboard"] += [labels | row for row in rows]
-        found["attributes"] += [labels | row for row in comparison.attributes()]
+        found["attributes"] += [labels | row | {"derived": derived} for row in comparison.attributes()]
         found["comparisons"] += [labels | row for row in differences]
         objects += [table for table in scored.values() if len(table)]
     found["leaderboard"] += [_hidden(run) for run in hidden]
@@ -129,6 +130,21 @@ def _tables(runs: Sequence[Scored], hidden: Sequence[Hidden], published: Path) -
             .reset_index()
         )
     return {"leaderboard": board.drop(columns=["same_as"])} | tables
+
+
+def attributes_of(runs: Sequence[Scored]) -> tuple[dict[str, list[str]], bool]:
+    """Attributes of the sequences of one split, and whether they were derived from the ground truth.
+
+    They are derived where the dataset gives none to any sequence (see curves.derived_attributes).
+    """
+    table = read_table(runs[0].table)
+    given = {row["sequence"]: row["attributes"] for row in table}
+    if any(given.values()):
+        return given, False
+    derived: dict[str, list[str]] = {}
+    for metrics in read_metrics([run.metrics for run in runs], allow_incomplete=True):
+        derived |= derived_attributes(metrics, table)
+    return derived, True
 
 
 def _frame(rows: list[dict[str, Any]], columns: list[str]) -> pd.DataFrame:

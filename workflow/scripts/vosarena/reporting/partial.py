@@ -52,9 +52,15 @@ def _measure_finished(study: Study, split: Split, model: Model, places: Places, 
     adaptive = any(find_protocol(name).adaptive for name in study.protocols_of(split))
     try:
         measure(
-            pairs, output, dataset=split.dataset, split=split.name, model=model.name, jobs=jobs, resize=cast(Resize, split.resize),
+            pairs,
+            output,
+            dataset=split.dataset,
+            split=split.name,
+            model=model.name,
+            jobs=jobs,
+            resize=cast(Resize, split.resize),
             adaptive=adaptive,
-        )  # fmt: skip
+        )
     except MeasureError as error:
         print(error)  # into the log: the others were measured
         return error.measured > 0

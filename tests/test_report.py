@@ -1,0 +1,128 @@
+"""The report and the figures: made by the workflow, whole, the same bytes twice, bounded in size."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from vosarena.data.catalog import load_study
+from vosarena.reporting import media
+from vosarena.reporting.curves import ObjectCurve, derived_attributes, spark
+from vosarena.reporting.figures import draw_figures
+from vosarena.reporting.headline import headline
+from vosarena.reporting.report import build_report
+from vosarena.reporting.study import Places
+from vosarena.scoring.table import Metrics
+
+
+def page_data(page: Path) -> dict:
+    return json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', page.read_text(), re.S)[1])
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    files = (path for path in folder.rglob("*") if path.is_file() and path.name != ".snakemake_timestamp")
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+def test_the_workflow_makes_the_report_and_figures_and_their_bytes_repeat(dataset, tmp_path, snakemake):
+    setting = {"datasets": [{"path": str(dataset)}], "models": ["static", "flow"], "protocols": ["davis2017"]}
+    snakemake(config=setting)
+    results = tmp_path / "results"
+    content = page_data(results / "report/index.html")
+    (place,) = content["places"]
+    assert {row["model"] for row in place["board"]} == {"static", "flow"}
+    board = pd.read_csv(results / "leaderboard/leaderboard.csv").set_index("model")["j_and_f"]
+    for row in place["board"]:
+        assert row["j_and_f"] == pytest.approx(board[row["model"]], abs=1e-3)
+    sequences = content["splits"]["squares/all"]["sequences"]
+    assert [item["name"] for item in sequences] == ["alpha", "beta", "gamma"]
+    for item in sequences:
+        folder = results / "report/media/squares/all" / item["name"]
+        assert {path.name for path in folder.iterdir()} == {"frames.jpg", "truth.png", "0.png", "1.png", "data.js"}
+    assert content["splits"]["squares/all"]["derived"], "the dataset gives no attributes"
+    assert "late" in sequences[2]["attributes"]
+    names = {path.name for path in (results / "figures").iterdir()}
+    assert {"overview.pdf", "overview.svg"} <= names and sum(name.startswith("qualitative_") for name in names) == 4
+
+    study, places = load_study(setting), Places(results, tmp_path / "resources")
+    build_report(study, places, tmp_path / "again")
+    assert files_of(tmp_path / "again") == files_of(results / "report")
+    draw_figures(study, places, tmp_path / "figures")
+    assert files_of(tmp_path / "figures") == files_of(results / "figures")
+
+
+def test_names_cannot_break_out_of_the_page(tmp_path):
+    from vosarena.reporting.report import _json
+
+    assert "</script>" not in _json({"name": "</script><b>"})
+    assert json.loads(_json({"name": "</script>"})) == {"name": "</script>"}
+
+
+@pytest.mark.parametrize("sequences, models", [(1, 1), (28, 5), (450, 10), (4000, 10)])
+def test_pictures_are_bounded(sequences, models):
+    frames = media.frames_per_sequence(sequences, models + 2)
+    assert media.LEAST <= frames <= media.MOST
+    assert frames * sequences * (models + 2) <= media.BUDGET or frames == media.LEAST
+
+
+def test_shown_frames_hold_the_ends_and_what_is_wanted():
+    assert media.shown_frames(5, 48) == [0, 1, 2, 3, 4]
+    shown = media.shown_frames(1000, 48, [77, 912])
+    assert len(shown) <= 48 and {0, 77, 912, 999} <= set(shown) and shown == sorted(shown)
+
+
+def test_painted_masks_have_inside_outline_and_halo():
+    labels = np.zeros((20, 20), np.uint8)
+    labels[5:15, 5:15] = 9  # the ninth object has the first one's colour
+    paint = media.painted(labels)
+    assert paint[10, 10] == 1 and paint[5, 5] == 9 and paint[4, 10] == 17 and paint[0, 0] == 0
+
+
+def curve(j, visible) -> ObjectCurve:
+    stems = tuple(f"{i:05d}" for i in range(len(j)))
+    return ObjectCurve(1, stems, np.array(j, float), np.array(visible, bool))
+
+
+def test_the_first_failure_comes_after_the_prompt():
+    assert curve([1, 0.9, 0.4, 0.9], [1, 1, 1, 1]).failure == 2
+    assert curve([1, 1, 1, 0.9], [0, 0, 1, 1]).failure is None
+    assert curve([0, 1, 0.5, 0.2], [0, 1, 1, 1]).failure == 2  # nothing is expected before the object appears
+    assert spark([curve(np.ones(100), np.ones(100))]) == [100] * 32
+    assert spark([]) == []
+
+
+def test_attributes_from_the_ground_truth():
+    rows = []
+    for object_id, areas in ((1, [50, 0, 50]), (2, [0, 500, 500])):
+        for index, area in enumerate(areas):
+            counts = dict.fromkeys(["intersection", "pred_pixels", "gt_boundary", "pred_boundary"], 0)
+            counts |= dict.fromkeys(["gt_matched", "pred_matched"], 0)
+            rows.append({"sequence": "a", "object_id": object_id, "frame": f"{index}", "frame_index": index,
+                         **counts, "gt_pixels": area, "tolerance": 1.0, "j": 0.0, "f": 0.0})  # fmt: skip
+    metrics = Metrics("d", "s", "m", pd.DataFrame(rows), {})
+    facts = [{"sequence": "a", "height": 100, "width": 100, "n_frames": 3}]
+    assert derived_attributes(metrics, facts) == {"a": ["disappearance", "late", "return", "small"]}
+
+
+def test_the_headline_says_what_the_numbers_say():
+    place = {"dataset": "demo", "split": "val"}
+    rows = [
+        {"model": "a", "rank": 1, "kind": "measured", "j_and_f": 78.7, "ci_low": 75.3, "ci_high": 82.0},
+        {"model": "b", "rank": 2, "kind": "measured", "j_and_f": 77.0, "p_vs_best": 0.3},
+    ]
+    board = pd.DataFrame([place | row for row in rows])
+    attributes = pd.DataFrame([
+        {"attribute": "all", "model": "a", "n_sequences": 9, "j_and_f": 78.7},
+        {"attribute": "small", "model": "a", "n_sequences": 3, "j_and_f": 40.0},
+        {"attribute": "long", "model": "a", "n_sequences": 1, "j_and_f": 10.0},
+    ])  # fmt: skip
+    sentence = "".join(text for text, _ in headline(board, attributes))
+    assert sentence == (
+        "a leads demo/val with J&F 78.7 [75.3, 82.0], 1.7 ahead of b, which may be chance; "
+        "it is weakest on small (40.0 on 3 sequences)."
+    )
+    nobody = headline(board.assign(rank=np.nan), attributes)
+    assert nobody[0][0].startswith("No complete score on demo/val yet: 2 runs")

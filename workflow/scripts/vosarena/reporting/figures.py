@@ -1,0 +1,177 @@
+"""Figures for papers: strips of frames like the LSVOS report's Fig. 2, and bars and curves as vector files."""
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import matplotlib
+import numpy as np
+import pandas as pd
+
+from vosarena.data.catalog import Split, Study
+from vosarena.data.frames import read_frame
+from vosarena.data.sequences import ANNOTATIONS, IMAGES, SequenceFiles, read_sequence
+from vosarena.reporting import media
+from vosarena.reporting.comparison import ALL
+from vosarena.reporting.curves import ObjectCurve, sequence_curves
+from vosarena.reporting.leaderboard import PLACE, read_leaderboard
+from vosarena.reporting.study import Places, scored_splits
+from vosarena.scoring.table import read_metrics
+
+matplotlib.use("Agg")
+matplotlib.rcParams |= {
+    **{"font.size": 8, "axes.spines.top": False, "axes.spines.right": False, "svg.fonttype": "none"},
+    **{"svg.hashsalt": "vosarena", "pdf.fonttype": 42},  # the same bytes for the same numbers; text that stays text
+}
+from matplotlib import pyplot as plt  # noqa: E402
+from matplotlib.axes import Axes  # noqa: E402
+from matplotlib.ticker import LogLocator, NullLocator  # noqa: E402
+
+MODEL_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # as on the page
+STRIPS, STRIP_FRAMES, CELL = 2, 5, 1.25  # sequences per split, frames of each, inches of one picture
+WIDEST = 480  # pixels of one picture
+_NO_DATE = {"pdf": {"CreationDate": None}, "svg": {"Date": None}, "png": {}}
+
+
+def draw_figures(study: Study, places: Places, output: Path) -> None:
+    """Write `overview`, `qualitative_<dataset>_<split>_<sequence>` and `curves_<dataset>_<split>_<sequence>`.
+
+    Pictures as PNG and PDF, the others as PDF and SVG. The sequences of a split are those on which the models' J&F
+    differ most: there is something to see. `output` holds nothing else afterwards.
+    """
+    tables = read_leaderboard(places.results / "leaderboard")
+    shutil.rmtree(output, ignore_errors=True)
+    output.mkdir(parents=True)
+    _overview(tables, list(study.models), output)
+    for split in scored_splits(study):
+        scores = tables["sequences"]
+        here = scores[(scores["dataset"] == split.dataset) & (scores["split"] == split.name)]
+        spread = here.groupby("sequence", observed=True)["j_and_f"].agg(lambda values: values.max() - values.min())
+        ranked = sorted(spread.items(), key=lambda item: (-item[1], item[0]))
+        chosen = [str(name) for name, _ in ranked[:STRIPS]]
+        for name in chosen:
+            _strip(study, split, places, name, output)
+        _curves(study, split, places, chosen, output)
+
+
+def _save(figure: plt.Figure, path: Path, forms: Sequence[str]) -> None:
+    for form in forms:
+        target = path.with_name(f"{path.name}.{form}")
+        figure.savefig(target, bbox_inches="tight", metadata=_NO_DATE[form], dpi=200)
+    plt.close(figure)
+
+
+def _strip(study: Study, split: Split, places: Places, name: str, output: Path) -> None:
+    """Frames from left to right; the frame, the ground truth and every model from top to bottom."""
+    root = places.table(split).parent
+    files = read_sequence(root / IMAGES, root / ANNOTATIONS, name, split.resize)
+    truth = media.truth_reader(files)
+    annotated = [index for index in range(len(files.frames)) if truth(index) is not None]
+    chosen = [annotated[i] for i in np.linspace(0, len(annotated) - 1, min(STRIP_FRAMES, len(annotated))).astype(int)]
+    rows: list[tuple[str, media.ReadLabels | None]] = [("frame", None), ("ground truth", truth)]
+    rows += [(model, media.prediction_reader(files, places.store(split, model) / name)) for model in study.models]
+    height = CELL * files.size[0] / files.size[1]
+    figure, grid = plt.subplots(
+        len(rows), len(chosen), figsize=(CELL * len(chosen), height * len(rows)), squeeze=False,
+        gridspec_kw={"wspace": 0.03, "hspace": 0.04},
+    )  # fmt: skip
+    for line, (title, read) in zip(grid, rows, strict=True):
+        line[0].set_ylabel(title, rotation=0, ha="right", va="center")
+        for axes, frame in zip(line, chosen, strict=True):
+            axes.imshow(_picture(files, frame, read), interpolation="none")
+            axes.set(xticks=[], yticks=[])
+            axes.spines[:].set_visible(False)
+    for axes, frame in zip(grid[0], chosen, strict=True):
+        axes.set_title(files.frames[frame].stem, fontsize=7)
+    _save(figure, output / f"qualitative_{split.dataset}_{split.name}_{name}", ["png", "pdf"])
+
+
+def _curves(study: Study, split: Split, places: Places, names: Sequence[str], output: Path) -> None:
+    """Mean J over the objects on every frame with ground truth; shaded where no object is visible."""
+    found: dict[str, dict[str, list[ObjectCurve]]] = {}
+    for metrics in read_metrics([places.metrics(split, model) for model in study.models], allow_incomplete=True):
+        for rows in metrics.sequences():
+            if rows.name in names:
+                found.setdefault(rows.name, {})[metrics.model] = sequence_curves(rows)
+    for name, curves in sorted(found.items()):
+        figure, axes = plt.subplots(figsize=(5, 1.8))
+        for model, objects in curves.items():
+            frames = min(len(item.j) for item in objects)
+            mean = np.mean([item.j[:frames] for item in objects], axis=0)
+            axes.plot(100 * mean, color=_colour(list(study.models), model), linewidth=1.2, label=model)
+        absent = ~np.any([item.visible[:frames] for item in objects], axis=0)
+        axes.fill_between(np.arange(frames), 0, 100, where=absent, step="mid", color="0.85", linewidth=0)
+        axes.set(xlim=(0, frames - 1), ylim=(0, 100), xlabel="frame with ground truth", ylabel="J", title=name)
+        axes.legend(frameon=False, fontsize=6, ncols=3)
+        _save(figure, output / f"curves_{split.dataset}_{split.name}_{name}", ["pdf", "svg"])
+
+
+def _picture(files: SequenceFiles, frame: int, read: media.ReadLabels | None) -> media.Picture:
+    """A frame with masks, at most WIDEST pixels wide."""
+    picture, labels = read_frame(files.frames[frame]), read(frame) if read else None
+    if picture.shape[1] > WIDEST:
+        size = (WIDEST, round(picture.shape[0] * WIDEST / picture.shape[1]))
+        picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+        labels = None if labels is None else cv2.resize(labels, size, interpolation=cv2.INTER_NEAREST)
+    return media.blended(picture, labels)
+
+
+def _overview(tables: dict[str, pd.DataFrame], models: list[str], output: Path) -> None:
+    """One row of panels for each split and protocol with measured rows: bars, attributes, speed."""
+    board = tables["leaderboard"]
+    measured = board[(board["kind"] == "measured") & board["j_and_f"].notna()]
+    places = [tuple(key) for key in measured[PLACE].drop_duplicates().itertuples(index=False)]
+    figure, grid = plt.subplots(
+        max(1, len(places)), 3, figsize=(10, 2.6 * max(1, len(places))), squeeze=False, layout="constrained",
+        gridspec_kw={"width_ratios": [1, 1.5, 1]},
+    )  # fmt: skip
+    for (bars, by_attribute, speed), key in zip(grid, places, strict=False):
+        rows = measured[(measured[PLACE] == list(key)).all(axis=1)]
+        _bars(bars, rows, models)
+        bars.set_title(f"{key[0]}/{key[1]}, {key[2]}")
+        attributes = tables["attributes"]
+        _attributes(by_attribute, attributes[(attributes[PLACE] == list(key)).all(axis=1)], models)
+        _speed(speed, rows, models)
+    _save(figure, output / "overview", ["pdf", "svg"])
+
+
+def _colour(models: list[str], model: str) -> str:
+    return MODEL_COLOURS[models.index(model) % len(MODEL_COLOURS)]
+
+
+def _bars(axes: Axes, rows: pd.DataFrame, models: list[str]) -> None:
+    rows = rows.sort_values("j_and_f")
+    errors = [rows["j_and_f"] - rows["ci_low"], rows["ci_high"] - rows["j_and_f"]]
+    axes.barh(
+        rows["model"], rows["j_and_f"], xerr=errors, color=[_colour(models, m) for m in rows["model"]], height=0.6
+    )
+    axes.set(xlim=(0, 100), xlabel="J&F, 95 % interval")
+
+
+def _attributes(axes: Axes, rows: pd.DataFrame, models: list[str]) -> None:
+    names = [name for name in rows["attribute"].unique() if name != ALL]
+    for model in models:
+        mine = rows[rows["model"] == model].set_index("attribute").reindex(names)
+        axes.plot(names, mine["j_and_f"], "o", markersize=4, color=_colour(models, model), label=model)
+    axes.set(ylim=(0, 100), ylabel="J&F")
+    axes.set_xticks(range(len(names)), names, rotation=45, ha="right", rotation_mode="anchor")
+    axes.grid(axis="x", linewidth=0.3)
+    axes.legend(frameon=False, fontsize=6, ncols=2)
+
+
+def _speed(axes: Axes, rows: pd.DataFrame, models: list[str]) -> None:
+    """Only the device on which most models ran: speeds of different devices do not belong on one axis."""
+    rows = rows[rows["fps"].notna()]
+    if rows.empty:
+        return
+    device = rows["device"].value_counts().sort_index().idxmax()
+    for row in rows[rows["device"] == device].itertuples():
+        axes.plot(row.fps, row.j_and_f, "o", color=_colour(models, row.model))
+        axes.annotate(row.model, (row.fps, row.j_and_f), xytext=(4, 4), textcoords="offset points", fontsize=6)
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.margins(x=0.25)
+    axes.set(ylim=(0, 100), xlabel=f"frames per second, {device}", ylabel="J&F")

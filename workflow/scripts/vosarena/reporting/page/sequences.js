@@ -1,0 +1,234 @@
+"use strict";
+// Galleries, the list of sequences, and the viewer of one.
+(() => {
+  const v = window.vosarena, { $, el, svg } = v;
+  const COLUMNS = 8, STEP = window.innerWidth < 640 ? 10 : 60, details = new Map();
+  let listed = [], shown = STEP, open = null, timer = null, waiting = null;
+
+  const folder = (sequence) => ["media", ...v.split().split("/"), sequence].map(encodeURIComponent).join("/");
+  // A tile: masks over the frame, moved by moving the background.
+  function paint(node, sequence, layer, index) {
+    const [width, height, tiles] = sequence.tile, columns = Math.min(COLUMNS, tiles), rows = Math.ceil(tiles / COLUMNS);
+    const column = index % COLUMNS, row = Math.floor(index / COLUMNS), base = folder(sequence.name);
+    const masks = layer === null || !$("masks").checked ? "" : `url("${base}/${layer}.png"),`;
+    node.style.aspectRatio = `${width} / ${height}`;
+    node.style.backgroundImage = `${masks}url("${base}/frames.jpg")`;
+    node.style.backgroundSize = `${columns * 100}% ${rows * 100}%`;
+    node.style.backgroundPosition = `${columns > 1 ? (column / (columns - 1)) * 100 : 0}% ${rows > 1 ? (row / (rows - 1)) * 100 : 0}%`;
+  }
+  const lazily = new IntersectionObserver((entries) => entries.forEach((entry) => {
+    if (!entry.isIntersecting) return;
+    entry.target.draw();
+    lazily.unobserve(entry.target);
+  }), { rootMargin: "300px" });
+  function tile(sequence, layer, index, title, value) {
+    const [width, height] = sequence.tile;
+    const node = el("div", { class: "tile", role: "img", "aria-label": `${sequence.name}, ${title}`,
+      style: `aspect-ratio:${width}/${height}` });
+    node.draw = () => paint(node, sequence, layer, index);
+    lazily.observe(node);
+    return el("figure", {}, node, el("figcaption", {}, el("span", {}, title), el("span", {}, value || "")));
+  }
+  const layers = (sequence) => [["frame", null], ["ground truth", "truth"],
+    ...v.models().filter((model) => model in sequence.layers).map((model) => [model, sequence.layers[model]])];
+  const spread = (sequence) => {
+    const values = v.models().map((model) => v.score(sequence.name, model)).filter((x) => x !== undefined);
+    return values.length > 1 ? Math.max(...values) - Math.min(...values) : 0;
+  };
+  function card(sequence, index, text) {
+    return el("button", { type: "button", class: "card", onclick: () => view(sequence, index) },
+      el("div", { class: "head" }, el("b", {}, sequence.name), el("span", { class: "quiet" }, text)),
+      el("div", { class: "strip" }, ...layers(sequence).map(([title, layer]) =>
+        tile(sequence, layer, index, title, v.show(v.score(sequence.name, title))))));
+  }
+  function galleries() {
+    const best = v.leader(), all = v.sequences().filter((item) => v.score(item.name, best) !== undefined);
+    if (!all.length) return;
+    const at = (item) => item.low[best] ?? Math.floor(item.tile[2] / 2);
+    $("worst-title").replaceChildren("Lowest scores of ", v.chip(best), best, ", each at its worst frame");
+    $("worst").replaceChildren(...[...all].sort((a, b) => v.score(a.name, best) - v.score(b.name, best)).slice(0, 4)
+      .map((item) => card(item, at(item), item.attributes.join(", "))));
+    $("disagree").replaceChildren(...[...all].sort((a, b) => spread(b) - spread(a)).slice(0, 4)
+      .map((item) => card(item, Math.floor(item.tile[2] * 0.75), `${v.show(spread(item))} apart`)));
+  }
+
+  function sparkline(values, model) {
+    const x = (i) => 1 + (i / Math.max(1, values.length - 1)) * 72, y = (value) => 21 - value * 0.2;
+    return svg("svg", { viewBox: "0 0 74 22", "aria-hidden": "true" },
+      svg("line", { x1: 0, x2: 74, y1: 21, y2: 21, class: "axis" }),
+      svg("polyline", { points: values.map((value, i) => `${x(i).toFixed(1)},${y(value).toFixed(1)}`).join(" "),
+        fill: "none", stroke: v.colour(model), "stroke-width": 1.8, "stroke-dasharray": v.dash(model) }));
+  }
+  function row(sequence) {
+    const i = sequence.thumb;
+    const thumbs = folder("thumbs.jpg");
+    return el("button", { type: "button", class: "seq", "data-name": sequence.name, onclick: () => view(sequence) },
+      el("span", { class: "thumb", style: `background-image:url("${thumbs}");background-position:-${(i % 20) * 96}px -${Math.floor(i / 20) * 54}px` }),
+      el("span", {}, el("b", {}, sequence.name), el("small", {},
+        `${sequence.frames} frames, ${sequence.objects} objects${sequence.attributes.length ? ", " : ""}${sequence.attributes.join(", ")}`)),
+      el("span", { class: "sparks" }, ...v.models().map((model) => el("span", { class: "spark" },
+        el("span", {}, v.chip(model), model, el("br"), el("b", {}, v.show(v.score(sequence.name, model)) || "not scored")),
+        sparkline(sequence.spark[model] || [], model)))));
+  }
+  function list() {
+    const words = $("sequence-filter").value.toLowerCase(), attribute = $("sequence-attribute").value;
+    const [by, model] = $("sequence-order").value.split(":");
+    listed = v.sequences().filter((item) => item.name.toLowerCase().includes(words)
+      && (!attribute || item.attributes.includes(attribute)));
+    const value = { name: () => 0, low: (item) => v.score(item.name, model) ?? 101, apart: (item) => -spread(item),
+      long: (item) => -item.frames }[by];
+    listed.sort((a, b) => value(a) - value(b) || a.name.localeCompare(b.name));
+    $("sequence-count").textContent = `${listed.length} of ${v.sequences().length}`;
+    $("list").replaceChildren(...listed.slice(0, shown).map(row));
+    $("more").hidden = listed.length <= shown;
+  }
+  v.filterSequences = (attribute, model) => {
+    $("sequence-attribute").value = attribute;
+    if (model) $("sequence-order").value = `low:${model}`;
+    shown = STEP;
+    list();
+    $("sequences").scrollIntoView();
+  };
+
+  // Data of a sequence come as a script: a page from a disk may not fetch them.
+  v.arrived = (key, detail) => { details.set(key, detail); if (waiting && waiting.key === key) waiting.then(); };
+  function view(sequence, index) {
+    stop();
+    open = { sequence, index: index ?? sequence.fail[v.leader()] ?? 0 };
+    $("viewer-title").textContent = sequence.name;
+    $("viewer-facts").textContent = `${v.split()}, ${sequence.frames} frames`
+      + (sequence.tile[2] < sequence.frames ? ` (${sequence.tile[2]} shown)` : "")
+      + (sequence.attributes.length ? `, ${sequence.attributes.join(", ")}` : "");
+    $("slider").max = sequence.tile[2] - 1;
+    $("panels").replaceChildren(...layers(sequence).map(([title, layer]) => {
+      const node = el("div", { class: "tile", role: "img", "aria-label": `${sequence.name}, ${title}` });
+      return el("figure", { "data-layer": title }, node, el("figcaption", {},
+        el("span", {}, layer === null || layer === "truth" ? null : v.chip(title), title), el("span", { class: "now" })));
+    }));
+    $("curves").replaceChildren();
+    history.replaceState(null, "", `#${encodeURIComponent(`${v.split()}/${sequence.name}`)}`);
+    if (!$("viewer").open) $("viewer").showModal();
+    go(open.index);
+    $("slider").focus();
+    const key = `${v.split()}/${sequence.name}`, ready = () => { waiting = null; loaded(details.get(key)); };
+    if (details.has(key)) return ready();
+    waiting = { key, then: ready };
+    document.head.append(el("script", { src: `${folder(sequence.name)}/data.js`,
+      onerror: () => { $("curves").textContent = "The media folder beside this page is missing: curves and pictures are in it."; } }));
+  }
+  function loaded(detail) {
+    open.detail = detail;
+    const objects = detail.objects.map((item) => String(item.id));
+    v.options($("object"), ["mean", ...objects], ["all objects (mean)", ...objects.map((id) => `object ${id}`)]);
+    $("object").value = objects.length === 1 ? objects[0] : "mean";
+    curves();
+    go(open.index);
+  }
+  // One curve per model for the chosen object; the mean runs over all objects.
+  function chosen() {
+    const { objects } = open.detail, one = objects.find((item) => String(item.id) === $("object").value);
+    if (one) return one;
+    const first = objects[0], mean = (model) => first.at.map((_, i) =>
+      objects.reduce((sum, item) => sum + (item.j[model][i] ?? 0), 0) / objects.length);
+    const fail = {};
+    objects.forEach((item) => Object.entries(item.fail).forEach(([model, at]) => { fail[model] = Math.min(at, fail[model] ?? at); }));
+    return { at: first.at, visible: first.at.map((_, i) => (objects.some((item) => item.visible[i]) ? 1 : 0)), fail,
+      j: Object.fromEntries(Object.keys(first.j).map((model) => [model, mean(model)])) };
+  }
+  function curves() {
+    const item = chosen(), W = Math.max(340, $("curves").clientWidth), H = 230, left = 34, right = 8, top = 12, bottom = 24, last = Math.max(1, open.detail.frames - 1);
+    const x = (frame) => left + (frame / last) * (W - left - right), y = (j) => H - bottom - (j / 100) * (H - top - bottom);
+    const half = (x(item.at[1] ?? 1) - x(item.at[0])) / 2;
+    const absent = item.at.map((at, i) => (item.visible[i] ? null
+      : svg("rect", { x: x(at) - half, width: 2 * half + 0.3, y: top, height: H - top - bottom, fill: "currentColor", opacity: 0.13, class: "absent" })));
+    const models = v.models().filter((model) => model in item.j);
+    const lines = models.map((model) => svg("polyline", { points: item.at.map((at, i) => `${x(at).toFixed(1)},${y(item.j[model][i]).toFixed(1)}`).join(" "),
+      fill: "none", stroke: v.colour(model), "stroke-width": 2, "stroke-dasharray": v.dash(model), class: "curve" }));
+    const marks = models.filter((model) => model in item.fail).map((model, k) => {
+      const at = x(item.fail[model]), h = y(item.j[model][item.at.indexOf(item.fail[model])] ?? 0) - 3;
+      return svg("path", { d: `M${at},${h} l-6,-11 h12 z`, fill: v.colour(model), stroke: "var(--paper)", class: "failure" },
+        svg("title", {}, `${model}: first failure at frame ${item.fail[model]}`));
+    });
+    const ticks = [0, 25, 50, 75, 100].flatMap((j) => [svg("line", { x1: left, x2: W - right, y1: y(j), y2: y(j), class: j === v.data.lost ? "faint" : "axis" }),
+      svg("text", { x: left - 6, y: y(j) + 4, "text-anchor": "end" }, String(j))]);
+    const frames = [0, 0.25, 0.5, 0.75, 1].map((t) => svg("text", { x: left + t * (W - left - right), y: H - 6,
+      "text-anchor": t === 0 ? "start" : t === 1 ? "end" : "middle" }, String(Math.round(t * last))));
+    open.cursor = svg("line", { y1: top, y2: H - bottom, stroke: "currentColor", "stroke-width": 1.5 });
+    open.x = x;
+    const chart = svg("svg", { viewBox: `0 0 ${W} ${H}`, role: "img", "aria-label": "J of every model over time",
+      onclick: (event) => {
+        const box = chart.getBoundingClientRect(), frame = (((event.clientX - box.left) / box.width) * W - left) / (W - left - right) * last;
+        const near = open.detail.shown.map((at) => Math.abs(at - frame));
+        go(near.indexOf(Math.min(...near)));
+      } }, ...absent.filter(Boolean), ...ticks, ...frames, ...lines, ...marks, open.cursor);
+    $("curves").replaceChildren(chart);
+    $("legend").replaceChildren(...models.map((model) => el("span", {}, v.chip(model), model)),
+      ...open.detail.objects.slice(0, 12).map((one) => el("span", {}, el("span", { class: "chip", style: `background:${one.colour}` }), `object ${one.id}`)));
+    open.item = item;
+    go(open.index);
+  }
+  function go(index) {
+    if (!open) return;
+    const { sequence, detail } = open;
+    open.index = index = Math.max(0, Math.min(sequence.tile[2] - 1, index));
+    $("slider").value = index;
+    const frame = detail ? detail.shown[index] : null;
+    $("frame").textContent = frame === null ? "" : `frame ${frame} / ${sequence.frames - 1}`;
+    layers(sequence).forEach(([title, layer], i) => {
+      const figure = $("panels").children[i];
+      paint(figure.firstChild, sequence, layer, index);
+      if (open.item && open.item.j[title]) {
+        const at = open.item.at.indexOf(frame);
+        figure.querySelector(".now").textContent = at < 0 ? "" : `J ${v.show(open.item.j[title][at], 0)}`;
+      }
+    });
+    if (open.cursor && frame !== null) { const x = open.x(frame); open.cursor.setAttribute("x1", x); open.cursor.setAttribute("x2", x); }
+  }
+  function stop() { clearInterval(timer); timer = null; $("play").textContent = "Play"; }
+  function play() {
+    if (timer) return stop();
+    $("play").textContent = "Stop";
+    timer = setInterval(() => go((open.index + 1) % open.sequence.tile[2]), 125);
+    return undefined;
+  }
+  function step(by) {
+    const i = listed.indexOf(open.sequence);
+    view(listed[(i + by + listed.length) % listed.length]);
+  }
+  function openFromAddress() {
+    const wanted = decodeURIComponent(location.hash.slice(1));
+    const found = v.sequences().find((item) => `${v.split()}/${item.name}` === wanted);
+    if (found) view(found);
+  }
+
+  $("slider").addEventListener("input", () => { stop(); go(Number($("slider").value)); });
+  $("masks").addEventListener("change", () => go(open.index));
+  $("object").addEventListener("change", curves);
+  $("play").addEventListener("click", play);
+  $("previous").addEventListener("click", () => step(-1));
+  $("next").addEventListener("click", () => step(1));
+  $("close").addEventListener("click", () => $("viewer").close());
+  $("viewer").addEventListener("click", (event) => { if (event.target === $("viewer")) $("viewer").close(); });
+  $("viewer").addEventListener("close", () => { stop(); open = null; history.replaceState(null, "", location.pathname + location.search); });
+  $("viewer").addEventListener("keydown", (event) => {
+    if (event.key === "n") step(1);
+    if (event.key === "p") step(-1);
+    if (event.key === " " && event.target === $("slider")) { event.preventDefault(); play(); }
+  });
+  for (const id of ["sequence-filter", "sequence-attribute", "sequence-order"]) $(id).addEventListener("input", () => { shown = STEP; list(); });
+  $("more").addEventListener("click", () => { shown += STEP; list(); });
+  window.addEventListener("hashchange", openFromAddress);
+  v.view = (name) => view(v.sequences().find((item) => item.name === name));
+  v.onPlace(() => {
+    if ($("viewer").open) $("viewer").close();
+    const attributes = [...new Set(v.sequences().flatMap((item) => item.attributes))].sort();
+    v.options($("sequence-attribute"), ["", ...attributes], ["any", ...attributes]);
+    const best = v.leader();
+    const models = [best, ...v.models().filter((model) => model !== best)].filter(Boolean);
+    v.options($("sequence-order"), [...models.map((model) => `low:${model}`), "apart:", "name:", "long:"],
+      [...models.map((model) => `lowest of ${model}`), "largest disagreement", "name", "longest"]);
+    galleries();
+    list();
+  });
+  v.openFromAddress = openFromAddress;
+})();

@@ -1,0 +1,59 @@
+"use strict";
+// What every part of the page uses: the data, elements, colours, the chosen split.
+window.vosarena = (() => {
+  const data = JSON.parse(document.getElementById("data").textContent);
+  const names = Object.keys(data.models);
+  const palette = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"]; // Okabe-Ito without yellow and black
+  const dashes = ["", "6 3", "2 3"];
+  const listeners = [];
+  let chosen = 0;
+
+  const $ = (id) => document.getElementById(id);
+  function make(space, tag, attributes = {}, ...children) {
+    const node = space ? document.createElementNS(space, tag) : document.createElement(tag);
+    for (const [key, value] of Object.entries(attributes)) {
+      if (key.startsWith("on")) node.addEventListener(key.slice(2), value);
+      else if (value !== undefined && value !== false && value !== null) node.setAttribute(key, value === true ? "" : value);
+    }
+    node.append(...children.filter((child) => child !== null && child !== undefined));
+    return node;
+  }
+  const el = (tag, attributes, ...children) => make(null, tag, attributes, ...children);
+  const svg = (tag, attributes, ...children) => make("http://www.w3.org/2000/svg", tag, attributes, ...children);
+
+  const number = (model) => Math.max(0, names.indexOf(model));
+  const colour = (model) => palette[number(model) % palette.length];
+  const dash = (model) => dashes[Math.floor(number(model) / palette.length) % dashes.length];
+  const chip = (model) => el("span", { class: "chip", style: `background:${colour(model)}` });
+  const place = () => data.places[chosen];
+  const split = () => `${place().dataset}/${place().split}`;
+  const sequences = () => (data.splits[split()] ? data.splits[split()].sequences : []);
+  const models = () => place().board.filter((row) => row.kind === "measured").map((row) => row.model);
+  const leader = () => (place().board.find((row) => row.rank === 1 && row.kind === "measured") || { model: models()[0] }).model;
+  const score = (sequence, model) => (place().scores[sequence] || {})[model];
+  const show = (value, digits = 1) => (value === undefined ? "" : Number(value).toFixed(digits));
+  const options = (select, values, titles) => {
+    const before = select.value;
+    select.replaceChildren(...values.map((value, i) => el("option", { value }, titles ? titles[i] : value)));
+    if (values.includes(before)) select.value = before;
+  };
+
+  function onPlace(listener) { listeners.push(listener); }
+  function start() {
+    $("place").replaceChildren(
+      ...data.places.map((item, i) => el("option", { value: i }, `${item.dataset}/${item.split}, ${item.protocol}`)));
+    $("placechoice").hidden = data.places.length < 2;
+    $("place").addEventListener("change", () => { chosen = Number($("place").value); draw(); });
+    const best = data.places.findIndex((item) => item.board.some((row) => row.kind === "measured"));
+    chosen = Math.max(0, best);
+    $("place").value = chosen;
+    draw();
+  }
+  function draw() {
+    $("headline").replaceChildren(...place().headline.map(([text, strong]) => (strong ? el("b", {}, text) : text)));
+    const empty = !sequences().length;
+    for (const id of ["hard", "fails", "sequences", "duel", "speed"]) $(id).hidden = empty;
+    listeners.forEach((listener) => listener());
+  }
+  return { data, $, el, svg, colour, dash, chip, place, split, sequences, models, leader, score, show, options, onPlace, start };
+})();

@@ -1,0 +1,271 @@
+"""The report: one page that needs no network, with pictures in a folder beside it.
+
+The page holds the tables and the sparklines; frames, masks and curves of a sequence lie in `media/` and are loaded when
+somebody looks at that sequence. Data files are scripts, because a page opened from a disk may not fetch JSON.
+"""
+
+import json
+import math
+import shutil
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+import pandas as pd
+import yaml
+from PIL import Image
+from tqdm import tqdm
+
+from vosarena import __version__
+from vosarena.data.catalog import Split, Study
+from vosarena.data.sequences import ANNOTATIONS, IMAGES, read_sequence, read_table
+from vosarena.errors import DataError
+from vosarena.reporting import media
+from vosarena.reporting.curves import LOST, ObjectCurve, sequence_curves, spark
+from vosarena.reporting.headline import headline
+from vosarena.reporting.leaderboard import PLACE, attributes_of, read_leaderboard
+from vosarena.reporting.study import Places, scored_runs
+from vosarena.scoring.table import Metrics, read_metrics
+from vosarena.tracking.store import Store
+
+MEDIA = "media"
+_PAGE = Path(__file__).with_name("page")
+_THUMB = 96  # pixels wide
+_THUMB_COLUMNS = 20
+
+Curves = dict[str, dict[str, list[ObjectCurve]]]  # sequence -> model -> objects
+
+
+def build_report(study: Study, places: Places, output: Path, jobs: int = 1) -> None:
+    """Write `index.html` and `media/` for a study whose leaderboard stands in `<results>/leaderboard`.
+
+    The same inputs give the same bytes. Raises DataError if there is no leaderboard yet.
+    """
+    folder = places.results / "leaderboard"
+    if not (folder / "leaderboard.parquet").is_file():
+        raise DataError(f"{folder} holds no leaderboard; run the workflow or `vosarena leaderboard` first")
+    tables = read_leaderboard(folder)
+    output.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(output / MEDIA, ignore_errors=True)
+    (output / MEDIA).mkdir()
+    splits = {}
+    for name, split in study.splits.items():
+        runs = [run for run in scored_runs(study, places) if f"{run.dataset}/{run.split}" == name]
+        if runs:
+            metrics = {item.model: item for item in read_metrics([run.metrics for run in runs], allow_incomplete=True)}
+            attributes, derived = attributes_of(runs)
+            found = _Pictures(split, metrics, places, output, attributes).write(jobs)
+            splits[name] = {"sequences": found, "derived": derived}
+    content = {
+        "places": [_place(tables, key) for key in _keys(tables["leaderboard"])],
+        "splits": splits,
+        "models": _models(study, places),
+        "lost": round(100 * LOST),
+        "failures": list(_failures(study, places)),
+        "version": __version__,
+    }
+    (output / "index.html").write_text(_render(content, study))
+
+
+def _keys(board: pd.DataFrame) -> list[tuple[str, ...]]:
+    return [tuple(map(str, key)) for key in board[PLACE].drop_duplicates().itertuples(index=False)]
+
+
+def _place(tables: Mapping[str, pd.DataFrame], key: tuple[str, ...]) -> dict[str, Any]:
+    """Everything of one split under one protocol that the page's tables show."""
+
+    def here(name: str) -> pd.DataFrame:
+        table = tables[name]
+        return table[(table[PLACE] == list(key)).all(axis=1)].drop(columns=PLACE)
+
+    labels = dict(zip(PLACE, key, strict=True))
+    full = here("leaderboard").assign(**labels)
+    scores: dict[str, dict[str, float]] = {}
+    for row in here("sequences").itertuples():
+        scores.setdefault(str(row.sequence), {})[str(row.model)] = round(float(row.j_and_f), 2)
+    return {
+        **labels,
+        "headline": headline(full, here("attributes")),
+        "board": _records(here("leaderboard").dropna(axis=1, how="all")),
+        "attributes": _records(here("attributes")),
+        "comparisons": _records(here("comparisons").query("attribute == 'all'")),
+        "scores": scores,
+    }
+
+
+def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows as JSON-able dicts, numbers rounded to what is shown, without missing values."""
+
+    def clean(value: Any) -> Any:
+        if isinstance(value, float | np.floating):
+            return round(float(value), 4)
+        return value.item() if isinstance(value, np.generic) else value
+
+    return [{key: clean(value) for key, value in row.items() if pd.notna(value)} for row in table.to_dict("records")]
+
+
+class _Pictures:
+    """Sheets, curves and thumbnails of all sequences of one split."""
+
+    def __init__(
+        self, split: Split, metrics: Mapping[str, Metrics], places: Places, output: Path, attributes: Mapping[str, Any]
+    ) -> None:
+        self._split, self._places, self._attributes = split, places, attributes
+        self._root = places.table(split).parent
+        self._table = read_table(places.table(split))
+        self._models = list(metrics)
+        self._folder = output / MEDIA / split.dataset / split.name
+        self._curves: Curves = {}
+        for model, item in metrics.items():
+            for rows in item.sequences():
+                self._curves.setdefault(rows.name, {})[model] = sequence_curves(rows)
+        self._most = media.frames_per_sequence(len(self._table), len(metrics) + 2)
+
+    def write(self, jobs: int) -> list[dict[str, Any]]:
+        """Write everything; returns what the page must know of each sequence."""
+        self._folder.mkdir(parents=True)
+        rows = [row for row in self._table if row["sequence"] in self._curves]
+        with ThreadPoolExecutor(max(1, jobs)) as pool:
+            done = list(tqdm(pool.map(self._sequence, rows), total=len(rows), desc=f"pictures of {self._split}"))
+        self._thumbs([thumb for _, thumb in done])
+        return [entry | {"thumb": index} for index, (entry, _) in enumerate(done)]
+
+    def _sequence(self, row: Mapping[str, Any]) -> tuple[dict[str, Any], media.Picture]:
+        name, curves = row["sequence"], self._curves[row["sequence"]]
+        files = read_sequence(self._root / IMAGES, self._root / ANNOTATIONS, name, self._split.resize)
+        index_of = {path.stem: index for index, path in enumerate(files.frames)}
+        failures = {model: _first_failure(objects, index_of) for model, objects in curves.items()}
+        lowest = {model: _lowest(objects, index_of) for model, objects in curves.items()}
+        wanted = sorted({frame for frame in (*failures.values(), *lowest.values()) if frame is not None})
+        shown = media.shown_frames(len(files.frames), self._most, wanted)
+        grid = media.Grid.of(files.size, len(shown))
+        folder = self._folder / name
+        folder.mkdir()
+        thumb = media.write_frames(files, shown, grid, folder / "frames.jpg")
+        media.write_masks(media.truth_reader(files), shown, grid, folder / "truth.png")
+        for number, model in enumerate(self._models):
+            store = self._places.store(self._split, model)
+            read = media.prediction_reader(files, store / name)
+            media.write_masks(read, shown, grid, folder / f"{number}.png")
+        detail = {
+            "frames": len(files.frames),
+            "shown": shown,
+            "objects": list(_objects(curves, index_of)),
+        }
+        key = json.dumps(f"{self._split}/{name}")
+        (folder / "data.js").write_text(f"vosarena.arrived({key}, {_json(detail)});\n")
+        entry = {
+            "name": name,
+            "frames": len(files.frames),
+            "objects": len(next(iter(curves.values()))),
+            "attributes": list(self._attributes.get(name, ())),
+            "tile": [grid.width, grid.height, len(shown)],
+            "spark": {model: spark(objects) for model, objects in curves.items()},
+            "fail": {model: shown.index(frame) for model, frame in failures.items() if frame in shown},
+            "low": {model: shown.index(frame) for model, frame in lowest.items() if frame in shown},
+            "layers": {model: number for number, model in enumerate(self._models)},
+        }
+        return entry, thumb
+
+    def _thumbs(self, pictures: list[media.Picture]) -> None:
+        """One sheet of thumbnails, each cut to 16:9."""
+        height = _THUMB * 9 // 16
+        rows = -(-len(pictures) // _THUMB_COLUMNS)
+        sheet = Image.new("RGB", (_THUMB * min(_THUMB_COLUMNS, len(pictures)), height * rows))
+        for index, picture in enumerate(pictures):
+            image = Image.fromarray(picture)
+            scale = max(_THUMB / image.width, height / image.height)
+            image = image.resize((math.ceil(image.width * scale), math.ceil(image.height * scale)))
+            place = (index % _THUMB_COLUMNS * _THUMB, index // _THUMB_COLUMNS * height)
+            left, top = (image.width - _THUMB) // 2, (image.height - height) // 2
+            sheet.paste(image.crop((left, top, left + _THUMB, top + height)), place)
+        sheet.save(self._folder / "thumbs.jpg", quality=75)
+
+
+def _first_failure(objects: Iterable[ObjectCurve], index_of: Mapping[str, int]) -> int | None:
+    """Frame index of the first failure of any object."""
+    frames = [index_of[curve.stems[curve.failure]] for curve in objects if curve.failure is not None]
+    return min(frames, default=None)
+
+
+def _lowest(objects: Iterable[ObjectCurve], index_of: Mapping[str, int]) -> int | None:
+    """Frame index at which the sum of J over the objects is lowest; the first one if there are several."""
+    total: dict[int, float] = {}
+    for curve in objects:
+        for stem, value in zip(curve.stems, curve.j, strict=True):
+            total[index_of[stem]] = total.get(index_of[stem], 0.0) + float(value)
+    return min(total, key=lambda frame: (total[frame], frame)) if total else None
+
+
+def _objects(curves: Mapping[str, list[ObjectCurve]], index_of: Mapping[str, int]) -> Iterable[dict[str, Any]]:
+    """Per object: the frames that are scored, in which of them it is visible, and J in percent of every model."""
+    for number, curve in enumerate(next(iter(curves.values()))):
+        mine = {model: objects[number] for model, objects in curves.items()}
+        fails = {model: item.stems[item.failure] for model, item in mine.items() if item.failure is not None}
+        yield {
+            "id": curve.object_id,
+            "colour": media.colour_of(curve.object_id),
+            "at": [index_of[stem] for stem in curve.stems],
+            "visible": curve.visible.astype(int).tolist(),
+            "j": {model: np.rint(100 * item.j).astype(int).tolist() for model, item in mine.items()},
+            "fail": {model: index_of[stem] for model, stem in fails.items()},
+        }
+
+
+def _models(study: Study, places: Places) -> dict[str, Any]:
+    """What each model is, and with which versions and weights its predictions were made, as the manifests say."""
+    models = {}
+    for name, model in study.models.items():
+        made: dict[str, set[str]] = {"weights": set(), "packages": set(), "device": set(), "python": set()}
+        for split in study.splits.values():
+            store = Store(places.store(split, name))
+            for row in read_table(places.table(split)) if places.table(split).is_file() else []:
+                if manifest := store.manifest(row["sequence"]):
+                    identity = manifest["identity"]
+                    made["weights"].add(identity.get("weights") or "")
+                    made["packages"].add(", ".join(f"{k} {v}" for k, v in sorted(identity["packages"].items())))
+                    made["device"].add(manifest["device"])
+                    made["python"].add(manifest["python"])
+        models[name] = {
+            "title": model.title or name,
+            "description": model.description,
+            "definition": yaml.safe_dump(model.definition(), default_flow_style=True, width=10_000).strip(),
+            **{key: ", ".join(sorted(values - {""})) for key, values in made.items()},
+        }
+    return models
+
+
+def _failures(study: Study, places: Places) -> Iterable[dict[str, Any]]:
+    """Why sequences are missing: what the last attempt said."""
+    for split in study.splits.values():
+        for model in study.models:
+            for file in sorted(places.store(split, model).glob("*.failed.json")):
+                found = json.loads(file.read_text())
+                yield {
+                    "split": str(split),
+                    "model": model,
+                    **{key: found.get(key, "") for key in ("sequence", "reason", "attempts", "time")},
+                    "command": f"snakemake --cores all --keep-going  # tracks {found.get('sequence')} again",
+                }
+
+
+def _json(content: Any) -> str:
+    """JSON that may stand inside a script element."""
+    return json.dumps(content, separators=(",", ":"), ensure_ascii=False, allow_nan=False).replace("</", "<\\/")
+
+
+def _render(content: Mapping[str, Any], study: Study) -> str:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_PAGE), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
+    )
+    splits = [(str(split), split.ground_truth, study.protocols_of(split)) for split in study.splits.values()]
+    return environment.get_template("page.html.j2").render(
+        css=(_PAGE / "page.css").read_text(),
+        scripts=[(_PAGE / name).read_text() for name in ("tools.js", "tables.js", "sequences.js", "plots.js")],
+        data=_json(content).replace("<!--", "<\\u0021--"),
+        content=content,
+        splits=splits,
+    )
