@@ -170,6 +170,7 @@ def test_a_host_that_is_not_there(tmp_path):
         url = server.url("a.zip")
     text = error_of(get, server, tmp_path, sources=[{"url": url}])
     assert "refuses connections" in text and url in text
+    assert "not an address" in error_of(get, None, tmp_path, sources=[{"url": "http://[::1/a.zip"}])
 
 
 @pytest.mark.parametrize("kind", ["sha256", "md5"])
@@ -342,4 +343,5 @@ def test_google_drive_asks_for_a_confirmation(server, tmp_path, monkeypatch):
         assert get(server, tmp_path, sources=[{"drive": "ID"}], sha256=HASH).read_bytes() == BODY
         drive.files["uc"] = b'<html><p class="uc-error-subcaption">Too many users have viewed this file</p></html>'
         text = error_of(get, server, tmp_path / "quota", sources=[{"drive": "ID"}])
+    assert "refuses connections" in error_of(get, server, tmp_path / "gone", sources=[{"drive": "ID"}])
     assert "Too many users" in text and "https://drive.google.com/file/d/ID/view" in text

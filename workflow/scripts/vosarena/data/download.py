@@ -10,7 +10,7 @@ import logging
 import re
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ import tenacity
 import urllib3
 from tqdm import tqdm
 
-from vosarena.data.sources import Address, Policy
+from vosarena.data.sources import Address, Policy, resolve
 from vosarena.errors import DataError
 
 logger = logging.getLogger(__name__)
@@ -77,6 +77,24 @@ def download(address: Address, part: Path, policy: Policy, session: requests.Ses
     return transfer.pieced
 
 
+def find_address(source: Mapping[str, Any], kind: str, policy: Policy, session: requests.Session) -> Address:
+    """What to request for a source (see sources.resolve), asked for as patiently as the file itself. Raises Refused."""
+    patiently = tenacity.Retrying(
+        retry=tenacity.retry_if_exception_type(_BROKEN),
+        stop=tenacity.stop_after_attempt(policy.attempts),
+        wait=tenacity.wait_exponential(policy.wait, max=60),
+        reraise=True,
+    )
+    try:
+        return patiently(resolve, source, kind, session, policy.timeout)
+    except DataError as error:
+        raise Refused(str(error)) from None
+    except _BROKEN as error:
+        raise Refused(f"{_words(error)}, {policy.attempts} times in a row") from None
+    except requests.RequestException as error:
+        raise Refused(f"not an address that can be asked ({error})") from None
+
+
 class _Transfer:
     def __init__(self, address: Address, part: Path, policy: Policy, session: requests.Session, hashed: bool) -> None:
         self.address, self.part, self.policy, self.session, self.hashed = address, part, policy, session, hashed
@@ -96,6 +114,8 @@ class _Transfer:
         except _BROKEN as error:
             self._judge()
             raise _Again(_words(error)) from None
+        except requests.RequestException as error:
+            raise Refused(f"not an address that can be asked ({error})") from None
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise DataError(

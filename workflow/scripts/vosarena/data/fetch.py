@@ -17,14 +17,13 @@ from hashlib import md5, sha256
 from pathlib import Path
 from typing import Any
 
-import requests
 import yaml
 from filelock import FileLock
 from tqdm import tqdm
 
-from vosarena.data.download import Refused, download, new_session
+from vosarena.data.download import Refused, download, find_address, new_session
 from vosarena.data.extract import DAMAGED, open_tar
-from vosarena.data.sources import Policy, describe, page_of, resolve, source_name
+from vosarena.data.sources import Policy, describe, page_of, source_name
 from vosarena.errors import DataError
 
 logger = logging.getLogger(__name__)
@@ -78,7 +77,7 @@ def fetch_file(wanted: Wanted, place: Path, resources: Path, policy: Policy) -> 
         for source in wanted.sources:
             try:
                 path = _from_source(source, wanted, place, policy)
-            except (Refused, requests.RequestException) as error:
+            except Refused as error:
                 logger.info("%s from %s: %s", wanted.name, describe(source), error)
                 problems.append(f"{describe(source)}: {error}")
                 continue
@@ -99,10 +98,7 @@ def _from_source(source: Mapping[str, Any], wanted: Wanted, place: Path, policy:
         return path
     part = place.with_name(f"{place.name}.part")
     with new_session() as session:
-        try:
-            address = resolve(source, wanted.kind, session, policy.timeout)
-        except DataError as error:
-            raise Refused(str(error)) from None
+        address = find_address(source, wanted.kind, policy, session)
         logger.info("%s: downloading from %s", wanted.name, describe(source))
         pieced = download(address, part, policy, session, hashed=bool(wanted.sha256 or wanted.md5))
         if pieced and _difference(wanted, _hashes(part, wanted)):
