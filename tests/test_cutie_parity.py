@@ -16,6 +16,7 @@ from vosarena.data.synthetic import make_clip
 torch = pytest.importorskip("torch")
 pytest.importorskip("cutie.inference.inference_core")
 
+from tests.cutie_upstream import upstream  # noqa: E402
 from vosarena.trackers.cutie import Cutie, build_network, cutie_config  # noqa: E402
 from vosarena.training.held_out import first_appearances  # noqa: E402
 
@@ -57,62 +58,6 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for index, prompt in first_appearances(clip.masks).items():
             write_mask(root / "Annotations" / name / f"{index:05d}.png", prompt)
     return root
-
-
-def upstream(root: Path, output: Path, weights: Path, model: str = "tiny", **settings: object) -> None:
-    """The loop of rf-cutie's eval_vos.py on the CPU: every object but the loop itself is the package's."""
-    from cutie.inference.data.vos_test_dataset import VOSTestDataset
-    from cutie.inference.inference_core import InferenceCore
-    from cutie.inference.utils.args_utils import get_dataset_cfg
-    from cutie.inference.utils.results_utils import ResultSaver
-    from torch.utils.data import DataLoader
-
-    config = cutie_config(model)
-    config.dataset = "generic"
-    config.image_directory, config.mask_directory = str(root / "JPEGImages"), str(root / "Annotations")
-    config.use_all_masks = True
-    long_term = settings.pop("long_term", None)
-    if long_term:
-        config.long_term.update(long_term)
-    config.use_long_term = bool(long_term)
-    for key, value in settings.items():
-        config[key] = value
-    data = get_dataset_cfg(config)
-    network = build_network(config).eval()
-    network.load_weights(torch.load(weights, weights_only=True))
-    dataset = VOSTestDataset(
-        data.image_directory, data.mask_directory, use_all_masks=data.use_all_masks, size=data.size
-    )
-    with torch.inference_mode():
-        for reader in dataset.get_datasets():
-            loader = DataLoader(reader, batch_size=None, shuffle=False)
-            core = InferenceCore(network, cfg=config)
-            saver = ResultSaver(
-                str(output),
-                reader.vid_name,
-                dataset="generic",
-                object_manager=core.object_manager,
-                use_long_id=reader.use_long_id,
-                palette=reader.get_palette(),
-            )
-            for index, item in enumerate(loader):
-                labels = item.get("valid_labels")
-                probability = core.step(
-                    item["rgb"],
-                    item.get("mask"),
-                    labels.tolist() if labels is not None else None,
-                    end=index == len(loader) - 1,
-                )
-                info = item["info"]
-                saver.process(
-                    probability,
-                    info["frame"],
-                    resize_needed=info["resize_needed"],
-                    shape=info["shape"],
-                    last_frame=index == len(loader) - 1,
-                    path_to_image=info["path_to_image"],
-                )
-            saver.end()
 
 
 def assert_same(root: Path, output: Path, tracker: Cutie) -> None:

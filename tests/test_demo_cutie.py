@@ -14,7 +14,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("cutie.inference.inference_core")
 
 from vosarena.trackers.cutie import Cutie  # noqa: E402
-from vosarena.training.demo_cutie import ClipBuffer, change_contrast, main, make_batch  # noqa: E402
+from vosarena.training.demo_cutie import DEMO_OPTIONS, ClipBuffer, change_contrast, main, make_batch  # noqa: E402
 
 WEIGHTS = Path(__file__).parents[1] / "workflow" / "catalog" / "weights" / "cutie-demo.pth"
 
@@ -57,12 +57,12 @@ def test_training_writes_weights_that_the_tracker_takes(tmp_path: Path) -> None:
 
 
 def test_batches_are_what_the_wrapper_takes() -> None:
-    buffer = ClipBuffer(9, photometric=0.5)
+    buffer = ClipBuffer(9, photometric=0.5, width=160)
     for _ in range(4):
         buffer.refresh()
     data = make_batch(buffer, 3, 5)
-    assert data["rgb"].shape == (3, 5, 3, 128, 128) and data["rgb"].min() >= 0 and data["rgb"].max() <= 1
-    assert data["first_frame_gt"].shape == (3, 1, 3, 128, 128) and data["cls_gt"].shape == (3, 5, 1, 128, 128)
+    assert data["rgb"].shape == (3, 5, 3, 128, 160) and data["rgb"].min() >= 0 and data["rgb"].max() <= 1
+    assert data["first_frame_gt"].shape == (3, 1, 3, 128, 160) and data["cls_gt"].shape == (3, 5, 1, 128, 160)
     for index in range(3):
         count = int(data["info"]["num_objects"][index])
         assert data["selector"][index].tolist() == [1.0] * count + [0.0] * (3 - count)
@@ -91,7 +91,7 @@ def test_scores_of_a_clip() -> None:
 
 def test_committed_weights_load_and_are_documented() -> None:
     assert WEIGHTS.stat().st_size < 10e6
-    tracker = Cutie(str(WEIGHTS), model="tiny", size=128, mem_every=3)
+    tracker = Cutie(str(WEIGHTS), **DEMO_OPTIONS)
     scores = json.loads(WEIGHTS.with_suffix(".json").read_text())["held_out"]
     assert scores["clips"] >= 100
     plain = scores["plain"]

@@ -4,11 +4,11 @@
 
 writes the weights (a float16 state dict) and, beside them, a JSON file with the command, the seeds, the course of the
 loss and the J&F on held-out clips next to the baselines'. The network, its training wrapper, losses and parameter
-groups are those of rf-cutie. The committed weights were made in two steps, because the share of samples with changed
-contrast was raised on the way; `cutie-demo.json` lists both commands.
+groups are those of rf-cutie. The committed weights were made in three steps, because samples of changed contrast and
+wide clips were added on the way; `cutie-demo.json` lists the commands.
 
 The network is trained from nothing, so its batch norms are not frozen and all parts share one learning rate; clips grow
-from 3 to 7 frames. A running average of the weights is what is kept; it is also written every 300 iterations.
+from 3 to 7 frames. A running average of the weights is what is kept; it is also written every 150 iterations.
 """
 
 from __future__ import annotations
@@ -34,28 +34,28 @@ from vosarena.trackers.baselines import Flow, Static
 from vosarena.trackers.cutie import Cutie, build_network, cutie_config, load_weights
 from vosarena.training.held_out import held_out_scores
 
-SIZE = (128, 128)  # height, width of the training clips; the demo tracks at this shortest side
+HEIGHT = 128  # of the training clips in pixels; the demo tracks at this shortest side
 CLIP_FRAMES = 18
 LENGTHS = ((0.0, 3), (0.35, 5), (0.75, 7))  # from this share of the training on: frames per sample
 OBJECTS = 3
 AVERAGE_DECAY = 0.997
 BUFFER_CLIPS = 400
-DEMO_OPTIONS: dict[str, Any] = {"model": "tiny", "size": 128, "mem_every": 3}  # as in the catalog
+DEMO_OPTIONS: dict[str, Any] = {"model": "tiny", "size": 128, "mem_every": 1, "max_mem_frames": 8}  # as in the catalog
 
 
 class ClipBuffer:
     """Fresh procedural clips and some of the last ones: samples of `length` frames, varied by flips and the like."""
 
-    def __init__(self, seed: int, photometric: float) -> None:
+    def __init__(self, seed: int, photometric: float, width: int) -> None:
         self.rng = np.random.default_rng((seed, 1))
-        self.photometric = photometric
+        self.photometric, self.size = photometric, (HEIGHT, width)
         self.first = seed * 1_000_000  # of the numbers in the stream of seeds
         self.made = 0
         self.clips: list[Clip] = []
 
     def refresh(self) -> None:
         """Make one more clip, which replaces the oldest."""
-        clip = random_clip(clip_seed("weights", self.first + self.made), frames=CLIP_FRAMES, size=SIZE)
+        clip = random_clip(clip_seed("weights", self.first + self.made), frames=CLIP_FRAMES, size=self.size)
         if len(self.clips) < BUFFER_CLIPS:
             self.clips.append(clip)
         else:
@@ -83,7 +83,7 @@ class ClipBuffer:
             frames, masks = frames[:, :, ::-1], masks[:, :, ::-1]
         if rng.random() < 0.5:
             frames, masks = frames[:, ::-1], masks[:, ::-1]
-        if rng.random() < 0.5:
+        if self.size[0] == self.size[1] and rng.random() < 0.5:
             frames, masks = frames.transpose(0, 2, 1, 3), masks.transpose(0, 2, 1)
         frames = frames[..., rng.permutation(3)]
         if rng.random() < self.photometric:
@@ -95,7 +95,7 @@ class ClipBuffer:
 
 def change_contrast(rng: np.random.Generator, frames: np.ndarray) -> np.ndarray:
     """Less or more contrast, another brightness, a colour cast and noise; uint8 in and out."""
-    gain = rng.uniform(0.4, 1.1)
+    gain = rng.uniform(0.35, 1.1)
     offset = rng.uniform(0, 255 * max(1 - gain, 0.05)) + rng.uniform(-20, 20, 3)
     noise = rng.standard_normal(frames.shape, dtype=np.float32) * rng.uniform(0, 7)
     return np.clip(frames * np.float32(gain) + offset.astype(np.float32) + noise, 0, 255).astype(np.uint8)
@@ -171,7 +171,7 @@ def train(options: argparse.Namespace) -> list[dict[str, float]]:
     average = copy.deepcopy(network).requires_grad_(False)
     losses = LossComputer(config, stage)
     optimizer = torch.optim.AdamW(get_parameter_groups(network, stage), lr=stage.learning_rate)
-    buffer = ClipBuffer(options.seed, options.photometric)
+    buffer = ClipBuffer(options.seed, options.photometric, options.width)
     for _ in range(40):
         buffer.refresh()
     warm_up = max(1, min(100, iterations // 10))
@@ -199,7 +199,7 @@ def train(options: argparse.Namespace) -> list[dict[str, float]]:
             log.append({"iteration": step + 1, "frames": length, "loss_per_frame": round(float(np.mean(recent)), 4)})
             progress.set_postfix(log[-1])
             recent.clear()
-        if (step + 1) % 300 == 0 or step + 1 == len(progress):
+        if (step + 1) % 150 == 0 or step + 1 == len(progress):
             state = average.state_dict()
             torch.save({key: v.half() if v.is_floating_point() else v for key, v in state.items()}, options.output)
     return log
@@ -233,6 +233,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--frames", type=int, help="frames per sample all the time (default: 3 growing to 7)")
     parser.add_argument("--learning-rate", type=float, default=5e-4)
     parser.add_argument("--photometric", type=float, default=0.5, help="share of samples with changed contrast")
+    parser.add_argument("--width", type=int, default=208, help="of the clips, 128 pixels high")
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--threads", type=int, default=1)

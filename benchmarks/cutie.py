@@ -1,0 +1,159 @@
+"""Cutie, upstream's evaluation loop against vosarena's, with the same weights; and how fast it is fine-tuned.
+
+    python benchmarks/cutie.py [--frames 60] [--objects 3] [--size 128] [--device cpu] [--model tiny] [--repeats 3]
+
+Both sides read JPEG files and write PNG files of one procedural clip (320x192), each run in a process of its own, in
+turn; building the network is not counted. Upstream's side is tests/cutie_upstream.py: its reader, core and saver.
+Fine-tuning runs a few iterations with no and with one process that reads samples. Ratios travel between machines,
+seconds do not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pandas as pd
+import torch
+from rich.console import Console
+from rich.table import Table
+
+REPOSITORY = Path(__file__).parents[1]
+sys.path.insert(0, str(REPOSITORY))
+
+from tests.cutie_upstream import upstream  # noqa: E402
+
+from vosarena.data.frames import Frames  # noqa: E402
+from vosarena.data.masks import read_mask, write_mask  # noqa: E402
+from vosarena.data.sequences import read_sequence  # noqa: E402
+from vosarena.data.synthetic import make_clip  # noqa: E402
+from vosarena.trackers.cutie import Cutie, build_network, cutie_config  # noqa: E402
+from vosarena.tracking.run import _write_all as write_all  # noqa: E402
+from vosarena.tracking.usage import PeakMemory  # noqa: E402
+from vosarena.training.finetune import finetune  # noqa: E402
+from vosarena.training.held_out import first_appearances  # noqa: E402
+
+
+def prepare(root: Path, frames: int, objects: int, model: str) -> None:
+    """One clip with its prompts, and random weights."""
+    clip = make_clip(1, frames=frames, objects=objects)
+    for kind in ("JPEGImages", "Annotations", "dense"):
+        (root / kind / "clip").mkdir(parents=True)
+    for index, frame in enumerate(clip.frames):
+        cv2.imwrite(str(root / "JPEGImages" / "clip" / f"{index:05d}.jpg"), frame[..., ::-1])
+        write_mask(root / "dense" / "clip" / f"{index:05d}.png", clip.masks[index])
+    for index, prompt in first_appearances(clip.masks).items():
+        write_mask(root / "Annotations" / "clip" / f"{index:05d}.png", prompt)
+    torch.manual_seed(0)
+    torch.save(build_network(cutie_config(model)).state_dict(), root / "weights.pth")
+
+
+def track(side: str, root: Path, model: str, size: int, device: str) -> dict[str, float]:
+    """One run in this process: seconds and peak memory; the first frames are tracked once before, uncounted."""
+    files = read_sequence(root / "JPEGImages", root / "Annotations", "clip")
+    output = root / side / "clip"
+    with PeakMemory() as memory:
+        if side == "upstream":
+            started = time.perf_counter()
+            upstream(root, output.parent, root / "weights.pth", model, device, size=size)
+            seconds = time.perf_counter() - started
+            started = time.perf_counter()
+            build_network(cutie_config(model))
+            seconds -= time.perf_counter() - started
+        else:
+            tracker = Cutie(str(root / "weights.pth"), model=model, size=size, device=device)
+            output.mkdir(parents=True, exist_ok=True)
+            started = time.perf_counter()
+            with Frames(files.frames) as frames:
+                write_all(tracker.track(frames, files.prompts()), output, [path.stem for path in files.frames])
+            seconds = time.perf_counter() - started
+    return {"seconds": seconds, "memory": memory.host_mb(), "gpu": memory.gpu_mb() or 0}
+
+
+def train(root: Path, workers: int, device: str) -> dict[str, float]:
+    """Iterations per second of a short fine-tuning, and the share of the time spent waiting for samples."""
+    data = root / "train"
+    if not data.exists():
+        data.mkdir()
+        (data / "JPEGImages").symlink_to(root / "JPEGImages")
+        (data / "Annotations").symlink_to(root / "dense")
+    recipe: dict[str, Any] = {"model": "tiny", "iterations": 12, "batch": 4, "frames": 4, "crop": 128, "points": 3072}
+    recipe |= {"workers": workers, "amp": device == "cuda"}
+    work = root / f"work-{workers}"
+    finetune(recipe, {"benchmark/train": data}, root / "tiny.pth", work / "out.pth", work, device)
+    log = pd.read_parquet(work / "loss.parquet").iloc[2:]  # the first ones warm up
+    return {"rate": len(log) / log["seconds"].sum(), "waiting": log["waiting"].sum() / log["seconds"].sum()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Benchmark of Cutie against its own evaluation loop.")
+    parser.add_argument("--frames", type=int, default=60)
+    parser.add_argument("--objects", type=int, default=3)
+    parser.add_argument("--size", type=int, default=128)
+    parser.add_argument("--model", default="tiny")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--run", nargs=2, metavar=("WHAT", "FOLDER"), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    if options.run:
+        what, folder = options.run
+        if what in ("ours", "upstream"):
+            print(json.dumps(track(what, Path(folder), options.model, options.size, options.device)))
+        else:
+            print(json.dumps(train(Path(folder), int(what), options.device)))
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        report(options, Path(folder))
+
+
+def report(options: argparse.Namespace, root: Path) -> None:
+    """All runs, in turn, and their table."""
+    prepare(root, options.frames, options.objects, options.model)
+    torch.manual_seed(0)
+    torch.save(build_network(cutie_config("tiny")).state_dict(), root / "tiny.pth")
+
+    def run(what: str) -> dict[str, float]:
+        command = [sys.executable, __file__, "--run", what, str(root), "--model", options.model]
+        command += ["--size", str(options.size), "--device", options.device, "--threads", str(options.threads)]
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True)
+        return json.loads(done.stdout.splitlines()[-1])
+
+    runs: dict[str, list[dict[str, float]]] = {"upstream": [], "ours": []}
+    for _ in range(options.repeats):
+        for side, results in runs.items():
+            results.append(run(side))
+    best = {side: min(results, key=lambda result: result["seconds"]) for side, results in runs.items()}
+    names = sorted(path.name for path in (root / "ours" / "clip").iterdir())
+    same = sum(
+        np.array_equal(read_mask(root / "ours" / "clip" / name), read_mask(root / "upstream" / "clip" / name))
+        for name in names
+    )
+    training = {workers: run(str(workers)) for workers in (0, 1)}
+    table = Table("", "frames/s", "peak memory MB", "GPU MB")
+    for side, result in best.items():
+        rate = options.frames / result["seconds"]
+        table.add_row(side, f"{rate:.1f}", f"{result['memory']:.0f}", f"{result['gpu']:.0f}")
+    console = Console()
+    console.print(table)
+    ratio = best["upstream"]["seconds"] / best["ours"]["seconds"]
+    console.print(f"ours is {ratio:.2f} times as fast; {same} of {len(names)} masks are equal")
+    for workers, result in training.items():
+        share = f"{result['waiting']:.0%} of it waiting for samples"
+        console.print(f"fine-tuning, {workers} readers: {result['rate']:.2f} iterations/s, {share}")
+    if options.json:
+        options.json.write_text(json.dumps({"best": best, "equal": same, "training": training}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
