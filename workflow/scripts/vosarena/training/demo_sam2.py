@@ -33,7 +33,7 @@ from vosarena.data.synthetic import DOMAINS, SIZE, clip_seed, random_clip
 from vosarena.trackers.base import Tracker
 from vosarena.trackers.baselines import Flow, Static
 from vosarena.trackers.sam2 import Sam2
-from vosarena.trackers.sam2_network import instantiate_network
+from vosarena.trackers.sam2_network import instantiate_network, load_weights
 from vosarena.training.held_out import clip_score
 
 HELD_OUT_FRAMES = 24
@@ -259,16 +259,19 @@ def _frame_loss(low: torch.Tensor, iou: torch.Tensor, score: torch.Tensor, truth
     return (masks * there).sum() / there.sum().clamp(min=1) + 0.5 * presence
 
 
-def train(recipe: Recipe, output: Path, log: Callable[[dict[str, Any]], None]) -> None:
-    """Train and write `output`. One process per worker; gradients are averaged over them at every step."""
+def train(recipe: Recipe, output: Path, log: Callable[[dict[str, Any]], None], start: Path | None = None) -> None:
+    """Train and write `output`. One process per worker; gradients are averaged over them at every step.
+
+    start: weights to go on from, instead of random ones.
+    """
     with tempfile.TemporaryDirectory() as folder:
-        arguments = (recipe, output, Path(folder) / "rendezvous", Path(folder) / "log")
+        arguments = (recipe, output, Path(folder) / "rendezvous", Path(folder) / "log", start)
         torch.multiprocessing.spawn(_worker, args=arguments, nprocs=recipe.workers, daemon=True)
         for line in arguments[3].read_text().splitlines():
             log(json.loads(line))
 
 
-def _worker(rank: int, recipe: Recipe, output: Path, rendezvous: Path, log: Path) -> None:
+def _worker(rank: int, recipe: Recipe, output: Path, rendezvous: Path, log: Path, start: Path | None) -> None:
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     torch.distributed.init_process_group(
@@ -276,7 +279,10 @@ def _worker(rank: int, recipe: Recipe, output: Path, rendezvous: Path, log: Path
     )
     torch.manual_seed(recipe.seed)
     network = instantiate_network("sam2_demo")
-    prepare_network(network)
+    if start is None:
+        prepare_network(network)
+    else:
+        load_weights(network, start)
     network.train()
     whole = network.image_size
     matrices = [parameter for parameter in network.parameters() if parameter.ndim >= 2]
@@ -368,17 +374,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--steps", type=int, default=Recipe.steps)
     parser.add_argument("--seed", type=int, default=Recipe.seed)
     parser.add_argument("--workers", type=int, default=Recipe.workers)
+    parser.add_argument("--rate", type=float, default=Recipe.rate, help="peak learning rate")
+    parser.add_argument("--average", type=float, default=Recipe.average, help="decay of the average of the weights")
+    parser.add_argument("--lengths", type=int, nargs=3, default=[frames for _, frames in Recipe.lengths], metavar="N")
+    parser.add_argument("--start", type=Path, help="weights to go on from")
     parser.add_argument("--clips", type=int, default=120, help="held-out clips")
     options = parser.parse_args(arguments)
-    recipe = replace(Recipe(), steps=options.steps, seed=options.seed, workers=options.workers)
+    recipe = replace(
+        Recipe(), **{key: getattr(options, key) for key in ("steps", "seed", "workers", "rate", "average")}
+    )
+    shares = [share for share, _ in Recipe.lengths]
+    recipe = replace(recipe, lengths=tuple(zip(shares, options.lengths, strict=True)))
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # an orderly end, which takes the workers along
     started = time.time()
     lines: list[dict[str, Any]] = []
     options.output.parent.mkdir(parents=True, exist_ok=True)
-    train(recipe, options.output, lines.append)
+    train(recipe, options.output, lines.append, options.start)
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     given = sys.argv[1:] if arguments is None else arguments
-    record = {
+    record: dict[str, Any] = {
         "command": "python -m vosarena.training.demo_sam2 " + " ".join(given),
         "recipe": asdict(recipe),
         "torch": torch.__version__,
@@ -386,8 +400,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "cpu_seconds": round(sum(usage.ru_utime + usage.ru_stime for usage in used)),
         "training": lines,
     }
-    record["held_out"] = held_out(options.output, options.clips)
-    options.output.with_suffix(".json").write_text(json.dumps(record, indent=1) + "\n")
+    if options.start and options.start.with_suffix(".json").exists():
+        record["start"] = json.loads(options.start.with_suffix(".json").read_text())
+    _write(record, options.output)
+    _write(record | {"held_out": held_out(options.output, options.clips)}, options.output)
+
+
+def _write(record: dict[str, Any], weights: Path) -> None:
+    weights.with_suffix(".json").write_text(json.dumps(record, indent=1) + "\n")
 
 
 if __name__ == "__main__":
