@@ -123,8 +123,8 @@ def _overview(tables: dict[str, pd.DataFrame], models: list[str], output: Path) 
     measured = board[(board["kind"] == "measured") & board["j_and_f"].notna()]
     places = [tuple(key) for key in measured[PLACE].drop_duplicates().itertuples(index=False)]
     figure, grid = plt.subplots(
-        max(1, len(places)), 3, figsize=(10, 2.6 * max(1, len(places))), squeeze=False, layout="constrained",
-        gridspec_kw={"width_ratios": [1, 1.5, 1]},
+        max(1, len(places)), 3, figsize=(10, 2.6 * max(1, len(places))), squeeze=False,
+        gridspec_kw={"width_ratios": [1, 1.5, 1], "wspace": 0.3, "hspace": 0.9},
     )  # fmt: skip
     for (bars, by_attribute, speed), key in zip(grid, places, strict=False):
         rows = measured[(measured[PLACE] == list(key)).all(axis=1)]

@@ -1,0 +1,171 @@
+"""The report in a real browser: nothing from outside, no errors; sorting, filters, drill-down, keyboard, phone."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from .conftest import write_sequence
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (pip install playwright)")
+CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+pytestmark = pytest.mark.skipif(not CHROMIUM, reason="chromium is not installed (apt-get install chromium)")
+
+MODELS = ("static", "flow", "late-flow")
+
+# Builds the report in a process of its own: playwright's event loop and the tracker's threads do not meet.
+BUILD = """
+import sys
+from pathlib import Path
+from vosarena.data.catalog import Split, load_study
+from vosarena.data.sequences import index_split
+from vosarena.reporting.leaderboard import build_leaderboard
+from vosarena.reporting.report import build_report
+from vosarena.reporting.study import Places, scored_runs
+from vosarena.stages import measure_predictions
+from vosarena.tracking.run import Job, track_shard
+from vosarena.tracking.store import Store
+root = Path(sys.argv[1])
+source = {"name": "squares", "splits": {"all": {"path": str(root)}}}
+models = ["static", "flow", {"name": "late-flow", "extends": "flow", "revision": 2}]
+study = load_study({"datasets": [source], "models": models, "protocols": ["davis2017", "vos-benchmark"]})
+split = study.splits["squares/all"]
+places = Places(root.parent / "results", root.parent / "resources")
+table = places.table(split)
+table.parent.mkdir(parents=True)
+for name in ("JPEGImages", "Annotations"):
+    (table.parent / name).symlink_to(root / name)
+index_split(table.parent, table, split)
+for name, model in study.models.items():
+    status = places.store(split, name) / ".shards" / "all.json"
+    status.parent.mkdir(parents=True)
+    names = sorted(path.name for path in (root / "JPEGImages").iterdir())
+    job = Job(model.definition(), None, "cpu")
+    track_shard(names, root / "JPEGImages", root / "Annotations", job, Store(places.store(split, name)), status)
+    measure_predictions(table, [status], places.metrics(split, name), dataset="squares", split="all", model=name,
+                        protocols=["davis2017"], resize="never", jobs=1)
+build_leaderboard(scored_runs(study, places), places.results / "leaderboard")
+build_report(study, places, places.results / "report")
+"""
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory) -> Path:
+    """The page of three models on three tiny sequences."""
+    root = tmp_path_factory.mktemp("browser") / "squares"
+    write_sequence(root, "alpha")
+    write_sequence(root, "beta", frames=60)
+    write_sequence(root, "gamma", frames=12, late=3)
+    subprocess.run([sys.executable, "-c", BUILD, str(root)], check=True, capture_output=True)
+    return root.parent / "results" / "report" / "index.html"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[sync_api.Browser]:
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(params=["desktop", "phone"])
+def page(browser, report, request) -> Iterator[sync_api.Page]:
+    """The opened page; afterwards: no console message, no error, nothing asked from anywhere but its own folder."""
+    width, height = {"desktop": (1280, 900), "phone": (390, 844)}[request.param]
+    page = browser.new_page(viewport={"width": width, "height": height})
+    complaints: list[str] = []
+    page.on("console", lambda message: complaints.append(message.text))
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("requestfailed", lambda asked: complaints.append(f"failed: {asked.url}"))
+    page.on(
+        "request", lambda asked: None if asked.url.startswith(("file://", "data:")) else complaints.append(asked.url)
+    )
+    page.goto(report.as_uri())
+    page.set_default_timeout(15_000)
+    yield page
+    assert complaints == []
+    page.close()
+
+
+def column(page: sync_api.Page, number: int) -> list[str]:
+    return page.locator(f"#board tbody tr td:nth-child({number})").all_inner_texts()
+
+
+def test_the_first_sentence_and_the_width(page):
+    assert "leads squares/all with J&F" in page.locator("h1").inner_text()
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "the page scrolls sideways"
+
+
+def test_sorting_and_filtering_the_leaderboard(page):
+    scores = [float(text) for text in column(page, 4)]
+    assert scores == sorted(scores, reverse=True) and len(scores) == 3
+    page.locator("#board button[data-key=j_and_f]").click()
+    assert [float(text) for text in column(page, 4)] == sorted(scores)
+    assert page.locator("#board th[aria-sort=ascending]").inner_text().startswith("J&F")
+    page.locator("#board button[data-key=model]").press("Enter")
+    assert column(page, 2) == sorted(MODELS)
+    page.fill("#board-filter", "late")
+    assert column(page, 2) == ["late-flow"]
+
+
+def test_drill_down_with_frames_in_step_and_the_keyboard(page):
+    page.locator(".seq[data-name=beta]").click()
+    page.locator("#curves polyline.curve").first.wait_for()
+    assert page.locator("#viewer-title").inner_text() == "beta"
+    assert "60 frames (4" in page.locator("#viewer-facts").inner_text()
+    assert page.locator("#panels figure").count() == 2 + len(MODELS)
+    assert page.locator("#curves polyline.curve").count() == len(MODELS)
+    assert page.locator("#curves path.failure").count() >= 1
+    before = page.locator("#panels .tile").nth(2).evaluate("node => node.style.backgroundPosition")
+    frame = page.locator("#frame").inner_text()
+    page.locator("#slider").press("End")
+    assert page.locator("#frame").inner_text() == "frame 59 / 59" != frame
+    assert page.locator("#panels .tile").nth(2).evaluate("node => node.style.backgroundPosition") != before
+    assert "J " in page.locator("#panels figure").nth(2).inner_text()
+    loaded = page.evaluate(
+        """() => Promise.all([...document.querySelectorAll('#panels .tile')].flatMap(
+            node => [...node.style.backgroundImage.matchAll(/url\\("(.*?)"\\)/g)].map(([, url]) => new Promise(done => {
+              const image = new Image();
+              Object.assign(image, {onload: () => done(image.width), onerror: () => done(0), src: url});
+            }))))"""
+    )
+    assert len(loaded) == 1 + 2 * (1 + len(MODELS)) and all(loaded)
+    page.keyboard.press("n")
+    assert page.locator("#viewer-title").inner_text() != "beta"
+    page.keyboard.press("Escape")
+    assert not page.locator("#viewer").is_visible()
+
+
+def test_absence_is_shaded_and_an_address_opens_a_sequence(page, report):
+    page.goto(f"{report.as_uri()}#squares%2Fall%2Fgamma")
+    page.reload()
+    page.locator("#curves polyline.curve").first.wait_for()
+    page.select_option("#object", "2")  # appears in the fourth frame
+    assert page.locator("#curves rect.absent").count() == 3
+    page.select_option("#object", "1")
+    assert page.locator("#curves rect.absent").count() == 0
+
+
+def test_filters_of_the_sequences_and_another_protocol(page):
+    page.fill("#sequence-filter", "AL")
+    assert page.locator(".seq").count() == 1
+    page.fill("#sequence-filter", "")
+    page.select_option("#sequence-attribute", "late")
+    assert [node.get_attribute("data-name") for node in page.locator(".seq").all()] == ["gamma"]
+    page.select_option("#place", label="squares/all, vos-benchmark")
+    assert page.locator("#sequence-attribute").input_value() == "late"  # the choice stays
+    assert len(column(page, 2)) == 3
+
+
+def test_every_dot_opens_its_sequence(page):
+    page.select_option("#duel-x", "static")
+    page.select_option("#duel-y", "flow")
+    assert "better on" in page.locator("#duel-text").inner_text()
+    assert page.locator("#duel-plot a").count() == 3
+    page.locator("#duel-plot a").first.focus()
+    page.keyboard.press("Enter")
+    assert page.locator("#viewer").is_visible()
