@@ -3,10 +3,13 @@
 import math
 
 import pytest
+import yaml
 
-from vosarena.data.catalog import load_catalog
+from vosarena.data.catalog import load_catalog, load_study
 from vosarena.errors import DataError
 from vosarena.reporting.imported import PUBLISHED, published_rows, read_scores, score_files
+
+from .conftest import REPOSITORY
 
 HEADER = "model,dataset,split,j_and_f,j,f,fps,hardware,protocol,source,note,same_as\n"
 
@@ -27,7 +30,7 @@ def test_published_rows_name_datasets_and_models_that_exist():
     for row in published_rows(places()):
         catalog.split(f"{row['dataset']}/{row['split']}")
     same = {row["same_as"] for row in published_rows(places())} - {""}
-    assert same - {"cutie-finetuned"} <= set(catalog.models)  # the fine-tuned one is defined by its experiment
+    assert same <= set(catalog.models)
 
 
 def test_the_papers_table_is_as_published():
@@ -92,3 +95,14 @@ def test_two_answers_for_one_model_are_refused(tmp_path):
         (folder / f"mine.{suffix}").write_text("J&F: 50")
     with pytest.raises(DataError, match="keep one of them"):
         score_files(tmp_path, "mose", "val", ["mine"])
+
+
+@pytest.mark.parametrize("file", sorted((REPOSITORY / "experiments").glob("*.yaml")), ids=lambda path: path.stem)
+def test_experiments_name_what_the_catalog_has(file):
+    study = load_study(yaml.safe_load(file.read_text()), str(file))
+    assert study.splits and study.models
+
+
+def test_the_papers_experiment_repeats_every_row_of_its_first_table():
+    study = load_study(yaml.safe_load((REPOSITORY / "experiments" / "lsvos2024.yaml").read_text()))
+    assert {row["same_as"] for row in published_rows({("lsvos2024", "val")})} == set(study.models)
