@@ -1,42 +1,5 @@
 # Counts to scores, and scores to tables.
 
-from vosarena.reporting.imported import score_files
-from vosarena.reporting.study import hidden_splits, scored_splits
-
-SCORES = "scores"  # answers of evaluation servers: scores/<dataset>/<split>/<model>.{txt,json,yaml}
-
-
-def places():
-    """Folders of the run, for the stages that look at all of it."""
-    return dict(
-        results=workflow.pathvars.apply("<results>"), resources=workflow.pathvars.apply("<resources>"), scores=SCORES
-    )
-
-
-def definition_of_study():
-    """What of the config decides which rows the tables have."""
-    return {key: config[key] for key in ("datasets", "models", "protocols", "catalog") if key in config}
-
-
-def submissions_of_study(wildcards):
-    return [
-        f"<results>/submissions/{split}/{model.name}.zip"
-        for split, model in runs(scored=False)
-        if split.ground_truth != "full"
-    ]
-
-
-def server_scores(wildcards):
-    """The answers that are there."""
-    try:
-        return [
-            str(file)
-            for split in hidden_splits(study)
-            for file in score_files(Path(SCORES), split.dataset, split.name, study.models).values()
-        ]
-    except VosarenaError as error:
-        raise WorkflowError(str(error)) from None
-
 
 rule leaderboard:
     input:

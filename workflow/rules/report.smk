@@ -1,18 +1,6 @@
 # Everything on one page, and figures for papers.
 
 
-def predictions_of_scored(wildcards):
-    return [
-        status
-        for split, model in runs(scored=True)
-        for status in statuses_of(Namespace(dataset=split.dataset, split=split.name, model=model.name))
-    ]
-
-
-def report_of_study(wildcards):
-    return ["<results>/report/index.html", "<results>/figures"] if runs(scored=True) else []
-
-
 rule report:
     input:
         leaderboard="<results>/leaderboard/leaderboard.parquet",
