@@ -7,7 +7,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 
+from vosarena.cli import main
 from vosarena.data.catalog import Split, load_study
 from vosarena.data.masks import write_mask
 from vosarena.data.sequences import index_split
@@ -83,7 +85,8 @@ def test_what_is_finished_is_shown_as_incomplete_and_nothing_else_is_touched(run
     track("static", ("alpha", "beta"))
     track("flow")
     before = {path: path.stat().st_mtime_ns for path in places.results.rglob("*") if path.is_file()}
-    folder = partial_leaderboard(study, places)
+    partial_leaderboard(study, places)
+    folder = places.results / "partial" / "leaderboard"
     board = pd.read_csv(folder / "leaderboard.csv").set_index("model")
     assert list(board.loc["static", ["n_sequences", "n_expected", "status"]]) == [2, 3, "incomplete"]
     assert pd.isna(board.loc["static", "rank"]) and board.loc["flow", "rank"] == 1
@@ -98,6 +101,23 @@ def test_what_is_finished_is_shown_as_incomplete_and_nothing_else_is_touched(run
     assert before == after
 
 
+def test_the_page_of_an_unfinished_run_says_what_failed(run, dataset, tmp_path, capsys):
+    study, places, track, _ = run
+    track("static", ("alpha", "beta"))
+    split = next(iter(study.splits.values()))
+    Store(places.store(split, "static")).fail("gamma", DataError("frame 00004 is <damaged>"))
+    config = tmp_path / "config.yaml"
+    config.write_text(yaml.safe_dump({"datasets": [{"path": str(dataset)}], "models": ["static"]}))
+    folders = ["--config", str(config), "--results", str(places.results), "--resources", str(places.resources)]
+    assert main(["report", "--partial", *folders]) == 0
+    page = Path(capsys.readouterr().out.strip())
+    assert page == places.results / "partial" / "report" / "index.html"
+    text = page.read_text()
+    assert "frame 00004 is &lt;damaged&gt;" in text and "No complete score on squares/all yet: 1 runs" in text
+    assert main(["report", *folders]) == 1
+    assert "holds no leaderboard" in capsys.readouterr().err
+
+
 def test_a_broken_or_foreign_prediction_is_left_out_of_the_partial_leaderboard(run):
     study, places, track, _ = run
     track("static")
@@ -105,7 +125,8 @@ def test_a_broken_or_foreign_prediction_is_left_out_of_the_partial_leaderboard(r
     write_mask(store / "beta" / "00002.png", np.zeros((48, 64), np.uint8))  # not what was vouched for
     manifest = store / "gamma.json"
     manifest.write_text(manifest.read_text().replace('"revision": 1', '"revision": 9'))
-    folder = partial_leaderboard(study, places)
+    partial_leaderboard(study, places)
+    folder = places.results / "partial" / "leaderboard"
     assert pd.read_csv(folder / "leaderboard.csv")["n_sequences"].tolist() == [1]
     assert (store / "beta.json").exists(), "partial must not discard what the main run holds"
 

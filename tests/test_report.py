@@ -48,6 +48,7 @@ def test_the_workflow_makes_the_report_and_figures_and_their_bytes_repeat(datase
     assert {"overview.pdf", "overview.svg"} <= names and sum(name.startswith("qualitative_") for name in names) == 4
 
     study, places = load_study(setting), Places(results, tmp_path / "resources")
+    (tmp_path / "leaderboard").symlink_to(results / "leaderboard")
     build_report(study, places, tmp_path / "again")
     assert files_of(tmp_path / "again") == files_of(results / "report")
     draw_figures(study, places, tmp_path / "figures")

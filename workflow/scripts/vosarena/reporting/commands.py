@@ -19,8 +19,7 @@ def add_reporting_parsers(commands: Any) -> None:
     """Add the three commands to a parser."""
     leaderboard = commands.add_parser("leaderboard", help="tables of all measured, server and published scores")
     _add_places(leaderboard)
-    leaderboard.add_argument("--partial", action="store_true", help="of what is finished now, into results/partial/")
-    leaderboard.add_argument("--jobs", type=int, default=1, help="threads that measure (with --partial)")
+    _add_partial(leaderboard)
     leaderboard.set_defaults(run=_leaderboard)
 
     submission = commands.add_parser("submission", help="pack masks for an evaluation server, or check an archive")
@@ -32,6 +31,7 @@ def add_reporting_parsers(commands: Any) -> None:
 
     report = commands.add_parser("report", help="the page that shows all results")
     _add_places(report)
+    _add_partial(report)
     report.set_defaults(run=_report)
 
 
@@ -40,6 +40,11 @@ def _add_places(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--results", type=Path, default=Path("results"), help="default: %(default)s")
     parser.add_argument("--resources", type=Path, default=Path("resources"), help="default: %(default)s")
     parser.add_argument("--scores", type=Path, default=Path("scores"), help="answers of servers; default: %(default)s")
+
+
+def _add_partial(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--partial", action="store_true", help="of what is finished now, into results/partial/")
+    parser.add_argument("--jobs", type=int, default=1, help="threads; default: %(default)s")
 
 
 def _places(args: argparse.Namespace) -> Places:
@@ -63,7 +68,8 @@ def _leaderboard(args: argparse.Namespace) -> None:
 
     study, places = _study(args), _places(args)
     if args.partial:
-        folder = partial_leaderboard(study, places, args.jobs)
+        folder = places.results / "partial" / "leaderboard"
+        partial_leaderboard(study, places, args.jobs)
     else:
         folder = places.results / "leaderboard"
         runs = scored_runs(study, places)
@@ -124,8 +130,11 @@ def _split(args: argparse.Namespace, places: Places) -> Split:
 
 
 def _report(args: argparse.Namespace) -> None:
+    from vosarena.reporting.partial import partial_leaderboard
     from vosarena.reporting.report import build_report
 
     study, places = _study(args), _places(args)
-    build_report(study, places, places.results / "report")
-    print(places.results / "report" / "index.html")
+    runs = partial_leaderboard(study, places, args.jobs) if args.partial else None
+    folder = places.results / "partial" / "report" if args.partial else places.results / "report"
+    build_report(study, places, folder, args.jobs, runs)
+    print(folder / "index.html")

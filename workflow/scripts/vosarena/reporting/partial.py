@@ -7,7 +7,7 @@ from typing import cast
 from vosarena.data.catalog import Model, Split, Study
 from vosarena.data.sequences import ANNOTATIONS, read_table
 from vosarena.errors import DataError
-from vosarena.reporting.leaderboard import build_leaderboard
+from vosarena.reporting.leaderboard import Scored, build_leaderboard
 from vosarena.reporting.study import Places, hidden_runs, scored_runs
 from vosarena.scoring.measure import measure
 from vosarena.scoring.pairs import MeasureError, pair_sequence
@@ -16,8 +16,8 @@ from vosarena.scoring.sequence import Resize
 from vosarena.tracking.store import Store
 
 
-def partial_leaderboard(study: Study, places: Places, jobs: int = 1) -> Path:
-    """Measure the sequences that the store holds now, and write `<results>/partial/leaderboard/`; returns that folder.
+def partial_leaderboard(study: Study, places: Places, jobs: int = 1) -> list[Scored]:
+    """Measure the sequences that the store holds now, and write `<results>/partial/leaderboard/`; returns the runs.
 
     Nothing outside `<results>/partial/` is written or discarded. A sequence that vanishes or changes meanwhile is left
     out, as are predictions of another definition of the model. Raises DataError if nothing is finished yet.
@@ -33,7 +33,7 @@ def partial_leaderboard(study: Study, places: Places, jobs: int = 1) -> Path:
     if not runs and not hidden:
         raise DataError(f"nothing is finished yet: {places.results / 'predictions'} holds no sequence of the config")
     build_leaderboard(runs, output / "leaderboard", hidden)
-    return output / "leaderboard"
+    return runs
 
 
 def _measure_finished(study: Study, split: Split, model: Model, places: Places, output: Path, jobs: int) -> bool:

@@ -7,7 +7,7 @@ somebody looks at that sequence. Data files are scripts, because a page opened f
 import json
 import math
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from vosarena.errors import DataError
 from vosarena.reporting import media
 from vosarena.reporting.curves import LOST, ObjectCurve, sequence_curves, spark
 from vosarena.reporting.headline import headline
-from vosarena.reporting.leaderboard import PLACE, attributes_of, read_leaderboard
+from vosarena.reporting.leaderboard import PLACE, Scored, attributes_of, read_leaderboard
 from vosarena.reporting.study import Places, scored_runs
 from vosarena.scoring.table import Metrics, read_metrics
 from vosarena.tracking.store import Store
@@ -39,24 +39,28 @@ _THUMB_COLUMNS = 20
 Curves = dict[str, dict[str, list[ObjectCurve]]]  # sequence -> model -> objects
 
 
-def build_report(study: Study, places: Places, output: Path, jobs: int = 1) -> None:
-    """Write `index.html` and `media/` for a study whose leaderboard stands in `<results>/leaderboard`.
+def build_report(
+    study: Study, places: Places, output: Path, jobs: int = 1, runs: Sequence[Scored] | None = None
+) -> None:
+    """Write `index.html` and `media/` into `output`, whose neighbour `leaderboard/` holds the tables.
 
-    The same inputs give the same bytes. Raises DataError if there is no leaderboard yet.
+    runs: what was measured; default: everything that the study asks for. The same inputs give the same bytes. Raises
+    DataError if there is no leaderboard yet.
     """
-    folder = places.results / "leaderboard"
+    folder = output.parent / "leaderboard"
     if not (folder / "leaderboard.parquet").is_file():
         raise DataError(f"{folder} holds no leaderboard; run the workflow or `vosarena leaderboard` first")
     tables = read_leaderboard(folder)
     output.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(output / MEDIA, ignore_errors=True)
     (output / MEDIA).mkdir()
+    scored = scored_runs(study, places) if runs is None else runs
     splits = {}
     for name, split in study.splits.items():
-        runs = [run for run in scored_runs(study, places) if f"{run.dataset}/{run.split}" == name]
-        if runs:
-            metrics = {item.model: item for item in read_metrics([run.metrics for run in runs], allow_incomplete=True)}
-            attributes, derived = attributes_of(runs)
+        here = [run for run in scored if f"{run.dataset}/{run.split}" == name]
+        if here:
+            metrics = {item.model: item for item in read_metrics([run.metrics for run in here], allow_incomplete=True)}
+            attributes, derived = attributes_of(here)
             found = _Pictures(split, metrics, places, output, attributes).write(jobs)
             splits[name] = {"sequences": found, "derived": derived}
     content = {
@@ -166,7 +170,7 @@ class _Pictures:
             "spark": {model: spark(objects) for model, objects in curves.items()},
             "fail": {model: shown.index(frame) for model, frame in failures.items() if frame in shown},
             "low": {model: shown.index(frame) for model, frame in lowest.items() if frame in shown},
-            "layers": {model: number for number, model in enumerate(self._models)},
+            "layers": {model: number for number, model in enumerate(self._models) if model in curves},
         }
         return entry, thumb
 
@@ -248,6 +252,7 @@ def _failures(study: Study, places: Places) -> Iterable[dict[str, Any]]:
                     "split": str(split),
                     "model": model,
                     **{key: found.get(key, "") for key in ("sequence", "reason", "attempts", "time")},
+                    "log": f"logs/track/{split}/{model}/",
                     "command": f"snakemake --cores all --keep-going  # tracks {found.get('sequence')} again",
                 }
 
