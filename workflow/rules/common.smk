@@ -58,14 +58,37 @@ def model_of(wildcards):
 
 
 @lru_cache
-def _shards(table, modified):
-    return make_shards(read_table(table), study.sequences_per_job)
+def shards_and_loads(table, modified):
+    """Shard name -> names of its sequences, and shard name -> the work in it, by a table of sequences."""
+    rows = {row["sequence"]: row for row in read_table(table)}
+    shards = make_shards(rows.values(), study.sequences_per_job)
+    return shards, {shard: load_of(rows[name] for name in names) for shard, names in shards.items()}
+
+
+@lru_cache
+def _indexed(dataset, split):
+    """The table of a split; until it is indexed this raises what makes Snakemake ask again, and nothing is kept."""
+    return str(checkpoints.index.get(dataset=dataset, split=split).output.table)
+
+
+def _plan_of(wildcards):
+    table = _indexed(wildcards.dataset, wildcards.split)
+    return shards_and_loads(table, Path(table).stat().st_mtime_ns)
 
 
 def shards_of(wildcards):
     """Shard name -> names of its sequences; known once the split is indexed."""
-    table = checkpoints.index.get(dataset=wildcards.dataset, split=wildcards.split).output.table
-    return _shards(str(table), Path(table).stat().st_mtime_ns)
+    return _plan_of(wildcards)[0]
+
+
+def load_of_shard(wildcards):
+    """The work in one shard."""
+    return _plan_of(wildcards)[1][wildcards.shard]
+
+
+@lru_cache
+def state_of_split(name):
+    return state_of(study.splits[name])
 
 
 def statuses_of(wildcards):

@@ -58,7 +58,7 @@ rule prepare:
         "../../envs/default.yaml"
     params:
         split=lambda wildcards: asdict(split_of(wildcards)),
-        state=lambda wildcards: state_of(split_of(wildcards)),
+        state=lambda wildcards: state_of_split(str(split_of(wildcards))),
     message:
         "{wildcards.dataset}/{wildcards.split}: bring frames and masks into place"
     script:
@@ -78,7 +78,7 @@ checkpoint index:
         "../../envs/default.yaml"
     params:
         split=lambda wildcards: asdict(split_of(wildcards)),
-        state=lambda wildcards: state_of(split_of(wildcards)),
+        state=lambda wildcards: state_of_split(str(split_of(wildcards))),
     message:
         "{wildcards.dataset}/{wildcards.split}: list sequences and objects"
     script:

@@ -4,17 +4,6 @@
 # What a job asks for grows with the work in its shard and with every attempt.
 
 
-@lru_cache
-def _loads(table, modified):
-    rows = {row["sequence"]: row for row in read_table(table)}
-    return {shard: load_of(rows[name] for name in names) for shard, names in _shards(table, modified).items()}
-
-
-def load_of_shard(wildcards):
-    table = checkpoints.index.get(dataset=wildcards.dataset, split=wildcards.split).output.table
-    return _loads(str(table), Path(table).stat().st_mtime_ns)[wildcards.shard]
-
-
 def kind_of(wildcards):
     """How heavy a model is: by whether it has weights, and where it runs."""
     if not weights_of(wildcards):

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -107,8 +108,12 @@ def _images(split: Split, roots: Sequence[Path]) -> dict[str, Path]:
 
 def _entries(folders: Iterable[Path]) -> dict[str, Path]:
     """Folders of sequences by name; a folder that itself holds the masks of one sequence counts under its own name."""
-    return {path.name: path for folder in folders for path in sorted(folder.iterdir())
-            if path.is_dir() and not path.name.startswith(".")}  # fmt: skip
+    return {
+        entry.name: folder / entry.name
+        for folder in folders
+        for entry in sorted(os.scandir(folder), key=lambda entry: entry.name)
+        if entry.is_dir() and not entry.name.startswith(".")
+    }
 
 
 def _folders(roots: Sequence[Path], named: str | None, choices: Sequence[str]) -> list[Path]:

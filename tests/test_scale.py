@@ -1,0 +1,50 @@
+"""Planning for thousands of sequences: the numbers of jobs and the memory. Times are in benchmarks/orchestration.py."""
+
+import importlib.util
+import re
+from collections import Counter
+
+import pytest
+
+from vosarena.tracking.shards import load_of, make_shards
+
+from .conftest import REPOSITORY
+
+spec = importlib.util.spec_from_file_location("orchestration", REPOSITORY / "benchmarks" / "orchestration.py")
+orchestration = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(orchestration)
+
+
+@pytest.mark.slow
+def test_ten_thousand_sequences_are_planned_in_300_mb(tmp_path):
+    orchestration.prepare(tmp_path, 10_000, 16)
+    _, _, memory, output = orchestration.measured(tmp_path, "--dry-run")
+    assert "track 1875" in " ".join(output.split())
+    assert memory < 300
+
+
+def test_nothing_is_left_to_do_once_every_file_is_there(tmp_path):
+    orchestration.prepare(tmp_path, 200, 16)
+    orchestration.finish(tmp_path)
+    assert "Nothing to be done" in orchestration.measured(tmp_path)[3]
+    (tmp_path / "results/metrics/many/all/one.parquet").unlink()
+    output = " ".join(orchestration.measured(tmp_path, "--dry-run")[3].split())
+    assert "measure 1" in output and not re.search(r"track \d", output)
+
+
+def test_a_job_asks_for_more_with_more_work_and_long_clips_are_spread():
+    long = [
+        {"sequence": f"long{i}", "n_frames": 3000, "object_ids": [1], "height": 720, "width": 1280} for i in range(6)
+    ]
+    short = [{"sequence": f"s{i:02}", "n_frames": 60, "object_ids": [1, 2], "height": 1080, "width": 1920}
+             for i in range(90)]  # fmt: skip
+    rows = {row["sequence"]: row for row in long + short}
+    shards = make_shards(rows.values(), 16)
+    assert Counter(sum(name.startswith("long") for name in names) for names in shards.values()) == {1: 6}
+    few, many = load_of(short[:2]), load_of(short[:16])
+    for kind in ("baseline", "gpu", "cpu"):
+        assert few.minutes(kind) < many.minutes(kind)
+        assert few.memory_mb(kind) == many.memory_mb(kind)  # frames are streamed
+    crowd = load_of([{**short[0], "object_ids": list(range(30))}])
+    assert crowd.memory_mb("gpu") > few.memory_mb("gpu")
+    assert few.minutes("cpu") > few.minutes("gpu")
