@@ -9,6 +9,8 @@ import pandas as pd
 import pytest
 
 from vosarena.data.catalog import load_study
+from vosarena.data.masks import write_mask
+from vosarena.data.sequences import SequenceFiles
 from vosarena.reporting import media
 from vosarena.reporting.curves import ObjectCurve, derived_attributes, spark
 from vosarena.reporting.figures import draw_figures
@@ -80,6 +82,20 @@ def test_painted_masks_have_inside_outline_and_halo():
     labels[5:15, 5:15] = 9  # the ninth object has the first one's colour
     paint = media.painted(labels)
     assert paint[10, 10] == 1 and paint[5, 5] == 9 and paint[4, 10] == 17 and paint[0, 0] == 0
+
+
+def test_overlapping_objects_are_shown_over_each_other(tmp_path):
+    """SA-V: a folder of binary masks per object, the first one named 000."""
+    for number, columns in (("000", slice(0, 6)), ("001", slice(4, 8))):
+        labels = np.zeros((4, 8), np.uint8)
+        labels[:, columns] = 1
+        (tmp_path / number).mkdir()
+        write_mask(tmp_path / number / "00000.png", labels)
+    files = SequenceFiles("a", (tmp_path / "00000.jpg", tmp_path / "00001.jpg"))
+    files.__dict__["size"] = (4, 8)
+    read = media.prediction_reader(files, tmp_path)
+    assert read(0)[0].tolist() == [1, 1, 1, 1, 2, 2, 2, 2]
+    assert read(1) is None
 
 
 def curve(j, visible) -> ObjectCurve:

@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from vosarena import __version__
 from vosarena.data.catalog import Split, Study
+from vosarena.data.masks import masks_digest
 from vosarena.data.sequences import ANNOTATIONS, IMAGES, read_sequence, read_table
 from vosarena.errors import DataError
 from vosarena.reporting import media
@@ -29,7 +30,7 @@ from vosarena.reporting.headline import headline
 from vosarena.reporting.leaderboard import PLACE, Scored, attributes_of, read_leaderboard
 from vosarena.reporting.study import Places, scored_runs
 from vosarena.scoring.table import Metrics, read_metrics
-from vosarena.tracking.store import Store
+from vosarena.tracking.store import Store, digest_of
 
 MEDIA = "media"
 _PAGE = Path(__file__).with_name("page")
@@ -69,6 +70,7 @@ def build_report(
         "models": _models(study, places),
         "lost": round(100 * LOST),
         "failures": list(_failures(study, places)),
+        "data": {name: _data_digest(places.table(study.splits[name])) for name in splits},
         "version": __version__,
     }
     (output / "index.html").write_text(_render(content, study))
@@ -224,6 +226,7 @@ def _models(study: Study, places: Places) -> dict[str, Any]:
     models = {}
     for name, model in study.models.items():
         made: dict[str, set[str]] = {"weights": set(), "packages": set(), "device": set(), "python": set()}
+        masks = {}
         for split in study.splits.values():
             store = Store(places.store(split, name))
             for row in read_table(places.table(split)) if places.table(split).is_file() else []:
@@ -233,13 +236,27 @@ def _models(study: Study, places: Places) -> dict[str, Any]:
                     made["packages"].add(", ".join(f"{k} {v}" for k, v in sorted(identity["packages"].items())))
                     made["device"].add(manifest["device"])
                     made["python"].add(manifest["python"])
+                    masks[f"{split}/{row['sequence']}"] = manifest["masks"]
         models[name] = {
             "title": model.title or name,
             "description": model.description,
+            "masks": digest_of(masks) if masks else "",
             "definition": yaml.safe_dump(model.definition(), default_flow_style=True, width=10_000).strip(),
             **{key: ", ".join(sorted(values - {""})) for key, values in made.items()},
         }
     return models
+
+
+def _data_digest(table: Path) -> str:
+    """Digest of what the split's scores rest on: names and sizes of all sequences, and the bytes of their masks."""
+    root = table.parent / ANNOTATIONS
+    found: dict[str, Any] = {}
+    for row in read_table(table):
+        files = sorted((root / row["sequence"]).rglob("*.png"))
+        size = [row["n_frames"], row["height"], row["width"]]
+        stems = ((str(path.relative_to(root)), path) for path in files)
+        found[row["sequence"]] = [*size, masks_digest(stems)]
+    return digest_of(found)
 
 
 def _failures(study: Study, places: Places) -> Iterable[dict[str, Any]]:
@@ -273,4 +290,12 @@ def _render(content: Mapping[str, Any], study: Study) -> str:
         data=_json(content).replace("<!--", "<\\u0021--"),
         content=content,
         splits=splits,
+        study=yaml.safe_dump(
+            {
+                "datasets": list(study.splits),
+                "models": {name: dict(model.definition()) for name, model in study.models.items()},
+                "protocols": {name: list(protocols) for name, _, protocols in splits},
+            },
+            sort_keys=False,
+        ),
     )

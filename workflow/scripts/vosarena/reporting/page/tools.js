@@ -24,7 +24,8 @@ window.vosarena = (() => {
   const number = (model) => Math.max(0, names.indexOf(model));
   const colour = (model) => palette[number(model) % palette.length];
   const dash = (model) => dashes[Math.floor(number(model) / palette.length) % dashes.length];
-  const chip = (model) => el("span", { class: "chip", style: `background:${colour(model)}` });
+  const hatched = (model) => `repeating-linear-gradient(45deg, ${colour(model)} 0 3px, transparent 3px 5px)`;
+  const chip = (model) => el("span", { class: "chip", style: `background:${dash(model) ? hatched(model) : colour(model)}` });
   const place = () => data.places[chosen];
   const split = () => `${place().dataset}/${place().split}`;
   const sequences = () => (data.splits[split()] ? data.splits[split()].sequences : []);
