@@ -219,6 +219,41 @@ def test_a_job_that_is_asked_to_end_says_what_it_was_doing(dataset, tmp_path):
         ]
 
 
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 64 KiB."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", folder], capture_output=True).returncode:
+        pytest.skip("mounting a small file system needs root")
+    yield folder
+    subprocess.run(["umount", folder], check=True)
+
+
+def test_a_full_disk_is_named_and_leaves_nothing_half_written(dataset, tmp_path, small_disk):
+    store, job = Store(small_disk / "out"), Job({"tracker": "static", "options": {}, "revision": 1})
+    ballast = small_disk / "ballast"
+    ballast.write_bytes(b"0" * 40_000)  # some masks fit beside it, but not all of a sequence
+    folders = dataset / "JPEGImages", dataset / "Annotations"
+    outcome = track_sequences(["alpha"], *folders, job, store)
+    assert "No space left on device" in outcome.failed["alpha"]
+    assert [path.name for path in store.folder.iterdir()] == ["alpha.failed.json"]
+    assert store.failure("alpha")["class"] == "disk full"
+    ballast.unlink()
+    assert not track_sequences(["alpha"], *folders, job, store).failed
+
+
+def test_a_job_that_failed_before_its_first_sequence_is_told_with_all_of_them(tmp_path):
+    store, log = Store(tmp_path / "m"), tmp_path / "shard-1-of-1.log"
+    store.folder.mkdir()
+    log.write_text("loading\nerror: weights.pth does not fit\n")
+    run = TrackedRun("d", "s", "m", store.folder, tmp_path, {"shard-1-of-1": ["a", "b"], "other": ["c"]})
+    rows = collect_failures([run], {str(store.folder / ".shards" / "shard-1-of-1.json"): "status 'FAILED'"}, "x")
+    assert [(row["sequence"], row["class"], row["reason"]) for row in rows] == [
+        (name, "unexpected", "weights.pth does not fit") for name in ("a", "b")
+    ]
+
+
 def test_a_run_ends_with_its_failures_and_the_command_repeats_one(dataset, tmp_path):
     """Through the real Snakemake, with shards of several sequences."""
     frame = dataset / "JPEGImages" / "beta" / "00004.jpg"

@@ -124,8 +124,13 @@ def _create(path: Path) -> Claim | None:
         return None
     pid, token = os.getpid(), new_token()
     owner = {"token": token, "host": socket.gethostname(), "machine": _machine(), "pid": pid, "started": _started(pid)}
-    os.write(file, json.dumps(owner).encode())
-    os.fsync(file)
+    try:
+        os.write(file, json.dumps(owner).encode())
+        os.fsync(file)
+    except OSError:  # a full disk
+        os.close(file)
+        path.unlink()
+        raise
     return Claim(path, file, token)
 
 

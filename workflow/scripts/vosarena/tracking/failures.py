@@ -12,7 +12,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from vosarena.tracking.reasons import CANCELLED, NODE_FAILURE, OUT_OF_MEMORY, SILENT, TIMEOUT, UNEXPECTED
+from vosarena.tracking.reasons import CANCELLED, DISK_FULL, NODE_FAILURE, OUT_OF_MEMORY, SILENT, TIMEOUT, UNEXPECTED
 from vosarena.tracking.store import Store, write_text
 
 COLUMNS = ("dataset", "split", "model", "sequence", "class", "reason", "attempts", "log", "rerun")
@@ -22,6 +22,7 @@ _WORDS = {
     OUT_OF_MEMORY: r"OUT_OF_ME|memory limit|oom[-_ ]kill|TERM_MEMLIMIT|OOMKilled",
     TIMEOUT: r"TIMEOUT|TIME LIMIT|DeadlineExceeded|TERM_RUNLIMIT",
     NODE_FAILURE: r"NODE_FAIL|NODE FAILURE|BOOT_FAIL",
+    DISK_FULL: r"No space left on device|Disk quota exceeded",
     CANCELLED: r"CANCELLED|PREEMPTED|PREEMPTION|TERM_OWNER|Evicted",
 }
 _TAIL = 20_000  # bytes of a job's own log that are looked at
@@ -47,19 +48,18 @@ def collect_failures(runs: Iterable[TrackedRun], words: Mapping[str, str], rerun
     """
     rows = []
     for run in runs:
-        suspects = _suspects(run.store)
-        if not suspects:
-            continue
-        store = Store(run.store)
+        suspects, store = _suspects(run.store), Store(run.store)
         for shard, sequences in run.shards.items():
-            for sequence in sorted(suspects.intersection(sequences)):
-                status = run.store / ".shards" / f"{shard}.json"
-                known = _reason(store, sequence, words.get(str(status)))
+            status, log = run.store / ".shards" / f"{shard}.json", run.logs / f"{shard}.log"
+            said = words.get(str(status))
+            found = {name: _reason(store, name, said) for name in sorted(suspects.intersection(sequences))}
+            if said is not None and not any(found.values()):
+                found = {name: _of_the_job(said, log) for name in sequences if store.manifest(name) is None}
+            for sequence, known in found.items():
                 if known:
                     rows.append({
                         **{"dataset": run.dataset, "split": run.split, "model": run.model, "sequence": sequence},
-                        **known, "log": str(run.logs / f"{shard}.log"),
-                        "rerun": rerun_alone(rerun, status, sequence),
+                        **known, "log": str(log), "rerun": rerun_alone(rerun, status, sequence),
                     })  # fmt: skip
     return rows
 
@@ -94,6 +94,14 @@ def _reason(store: Store, sequence: str, words: str | None) -> dict[str, str] | 
                 kind = told
                 break
     return {"class": kind, "reason": reason, "attempts": str(failure["attempts"])}
+
+
+def _of_the_job(words: str, log: Path) -> dict[str, str]:
+    """The same where a job ended before any of its sequences: the model could not be loaded, or nothing be written."""
+    errors = re.findall(r"^error: (.*)", _tail(log), re.MULTILINE)
+    reason = errors[-1] if errors else f"{SILENT} (before the first sequence)"
+    kind = next((kind for kind, pattern in _WORDS.items() if re.search(pattern, f"{words}\n{reason}")), UNEXPECTED)
+    return {"class": kind, "reason": reason, "attempts": "1"}
 
 
 def engine_words(log: Path) -> dict[str, str]:

@@ -1,9 +1,10 @@
 """Track sequences with one model: prefetch, track and write at the same time, keep what is valid, fail alone."""
 
+import hashlib
 import logging
 import platform
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +12,6 @@ from typing import Any
 
 import cv2
 import numpy as np
-from tqdm import tqdm
 
 from vosarena import __version__
 from vosarena.data.frames import Frames
@@ -21,6 +21,7 @@ from vosarena.errors import DataError, TrackerError, VosarenaError
 from vosarena.trackers.base import Tracker, build_tracker, package_versions, resolve_device, tracker_class
 from vosarena.tracking.claims import Claimed
 from vosarena.tracking.devices import take_device
+from vosarena.tracking.outputs import Prompts, output_names, prompted_ids, prompts_of, track_sequence
 from vosarena.tracking.reasons import Stopped, is_out_of_memory, stopped_by_sigterm
 from vosarena.tracking.store import Store, digest_of, file_sha256, write_json
 from vosarena.tracking.usage import PeakMemory
@@ -152,9 +153,9 @@ class _Plan:
     """What a sequence's masks are made from."""
 
     files: SequenceFiles
-    prompts: Mapping[int, LabelMap]
+    prompts: Prompts
     fingerprint: str
-    stems: list[str]
+    outputs: list[str]
 
 
 class _Run:
@@ -177,9 +178,9 @@ class _Run:
         if name not in self._plans:
             self._plans.clear()  # one at a time: prompts are full label maps
             files = read_sequence(self._images, self._annotations, name, self._resize)
-            prompts = files.prompts()
+            prompts = prompts_of(files)
             fingerprint = digest_of({"model": self._identity, "sequence": sequence_digest(files, prompts)})
-            self._plans[name] = _Plan(files, prompts, fingerprint, [path.stem for path in files.frames])
+            self._plans[name] = _Plan(files, prompts, fingerprint, output_names(files, prompts))
         plan = self._plans[name]
         known = self._known(plan)
         if known:
@@ -193,7 +194,7 @@ class _Run:
 
     def _known(self, plan: _Plan) -> dict[str, Any] | None:
         name = plan.files.name
-        if not self._store.holds(name, plan.fingerprint, plan.stems):
+        if not self._store.holds(name, plan.fingerprint, plan.outputs):
             return None
         logger.info("%s: already there", name)
         self._store.tidy(name)
@@ -205,7 +206,7 @@ class _Run:
             started = time.perf_counter()
             self.tracker = self._job.build()
             self._load_seconds = time.perf_counter() - started
-        files, stems = plan.files, plan.stems
+        files, stems = plan.files, [path.stem for path in plan.files.frames]
         with PeakMemory() as memory:
             started = time.perf_counter()
             saving = self._write_masks(self.tracker, plan, folder, title)
@@ -213,9 +214,9 @@ class _Run:
             manifest = {
                 "sequence": files.name,
                 "fingerprint": plan.fingerprint,
-                "masks": masks_digest((stem, folder / f"{stem}.png") for stem in stems),
+                "masks": masks_digest((name, folder / f"{name}.png") for name in plan.outputs),
                 "frames": stems,
-                "prompts": {stems[i]: sorted({int(v) for v in np.unique(m)} - {0}) for i, m in plan.prompts.items()},
+                "prompts": {stems[index]: prompted_ids(prompt) for index, prompt in plan.prompts.items()},
                 "seconds": {"load": round(self._load_seconds, 3), "track": round(tracked, 3)},
                 "fps": round(len(stems) / tracked, 3),
                 "peak_memory_mb": memory.host_mb(),
@@ -235,9 +236,12 @@ class _Run:
         A tracker offers that as `saving_memory()`, a context manager that gives the options it changed.
         """
 
+        for parent in {(folder / name).parent for name in plan.outputs}:
+            parent.mkdir(exist_ok=True)
+
         def attempt() -> None:
             with Frames(plan.files.frames) as frames:
-                _write_all(_checked(tracker.track(frames, plan.prompts), plan.files, title), folder, plan.stems)
+                _write_all(track_sequence(tracker, frames, plan.files, plan.prompts, title), folder)
 
         try:
             attempt()
@@ -254,40 +258,29 @@ class _Run:
             return dict(saving)
 
 
-def sequence_digest(files: SequenceFiles, prompts: Mapping[int, LabelMap]) -> str:
+def sequence_digest(files: SequenceFiles, prompts: Prompts) -> str:
     """Digest of all that a tracker sees of a sequence: the bytes of its frames, and its prompts as pixels."""
+
+    def pixels(mask: np.ndarray) -> list[Any]:
+        return [list(mask.shape), hashlib.sha256(mask.tobytes()).hexdigest()]
+
     return digest_of(
         {
             "frames": [[path.stem, file_sha256(path)] for path in files.frames],
-            "prompts": [[index, list(mask.shape), digest_of({"": mask.tobytes().hex()})]
-                        for index, mask in sorted(prompts.items())],
+            "prompts": [
+                [index, {number: pixels(mask) for number, mask in prompt.items()} if files.objects else pixels(prompt)]
+                for index, prompt in sorted(prompts.items())
+            ],
         }
-    )  # fmt: skip
+    )
 
 
-def _checked(masks: Iterator[LabelMap], files: SequenceFiles, title: str) -> Iterator[LabelMap]:
-    """Pass masks on with a progress bar; raise TrackerError if they are not one label map per frame."""
-    count = 0
-    with tqdm(total=len(files.frames), desc=title, unit="frame", mininterval=1, dynamic_ncols=True) as bar:
-        for labels in masks:
-            if labels.shape != files.size or labels.dtype != np.uint8:
-                raise TrackerError(
-                    f"sequence {files.name}, frame {files.frames[count].stem}: the tracker gave {labels.dtype} "
-                    f"{labels.shape}, expected uint8 {files.size}"
-                )
-            count += 1
-            bar.update()
-            yield labels
-    if count != len(files.frames):
-        raise TrackerError(f"sequence {files.name}: the tracker gave {count} masks for {len(files.frames)} frames")
-
-
-def _write_all(masks: Iterable[LabelMap], folder: Path, stems: Sequence[str]) -> None:
-    """Write masks in the background while the tracker computes; at most a few wait in memory."""
+def _write_all(masks: Iterable[tuple[str, LabelMap]], folder: Path) -> None:
+    """Write named masks in the background while the tracker computes; at most a few wait in memory."""
     pending: list[Future[None]] = []
     with ThreadPoolExecutor(_WRITERS, thread_name_prefix="masks") as pool:
-        for stem, labels in zip(stems, masks, strict=True):
-            pending.append(pool.submit(write_mask, folder / f"{stem}.png", labels.copy()))
+        for name, labels in masks:
+            pending.append(pool.submit(write_mask, folder / f"{name}.png", labels.copy()))
             if len(pending) >= _UNWRITTEN:
                 pending.pop(0).result()
         for future in pending:

@@ -13,6 +13,7 @@ not fit the digest in the manifest, which is checked before they are scored.
 import contextlib
 import hashlib
 import json
+import logging
 import re
 import shutil
 import time
@@ -25,6 +26,8 @@ from typing import Any
 from vosarena.errors import VosarenaError
 from vosarena.tracking.claims import Claim, Claimed, is_dead, new_token, read_claim, take
 from vosarena.tracking.reasons import SILENT, UNEXPECTED, classify, is_final
+
+logger = logging.getLogger(__name__)
 
 
 class Store:
@@ -47,16 +50,17 @@ class Store:
         except json.JSONDecodeError:
             return None  # never written by commit(); edited by hand: track again
 
-    def holds(self, sequence: str, fingerprint: str, stems: Sequence[str]) -> bool:
-        """Whether the sequence is there, complete, and made by what `fingerprint` stands for."""
+    def holds(self, sequence: str, fingerprint: str, names: Sequence[str]) -> bool:
+        """Whether the sequence is there, with all masks `<name>.png`, and made by what `fingerprint` stands for."""
         manifest = self.manifest(sequence)
         if manifest is None or manifest.get("fingerprint") != fingerprint:
             return False
+        files = [self.masks(sequence) / f"{name}.png" for name in names]
         try:
-            present = {path.name for path in self.masks(sequence).iterdir()}
+            present = {path for folder in {file.parent for file in files} for path in folder.iterdir()}
         except FileNotFoundError:
             return False
-        return all(f"{stem}.png" in present for stem in stems)
+        return present.issuperset(files)
 
     @staticmethod
     def sequences_of(status: Path) -> list[str]:
@@ -143,7 +147,11 @@ class Store:
         self.folder.mkdir(parents=True, exist_ok=True)
         attempts = (self.failure(sequence) or {"attempts": 0})["attempts"] + 1
         now = time.strftime("%Y-%m-%dT%H:%M:%S%z")
-        write_json(self._failure_file(sequence), {"sequence": sequence, **entry, "attempts": attempts, "time": now})
+        record = {"sequence": sequence, **entry, "attempts": attempts, "time": now}
+        try:
+            write_json(self._failure_file(sequence), record)
+        except OSError as error:  # the disk may be full: the log must do
+            logger.error("%s: the failure cannot be recorded: %s", sequence, error)
 
     def _after_death(self, sequence: str) -> None:
         """Count the attempt of a process that was killed, and remove what it left."""
@@ -176,8 +184,12 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 def write_text(path: Path, content: str) -> None:
     """Write a text file so that it is there whole or not at all."""
     temporary = path.with_name(f".{path.name}.{new_token()}.part")
-    temporary.write_text(content)
-    temporary.replace(path)
+    try:
+        temporary.write_text(content)
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def digest_of(content: Mapping[str, Any]) -> str:
