@@ -5,8 +5,11 @@ import numpy as np
 import pytest
 
 from vosarena.cli import main
-from vosarena.data.masks import read_mask
+from vosarena.data.masks import read_mask, write_mask
 from vosarena.errors import TrackerError
+from vosarena.scoring.measure import measure
+from vosarena.scoring.pairs import pair_sequence
+from vosarena.scoring.protocols import score, summarise
 from vosarena.tracking.run import Job, track_sequences, track_shard
 from vosarena.tracking.store import Store
 
@@ -129,3 +132,29 @@ def test_command_line_tracks(dataset, tmp_path, capsys):
     assert len(list((out / "beta").iterdir())) == 8
     assert main(["track", "--tracker", "static", *folders, "--output", str(out), "--sequence", "delta"]) == 1
     assert "sequence delta: there is no folder" in capsys.readouterr().err
+
+
+def test_overlapping_objects_have_folders_of_their_own(dataset, tmp_path):
+    """SA-V: `<sequence>/<object>/<frame>.png` in, the same out; a tracker without overlap takes them one by one."""
+    masks = dataset / "Annotations" / "alpha"
+    square = np.zeros((48, 64), np.uint8)
+    square[10:30, 10:30] = 1
+    for path in list(masks.iterdir()):
+        path.unlink()
+    for number, first in (("000", 0), ("007", 2)):  # the same pixels twice: no label map can hold both
+        (masks / number).mkdir()
+        for index in range(6):
+            write_mask(masks / number / f"{index:05d}.png", square if index >= first else square * 0)
+    store = Store(tmp_path / "out")
+    assert not run(dataset, store, names=["alpha"]).failed
+    manifest = store.manifest("alpha")
+    assert manifest["prompts"] == {"00000": [0], "00002": [7]}
+    assert len(list(store.masks("alpha").glob("*/*.png"))) == 12
+    assert not read_mask(store.masks("alpha") / "007" / "00001.png").any()
+    assert (read_mask(store.masks("alpha") / "007" / "00005.png") == square).all()
+    before = (store.folder / "alpha.json").stat().st_mtime_ns
+    assert run(dataset, store, names=["alpha"]).masks == {"alpha": manifest["masks"]}
+    assert (store.folder / "alpha.json").stat().st_mtime_ns == before
+    pair = pair_sequence("alpha", masks, store.masks("alpha"), masks_digest=manifest["masks"])
+    measure([pair], tmp_path / "metrics.parquet", dataset="sa-v", split="val", model="static", progress=False)
+    assert summarise(score(tmp_path / "metrics.parquet", "sa-v"))["j_and_f"].item() == 100
