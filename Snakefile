@@ -1,6 +1,8 @@
 # vosarena: semi-supervised video object segmentation, from datasets to a leaderboard.
 #
-#   data -> weights, finetune -> track -> measure -> leaderboard, submission, report        (one file per stage in workflow/rules/)
+#   data -> weights, finetune -> track -> measure -> leaderboard -> submission, report, failures
+#
+# One file per stage in workflow/rules/.
 
 from snakemake.utils import min_version
 

@@ -107,6 +107,13 @@ def weights_of(wildcards):
     return f"<resources>/weights/{model.name}.pth" if model.weights else []
 
 
+def kind_of(wildcards):
+    """How heavy a model is: by whether it has weights, and where it runs."""
+    if not weights_of(wildcards):
+        return "baseline"
+    return "cpu" if study.device == "cpu" else "gpu"
+
+
 def table_of(split):
     return f"<resources>/datasets/{split}/sequences.parquet"
 

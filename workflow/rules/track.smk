@@ -4,13 +4,6 @@
 # What a job asks for grows with the work in its shard and with every attempt.
 
 
-def kind_of(wildcards):
-    """How heavy a model is: by whether it has weights, and where it runs."""
-    if not weights_of(wildcards):
-        return "baseline"
-    return "cpu" if study.device == "cpu" else "gpu"
-
-
 rule track:
     input:
         table="<resources>/datasets/{dataset}/{split}/sequences.parquet",
