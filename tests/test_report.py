@@ -138,7 +138,7 @@ def test_the_headline_says_what_the_numbers_say():
     ])  # fmt: skip
     sentence = "".join(text for text, _ in headline(board, attributes))
     assert sentence == (
-        "a leads demo/val with J&F 78.7 [75.3, 82.0], 1.7 ahead of b, which may be chance; "
+        "a leads demo/val with J&F 78.7 [75.3, 82.0], 1.7 ahead of b, which may be chance (p = 0.30); "
         "it is weakest on small (40.0 on 3 sequences)."
     )
     nobody = headline(board.assign(rank=np.nan), attributes)

@@ -22,8 +22,8 @@ def headline(board: pd.DataFrame, attributes: pd.DataFrame) -> list[tuple[str, b
     if len(ranked) > 1:
         second = ranked.iloc[1]
         behind = best["j_and_f"] - second["j_and_f"]
-        sure = pd.notna(second["p_vs_best"]) and second["p_vs_best"] < _SURE
-        doubt = "" if sure else ", which may be chance" if pd.notna(second["p_vs_best"]) else ""
+        chance = pd.notna(second["p_vs_best"]) and second["p_vs_best"] >= _SURE
+        doubt = f", which may be chance (p = {second['p_vs_best']:.2f})" if chance else ""
         pieces.append((f", {behind:.1f} ahead of {second['model']}{doubt}", False))
     mine = attributes[
         (attributes["model"] == best["model"])

@@ -36,9 +36,10 @@
     return values.length > 1 ? Math.max(...values) - Math.min(...values) : 0;
   };
   function card(sequence, index, text) {
+    const count = layers(sequence).length, columns = count > 4 ? Math.ceil(count / 2) : count; // full rows
     return el("button", { type: "button", class: "card", onclick: () => view(sequence, index) },
       el("div", { class: "head" }, el("b", {}, sequence.name), el("span", { class: "quiet" }, text)),
-      el("div", { class: "strip" }, ...layers(sequence).map(([title, layer]) =>
+      el("div", { class: "strip", style: `--columns:${Math.min(6, columns)}` }, ...layers(sequence).map(([title, layer]) =>
         tile(sequence, layer, index, title, v.show(v.score(sequence.name, title))))));
   }
   function galleries() {
@@ -138,9 +139,13 @@
   function curves() {
     const item = chosen(), W = Math.max(340, $("curves").clientWidth), H = 230, left = 34, right = 8, top = 12, bottom = 24, last = Math.max(1, open.detail.frames - 1);
     const x = (frame) => left + (frame / last) * (W - left - right), y = (j) => H - bottom - (j / 100) * (H - top - bottom);
-    const half = (x(item.at[1] ?? 1) - x(item.at[0])) / 2;
-    const absent = item.at.map((at, i) => (item.visible[i] ? null
-      : svg("rect", { x: x(at) - half, width: 2 * half + 0.3, y: top, height: H - top - bottom, fill: "currentColor", opacity: 0.13, class: "absent" })));
+    const half = (x(item.at[1] ?? 1) - x(item.at[0])) / 2, absent = [];
+    item.visible.forEach((seen, i) => { // one rectangle for each run of frames without the object
+      if (seen) return;
+      const from = x(item.at[i]) - half, to = x(item.at[i]) + half, run = absent.at(-1);
+      if (run && i && !item.visible[i - 1]) run.setAttribute("width", to - Number(run.getAttribute("x")));
+      else absent.push(svg("rect", { x: from, width: to - from, y: top, height: H - top - bottom, fill: "currentColor", opacity: 0.13, class: "absent" }));
+    });
     const models = v.models().filter((model) => model in item.j);
     const lines = models.map((model) => svg("polyline", { points: item.at.map((at, i) => `${x(at).toFixed(1)},${y(item.j[model][i]).toFixed(1)}`).join(" "),
       fill: "none", stroke: v.colour(model), "stroke-width": 2, "stroke-dasharray": v.dash(model), class: "curve" }));
@@ -160,7 +165,7 @@
         const box = chart.getBoundingClientRect(), frame = (((event.clientX - box.left) / box.width) * W - left) / (W - left - right) * last;
         const near = open.detail.shown.map((at) => Math.abs(at - frame));
         go(near.indexOf(Math.min(...near)));
-      } }, ...absent.filter(Boolean), ...ticks, ...frames, ...lines, ...marks, open.cursor);
+      } }, ...absent, ...ticks, ...frames, ...lines, ...marks, open.cursor);
     $("curves").replaceChildren(chart);
     $("legend").replaceChildren(...models.map((model) => el("span", {}, v.chip(model), model)),
       ...open.detail.objects.slice(0, 12).map((one) => el("span", {}, el("span", { class: "chip", style: `background:${one.colour}` }), `object ${one.id}`)));
