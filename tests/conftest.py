@@ -78,8 +78,8 @@ def workflow_command(directory: Path, config: dict | None, *arguments: str) -> l
         (directory / "config.yaml").write_text(yaml.safe_dump(config))
     executable = shutil.which("snakemake", path=str(Path(sys.executable).parent))
     assert executable, "snakemake is not installed beside this Python"
-    common = ["--snakefile", str(REPOSITORY / "Snakefile"), "--directory", str(directory), "--cores", "2"]
-    return [executable, *common, "--configfile", str(directory / "config.yaml"), *arguments]
+    common = ["--configfile", str(directory / "config.yaml"), "--snakefile", str(REPOSITORY / "Snakefile")]
+    return [executable, *common, "--directory", str(directory), "--cores", "2", *arguments]
 
 
 @pytest.fixture

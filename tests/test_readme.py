@@ -13,7 +13,8 @@ README = (REPOSITORY / "README.md").read_text()
 
 
 def block(language: str, first_line: str) -> str:
-    return next(text for text in re.findall(rf"```{language}\n(.*?)```", README, re.S) if text.startswith(first_line))
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.S | re.M)
+    return next(text for kind, text in blocks if kind == language and text.startswith(first_line))
 
 
 def test_the_tracker_and_the_study_of_readme_run(dataset, tmp_path, snakemake):

@@ -50,7 +50,7 @@ def _add_track(commands: Any) -> None:
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
     parser.add_argument("--precision", choices=["auto", "fp32", "bf16", "fp16"], default="auto")
     parser.add_argument("--resize", choices=["never", "nearest"], default="never", help="masks of another size")
-    parser.add_argument("--threads", type=int, default=1, help="CPU threads of the model")
+    parser.add_argument("--threads", type=int, help="CPU threads of the model (default: the libraries' own)")
     parser.set_defaults(run=_track)
 
 

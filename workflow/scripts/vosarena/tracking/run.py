@@ -37,36 +37,40 @@ _PATIENCE = 5.0  # seconds between two looks at sequences that another process i
 class Job:
     """A model as it is run: its definition, its weights and where it runs.
 
-    definition: `tracker`, `options` and `revision` (see Model.definition). weights: local file or None.
+    definition: `tracker`, `options` and `revision` (see Model.definition). weights: local file or None. threads: of the
+    CPU, which decide the last bits of some masks; None leaves them to the libraries.
     """
 
     definition: Mapping[str, Any]
     weights: Path | None = None
     device: str = "auto"
     precision: str = "auto"
-    threads: int = 1
+    threads: int | None = None
 
     def identity(self) -> dict[str, Any]:
         """Everything of the model that decides the masks; with a sequence's digest it makes a fingerprint."""
         tracker = self.definition["tracker"]
-        source = Path(tracker.rpartition(":")[0]) if ".py:" in tracker else None
+        named = [tracker.rpartition(":")[0], *self.definition["options"].values()]
+        files = [Path(value) for value in named if isinstance(value, str) and value and Path(value).is_file()]
         return {
             **self.definition,
             "precision": self.precision,
             "weights": file_sha256(self.weights) if self.weights else None,
-            "source": file_sha256(source) if source and source.is_file() else None,
+            "files": [file_sha256(path) for path in files],
             "packages": package_versions(tracker_class(tracker)),
         }
 
     def build(self) -> Tracker:
         """Load the model. Raises TrackerError if it cannot be built."""
-        cv2.setNumThreads(self.threads)
+        if self.threads:
+            cv2.setNumThreads(self.threads)
         if "torch" in tracker_class(self.definition["tracker"]).packages:
             if self.device != "cpu":
                 take_device()
             import torch
 
-            torch.set_num_threads(self.threads)
+            if self.threads:
+                torch.set_num_threads(self.threads)
         options = dict(self.definition["options"])
         if self.weights:
             options["weights"] = str(self.weights)
