@@ -40,11 +40,15 @@ def build(config, weights, image_size=None, non_overlap=True, device="cpu"):
         GlobalHydra.instance().clear()
 
 
-def random_weights(config, path, seed, image_size=None):
-    """Write a seeded random checkpoint of a network that takes every object for present."""
+def random_weights(config, path, seed, image_size=None, presence=(1.0, 9.0)):
+    """Write a seeded random checkpoint. presence: scale and bias of the score that says whether an object is there;
+    by default every object is."""
     torch.manual_seed(seed)
     network = instantiate_network(config, image_size=image_size)
-    torch.nn.init.constant_(network.sam_mask_decoder.pred_obj_score_head.layers[-1].bias, 9.0)
+    score = network.sam_mask_decoder.pred_obj_score_head.layers[-1]
+    with torch.no_grad():
+        score.weight.mul_(presence[0])
+        score.bias.fill_(presence[1])
     torch.save({"model": network.state_dict()}, path)
     return path
 
