@@ -47,13 +47,20 @@ def test_a_training_step_reaches_every_part_and_lowers_the_loss(tmp_path):
     Sam2("sam2_demo", str(tmp_path / "weights.pth"))
 
 
-def test_crops_and_lengths_follow_the_recipe():
-    recipe = demo_sam2.Recipe(steps=100)
-    assert [recipe.length(step) for step in (0, 9, 10, 59, 60, 99)] == [2, 2, 4, 4, 6, 6]
-    assert [recipe.side(step, 192) for step in (0, 5, 69, 70, 99)] == [128, 192, 128, 192, 192]
+def test_schedules_follow_the_progress():
+    recipe = demo_sam2.Recipe()
+    assert [recipe.length(progress) for progress in (0, 0.09, 0.1, 0.59, 0.6, 0.99)] == [2, 2, 4, 4, 6, 6]
+    assert [recipe.side(*when, 192) for when in ((0, 0), (0, 5), (0.69, 6), (0.7, 6), (1, 6))] == [
+        128,
+        192,
+        128,
+        192,
+        192,
+    ]
     assert recipe.teaching(0) == 0.5
-    assert recipe.teaching(25) == recipe.teaching(99) == 0
-    assert recipe.learning_rate(99) < 0.01 * recipe.rate
+    assert recipe.teaching(0.25) == recipe.teaching(1) == 0
+    assert recipe.learning_rate(0.5, 10_000) == pytest.approx(recipe.rate / 2)
+    assert recipe.learning_rate(1.2, 10_000) == 0
 
 
 def test_the_committed_weights_are_ahead_of_flow_as_their_log_says():

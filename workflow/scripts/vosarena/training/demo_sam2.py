@@ -42,42 +42,46 @@ _MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that decides the weights, besides the number of threads and the version of torch."""
+    """Everything that decides the weights, besides the number of threads and the version of torch.
 
-    steps: int = 1500
+    The schedules follow the progress, from 0 to 1: the share of the steps, or of the minutes if that is larger.
+    """
+
+    steps: int = 6000
+    minutes: float = 60.0  # wall time
     seed: int = 20
     workers: int = 2  # processes, each with one thread and its own clips
-    clips: int = 3  # per step and worker
-    objects: int = 6  # at most, per step and worker
+    clips: int = 1  # per step and worker
+    objects: int = 3  # at most, per step and worker
     crop: int = 128  # side of the training crops, out of frames at the network's own size
-    lengths: tuple[tuple[float, int], ...] = ((0.1, 2), (0.6, 4), (1.0, 6))  # until this share of the steps: frames
-    whole_from: float = 0.7  # share of the steps from which only whole frames are seen
+    lengths: tuple[tuple[float, int], ...] = ((0.1, 2), (0.6, 4), (1.0, 6))  # until this progress: frames
+    whole_from: float = 0.7  # progress from which only whole frames are seen
     whole_every: int = 6  # before that, every how many steps
-    teacher: float = 0.25  # share of the steps over which true masks leave the memory
+    teacher: float = 0.25  # progress over which true masks leave the memory
     rate: float = 1.2e-3
     decay: float = 0.02
-    warm_up: int = 80
+    warm_up: int = 80  # steps
     clip_norm: float = 1.0
     average: float = 0.998
-    fresh: int = 1  # new clips per step and worker; the others are drawn again
+    fresh: float = 0.4  # share of new clips; the others are drawn again
     replay: int = 120  # clips kept per worker
 
-    def length(self, step: int) -> int:
-        """Frames of the training clips at a step."""
-        return next(frames for share, frames in self.lengths if step < share * self.steps or share == 1.0)
+    def length(self, progress: float) -> int:
+        """Frames of the training clips."""
+        return next(frames for until, frames in self.lengths if progress < until or until == 1.0)
 
-    def side(self, step: int, whole: int) -> int:
-        """Side of the pictures at a step; `whole` is the network's own."""
-        crop = step < self.whole_from * self.steps and (step + 1) % self.whole_every
+    def side(self, progress: float, step: int, whole: int) -> int:
+        """Side of the pictures; `whole` is the network's own."""
+        crop = progress < self.whole_from and (step + 1) % self.whole_every
         return min(self.crop, whole) if crop else whole
 
-    def learning_rate(self, step: int) -> float:
+    def learning_rate(self, progress: float, step: int) -> float:
         """Linear warm-up, then a cosine to zero."""
-        return self.rate * min((step + 1) / self.warm_up, 0.5 + 0.5 * math.cos(math.pi * step / self.steps))
+        return self.rate * min((step + 1) / self.warm_up, 0.5 + 0.5 * math.cos(math.pi * min(1.0, progress)))
 
-    def teaching(self, step: int) -> float:
+    def teaching(self, progress: float) -> float:
         """Probability that a frame is remembered with its true mask: from one half to nothing."""
-        return max(0.0, 0.5 * (1 - step / (self.teacher * self.steps)))
+        return max(0.0, 0.5 * (1 - progress / self.teacher)) if self.teacher else 0.0
 
 
 @dataclass
@@ -105,7 +109,7 @@ class Clips:
         clip: list[int] = []
         for number in range(self.recipe.clips):
             while True:
-                video, objects = self._view(*self._clip(number < self.recipe.fresh), frames, side)
+                video, objects = self._view(*self._clip(), frames, side)
                 if len(objects):
                     break
             room = self.recipe.objects - sum(len(found) for found in masks) - (self.recipe.clips - number - 1)
@@ -118,8 +122,8 @@ class Clips:
         truth = torch.from_numpy(np.concatenate(masks)).float().unsqueeze(2)
         return Batch(pixels, truth, torch.tensor(clip))
 
-    def _clip(self, fresh: bool) -> tuple[np.ndarray, np.ndarray]:
-        if fresh or len(self.kept) < self.recipe.clips:
+    def _clip(self) -> tuple[np.ndarray, np.ndarray]:
+        if not self.kept or self.random.random() < self.recipe.fresh:
             self.number += 1
             domain = "low_contrast" if self.random.random() < 0.1 else "plain"
             clip = random_clip(clip_seed("weights", self.number), frames=16, size=SIZE, domain=domain)
@@ -292,27 +296,30 @@ def _worker(rank: int, recipe: Recipe, output: Path, rendezvous: Path, log: Path
     average = {name: value.detach().clone() for name, value in network.state_dict().items()}
     clips = Clips(recipe, whole, rank)
     random = np.random.default_rng([recipe.seed, rank, 1])
-    started, running = time.time(), None
-    for step in range(recipe.steps):
-        side = recipe.side(step, whole)
+    started, running, step, progress = time.time(), None, 0, 0.0
+    while progress < 1:
+        side = recipe.side(progress, step, whole)
         set_image_size(network, side)
         for group in optimizer.param_groups:
-            group["lr"] = recipe.learning_rate(step)
+            group["lr"] = recipe.learning_rate(progress, step)
         optimizer.zero_grad()
-        loss = unrolled_loss(network, clips.batch(recipe.length(step), side), recipe.teaching(step), random)
+        batch = clips.batch(recipe.length(progress), side)
+        loss = unrolled_loss(network, batch, recipe.teaching(progress), random)
         loss.backward()
-        _share_gradients(network, recipe.workers)
+        step += 1
+        # The workers agree on the progress as they agree on the gradients.
+        spent = (time.time() - started) / (60 * recipe.minutes)
+        progress = max(step / recipe.steps, _share_gradients(network, recipe.workers, spent))
         torch.nn.utils.clip_grad_norm_(network.parameters(), recipe.clip_norm)
         optimizer.step()
-        keep = min(recipe.average, (step + 1) / (step + 10))
+        keep = min(recipe.average, step / (step + 9))
         with torch.no_grad():
             for name, value in network.state_dict().items():
                 if value.is_floating_point():
                     average[name].lerp_(value, 1 - keep)
         running = loss.item() if running is None else 0.98 * running + 0.02 * loss.item()
-        last = step + 1 == recipe.steps
-        if rank == 0 and ((step + 1) % 100 == 0 or last):
-            line = {"step": step + 1, "loss": round(running, 4), "seconds": round(time.time() - started)}
+        if rank == 0 and (step % 100 == 0 or progress >= 1):
+            line = {"step": step, "loss": round(running, 4), "seconds": round(time.time() - started)}
             print(json.dumps(line), flush=True)
             with log.open("a") as file:
                 file.write(json.dumps(line) + "\n")
@@ -320,15 +327,17 @@ def _worker(rank: int, recipe: Recipe, output: Path, rendezvous: Path, log: Path
     torch.distributed.destroy_process_group()
 
 
-def _share_gradients(network: torch.nn.Module, workers: int) -> None:
+def _share_gradients(network: torch.nn.Module, workers: int, extra: float) -> float:
+    """Average the gradients, and one number more, over the workers; returns that number."""
     if workers == 1:
-        return
+        return extra
     gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in network.parameters()]
-    flat = torch.cat([gradient.flatten() for gradient in gradients])
+    flat = torch.cat([*(gradient.flatten() for gradient in gradients), torch.tensor([extra])])
     torch.distributed.all_reduce(flat)
     flat /= workers
-    for parameter, part in zip(network.parameters(), flat.split([g.numel() for g in gradients]), strict=True):
+    for parameter, part in zip(network.parameters(), flat[:-1].split([g.numel() for g in gradients]), strict=True):
         parameter.grad = part.view_as(parameter)
+    return float(flat[-1])
 
 
 def save(weights: dict[str, torch.Tensor], output: Path) -> None:
@@ -339,14 +348,14 @@ def save(weights: dict[str, torch.Tensor], output: Path) -> None:
     partial.replace(output)
 
 
-def held_out(weights: Path, clips: int) -> dict[str, Any]:
-    """J&F of these weights and of the baselines on held-out clips of every domain, with paired differences.
+def held_out(weights: Path, clips: int, domains: Sequence[str]) -> dict[str, Any]:
+    """J&F of these weights and of the baselines on held-out clips of some domains, with paired differences.
 
     Of each tracker the mean over the clips and its standard error; of each difference the 95% interval (normal).
     """
     trackers: dict[str, Tracker] = {"static": Static(), "flow": Flow(), "sam2-demo": Sam2("sam2_demo", str(weights))}
     report: dict[str, Any] = {"clips": clips, "frames": HELD_OUT_FRAMES}
-    for domain in DOMAINS:
+    for domain in domains:
         scores: dict[str, list[float]] = {name: [] for name in trackers}
         for number in range(clips):
             clip = random_clip(clip_seed("held-out", number), frames=HELD_OUT_FRAMES, size=SIZE, domain=domain)
@@ -371,17 +380,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Command line; see the module's docstring."""
     parser = argparse.ArgumentParser(description="Train the demo weights of SAM 2 on procedural clips.")
     parser.add_argument("--output", type=Path, required=True, help="weights to write; a .json is written beside them")
-    parser.add_argument("--steps", type=int, default=Recipe.steps)
+    parser.add_argument("--steps", type=int, default=Recipe.steps, help="at most")
+    parser.add_argument("--minutes", type=float, default=Recipe.minutes, help="of wall time, at most")
     parser.add_argument("--seed", type=int, default=Recipe.seed)
     parser.add_argument("--workers", type=int, default=Recipe.workers)
     parser.add_argument("--rate", type=float, default=Recipe.rate, help="peak learning rate")
     parser.add_argument("--average", type=float, default=Recipe.average, help="decay of the average of the weights")
     parser.add_argument("--lengths", type=int, nargs=3, default=[frames for _, frames in Recipe.lengths], metavar="N")
+    parser.add_argument("--teacher", type=float, default=Recipe.teacher, help="progress until no true mask is shown")
     parser.add_argument("--start", type=Path, help="weights to go on from")
-    parser.add_argument("--clips", type=int, default=120, help="held-out clips")
+    parser.add_argument("--clips", type=int, default=120, help="held-out clips of each domain")
+    parser.add_argument("--domains", nargs="+", choices=DOMAINS, default=list(DOMAINS), help="of the held-out clips")
     options = parser.parse_args(arguments)
     recipe = replace(
-        Recipe(), **{key: getattr(options, key) for key in ("steps", "seed", "workers", "rate", "average")}
+        Recipe(),
+        **{key: getattr(options, key) for key in ("steps", "minutes", "seed", "teacher", "workers", "rate", "average")},
     )
     shares = [share for share, _ in Recipe.lengths]
     recipe = replace(recipe, lengths=tuple(zip(shares, options.lengths, strict=True)))
@@ -403,7 +416,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.start and options.start.with_suffix(".json").exists():
         record["start"] = json.loads(options.start.with_suffix(".json").read_text())
     _write(record, options.output)
-    _write(record | {"held_out": held_out(options.output, options.clips)}, options.output)
+    _write(record | {"held_out": held_out(options.output, options.clips, options.domains)}, options.output)
 
 
 def _write(record: dict[str, Any], weights: Path) -> None:
