@@ -22,6 +22,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from omegaconf import DictConfig, OmegaConf
@@ -94,7 +95,10 @@ class ClipBuffer:
 
 
 def change_contrast(rng: np.random.Generator, frames: np.ndarray) -> np.ndarray:
-    """Less or more contrast, another brightness, a colour cast and noise; uint8 in and out."""
+    """Less or more contrast, another brightness, a colour cast, noise, and blur in every other clip; uint8."""
+    if rng.random() < 0.5:
+        sigma = rng.uniform(0.4, 1.1)
+        frames = np.stack([cv2.GaussianBlur(frame, (0, 0), sigma) for frame in np.ascontiguousarray(frames)])
     gain = rng.uniform(0.35, 1.1)
     offset = rng.uniform(0, 255 * max(1 - gain, 0.05)) + rng.uniform(-20, 20, 3)
     noise = rng.standard_normal(frames.shape, dtype=np.float32) * rng.uniform(0, 7)
