@@ -88,7 +88,7 @@ def load_of_shard(wildcards):
 
 @lru_cache
 def state_of_split(name):
-    return state_of(study.splits[name])
+    return state_of(study.split(name))
 
 
 def statuses_of(wildcards):
