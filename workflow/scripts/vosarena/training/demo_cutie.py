@@ -4,7 +4,7 @@
 
 writes the weights (a float16 state dict) and, beside them, a JSON file with the command, the seeds, the course of the
 loss and the J&F on held-out clips next to the baselines'. The network, its training wrapper, losses and parameter
-groups are those of rf-cutie. The committed weights were made in three steps, because samples of changed contrast and
+groups are those of rf-cutie. The committed weights were made in four steps, because samples of changed contrast and
 wide clips were added on the way; `cutie-demo.json` lists the commands.
 
 The network is trained from nothing, so its batch norms are not frozen and all parts share one learning rate; clips grow
