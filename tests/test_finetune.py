@@ -81,7 +81,7 @@ def command(folder: Path, data: Path, weights: Path, recipe: dict, launcher: tup
     (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))
     arguments = ["--recipe", folder / "recipe.yaml", "--data", f"toy/train={data}", "--weights", weights]
     arguments += ["--output", folder / "out.pth", "--work", folder / "work", "--device", "cpu"]
-    return [sys.executable, "-m", *launcher, "vosarena.training.finetune", *map(str, arguments)]
+    return [sys.executable, "-m", *launcher, "vosarena.cli", "finetune", *map(str, arguments)]
 
 
 def run(folder: Path, data: Path, weights: Path, **changes: object) -> dict:

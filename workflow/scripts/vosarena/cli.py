@@ -14,6 +14,7 @@ from vosarena.data.commands import add_data_parsers
 from vosarena.errors import ConfigError, VosarenaError
 from vosarena.reporting.commands import add_reporting_parsers
 from vosarena.scoring.evaluate import add_evaluate_parser
+from vosarena.training.commands import add_finetune_parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -24,6 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _add_track(commands)
     _add_synthesize(commands)
     add_data_parsers(commands)
+    add_finetune_parser(commands)
     add_reporting_parsers(commands)
     add_evaluate_parser(commands)
     args = parser.parse_args(arguments)

@@ -2,9 +2,9 @@
 
 One process on a CPU or GPU, or several under torchrun (gloo or nccl) with the same code:
 
-    python -m vosarena.training.finetune --recipe recipe.yaml --data mose/train=FOLDER --weights cutie-base-mega.pth \
+    vosarena finetune --recipe recipe.yaml --data mose/train=FOLDER --weights cutie-base-mega.pth \
         --output finetuned.pth --work FOLDER [--device cpu|cuda]
-    torchrun --nproc-per-node 4 -m vosarena.training.finetune ...
+    torchrun --nproc-per-node 4 -m vosarena.cli finetune ...
 
 All randomness is a function of the seed, the iteration and the place in the batch, so that a checkpoint needs no random
 states: a run that is killed and started again gives the weights of an undisturbed one, on a CPU to the bit.
@@ -12,7 +12,6 @@ states: a run that is killed and started again gives the weights of an undisturb
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import hashlib
 import json
@@ -32,7 +31,7 @@ import torch
 from torch import distributed, nn
 from tqdm import tqdm
 
-from vosarena.errors import TrackerError, VosarenaError
+from vosarena.errors import TrackerError
 from vosarena.trackers.cutie import build_network, cutie_config, load_weights
 from vosarena.training.curves import write_curves
 from vosarena.training.leakage import check_leakage
@@ -254,31 +253,3 @@ def _save(state: Any, path: Path) -> None:
     with temporary.open("rb") as file:
         os.fsync(file.fileno())
     temporary.replace(path)
-
-
-def main() -> None:
-    """Command line: see the module's docstring."""
-    import yaml
-
-    parser = argparse.ArgumentParser(description="Fine-tune Cutie.")
-    parser.add_argument(
-        "--recipe", type=Path, required=True, help="YAML file with a catalog entry's `finetune` mapping"
-    )
-    parser.add_argument("--data", action="append", required=True, metavar="DATASET/SPLIT=FOLDER")
-    parser.add_argument("--evaluated", action="append", default=[], metavar="DATASET/SPLIT=FOLDER")
-    parser.add_argument("--weights", type=Path, required=True)
-    parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
-    options = parser.parse_args()
-    folders = [{name: Path(path) for name, _, path in (item.partition("=") for item in items)}
-               for items in (options.data, options.evaluated)]  # fmt: skip
-    recipe = yaml.safe_load(options.recipe.read_text())
-    try:
-        finetune(recipe, folders[0], options.weights, options.output, options.work, options.device, folders[1])
-    except VosarenaError as error:
-        raise SystemExit(str(error)) from None
-
-
-if __name__ == "__main__":
-    main()
