@@ -1,6 +1,6 @@
 """Cutie, upstream's evaluation loop against vosarena's, with the same weights; and how fast it is fine-tuned.
 
-    python benchmarks/cutie.py [--frames 60] [--objects 3] [--size 128] [--device cpu] [--model tiny] [--repeats 3]
+    python benchmarks/cutie_tracking.py [--frames 60] [--objects 3] [--size 128] [--model tiny] [--device cpu]
 
 Both sides read JPEG files and write PNG files of one procedural clip (320x192), each run in a process of its own, in
 turn; building the network is not counted. Upstream's side is tests/cutie_upstream.py: its reader, core and saver.
@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,6 @@ from vosarena.data.masks import read_mask, write_mask  # noqa: E402
 from vosarena.data.sequences import read_sequence  # noqa: E402
 from vosarena.data.synthetic import make_clip  # noqa: E402
 from vosarena.trackers.cutie import Cutie, build_network, cutie_config  # noqa: E402
-from vosarena.tracking.run import _write_all as write_all  # noqa: E402
 from vosarena.tracking.usage import PeakMemory  # noqa: E402
 from vosarena.training.finetune import finetune  # noqa: E402
 from vosarena.training.held_out import first_appearances  # noqa: E402
@@ -72,8 +72,9 @@ def track(side: str, root: Path, model: str, size: int, device: str) -> dict[str
             tracker = Cutie(str(root / "weights.pth"), model=model, size=size, device=device)
             output.mkdir(parents=True, exist_ok=True)
             started = time.perf_counter()
-            with Frames(files.frames) as frames:
-                write_all(tracker.track(frames, files.prompts()), output, [path.stem for path in files.frames])
+            with Frames(files.frames) as frames, ThreadPoolExecutor(1) as writer:
+                for path, labels in zip(files.frames, tracker.track(frames, files.prompts()), strict=True):
+                    writer.submit(write_mask, output / f"{path.stem}.png", labels)
             seconds = time.perf_counter() - started
     return {"seconds": seconds, "memory": memory.host_mb(), "gpu": memory.gpu_mb() or 0}
 
