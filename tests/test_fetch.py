@@ -164,15 +164,16 @@ def test_two_workflows_share_resources(catalog, server, tmp_path):
 
 def test_from_the_command_to_the_leaderboard(catalog, tmp_path, snakemake):
     """What the command fetched is what the workflow goes on from: it tracks and scores, and fetches nothing again."""
-    splits = ["lvos-v2/val", "mose/val", "youtube-vos-2019/valid"]
+    splits = ["lvos-v2/val", "mose/val", "youtube-vos-2019/valid", "sa-v/val"]
     assert command(catalog, tmp_path / "resources", *splits) == 0
     done = snakemake(config=workflow_config(catalog, tmp_path / "resources", *splits))
     assert not any(f"rule {name}" in done.stdout + done.stderr for name in ("download", "extract", "prepare"))
     board = (tmp_path / "results/leaderboard/leaderboard.csv").read_text()
-    assert "lvos-v2" in board
+    assert "lvos-v2" in board and "sa-v" in board
     predictions = tmp_path / "results/predictions"
     assert len(list((predictions / "youtube-vos-2019/valid/static/003234408d").glob("*.png"))) == 4
     assert len(list((predictions / "mose/val/static/0a1b").glob("*.png"))) == 3
+    assert len(list((predictions / "sa-v/val/static/sav_000001").glob("00?/*.png"))) == 18
 
 
 def test_the_meta_files_reach_the_prepared_split(catalog, tmp_path):

@@ -8,9 +8,11 @@ import subprocess
 import time
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 
+from vosarena.data.masks import read_mask
 from vosarena.data.reference import reference
 from vosarena.data.schema import _validator
 from vosarena.scoring.protocols import PROTOCOLS
@@ -118,6 +120,19 @@ def test_config_mistakes_name_the_key_and_the_nearest_choice(dataset, snakemake,
     failed = snakemake("--dry-run", config={**config(dataset), **change}, check=False)
     assert failed.returncode != 0
     assert sentence in failed.stderr and "Traceback" not in failed.stderr
+
+
+def test_a_real_clip_with_late_objects(shared_data, tmp_path, snakemake):
+    """One of its prompt masks is a pixel too narrow: refused by name, or resized where the dataset says so."""
+    judo = {"path": str(shared_data / "judo"), "ground_truth": "first_frame"}
+    failed = snakemake(config={"datasets": [judo], "models": ["cutie-demo"]}, check=False)
+    assert failed.returncode != 0 and "00005.png: mask is 853x480 but the frames" in failed.stderr
+    snakemake(config={"datasets": [{**judo, "resize": "nearest"}], "models": ["cutie-demo"]})
+    predicted = tmp_path / "results/predictions/judo/all/cutie-demo/judo"
+    sizes = [np.bincount(read_mask(predicted / f"{index:05d}.png").ravel(), minlength=5) for index in range(16)]
+    first_seen = [next(index for index, size in enumerate(sizes) if size[number]) for number in (1, 2, 3, 4)]
+    assert first_seen == [0, 5, 8, 13]
+    assert all(0.5 < size[1] / sizes[0][1] < 1.5 for size in sizes)  # the pair of wrestlers is followed
 
 
 def test_the_schema_knows_every_protocol():
