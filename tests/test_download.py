@@ -5,6 +5,7 @@ import random
 import shutil
 import socket
 import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import md5, sha256
@@ -316,7 +317,7 @@ def test_hugging_face(tmp_path):
     )
     with Server({name: BODY}) as hub:
         environment = {**os.environ, "HF_ENDPOINT": hub.root, "HF_HUB_DISABLE_TELEMETRY": "1"}
-        command = [shutil.which("python"), "-c", code, tmp_path, HASH]
+        command = [sys.executable, "-c", code, tmp_path, HASH]
         hub.faults = ["truncate"]
         done = subprocess.run(command, env=environment, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import threading
@@ -161,6 +162,8 @@ def _write(
 ) -> dict[str, Any]:
     """One row group per sequence; what protocols must know of the file goes into its key-value metadata."""
     output.parent.mkdir(parents=True, exist_ok=True)
+    for left in output.parent.glob(f".{glob.escape(output.name)}.*.part"):  # by a process that was killed
+        left.unlink(missing_ok=True)
     temporary = output.with_name(f".{output.name}.{os.getpid()}.part")
     failures: list[Failure] = []
     sequences: dict[str, Any] = {}
