@@ -184,6 +184,15 @@ def test_a_damaged_ground_truth_does_not_blame_the_prediction(folders, tmp_path:
     assert e.value.sequences == ["c", "d"] and e.value.stale == []
 
 
+def test_a_name_given_twice_fails_alone(folders, tmp_path: Path) -> None:
+    pairs = pair_folders(*folders)
+    counts = tmp_path / "counts.parquet"
+    with pytest.raises(MeasureError, match=r"1 of 4 .*\n  sequence b: given 2 times; give every sequence a name") as e:
+        measure([*pairs, pairs[1]], counts, dataset="d", split="s", model="m", progress=False)
+    assert (e.value.sequences, e.value.stale, e.value.measured) == (["b"], [], 3)
+    assert pd.read_parquet(counts)["sequence"].unique().tolist() == ["a", "c", "d"]
+
+
 def test_incomplete_tables_are_not_scored_unless_asked(folders, tmp_path: Path) -> None:
     shutil.rmtree(folders[1] / "a")
     counts = tmp_path / "counts.parquet"

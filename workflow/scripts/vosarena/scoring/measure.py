@@ -6,7 +6,6 @@ import glob
 import json
 import os
 import threading
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,7 +17,6 @@ import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from vosarena import __version__
-from vosarena.errors import DataError
 from vosarena.scoring import counts as c
 from vosarena.scoring.pairs import Failure, MeasureError, SequencePair
 from vosarena.scoring.sequence import ExtraIds, Measured, Policies, Resize, SequenceFailed, SequenceMeasurement
@@ -72,10 +70,7 @@ def measure(
     Raises MeasureError if sequences cannot be measured. The others are measured and written even then, but the file's
     metadata say `complete: false`, and `protocols.score` refuses it unless told otherwise.
     """
-    pairs = sorted(sequences, key=lambda pair: pair.name)
-    for name, times in Counter(pair.name for pair in pairs).items():
-        if times > 1:
-            raise DataError(f"sequence {name} is given {times} times; give every sequence a name of its own")
+    pairs = _by_name(sequences)
     worker = _Worker(Policies(extra_ids, resize, adaptive))
     results = _run(worker, pairs, jobs, progress, f"measure {model}")
     labels = {"dataset": dataset, "split": split, "model": model}
@@ -88,6 +83,19 @@ def measure(
         **labels,
     }
     return _write(results, output, labels, metadata, adaptive)
+
+
+def _by_name(sequences: Iterable[SequencePair]) -> list[SequencePair]:
+    """Sorted by name; of a name that is given more than once, one pair that says so: none of them can be meant."""
+    given: dict[str, list[SequencePair]] = {}
+    for pair in sequences:
+        given.setdefault(pair.name, []).append(pair)
+    return [pairs[0] if len(pairs) == 1 else _ambiguous(name, len(pairs)) for name, pairs in sorted(given.items())]
+
+
+def _ambiguous(name: str, times: int) -> SequencePair:
+    reason = f"given {times} times; give every sequence a name of its own"
+    return SequencePair(name, problem=Failure(name, reason, "ground_truth"))
 
 
 def _run(
