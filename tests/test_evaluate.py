@@ -18,7 +18,7 @@ from vosarena.data.masks import masks_digest, write_mask
 from vosarena.errors import DataError, VosarenaError
 from vosarena.scoring.evaluate import add_evaluate_parser
 from vosarena.scoring.measure import measure
-from vosarena.scoring.pairs import Failure, MeasureError, SequencePair, frame_order, pair_folders, pair_sequence
+from vosarena.scoring.pairs import Failure, MeasureError, frame_order, pair_folders, pair_sequence
 from vosarena.scoring.protocols import score, summarise
 from vosarena.scoring.table import read_metadata
 
@@ -301,12 +301,6 @@ def test_unscored_objects_are_mentioned(folders, capsys) -> None:
     write_mask(pred / "a" / "00004.png", late)
     assert run(gt, pred) == 0
     assert "sequence a: object 7 of the ground truth is not scored by this protocol" in capsys.readouterr().err
-
-
-def test_two_sequences_of_one_name(tmp_path: Path) -> None:
-    pairs = [SequencePair("a"), SequencePair("b"), SequencePair("a")]
-    with pytest.raises(DataError, match="sequence a is given 2 times"):
-        measure(pairs, tmp_path / "o.parquet", dataset="d", split="s", model="m", progress=False)
 
 
 def test_digest_of_the_predictions(folders, tmp_path: Path) -> None:

@@ -46,8 +46,8 @@ def test_a_training_step_reaches_every_part_and_lowers_the_loss(tmp_path):
 
 def test_schedules_follow_the_progress():
     recipe = demo_sam2.Recipe()
-    assert [recipe.length(progress) for progress in (0, 0.09, 0.1, 0.59, 0.6, 0.99)] == [2, 2, 4, 4, 6, 6]
-    assert [recipe.side(*when, 192) for when in ((0, 0), (0, 5), (0.69, 6), (0.7, 6), (1, 6))] == [
+    assert [recipe.length(progress) for progress in (0, 0.09, 0.1, 0.64, 0.65, 0.99)] == [2, 2, 4, 4, 6, 6]
+    assert [recipe.side(*when, 192) for when in ((0, 0), (0, 5), (0.79, 6), (0.8, 6), (1, 6))] == [
         128,
         192,
         128,

@@ -4,11 +4,11 @@
 
 writes the weights (a float16 state dict) and, beside them, a JSON file with the command, the seeds, the course of the
 loss and the J&F on held-out clips next to the baselines'. The network, its training wrapper, losses and parameter
-groups are those of rf-cutie. The committed weights were made in four steps, because samples of changed contrast and
-wide clips were added on the way; `cutie-demo.json` lists the commands.
+groups are those of rf-cutie. The clips are of the plain domain alone: the shifted one is left for fine-tuning.
 
-The network is trained from nothing, so its batch norms are not frozen and all parts share one learning rate; clips grow
-from 3 to 7 frames. A running average of the weights is what is kept; it is also written every 150 iterations.
+The network is trained from nothing, so its batch norms are not frozen and all parts share one learning rate; samples
+grow from 3 small square frames to 6 wide ones. A running average of the weights is what is kept; it is also written
+every 150 iterations.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from omegaconf import DictConfig, OmegaConf
@@ -32,12 +31,12 @@ from tqdm import tqdm
 from vosarena.data.synthetic import DOMAINS, Clip, clip_seed, random_clip
 from vosarena.trackers.base import Tracker
 from vosarena.trackers.baselines import Flow, Static
-from vosarena.trackers.cutie import Cutie, build_network, cutie_config, load_weights
+from vosarena.trackers.cutie import Cutie, build_network, cutie_config
 from vosarena.training.held_out import held_out_scores
 
 HEIGHT = 128  # of the training clips in pixels; the demo tracks at this shortest side
 CLIP_FRAMES = 18
-LENGTHS = ((0.0, 3), (0.35, 5), (0.75, 7))  # from this share of the training on: frames per sample
+STAGES = ((0.0, 3, 128), (0.4, 5, 128), (0.8, 6, 208))  # from this share on: frames per sample, width of the clips
 OBJECTS = 3
 AVERAGE_DECAY = 0.997
 BUFFER_CLIPS = 400
@@ -47,10 +46,10 @@ DEMO_OPTIONS: dict[str, Any] = {"model": "tiny", "size": 128, "mem_every": 1, "m
 class ClipBuffer:
     """Fresh procedural clips and some of the last ones: samples of `length` frames, varied by flips and the like."""
 
-    def __init__(self, seed: int, photometric: float, width: int) -> None:
-        self.rng = np.random.default_rng((seed, 1))
-        self.photometric, self.size = photometric, (HEIGHT, width)
-        self.first = seed * 1_000_000  # of the numbers in the stream of seeds
+    def __init__(self, seed: int, width: int) -> None:
+        self.rng = np.random.default_rng((seed, width))
+        self.size = (HEIGHT, width)
+        self.first = (seed * 1000 + width) * 1_000_000  # of the numbers in the stream of seeds
         self.made = 0
         self.clips: list[Clip] = []
 
@@ -87,22 +86,9 @@ class ClipBuffer:
         if self.size[0] == self.size[1] and rng.random() < 0.5:
             frames, masks = frames.transpose(0, 2, 1, 3), masks.transpose(0, 2, 1)
         frames = frames[..., rng.permutation(3)]
-        if rng.random() < self.photometric:
-            frames = change_contrast(rng, frames)
         number = np.zeros(256, np.uint8)
         number[rng.permutation(present)[:OBJECTS]] = np.arange(1, min(len(present), OBJECTS) + 1)
         return frames, number[masks]
-
-
-def change_contrast(rng: np.random.Generator, frames: np.ndarray) -> np.ndarray:
-    """Less or more contrast, another brightness, a colour cast, noise, and blur in every other clip; uint8."""
-    if rng.random() < 0.5:
-        sigma = rng.uniform(0.4, 1.1)
-        frames = np.stack([cv2.GaussianBlur(frame, (0, 0), sigma) for frame in np.ascontiguousarray(frames)])
-    gain = rng.uniform(0.35, 1.1)
-    offset = rng.uniform(0, 255 * max(1 - gain, 0.05)) + rng.uniform(-20, 20, 3)
-    noise = rng.standard_normal(frames.shape, dtype=np.float32) * rng.uniform(0, 7)
-    return np.clip(frames * np.float32(gain) + offset.astype(np.float32) + noise, 0, 255).astype(np.uint8)
 
 
 def make_batch(buffer: ClipBuffer, size: int, length: int) -> dict[str, Any]:
@@ -166,18 +152,14 @@ def train(options: argparse.Namespace) -> list[dict[str, float]]:
     iterations = options.iterations
     torch.manual_seed(options.seed)
     np.random.seed(options.seed)  # noqa: NPY002  (rf-cutie draws its deep updates from it)
-    config, stage = cutie_config("tiny"), stage_config(LENGTHS[0][1], options.learning_rate)
+    config, stage = cutie_config("tiny"), stage_config(STAGES[0][1], options.learning_rate)
     network = build_network(config, stage)
-    if options.start:
-        load_weights(network, options.start)
     network.train()
     thaw_batch_norms(network)
     average = copy.deepcopy(network).requires_grad_(False)
     losses = LossComputer(config, stage)
     optimizer = torch.optim.AdamW(get_parameter_groups(network, stage), lr=stage.learning_rate)
-    buffer = ClipBuffer(options.seed, options.photometric, options.width)
-    for _ in range(40):
-        buffer.refresh()
+    buffers = {width: ClipBuffer(options.seed, width) for _, _, width in STAGES}
     warm_up = max(1, min(100, iterations // 10))
     scheduler = torch.optim.lr_scheduler.LambdaLR(
         optimizer,
@@ -185,11 +167,13 @@ def train(options: argparse.Namespace) -> list[dict[str, float]]:
     )
     log: list[dict[str, float]] = []
     recent: list[float] = []
-    progress = tqdm(range(min(iterations, options.stop or iterations)), desc="cutie-demo", mininterval=5)
+    progress = tqdm(range(iterations), desc="cutie-demo", mininterval=5)
     for step in progress:
-        length = options.frames or [frames for share, frames in LENGTHS if step >= share * iterations][-1]
+        length, width = [entry[1:] for entry in STAGES if step >= entry[0] * iterations][-1]
         set_length(network, length)
-        buffer.refresh()
+        buffer = buffers[width]
+        for _ in range(1 if buffer.made else 40):
+            buffer.refresh()
         data = make_batch(buffer, options.batch, length)
         loss = losses.compute({**data, **network(data)}, [int(n) for n in data["info"]["num_objects"]])["total_loss"]
         optimizer.zero_grad(set_to_none=True)
@@ -231,13 +215,8 @@ def main(arguments: list[str] | None = None) -> None:
     """Command line: see the module's docstring."""
     parser = argparse.ArgumentParser(description="Train the demo weights of Cutie on procedural videos.")
     parser.add_argument("--output", type=Path, required=True, help="weights file to write")
-    parser.add_argument("--start", type=Path, help="weights to start from (default: random)")
-    parser.add_argument("--iterations", type=int, default=2000, help="length of the learning rate schedule")
-    parser.add_argument("--stop", type=int, help="stop after so many iterations")
-    parser.add_argument("--frames", type=int, help="frames per sample all the time (default: 3 growing to 7)")
+    parser.add_argument("--iterations", type=int, default=2400)
     parser.add_argument("--learning-rate", type=float, default=5e-4)
-    parser.add_argument("--photometric", type=float, default=0.5, help="share of samples with changed contrast")
-    parser.add_argument("--width", type=int, default=208, help="of the clips, 128 pixels high")
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--threads", type=int, default=1)

@@ -3,7 +3,7 @@
     python -m vosarena.training.demo_sam2 --output workflow/catalog/weights/sam2-demo.pth
 
 The network runs unrolled over short clips as it does at inference, with gradients through its memory. An average of
-the weights (EMA) is written every few minutes, so the training may be stopped at any time and leaves usable weights.
+the weights (EMA) is what is kept; it is also written every 100 steps.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ from vosarena.data.synthetic import DOMAINS, SIZE, clip_seed, random_clip
 from vosarena.trackers.base import Tracker
 from vosarena.trackers.baselines import Flow, Static
 from vosarena.trackers.sam2 import Sam2
-from vosarena.trackers.sam2_network import instantiate_network, load_weights
+from vosarena.trackers.sam2_network import instantiate_network
 from vosarena.training.held_out import clip_score
 
 HELD_OUT_FRAMES = 24
@@ -42,20 +42,16 @@ _MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that decides the weights, besides the number of threads and the version of torch.
+    """Everything that decides the weights, besides the version of torch; schedules follow the share of the steps."""
 
-    The schedules follow the progress, from 0 to 1: the share of the steps, or of the minutes if that is larger.
-    """
-
-    steps: int = 6000
-    minutes: float = 60.0  # wall time
+    steps: int = 7000
     seed: int = 20
-    workers: int = 2  # processes, each with one thread and its own clips
-    clips: int = 1  # per step and worker
-    objects: int = 3  # at most, per step and worker
+    workers: int = 1  # processes, each with one thread and its own clips
+    clips: int = 2  # per step and worker
+    objects: int = 4  # at most, per step and worker
     crop: int = 128  # side of the training crops, out of frames at the network's own size
-    lengths: tuple[tuple[float, int], ...] = ((0.1, 2), (0.6, 4), (1.0, 6))  # until this progress: frames
-    whole_from: float = 0.7  # progress from which only whole frames are seen
+    lengths: tuple[tuple[float, int], ...] = ((0.1, 2), (0.65, 4), (1.0, 6))  # until this progress: frames
+    whole_from: float = 0.8  # progress from which only whole frames are seen
     whole_every: int = 6  # before that, every how many steps
     teacher: float = 0.25  # progress over which true masks leave the memory
     rate: float = 1.2e-3
@@ -64,7 +60,7 @@ class Recipe:
     clip_norm: float = 1.0
     average: float = 0.998
     fresh: float = 0.4  # share of new clips; the others are drawn again
-    replay: int = 120  # clips kept per worker
+    replay: int = 200  # clips kept per worker
 
     def length(self, progress: float) -> int:
         """Frames of the training clips."""
@@ -263,19 +259,16 @@ def _frame_loss(low: torch.Tensor, iou: torch.Tensor, score: torch.Tensor, truth
     return (masks * there).sum() / there.sum().clamp(min=1) + 0.5 * presence
 
 
-def train(recipe: Recipe, output: Path, log: Callable[[dict[str, Any]], None], start: Path | None = None) -> None:
-    """Train and write `output`. One process per worker; gradients are averaged over them at every step.
-
-    start: weights to go on from, instead of random ones.
-    """
+def train(recipe: Recipe, output: Path, log: Callable[[dict[str, Any]], None]) -> None:
+    """Train and write `output`. One process per worker; gradients are averaged over them at every step."""
     with tempfile.TemporaryDirectory() as folder:
-        arguments = (recipe, output, Path(folder) / "rendezvous", Path(folder) / "log", start)
+        arguments = (recipe, output, Path(folder) / "rendezvous", Path(folder) / "log")
         torch.multiprocessing.spawn(_worker, args=arguments, nprocs=recipe.workers, daemon=True)
         for line in arguments[3].read_text().splitlines():
             log(json.loads(line))
 
 
-def _worker(rank: int, recipe: Recipe, output: Path, rendezvous: Path, log: Path, start: Path | None) -> None:
+def _worker(rank: int, recipe: Recipe, output: Path, rendezvous: Path, log: Path) -> None:
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     torch.distributed.init_process_group(
@@ -283,10 +276,7 @@ def _worker(rank: int, recipe: Recipe, output: Path, rendezvous: Path, log: Path
     )
     torch.manual_seed(recipe.seed)
     network = instantiate_network("sam2_demo")
-    if start is None:
-        prepare_network(network)
-    else:
-        load_weights(network, start)
+    prepare_network(network)
     network.train()
     whole = network.image_size
     matrices = [parameter for parameter in network.parameters() if parameter.ndim >= 2]
@@ -296,8 +286,9 @@ def _worker(rank: int, recipe: Recipe, output: Path, rendezvous: Path, log: Path
     average = {name: value.detach().clone() for name, value in network.state_dict().items()}
     clips = Clips(recipe, whole, rank)
     random = np.random.default_rng([recipe.seed, rank, 1])
-    started, running, step, progress = time.time(), None, 0, 0.0
-    while progress < 1:
+    started, running = time.time(), None
+    for step in range(recipe.steps):
+        progress = step / recipe.steps
         side = recipe.side(progress, step, whole)
         set_image_size(network, side)
         for group in optimizer.param_groups:
@@ -306,20 +297,17 @@ def _worker(rank: int, recipe: Recipe, output: Path, rendezvous: Path, log: Path
         batch = clips.batch(recipe.length(progress), side)
         loss = unrolled_loss(network, batch, recipe.teaching(progress), random)
         loss.backward()
-        step += 1
-        # The workers agree on the progress as they agree on the gradients.
-        spent = (time.time() - started) / (60 * recipe.minutes)
-        progress = max(step / recipe.steps, _share_gradients(network, recipe.workers, spent))
+        _share_gradients(network, recipe.workers)
         torch.nn.utils.clip_grad_norm_(network.parameters(), recipe.clip_norm)
         optimizer.step()
-        keep = min(recipe.average, step / (step + 9))
+        keep = min(recipe.average, (step + 1) / (step + 10))
         with torch.no_grad():
             for name, value in network.state_dict().items():
                 if value.is_floating_point():
                     average[name].lerp_(value, 1 - keep)
         running = loss.item() if running is None else 0.98 * running + 0.02 * loss.item()
-        if rank == 0 and (step % 100 == 0 or progress >= 1):
-            line = {"step": step, "loss": round(running, 4), "seconds": round(time.time() - started)}
+        if rank == 0 and ((step + 1) % 100 == 0 or step + 1 == recipe.steps):
+            line = {"step": step + 1, "loss": round(running, 4), "seconds": round(time.time() - started)}
             print(json.dumps(line), flush=True)
             with log.open("a") as file:
                 file.write(json.dumps(line) + "\n")
@@ -327,17 +315,16 @@ def _worker(rank: int, recipe: Recipe, output: Path, rendezvous: Path, log: Path
     torch.distributed.destroy_process_group()
 
 
-def _share_gradients(network: torch.nn.Module, workers: int, extra: float) -> float:
-    """Average the gradients, and one number more, over the workers; returns that number."""
+def _share_gradients(network: torch.nn.Module, workers: int) -> None:
+    """Average the gradients over the workers."""
     if workers == 1:
-        return extra
+        return
     gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in network.parameters()]
-    flat = torch.cat([*(gradient.flatten() for gradient in gradients), torch.tensor([extra])])
+    flat = torch.cat([gradient.flatten() for gradient in gradients])
     torch.distributed.all_reduce(flat)
     flat /= workers
-    for parameter, part in zip(network.parameters(), flat[:-1].split([g.numel() for g in gradients]), strict=True):
+    for parameter, part in zip(network.parameters(), flat.split([g.numel() for g in gradients]), strict=True):
         parameter.grad = part.view_as(parameter)
-    return float(flat[-1])
 
 
 def save(weights: dict[str, torch.Tensor], output: Path) -> None:
@@ -380,29 +367,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Command line; see the module's docstring."""
     parser = argparse.ArgumentParser(description="Train the demo weights of SAM 2 on procedural clips.")
     parser.add_argument("--output", type=Path, required=True, help="weights to write; a .json is written beside them")
-    parser.add_argument("--steps", type=int, default=Recipe.steps, help="at most")
-    parser.add_argument("--minutes", type=float, default=Recipe.minutes, help="of wall time, at most")
+    parser.add_argument("--steps", type=int, default=Recipe.steps)
     parser.add_argument("--seed", type=int, default=Recipe.seed)
     parser.add_argument("--workers", type=int, default=Recipe.workers)
     parser.add_argument("--rate", type=float, default=Recipe.rate, help="peak learning rate")
-    parser.add_argument("--average", type=float, default=Recipe.average, help="decay of the average of the weights")
-    parser.add_argument("--lengths", type=int, nargs=3, default=[frames for _, frames in Recipe.lengths], metavar="N")
-    parser.add_argument("--teacher", type=float, default=Recipe.teacher, help="progress until no true mask is shown")
-    parser.add_argument("--start", type=Path, help="weights to go on from")
     parser.add_argument("--clips", type=int, default=120, help="held-out clips of each domain")
     parser.add_argument("--domains", nargs="+", choices=DOMAINS, default=list(DOMAINS), help="of the held-out clips")
     options = parser.parse_args(arguments)
-    recipe = replace(
-        Recipe(),
-        **{key: getattr(options, key) for key in ("steps", "minutes", "seed", "teacher", "workers", "rate", "average")},
-    )
-    shares = [share for share, _ in Recipe.lengths]
-    recipe = replace(recipe, lengths=tuple(zip(shares, options.lengths, strict=True)))
+    recipe = Recipe(**{key: getattr(options, key) for key in ("steps", "seed", "workers", "rate")})
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # an orderly end, which takes the workers along
     started = time.time()
     lines: list[dict[str, Any]] = []
     options.output.parent.mkdir(parents=True, exist_ok=True)
-    train(recipe, options.output, lines.append, options.start)
+    train(recipe, options.output, lines.append)
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     given = sys.argv[1:] if arguments is None else arguments
     record: dict[str, Any] = {
@@ -413,8 +390,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "cpu_seconds": round(sum(usage.ru_utime + usage.ru_stime for usage in used)),
         "training": lines,
     }
-    if options.start and options.start.with_suffix(".json").exists():
-        record["start"] = json.loads(options.start.with_suffix(".json").read_text())
     _write(record, options.output)
     _write(record | {"held_out": held_out(options.output, options.clips, options.domains)}, options.output)
 
