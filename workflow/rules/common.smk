@@ -6,8 +6,11 @@ from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
 
-# Scripts find the library beside them; the rules here find it the same way.
-sys.path.insert(0, str(Path(workflow.basedir) / "workflow" / "scripts"))
+# Scripts find the library beside them, and the rules here the same way; where the rules were fetched from a
+# repository, which may be another workflow's doing, the library is the installed one.
+_scripts = Path(str(workflow.current_basedir.join("../scripts")))
+if _scripts.is_dir():
+    sys.path.insert(0, str(_scripts))
 
 from snakemake.exceptions import WorkflowError
 
@@ -38,6 +41,11 @@ wildcard_constraints:
     shard="[^/]+",
     home="[^/]+",
     archive="[^/]+",
+
+
+def place(path):
+    """Where a path of this workflow lies, also where another workflow uses it as a module with a prefix."""
+    return Path(workflow.pathvars.apply(workflow.modifier.path_modifier.replace_prefix(path)))
 
 
 def split_of(wildcards):

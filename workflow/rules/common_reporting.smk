@@ -3,14 +3,12 @@
 from vosarena.reporting.imported import score_files
 from vosarena.reporting.study import hidden_splits
 
-SCORES = "scores"  # answers of evaluation servers: scores/<dataset>/<split>/<model>.{txt,json,yaml}
+SCORES = place("scores")  # answers of evaluation servers: scores/<dataset>/<split>/<model>.{txt,json,yaml}
 
 
 def places():
     """Folders of the run, for the stages that look at all of it."""
-    return dict(
-        results=workflow.pathvars.apply("<results>"), resources=workflow.pathvars.apply("<resources>"), scores=SCORES
-    )
+    return dict(results=str(place("<results>")), resources=str(place("<resources>")), scores=str(SCORES))
 
 
 def definition_of_study():
@@ -30,9 +28,9 @@ def server_scores(wildcards):
     """The answers that are there."""
     try:
         return [
-            str(file)
+            local(file)
             for split in hidden_splits(study)
-            for file in score_files(Path(SCORES), split.dataset, split.name, study.models).values()
+            for file in score_files(SCORES, split.dataset, split.name, study.models).values()
         ]
     except VosarenaError as error:
         raise WorkflowError(str(error)) from None

@@ -4,7 +4,7 @@ import sys
 
 from vosarena.tracking.failures import TrackedRun, collect_failures, engine_words, report_failures, rerun_start
 
-_folders = {name: Path(workflow.pathvars.apply(f"<{name}>")) for name in ("results", "resources", "logs")}
+_folders = {name: place(f"<{name}>") for name in ("results", "resources", "logs")}
 
 
 def tracked_runs():

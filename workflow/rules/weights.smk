@@ -3,7 +3,7 @@
 
 rule weights:
     input:
-        lambda wildcards: local_files(model_of(wildcards).weights),
+        lambda wildcards: [local(file) for file in local_files(model_of(wildcards).weights)],
     output:
         weights=update("<resources>/weights/{model}.pth"),
     log:

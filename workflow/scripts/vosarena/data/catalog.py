@@ -1,5 +1,6 @@
 """The catalog of datasets and models, and the study that a config makes of it."""
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -10,7 +11,7 @@ import yaml
 from vosarena.data.schema import nearest, validate
 from vosarena.errors import ConfigError
 
-BUILT_IN = Path(__file__).parents[3] / "catalog"
+BUILT_IN = (Path(__file__).parents[1] / "catalog").resolve()  # in a checkout a link, in a wheel the files
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,7 @@ class Model:
     weights: Mapping[str, Any] | None = None
     finetune: Mapping[str, Any] | None = None
     env: str = "default"
+    python: str | None = None
     revision: int = 1
     title: str = ""
     description: str = ""
@@ -145,7 +147,7 @@ def load_catalog(folders: Iterable[str | Path] = ()) -> Catalog:
         for file in sorted(folder.glob("models/*.yaml")):
             for name, entry in _read_yaml(file).items():
                 validate(entry, "model", f"{file}: {name}")
-                models[name] = _from_folder(entry, file.parent)
+                models[name] = _with_python(_from_folder(entry, file.parent), file.parent)
     return Catalog(datasets, models)
 
 
@@ -192,6 +194,13 @@ def _read_yaml(file: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ConfigError(f"{file}: expected a mapping of keys to values")
     return content
+
+
+def _with_python(entry: Mapping[str, Any], folder: Path) -> Mapping[str, Any]:
+    """The interpreter's path made absolute without following links: a virtual environment's is one."""
+    if "python" not in entry:
+        return entry
+    return {**entry, "python": os.path.abspath(folder / Path(entry["python"]).expanduser())}  # noqa: PTH100
 
 
 def _from_folder(entry: Any, folder: Path) -> Any:
@@ -242,7 +251,7 @@ def _inline_model(item: Mapping[str, Any], catalog: Catalog, where: str) -> Mode
     validate(item, "model", f"{where}: models")
     if "name" not in item:
         raise ConfigError(f"{where}: models: a mapping needs a `name`; got {', '.join(item)}")
-    entry = {key: value for key, value in item.items() if key != "extends"}
+    entry = dict(_with_python({key: value for key, value in item.items() if key != "extends"}, Path()))
     if "extends" in item:
         base = catalog.model(item["extends"])
         entry = {**catalog.models[base.name], **entry}

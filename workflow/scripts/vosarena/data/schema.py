@@ -11,7 +11,7 @@ from jsonschema.exceptions import ValidationError
 
 from vosarena.errors import ConfigError
 
-SCHEMAS = Path(__file__).parents[3] / "schemas"
+SCHEMAS = (Path(__file__).parents[1] / "schemas").resolve()  # in a checkout a link, in a wheel the files
 
 
 def nearest(word: str, known) -> str:
