@@ -3,11 +3,19 @@
 import logging
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
 
 from vosarena.errors import VosarenaError
+
+
+def progress_bar(items: Iterable[Any] | None = None, **options: Any) -> tqdm:
+    """A tqdm bar with ETA on standard error: lively on a terminal, a line's worth every half minute in a log."""
+    return tqdm(items, mininterval=0.5 if sys.stderr.isatty() else 30, dynamic_ncols=True, **options)
 
 
 @contextmanager

@@ -18,10 +18,10 @@ from typing import Any
 import requests
 import tenacity
 import urllib3
-from tqdm import tqdm
 
 from vosarena.data.sources import Address, Policy, resolve
 from vosarena.errors import DataError
+from vosarena.logs import progress_bar
 
 logger = logging.getLogger(__name__)
 
@@ -229,8 +229,7 @@ class _Transfer:
             raise _WebPage(f"the server sent a web page{named} instead of the file")
 
     def _copy(self, first: bytes, stream: Iterator[bytes], file: Any, offset: int, size: int | None) -> None:
-        bar = tqdm(total=size, initial=offset, desc=self.title, unit="B", unit_scale=True, unit_divisor=1024,
-                   mininterval=1, dynamic_ncols=True)  # fmt: skip
+        bar = progress_bar(total=size, initial=offset, desc=self.title, unit="B", unit_scale=True, unit_divisor=1024)
         with bar:
             chunk = first
             while chunk:

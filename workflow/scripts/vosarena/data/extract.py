@@ -24,9 +24,8 @@ from pathlib import Path, PurePosixPath
 from tarfile import EOFHeaderError, HeaderError, ReadError  # type: ignore[attr-defined]
 from typing import IO
 
-from tqdm import tqdm
-
 from vosarena.errors import DataError
+from vosarena.logs import progress_bar
 
 logger = logging.getLogger(__name__)
 
@@ -77,7 +76,7 @@ def _unpack(archive: Path, folder: Path, wanted: Callable[[str], bool]) -> None:
     total = files = 0
     links: set[str] = set()
     try:
-        with tqdm(desc=f"unpack {archive.name}", unit="file", mininterval=1, dynamic_ncols=True) as bar:
+        with progress_bar(desc=f"unpack {archive.name}", unit="file") as bar:
             for member in _members(archive):
                 name = _checked(member, archive, links)
                 total += member.size

@@ -19,12 +19,12 @@ from typing import Any
 
 import yaml
 from filelock import FileLock
-from tqdm import tqdm
 
 from vosarena.data.download import Refused, download, find_address, new_session
 from vosarena.data.extract import DAMAGED, open_tar
 from vosarena.data.sources import Policy, describe, page_of, source_name
 from vosarena.errors import DataError
+from vosarena.logs import progress_bar
 
 logger = logging.getLogger(__name__)
 
@@ -192,9 +192,8 @@ def _difference(wanted: Wanted, hashes: Mapping[str, str]) -> str:
 
 def _hashes(path: Path, wanted: Wanted) -> dict[str, str]:
     found = [sha256(), *([md5(usedforsecurity=False)] if wanted.md5 else [])]
-    with path.open("rb") as file, tqdm(
-        total=path.stat().st_size, desc=f"verify {wanted.name}", unit="B", unit_scale=True, mininterval=1, delay=2
-    ) as bar:  # fmt: skip
+    bar = progress_bar(total=path.stat().st_size, desc=f"verify {wanted.name}", unit="B", unit_scale=True, delay=2)
+    with path.open("rb") as file, bar:
         while block := file.read(_BLOCK):
             for hasher in found:
                 hasher.update(block)

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from tqdm import tqdm
 
 from vosarena import __version__
+from vosarena.logs import progress_bar
 from vosarena.scoring import counts as c
 from vosarena.scoring.pairs import Failure, MeasureError, SequencePair
 from vosarena.scoring.sequence import ExtraIds, Measured, Policies, Resize, SequenceFailed, SequenceMeasurement
@@ -103,7 +103,7 @@ def _run(
 ) -> Iterator[Measured | Failure]:
     """Results in the order of the pairs. Threads suffice: reading, inflating and counting all release the GIL."""
     total = sum(len(pair.ground_truth) for pair in pairs)
-    with tqdm(total=total, desc=title, unit="frame", disable=not progress, mininterval=0.5) as bar:
+    with progress_bar(total=total, desc=title, unit="frame", disable=not progress) as bar:
         lock = threading.Lock()
 
         def tick() -> None:

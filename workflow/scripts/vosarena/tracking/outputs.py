@@ -4,11 +4,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from vosarena.data.masks import LabelMap
 from vosarena.data.sequences import SequenceFiles
 from vosarena.errors import TrackerError
+from vosarena.logs import progress_bar
 from vosarena.trackers.base import Frame, Tracker
 
 Prompts = Mapping[int, Any]
@@ -62,7 +62,7 @@ def track_sequence(
 
 def _checked(outputs: Iterator[Any], files: SequenceFiles, title: str) -> Iterator[Any]:
     count, total = 0, len(files.frames)
-    with tqdm(total=total, desc=title, unit="frame", mininterval=1, dynamic_ncols=True) as bar:
+    with progress_bar(total=total, desc=title, unit="frame") as bar:
         for output in outputs:
             if count == total:
                 raise TrackerError(f"sequence {files.name}: the tracker gave more masks than the {total} frames")

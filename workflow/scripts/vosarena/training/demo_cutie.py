@@ -26,9 +26,9 @@ import numpy as np
 import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
-from tqdm import tqdm
 
 from vosarena.data.synthetic import DOMAINS, Clip, clip_seed, random_clip
+from vosarena.logs import progress_bar
 from vosarena.trackers.base import Tracker
 from vosarena.trackers.baselines import Flow, Static
 from vosarena.trackers.cutie import Cutie, build_network, cutie_config
@@ -167,8 +167,8 @@ def train(options: argparse.Namespace) -> list[dict[str, float]]:
     )
     log: list[dict[str, float]] = []
     recent: list[float] = []
-    progress = tqdm(range(iterations), desc="cutie-demo", mininterval=5)
-    for step in progress:
+    bar = progress_bar(range(iterations), desc="cutie-demo")
+    for step in bar:
         length, width = [entry[1:] for entry in STAGES if step >= entry[0] * iterations][-1]
         set_length(network, length)
         buffer = buffers[width]
@@ -183,11 +183,11 @@ def train(options: argparse.Namespace) -> list[dict[str, float]]:
         scheduler.step()
         update_average(average, network, min(AVERAGE_DECAY, (step + 1) / (step + 10)))
         recent.append(float(loss.detach()) / (length - 1))
-        if (step + 1) % 100 == 0 or step + 1 == len(progress):
+        if (step + 1) % 100 == 0 or step + 1 == iterations:
             log.append({"iteration": step + 1, "frames": length, "loss_per_frame": round(float(np.mean(recent)), 4)})
-            progress.set_postfix(log[-1])
+            bar.set_postfix(log[-1])
             recent.clear()
-        if (step + 1) % 150 == 0 or step + 1 == len(progress):
+        if (step + 1) % 150 == 0 or step + 1 == iterations:
             state = average.state_dict()
             torch.save({key: v.half() if v.is_floating_point() else v for key, v in state.items()}, options.output)
     return log

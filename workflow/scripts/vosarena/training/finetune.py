@@ -29,9 +29,9 @@ from typing import Any
 import pandas as pd
 import torch
 from torch import distributed, nn
-from tqdm import tqdm
 
 from vosarena.errors import TrackerError
+from vosarena.logs import progress_bar
 from vosarena.trackers.cutie import build_network, cutie_config, load_weights
 from vosarena.training.curves import write_curves
 from vosarena.training.leakage import check_leakage
@@ -141,7 +141,7 @@ class _Run:
         """All iterations that are left."""
         recipe = self.recipe
         count = recipe.batch // (recipe.samples_per_pass(self.processes) * self.processes)
-        bar = tqdm(total=recipe.iterations, initial=self.start, desc="fine-tuning", unit="step", disable=self.rank > 0)
+        bar = progress_bar(total=recipe.iterations, initial=self.start, desc="fine-tuning", disable=self.rank > 0)
         done, waiting = 0, time.perf_counter()
         row: dict[str, float] = {}
         for iteration, number, data in passes(self.samples, self.start, self.rank, self.processes, recipe.workers):

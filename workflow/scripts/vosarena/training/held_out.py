@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from vosarena.data.synthetic import SIZE, clip_seed, random_clip
+from vosarena.logs import progress_bar
 from vosarena.scoring.counts import boundary_f, count_objects, jaccard
 from vosarena.trackers.base import LabelMap, Tracker
 
@@ -48,7 +48,7 @@ def held_out_scores(
 ) -> dict[str, dict[str, Any]]:
     """Mean J&F over clips of the held-out stream and its standard error, per tracker."""
     scores: dict[str, list[float]] = {name: [] for name in trackers}
-    for number in tqdm(range(clips), desc=f"held-out clips ({domain})", mininterval=5):
+    for number in progress_bar(range(clips), desc=f"held-out clips ({domain})"):
         clip = random_clip(clip_seed("held-out", number), frames=frames, size=SIZE, domain=domain)
         for name, tracker in trackers.items():
             scores[name].append(clip_score(tracker, clip.frames, clip.masks))
