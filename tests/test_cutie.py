@@ -61,6 +61,14 @@ def test_other_weights_are_refused_by_name(state: dict, tmp_path: Path) -> None:
     refused(path, "not a plain state dict")
 
 
+def test_weights_may_lack_the_counters_of_batch_norms(weights: Path, tmp_path: Path) -> None:
+    state = torch.load(weights, weights_only=True)
+    counters = {key for key in state if key.endswith("num_batches_tracked")}
+    path = tmp_path / "old.pth"
+    torch.save({key: value for key, value in state.items() if key not in counters}, path)
+    assert counters and Cutie(str(path), model="tiny")
+
+
 def test_weights_of_another_model_are_refused(weights: Path) -> None:
     refused(weights, "do not fit", model="small")
 

@@ -300,9 +300,12 @@ def read_state(path: str | Path) -> dict[str, torch.Tensor]:
 
 
 def load_weights(network: nn.Module, path: str | Path) -> None:
-    """Fill the network from a file; every key and shape must agree. Raises TrackerError naming file and difference."""
+    """Fill the network from a file; every key and shape must agree. Raises TrackerError naming file and difference.
+
+    Only the batch norms' counters of batches may be absent: old checkpoints lack them, and no mask depends on them.
+    """
     state, expected = read_state(path), network.state_dict()
-    missing = [key for key in expected if key not in state]
+    missing = [key for key in expected if key not in state and not key.endswith(".num_batches_tracked")]
     unknown = [key for key in state if key not in expected]
     wrong = [key for key in expected if key in state and state[key].shape != expected[key].shape]
     if missing or unknown or wrong:
@@ -317,4 +320,4 @@ def load_weights(network: nn.Module, path: str | Path) -> None:
         raise TrackerError(
             f"weights {path} do not fit this Cutie model: {'; '.join(parts)}; check weights and option model"
         )
-    network.load_state_dict(state)
+    network.load_state_dict(state, strict=False)
