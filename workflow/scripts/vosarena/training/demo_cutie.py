@@ -27,10 +27,8 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
-from vosarena.data.synthetic import DOMAINS, Clip, clip_seed, random_clip
+from vosarena.data.synthetic import Clip, clip_seed, random_clip
 from vosarena.logs import progress_bar
-from vosarena.trackers.base import Tracker
-from vosarena.trackers.baselines import Flow, Static
 from vosarena.trackers.cutie import Cutie, build_network, cutie_config
 from vosarena.training.held_out import held_out_scores
 
@@ -204,13 +202,6 @@ def update_average(average: nn.Module, network: nn.Module, decay: float) -> None
             value.copy_(theirs[key])
 
 
-def held_out(weights: Path, clips: int) -> dict[str, Any]:
-    """Scores of the baselines and of these weights, as the catalog runs them, on held-out clips of both domains."""
-    trackers: dict[str, Tracker] = {"static": Static(), "flow": Flow()}
-    trackers["cutie-demo"] = Cutie(str(weights), **DEMO_OPTIONS)
-    return {domain: held_out_scores(trackers, clips, domain=domain) for domain in DOMAINS}
-
-
 def main(arguments: list[str] | None = None) -> None:
     """Command line: see the module's docstring."""
     parser = argparse.ArgumentParser(description="Train the demo weights of Cutie on procedural videos.")
@@ -220,7 +211,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--clips", type=int, default=120, help="held-out clips to score; 0: none")
+    parser.add_argument("--clips", type=int, default=120, help="held-out clips of each domain; 0: none")
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
     start, cpu = time.monotonic(), time.process_time()
@@ -237,7 +228,8 @@ def main(arguments: list[str] | None = None) -> None:
         "loss": log,
     }
     if options.clips:
-        report["held_out"] = {"clips": options.clips, **held_out(options.output, options.clips)}
+        tracker = Cutie(str(options.output), **DEMO_OPTIONS)
+        report["held_out"] = held_out_scores("cutie-demo", tracker, options.clips)
     options.output.with_suffix(".json").write_text(json.dumps(report, indent=1) + "\n")
 
 

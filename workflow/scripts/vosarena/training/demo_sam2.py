@@ -29,14 +29,11 @@ import torch.multiprocessing
 import torch.nn.functional as F
 from PIL import Image
 
-from vosarena.data.synthetic import DOMAINS, SIZE, clip_seed, random_clip
-from vosarena.trackers.base import Tracker
-from vosarena.trackers.baselines import Flow, Static
+from vosarena.data.synthetic import SIZE, clip_seed, random_clip
 from vosarena.trackers.sam2 import Sam2
 from vosarena.trackers.sam2_network import instantiate_network
-from vosarena.training.held_out import clip_score
+from vosarena.training.held_out import held_out_scores
 
-HELD_OUT_FRAMES = 24
 _MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -335,34 +332,6 @@ def save(weights: dict[str, torch.Tensor], output: Path) -> None:
     partial.replace(output)
 
 
-def held_out(weights: Path, clips: int, domains: Sequence[str]) -> dict[str, Any]:
-    """J&F of these weights and of the baselines on held-out clips of some domains, with paired differences.
-
-    Of each tracker the mean over the clips and its standard error; of each difference the 95% interval (normal).
-    """
-    trackers: dict[str, Tracker] = {"static": Static(), "flow": Flow(), "sam2-demo": Sam2("sam2_demo", str(weights))}
-    report: dict[str, Any] = {"clips": clips, "frames": HELD_OUT_FRAMES}
-    for domain in domains:
-        scores: dict[str, list[float]] = {name: [] for name in trackers}
-        for number in range(clips):
-            clip = random_clip(clip_seed("held-out", number), frames=HELD_OUT_FRAMES, size=SIZE, domain=domain)
-            for name, tracker in trackers.items():
-                scores[name].append(clip_score(tracker, clip.frames, clip.masks))
-        ours = np.array(scores["sam2-demo"])
-        report[domain] = {name: _mean_and_error(np.array(values)) for name, values in scores.items()}
-        for name in ("static", "flow"):
-            report[domain][f"sam2-demo minus {name}"] = _mean_and_error(ours - scores[name], interval=True)
-    return report
-
-
-def _mean_and_error(values: np.ndarray, interval: bool = False) -> dict[str, Any]:
-    mean, error = float(values.mean()), float(values.std(ddof=1) / math.sqrt(len(values)))
-    found: dict[str, Any] = {"j_and_f": round(mean, 2), "standard_error": round(error, 2)}
-    if interval:
-        found["interval_95"] = [round(mean - 1.96 * error, 2), round(mean + 1.96 * error, 2)]
-    return found
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Command line; see the module's docstring."""
     parser = argparse.ArgumentParser(description="Train the demo weights of SAM 2 on procedural clips.")
@@ -371,8 +340,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=Recipe.seed)
     parser.add_argument("--workers", type=int, default=Recipe.workers)
     parser.add_argument("--rate", type=float, default=Recipe.rate, help="peak learning rate")
-    parser.add_argument("--clips", type=int, default=120, help="held-out clips of each domain")
-    parser.add_argument("--domains", nargs="+", choices=DOMAINS, default=list(DOMAINS), help="of the held-out clips")
+    parser.add_argument("--clips", type=int, default=120, help="held-out clips of each domain; 0: none")
     options = parser.parse_args(arguments)
     recipe = Recipe(**{key: getattr(options, key) for key in ("steps", "seed", "workers", "rate")})
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # an orderly end, which takes the workers along
@@ -390,12 +358,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "cpu_seconds": round(sum(usage.ru_utime + usage.ru_stime for usage in used)),
         "training": lines,
     }
-    _write(record, options.output)
-    _write(record | {"held_out": held_out(options.output, options.clips, options.domains)}, options.output)
-
-
-def _write(record: dict[str, Any], weights: Path) -> None:
-    weights.with_suffix(".json").write_text(json.dumps(record, indent=1) + "\n")
+    if options.clips:
+        record["held_out"] = held_out_scores("sam2-demo", Sam2("sam2_demo", str(options.output)), options.clips)
+    options.output.with_suffix(".json").write_text(json.dumps(record, indent=1) + "\n")
 
 
 if __name__ == "__main__":
