@@ -1,14 +1,15 @@
 """The catalog of datasets and models, and the study that a config makes of it."""
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from vosarena.data.schema import nearest, validate
+from vosarena.data.schema import nearest, typed, validate
 from vosarena.errors import ConfigError
 
 BUILT_IN = (Path(__file__).parents[1] / "catalog").resolve()  # in a checkout a link, in a wheel the files
@@ -77,21 +78,23 @@ class Catalog:
     def splits(self, name: str) -> dict[str, Split]:
         """All splits of a dataset by split name. Raises ConfigError for an unknown dataset."""
         if name not in self.datasets:
-            raise ConfigError(f"datasets: unknown dataset {name!r}; {nearest(name, self.datasets)}")
+            raise ConfigError(f"unknown dataset {name!r}; {nearest(name, self.datasets)}")
         return _splits(self.datasets[name], name)
 
     def split(self, name: str) -> Split:
         """The split `<dataset>/<split>`."""
-        dataset, _, split = name.partition("/")
+        dataset, slash, split = name.partition("/")
         splits = self.splits(dataset)
+        if not slash:
+            raise ConfigError(f"{name!r} names no split; write {' or '.join(f'{name}/{split}' for split in splits)}")
         if split not in splits:
-            raise ConfigError(f"datasets: {dataset!r} has no split {split!r}; {nearest(split, splits)}")
+            raise ConfigError(f"{dataset!r} has no split {split!r}; {nearest(split, splits)}")
         return splits[split]
 
     def model(self, name: str) -> Model:
         """The model of that name. Raises ConfigError for an unknown one."""
         if name not in self.models:
-            raise ConfigError(f"models: unknown model {name!r}; {nearest(name, self.models)}")
+            raise ConfigError(f"unknown model {name!r}; {nearest(name, self.models)}")
         return Model(name=name, **self.models[name])
 
 
@@ -104,6 +107,7 @@ class Study:
     catalog: Catalog
     protocols: tuple[str, ...]
     sequences_per_job: int
+    minutes_per_job: int
     device: str
     precision: str
     download: Mapping[str, Any] = field(default_factory=dict)
@@ -156,34 +160,64 @@ def load_study(config: Mapping[str, Any], where: str = "config") -> Study:
 
     Raises ConfigError with the key's path and the nearest valid choice.
     """
-    config = _with_numbers(config)
+    config = typed(config, "config")
     validate(config, "config", where)
     catalog = load_catalog(config.get("catalog", []))
     splits: dict[str, Split] = {}
-    for item in config["datasets"]:
-        for split in [catalog.split(item)] if isinstance(item, str) else _inline_splits(item, catalog, where):
-            splits[str(split)] = split
-    models = [catalog.model(item) if isinstance(item, str) else _inline_model(item, catalog, where)
-              for item in config["models"]]  # fmt: skip
+    for at, item in _items(config, "dataset", where):
+        with _place(f"{where}: {at}"):
+            for split in [catalog.split(item)] if isinstance(item, str) else _inline_splits(item, catalog):
+                splits[str(split)] = split
+    models: dict[str, Model] = {}
+    for at, item in _items(config, "model", where):
+        with _place(f"{where}: {at}"):
+            model = catalog.model(item) if isinstance(item, str) else _inline_model(item, catalog)
+            models[model.name] = model
     inference = config.get("inference", {})
-    return Study(
+    by_number, by_time = inference.get("sequences_per_job", 0), inference.get("minutes_per_job", 0)
+    if by_number and by_time:
+        raise ConfigError(
+            f"{where}: inference: sequences_per_job and minutes_per_job are both given; leave out one or set it to 0 "
+            "(a profile may give it too)"
+        )
+    study = Study(
         splits=splits,
-        models={model.name: model for model in models},
+        models=models,
         catalog=catalog,
         protocols=tuple(config.get("protocols", ())),
-        sequences_per_job=inference.get("sequences_per_job", 1),
+        sequences_per_job=by_number or 1,
+        minutes_per_job=by_time,
         device=inference.get("device", "auto"),
         precision=inference.get("precision", "auto"),
         download=config.get("download", {}),
     )
+    for model in models.values():
+        with _place(f"{where}: models: {model.name}: finetune"):
+            recipe = model.finetune or {}
+            for name in [recipe["from"]] if "from" in recipe else []:
+                study.model(name)
+            for name in recipe.get("data", ()):
+                study.split(name)
+    return study
 
 
-def _with_numbers(config: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Snakemake gives nested values of the command line (`--config inference={sequences_per_job: 16}`) as text."""
-    inference = config.get("inference")
-    if not isinstance(inference, Mapping) or not str(inference.get("sequences_per_job", "")).isdigit():
-        return config
-    return {**config, "inference": {**inference, "sequences_per_job": int(inference["sequences_per_job"])}}
+def _items(config: Mapping[str, Any], kind: str, where: str) -> Iterator[tuple[str, Any]]:
+    """The datasets or models of a config with their places in it; mappings are validated."""
+    for index, item in enumerate(config[f"{kind}s"]):
+        at = f"{kind}s.{index}"
+        if isinstance(item, Mapping):
+            item = typed(item, kind)
+            validate(item, kind, where, at)
+        yield at, item
+
+
+@contextmanager
+def _place(place: str) -> Iterator[None]:
+    """Mistakes of the block are those of this place."""
+    try:
+        yield
+    except ConfigError as error:
+        raise ConfigError(f"{place}: {error}") from None
 
 
 def _read_yaml(file: Path) -> dict[str, Any]:
@@ -232,25 +266,21 @@ def _tuples(entry: Mapping[str, Any]) -> dict[str, Any]:
     return {key: tuple(value) if isinstance(value, list) else value for key, value in entry.items()}
 
 
-def _inline_splits(item: Mapping[str, Any], catalog: Catalog, where: str) -> Sequence[Split]:
-    validate(item, "dataset", f"{where}: datasets")
+def _inline_splits(item: Mapping[str, Any], catalog: Catalog) -> Sequence[Split]:
     if sum(key in item for key in ("path", "splits", "extends")) != 1:
-        raise ConfigError(
-            f"{where}: datasets: a mapping needs either `path`, `splits` or `extends`; got {', '.join(item)}"
-        )
+        raise ConfigError(f"a mapping needs either `path`, `splits` or `extends`; got {', '.join(item)}")
     name = item.get("name") or (Path(item["path"]).resolve().name if "path" in item else None)
     if not name:
-        raise ConfigError(f"{where}: datasets: a mapping with `splits` or `extends` needs a `name`")
+        raise ConfigError("a mapping with `splits` or `extends` needs a `name`")
     if "extends" in item:
         changes = {key: value for key, value in item.items() if key in _FIELDS - {"name"}}
         return [replace(catalog.split(item["extends"]), dataset=name, **_tuples(changes))]
     return list(_splits(item, name).values())
 
 
-def _inline_model(item: Mapping[str, Any], catalog: Catalog, where: str) -> Model:
-    validate(item, "model", f"{where}: models")
+def _inline_model(item: Mapping[str, Any], catalog: Catalog) -> Model:
     if "name" not in item:
-        raise ConfigError(f"{where}: models: a mapping needs a `name`; got {', '.join(item)}")
+        raise ConfigError(f"a mapping needs a `name`; got {', '.join(item)}")
     entry = dict(_with_python({key: value for key, value in item.items() if key != "extends"}, Path()))
     if "extends" in item:
         base = catalog.model(item["extends"])
@@ -259,5 +289,5 @@ def _inline_model(item: Mapping[str, Any], catalog: Catalog, where: str) -> Mode
             if key in item:
                 entry[key] = {**(catalog.models[base.name].get(key) or {}), **item[key]}
     if "tracker" not in entry:
-        raise ConfigError(f"{where}: models: {item['name']!r} needs a `tracker` or `extends`")
+        raise ConfigError(f"{item['name']!r} needs a `tracker` or `extends`")
     return Model(**entry)

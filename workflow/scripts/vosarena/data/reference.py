@@ -30,8 +30,14 @@ def _rows(schema: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, st
         required = "**required**. " if key in schema.get("required", ()) else ""
         yield prefix + key, _kind(value), required + " ".join(value.get("description", "").split())
         yield from _rows(value, f"{prefix}{key}.")
+        yield from _rows(value.get("items", {}), f"{prefix}{key}.")
         if isinstance(value.get("additionalProperties"), dict):
             yield from _rows(value["additionalProperties"], f"{prefix}{key}.NAME.")
+    known: set[str] = set()
+    for choice in schema.get("oneOf", ()):
+        rows = [row for row in _rows({**choice, "required": ()}, prefix) if row[0] not in known]
+        known.update(key for key, _, _ in rows)
+        yield from rows
 
 
 def _kind(value: Mapping[str, Any]) -> str:

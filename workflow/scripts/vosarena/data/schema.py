@@ -1,5 +1,7 @@
 """Validation of config and catalog entries against the JSON Schemas, in one sentence per mistake."""
 
+from collections.abc import Mapping
+from contextlib import suppress
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
@@ -26,25 +28,85 @@ def _validator(schema: str) -> Draft202012Validator:
     return Draft202012Validator(yaml.safe_load((SCHEMAS / f"{schema}.schema.yaml").read_text()))
 
 
-def validate(instance: Any, schema: str, where: str) -> None:
+def validate(instance: Any, schema: str, where: str, at: str = "") -> None:
     """Raise ConfigError for the first mistake, naming the key's path and the nearest valid choice.
 
-    schema: `config`, `dataset` or `model`. where: the file or place that the user knows.
+    schema: `config`, `dataset` or `model`. where: the file that the user knows. at: where in it the instance stands.
     """
     errors = sorted(_validator(schema).iter_errors(instance), key=lambda e: list(map(str, e.absolute_path)))
     if errors:
-        raise ConfigError(f"{where}: {_sentence(errors[0])}")
+        path = ".".join([at] * bool(at) + [str(part) for part in errors[0].absolute_path])
+        raise ConfigError(": ".join(part for part in (where, path, _sentence(errors[0])) if part))
+
+
+_KINDS = {
+    "array": "a list",
+    "object": "a mapping",
+    "string": "text",
+    "integer": "a whole number",
+    "number": "a number",
+    "boolean": "true or false",
+}
 
 
 def _sentence(error: ValidationError) -> str:
-    path = ".".join(map(str, error.absolute_path))
-    prefix = f"{path}: " if path else ""
-    if error.validator == "additionalProperties":
-        known = error.schema.get("properties", {})
-        unknown = next(key for key in error.instance if key not in known)
-        return f"{prefix}unknown key {unknown!r}; {nearest(unknown, known)}"
-    if error.validator == "enum":
-        return f"{prefix}{error.instance!r} is not allowed; {nearest(error.instance, error.validator_value)}"
-    if error.validator == "oneOf":
-        return f"{prefix}{error.instance!r} has the wrong form; see {error.schema.get('description', 'the reference')}"
-    return prefix + error.message
+    match error.validator:
+        case "additionalProperties":
+            return _unknown_key(error.instance, error.schema.get("properties", {}))
+        case "enum":
+            return f"{error.instance!r} is not allowed; {nearest(error.instance, error.validator_value)}"
+        case "type":
+            hint = f"; write [{error.instance}]" if error.validator_value == "array" and error.instance else ""
+            return f"{error.instance!r} is not {_KINDS[error.validator_value]}{hint}"
+        case "required":
+            return f"the key {next(key for key in error.validator_value if key not in error.instance)!r} is missing"
+        case "minItems":
+            return "the list is empty"
+        case "oneOf":
+            return _no_choice(error)
+    return error.message
+
+
+def _unknown_key(instance: Mapping[str, Any], known: Mapping[str, Any]) -> str:
+    unknown = next(key for key in instance if key not in known)
+    return f"unknown key {unknown!r}; {nearest(unknown, known)}"
+
+
+def _no_choice(error: ValidationError) -> str:
+    """None of several forms fits: name the wrong key, or the wrong value of a right one."""
+    kinds = {choice["type"]: choice for choice in error.validator_value}
+    if not isinstance(error.instance, Mapping):
+        return f"{error.instance!r} is not {' or '.join(_KINDS[kind] for kind in kinds)}"
+    known = {key: value for choice in error.validator_value for key, value in choice.get("properties", {}).items()}
+    if not set(error.instance) <= set(known):
+        return _unknown_key(error.instance, known)
+    deepest = max(error.context or [], key=lambda e: len(e.path))
+    if deepest.path:
+        return f"{deepest.path[-1]}: {_sentence(deepest)}"
+    return f"{', '.join(error.instance) or 'nothing'} alone is no complete entry; see docs/config.md"
+
+
+def typed(value: Any, schema: str) -> Any:
+    """The value with numbers and booleans where the schema wants them or leaves it open.
+
+    Snakemake gives what is nested in a value of the command line (`--config inference={sequences_per_job: 16}`) as
+    text.
+    """
+    return _typed(value, _validator(schema).schema)
+
+
+def _typed(value: Any, schema: Mapping[str, Any]) -> Any:
+    if "oneOf" in schema or "enum" in schema:
+        return value
+    if isinstance(value, Mapping):
+        known, others = schema.get("properties", {}), schema.get("additionalProperties") or {}
+        return {key: _typed(item, known.get(key, others)) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_typed(item, schema.get("items", {})) for item in value]
+    if isinstance(value, str) and schema.get("type") in (None, "integer", "number", "boolean"):
+        if value in ("true", "false"):
+            return value == "true"
+        for number in (int, float):
+            with suppress(ValueError):
+                return number(value)
+    return value

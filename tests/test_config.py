@@ -1,0 +1,116 @@
+"""Mistakes in a config and on the command line: one sentence with the key's path and the nearest valid choice."""
+
+import pytest
+import yaml
+from snakemake.cli import parse_config
+
+from vosarena.data.catalog import load_study
+from vosarena.data.reference import reference
+from vosarena.data.schema import SCHEMAS
+from vosarena.errors import ConfigError
+from vosarena.scoring.protocols import PROTOCOLS
+
+from .conftest import REPOSITORY
+
+
+def study(*entries: str):
+    """The study of `--config ENTRY ...`, with the values that Snakemake makes of them."""
+    return load_study({"datasets": ["demo/val"], "models": ["static"], **parse_config(list(entries))})
+
+
+@pytest.mark.parametrize("entry, sentence", [
+    ("model=[flow]", "unknown key 'model'; did you mean 'models'?"),
+    ("models=[flwo]", "models.0: unknown model 'flwo'; did you mean 'flow'?"),
+    ("models=flow", "models: 'flow' is not a list; write [flow]"),
+    ("models=[]", "models: the list is empty"),
+    ("models=[flow, {name: a, extends: flwo}]", "models.1: unknown model 'flwo'; did you mean 'flow'?"),
+    ("models=[{name: a, extends: flow, revision: two}]", "models.0.revision: 'two' is not a whole number"),
+    ("models=[{name: a, extends: flow, optoins: {}}]", "models.0: unknown key 'optoins'; did you mean 'options'?"),
+    ("models=[{name: a, tracker: flow, weights: {sources: [{ulr: x}]}}]",
+     "models.0.weights.sources.0: unknown key 'ulr'; did you mean 'url'?"),
+    ("models=[{name: a, tracker: flow, weights: {sources: [{huggingface: x/y}]}}]",
+     "models.0.weights.sources.0: huggingface alone is no complete entry; see docs/config.md"),
+    ("models=[{name: a, extends: cutie-demo-finetuned, finetune: {from: cutie-dmo}}]",
+     "models: a: finetune: unknown model 'cutie-dmo'; did you mean 'cutie-demo'?"),
+    ("models=[{name: a, extends: cutie-demo-finetuned, finetune: {data: [demo/trian]}}]",
+     "models: a: finetune: 'demo' has no split 'trian'; did you mean 'train'?"),
+    ("datasets=[demo]", "datasets.0: 'demo' names no split; write demo/train or demo/val"),
+    ("datasets=[dem/val]", "datasets.0: unknown dataset 'dem'; did you mean 'demo'?"),
+    ("datasets=[demo/vall]", "datasets.0: 'demo' has no split 'vall'; did you mean 'val'?"),
+    ("datasets=[{path: x, layuot: davis}]", "datasets.0: unknown key 'layuot'; did you mean 'layout'?"),
+    ("datasets=[{path: x, protocol: davis2071}]",
+     "datasets.0.protocol: 'davis2071' is not allowed; did you mean 'davis2017'?"),
+    ("datasets=[{name: a, splits: {val: {path: x, sequences: many}}}]",
+     "datasets.0.splits.val.sequences: 'many' is not a whole number"),
+    ("protocols=[davis2071]", "protocols.0: 'davis2071' is not allowed; did you mean 'davis2017'?"),
+    ("inference={device: gpu}", "inference.device: 'gpu' is not allowed; did you mean 'cpu'?"),
+    ("inference={sequnces_per_job: 4}",
+     "inference: unknown key 'sequnces_per_job'; did you mean 'sequences_per_job'?"),
+    ("inference=4", "inference: 4 is not a mapping"),
+    ("download={timeout: soon}", "download.timeout: 'soon' is not a number"),
+    ("pathvars={result: there}", "pathvars: unknown key 'result'; did you mean 'results'?"),
+])  # fmt: skip
+def test_a_mistake_is_one_sentence(entry, sentence):
+    with pytest.raises(ConfigError) as caught:
+        study(entry)
+    assert str(caught.value) == f"config: {sentence}"
+
+
+def test_a_missing_key_is_named():
+    with pytest.raises(ConfigError, match="the key 'datasets' is missing"):
+        load_study({"models": ["static"]})
+
+
+def test_nested_numbers_of_the_command_line_are_numbers():
+    """Snakemake hands them over as text."""
+    entry = "{name: '2024', extends: cutie-demo, revision: 3, options: {size: 96, long_term: true}}"
+    made = study(f"models=[{entry}]", "inference={sequences_per_job: 16}", "download={attempts: 2, timeout: 1.5}")
+    model = made.models["2024"]
+    assert (model.revision, model.options["size"], model.options["long_term"]) == (3, 96, True)
+    assert model.options["mem_every"] == 1  # from the entry that it extends
+    assert made.sequences_per_job == 16 and made.download == {"attempts": 2, "timeout": 1.5}
+
+
+@pytest.mark.parametrize("entry, sentence", [
+    ("models=[flwo]", "config: models.0: unknown model 'flwo'; did you mean 'flow'?"),
+    ("inference={device: gpu}", "config: inference.device: 'gpu' is not allowed; did you mean 'cpu'?"),
+])  # fmt: skip
+def test_snakemake_says_it_on_a_line_of_its_own(snakemake, entry, sentence):
+    failed = snakemake(
+        "--dry-run", "--config", entry, config={"datasets": ["demo/val"], "models": ["static"]}, check=False
+    )
+    assert failed.returncode != 0
+    assert sentence in failed.stderr.splitlines() and "Traceback" not in failed.stderr
+
+
+def test_the_reference_is_what_the_schemas_say():
+    assert (REPOSITORY / "docs" / "config.md").read_text() == reference()
+
+
+@pytest.mark.parametrize("name", ["config", "dataset", "model"])
+def test_every_key_of_a_schema_is_in_the_reference_with_its_meaning(name):
+    """Also keys that are nested: the reference would otherwise leave them out without anybody noticing."""
+    schema = yaml.safe_load((SCHEMAS / f"{name}.schema.yaml").read_text())
+    text = reference()
+    for path, description in keys(schema):
+        assert f"| `{path}` |" in text, path
+        assert description, f"{path} of {name}.schema.yaml has no description"
+
+
+def keys(schema: dict, prefix: str = ""):
+    """Path and description of every key, as a person would write it in a config."""
+    for key, value in schema.get("properties", {}).items():
+        yield prefix + key, value.get("description")
+        yield from keys(value, f"{prefix}{key}.")
+        yield from keys(value.get("items", {}), f"{prefix}{key}.")
+        if isinstance(value.get("additionalProperties"), dict):
+            yield from keys(value["additionalProperties"], f"{prefix}{key}.NAME.")
+    for choice in schema.get("oneOf", ()):
+        yield from keys(choice, prefix)
+
+
+def test_schemas_know_every_protocol():
+    config, dataset = (yaml.safe_load((SCHEMAS / f"{name}.schema.yaml").read_text()) for name in ("config", "dataset"))
+    split = dataset["properties"]["splits"]["additionalProperties"]
+    for place in (config["properties"]["protocols"]["items"], *(x["properties"]["protocol"] for x in (dataset, split))):
+        assert sorted(place["enum"]) == sorted(PROTOCOLS)
