@@ -24,6 +24,7 @@ rule track:
     params:
         sequences=lambda wildcards: shards_of(wildcards)[wildcards.shard],
         definition=lambda wildcards: model_of(wildcards).definition(),
+        python=lambda wildcards: model_of(wildcards).python,
         resize=lambda wildcards: split_of(wildcards).resize,
         device=study.device,
         precision=study.precision,

@@ -3,6 +3,7 @@
 import importlib
 import importlib.util
 import inspect
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, entry_points, version
 from pathlib import Path
@@ -23,6 +24,8 @@ BUILT_IN = {
     "flow": "vosarena.trackers.baselines:Flow",
     "cutie": "vosarena.trackers.cutie:Cutie",
     "sam2": "vosarena.trackers.sam2:Sam2",
+    "edgetam": "vosarena.trackers.sam2_forks:EdgeTam",
+    "efficienttam": "vosarena.trackers.sam2_forks:EfficientTam",
 }
 
 
@@ -103,7 +106,10 @@ def package_versions(cls: type[Tracker]) -> dict[str, str]:
         try:
             versions[package] = version(package)
         except PackageNotFoundError:
-            raise TrackerError(f"package {package!r} is not installed; `make setup` installs all trackers") from None
+            raise TrackerError(
+                f"package {package!r} is not installed for {sys.executable}; `make setup` installs the packages of the "
+                "built-in trackers, and a model that needs others has an environment (docs/models.md)"
+            ) from None
     return versions
 
 

@@ -36,7 +36,7 @@ def instantiate_network(config: str, *, image_size: int | None = None, compile: 
     """A predictor with randomly initialised weights on the CPU, in training mode; arguments as in `build_predictor`."""
     if image_size is not None and (not isinstance(image_size, int) or image_size <= 0 or image_size % _STEP):
         raise TrackerError(f"sam2: image_size is {image_size!r}; give a positive multiple of {_STEP}.")
-    _import_sam2()
+    import_sam2()
     from hydra.errors import HydraException
     from hydra.utils import instantiate
     from omegaconf import OmegaConf
@@ -45,6 +45,8 @@ def instantiate_network(config: str, *, image_size: int | None = None, compile: 
     path = config_path(config)
     try:
         content: Any = OmegaConf.load(path)
+        if "base" in content:
+            content = OmegaConf.merge(OmegaConf.load(config_path(content["base"])), content)
         model = content["model"]
         OmegaConf.set_struct(model, False)
         name = "SAM2VideoPredictorVOS" if compile else "SAM2VideoPredictor"
@@ -119,7 +121,7 @@ def load_weights(network: torch.nn.Module, weights: str | Path) -> None:
     network.load_state_dict(given)
 
 
-def _import_sam2() -> None:
+def import_sam2() -> None:
     """Import the package without keeping Hydra's global state, which would stop Cutie in the same process."""
     try:
         from hydra.core.global_hydra import GlobalHydra

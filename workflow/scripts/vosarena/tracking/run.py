@@ -3,6 +3,7 @@
 import hashlib
 import logging
 import platform
+import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -230,6 +231,7 @@ class _Run:
                 "identity": self._identity,
                 "vosarena": __version__,
                 "python": platform.python_version(),
+                "interpreter": sys.executable,
             }
         self._store.commit(files.name, folder, manifest)
         return manifest
