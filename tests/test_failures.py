@@ -71,7 +71,7 @@ DEAD = {"token": "t", "host": "h", "machine": "elsewhere", "pid": 1, "started": 
     ("status is: 'NODE_FAIL'", "node failure"),
     ("CANCELLED AT 2026 DUE TO NODE FAILURE, SEE SLURMCTLD LOG", "node failure"),
     ("*** STEP 3.0 ON node CANCELLED AT 2026 ***", "cancelled"),
-    ("JOB 1 ON n CANCELLED AT 2026 DUE TO PREEMPTION", "cancelled"),
+    ("JOB 1 ON n CANCELLED AT 2026 DUE TO PREEMPTION", "preempted"),
     ("status is: 'FAILED'", "unexpected"),
 ])  # fmt: skip
 def test_a_job_that_ended_without_a_word_is_explained_by_its_engine(tmp_path, words, kind):

@@ -9,7 +9,8 @@ from collections import Counter
 
 import pytest
 
-from vosarena.tracking.shards import load_of, make_shards
+from vosarena.data.sequences import read_table
+from vosarena.tracking.shards import load_of, make_shards, make_shards_by_time
 
 from .conftest import REPOSITORY
 
@@ -35,6 +36,14 @@ def test_nothing_is_left_to_do_once_every_file_is_there(tmp_path):
     (tmp_path / "results/metrics/many/all/one.parquet").unlink()
     output = " ".join(orchestration.measured(tmp_path, "--dry-run")[3].split())
     assert "measure 1" in output and not re.search(r"track \d", output)
+
+
+def test_jobs_are_planned_by_time(tmp_path):
+    orchestration.prepare(tmp_path, 200, 16)
+    limit = "inference={sequences_per_job: 0, minutes_per_job: 60}"
+    done = orchestration.measured(tmp_path, "--dry-run", "--config", limit)
+    shards = make_shards_by_time(read_table(tmp_path / "resources/datasets/many/all/sequences.parquet"), 60, "baseline")
+    assert f"track {3 * len(shards)} " in " ".join(done[3].split()) and len(shards) not in (13, 200)
 
 
 def test_a_job_asks_for_more_with_more_work_and_long_clips_are_spread():

@@ -1,6 +1,10 @@
 import random
 
-from vosarena.tracking.shards import make_shards, work_of
+import pytest
+
+from vosarena.data.catalog import load_study
+from vosarena.errors import ConfigError
+from vosarena.tracking.shards import load_of, make_shards, make_shards_by_time, work_of
 
 
 def table(count: int) -> list[dict]:
@@ -28,3 +32,33 @@ def test_work_is_balanced():
     work = {row["sequence"]: work_of(row) for row in rows}
     loads = [sum(work[name] for name in names) for names in make_shards(rows, 8).values()]
     assert max(loads) < 1.1 * sum(loads) / len(loads)
+
+
+def test_shards_by_time_are_as_few_as_fit_and_alike():
+    rows = [{**row, "height": 480, "width": 854} for row in table(200)]
+    by_name = {row["sequence"]: row for row in rows}
+    for kind, minutes in (("gpu", 30), ("cpu", 400)):
+        shards = make_shards_by_time(rows, minutes, kind)
+        limits = [load_of(by_name[name] for name in names).minutes(kind) for names in shards.values()]
+        assert sorted(name for names in shards.values() for name in names) == sorted(by_name)
+        assert minutes * 0.9 < max(limits) <= minutes and min(limits) > minutes * 0.75
+        assert make_shards_by_time(list(reversed(rows)), minutes, kind) == shards
+
+
+def test_a_sequence_that_needs_more_time_is_alone_and_the_others_are_together():
+    rows = [{"sequence": f"s{i}", "n_frames": 100, "object_ids": [1]} for i in range(20)]
+    rows += [{"sequence": f"long{i}", "n_frames": 20_000, "object_ids": [1, 2]} for i in range(2)]
+    shards = sorted(make_shards_by_time(rows, 20, "gpu").values(), key=len)
+    assert shards[:2] == [["long0"], ["long1"]] and len(shards) == 3
+    alone = make_shards_by_time(rows, 5, "gpu")  # less than a job's start
+    assert sorted(map(len, alone.values())) == [1] * 22
+    assert make_shards_by_time(rows[:1], 60, "gpu") == {"shard-1-of-1": ["s0"]}
+
+
+def test_either_number_or_time():
+    config = {"datasets": ["demo/val"], "models": ["static"]}
+    assert load_study(config).sequences_per_job == 1 and load_study(config).minutes_per_job == 0
+    study = load_study({**config, "inference": {"sequences_per_job": "0", "minutes_per_job": "60"}})
+    assert study.minutes_per_job == 60
+    with pytest.raises(ConfigError, match="sequences_per_job and minutes_per_job are both given"):
+        load_study({**config, "inference": {"sequences_per_job": 16, "minutes_per_job": 60}})

@@ -20,7 +20,7 @@ from vosarena.data.prepare import state_of
 from vosarena.data.sequences import read_table
 from vosarena.data.weights import local_files
 from vosarena.errors import VosarenaError
-from vosarena.tracking.shards import load_of, make_shards
+from vosarena.tracking.shards import load_of, make_shards, make_shards_by_time
 
 try:
     study = load_study(config, where="config")
@@ -65,33 +65,36 @@ def model_of(wildcards):
     return study.model(wildcards.model)
 
 
-@lru_cache
-def shards_and_loads(table, modified):
+def shards_and_loads(table, model):
     """Shard name -> names of its sequences, and shard name -> the work in it, by a table of sequences."""
+    return _shards_and_loads(table, kind_of(Namespace(model=model)) if study.minutes_per_job else None)
+
+
+@lru_cache
+def _shards_and_loads(table, kind):
     rows = {row["sequence"]: row for row in read_table(table)}
-    shards = make_shards(rows.values(), study.sequences_per_job)
+    if kind:
+        shards = make_shards_by_time(rows.values(), study.minutes_per_job, kind)
+    else:
+        shards = make_shards(rows.values(), study.sequences_per_job)
     return shards, {shard: load_of(rows[name] for name in names) for shard, names in shards.items()}
 
 
 @lru_cache
-def _indexed(dataset, split):
-    """The table of a split; until it is indexed this raises what makes Snakemake ask again, and nothing is kept."""
-    return str(checkpoints.index.get(dataset=dataset, split=split).output.table)
-
-
-def _plan_of(wildcards):
-    table = _indexed(wildcards.dataset, wildcards.split)
-    return shards_and_loads(table, Path(table).stat().st_mtime_ns)
+def _plan_of(dataset, split, model):
+    """Until the split is indexed this raises what makes Snakemake ask again, and nothing is kept."""
+    table = checkpoints.index.get(dataset=dataset, split=split).output.table
+    return shards_and_loads(str(table), model)
 
 
 def shards_of(wildcards):
     """Shard name -> names of its sequences; known once the split is indexed."""
-    return _plan_of(wildcards)[0]
+    return _plan_of(wildcards.dataset, wildcards.split, wildcards.model)[0]
 
 
 def load_of_shard(wildcards):
     """The work in one shard."""
-    return _plan_of(wildcards)[1][wildcards.shard]
+    return _plan_of(wildcards.dataset, wildcards.split, wildcards.model)[1][wildcards.shard]
 
 
 @lru_cache

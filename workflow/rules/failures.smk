@@ -18,7 +18,7 @@ def tracked_runs():
                 model.name,
                 store=_folders["results"] / "predictions" / str(split) / model.name,
                 logs=_folders["logs"] / "track" / str(split) / model.name,
-                shards=shards_and_loads(str(table), table.stat().st_mtime_ns)[0],
+                shards=shards_and_loads(str(table), model.name)[0],
             )
 
 

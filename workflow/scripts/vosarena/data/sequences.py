@@ -297,4 +297,5 @@ def read_counts(path: Path) -> tuple[int, int | None]:
 
 def read_table(path: Path) -> list[dict]:
     """Rows of a sequences table, as written by index_split."""
-    return pq.read_table(path).to_pylist()
+    with pq.ParquetFile(path) as file:  # pq.read_table would import pandas
+        return file.read().to_pylist()

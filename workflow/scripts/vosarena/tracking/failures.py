@@ -12,7 +12,16 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from vosarena.tracking.reasons import CANCELLED, DISK_FULL, NODE_FAILURE, OUT_OF_MEMORY, SILENT, TIMEOUT, UNEXPECTED
+from vosarena.tracking.reasons import (
+    CANCELLED,
+    DISK_FULL,
+    NODE_FAILURE,
+    OUT_OF_MEMORY,
+    PREEMPTED,
+    SILENT,
+    TIMEOUT,
+    UNEXPECTED,
+)
 from vosarena.tracking.store import Store, write_text
 
 COLUMNS = ("dataset", "split", "model", "sequence", "class", "reason", "attempts", "log", "rerun")
@@ -23,7 +32,8 @@ _WORDS = {
     TIMEOUT: r"TIMEOUT|TIME LIMIT|DeadlineExceeded|TERM_RUNLIMIT",
     NODE_FAILURE: r"NODE_FAIL|NODE FAILURE|BOOT_FAIL",
     DISK_FULL: r"No space left on device|Disk quota exceeded",
-    CANCELLED: r"CANCELLED|PREEMPTED|PREEMPTION|TERM_OWNER|Evicted",
+    PREEMPTED: r"PREEMPTED|PREEMPTION|Preempted",
+    CANCELLED: r"CANCELLED|TERM_OWNER|Evicted",
 }
 _TAIL = 20_000  # bytes of a job's own log that are looked at
 
@@ -134,7 +144,7 @@ def rerun_alone(start: str, status: Path, sequence: str) -> str:
     if status.stem == sequence:
         return f"{start} -- {shlex.quote(str(status))}"
     target = shlex.quote(str(status.with_name(f"{sequence}.json")))
-    return f"{start} --config 'inference={{sequences_per_job: 1}}' -- {target}"
+    return f"{start} --config 'inference={{sequences_per_job: 1, minutes_per_job: 0}}' -- {target}"
 
 
 def rerun_start(arguments: Sequence[str]) -> str:

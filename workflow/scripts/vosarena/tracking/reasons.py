@@ -11,7 +11,8 @@ from types import FrameType
 from vosarena.errors import DataError
 
 BAD_DATA, OUT_OF_MEMORY, TIMEOUT, CANCELLED = "bad data", "out of memory", "timeout", "cancelled"
-NODE_FAILURE, DISK_FULL, UNEXPECTED = "node failure", "disk full", "unexpected"
+PREEMPTED, NODE_FAILURE = "preempted", "node failure"
+DISK_FULL, UNEXPECTED = "disk full", "unexpected"
 
 SILENT = "the process ended without a word: out of memory, killed by hand, or its node went down"
 _GRACE = 30.0  # seconds that a job may need before this library runs in it

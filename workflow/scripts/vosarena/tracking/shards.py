@@ -2,7 +2,7 @@
 
 import heapq
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,8 +24,7 @@ class Load:
 
     def minutes(self, kind: str) -> int:
         """Time limit of a first attempt. kind: `baseline`, `gpu` or `cpu`, how and where the model runs."""
-        frame, one_object = _SECONDS[kind]
-        return math.ceil(_START_MINUTES + (frame * self.frames + one_object * self.object_frames) / 60)
+        return math.ceil(_START_MINUTES + _seconds(self.frames, self.object_frames, kind) / 60)
 
     def memory_mb(self, kind: str) -> int:
         """Host memory of a first attempt: it does not grow with the number of frames, which are streamed."""
@@ -51,19 +50,49 @@ def make_shards(table: Iterable[Mapping[str, Any]], sequences_per_job: int) -> d
     A shard of one sequence has its name; others are numbered. Deterministic: the largest sequence goes first,
     always to the shard with the least work that has room (longest-processing-time rule, Graham 1969).
     """
-    rows = sorted(table, key=lambda row: (-work_of(row), row["sequence"]))
+    work = {row["sequence"]: work_of(row) for row in table}
     if sequences_per_job == 1:
-        return {row["sequence"]: [row["sequence"]] for row in sorted(rows, key=lambda row: row["sequence"])}
-    count = -(-len(rows) // sequences_per_job)
+        return {name: [name] for name in sorted(work)}
+    return _named(_spread(work, -(-len(work) // sequences_per_job), sequences_per_job))
+
+
+def make_shards_by_time(table: Iterable[Mapping[str, Any]], minutes: int, kind: str) -> dict[str, list[str]]:
+    """The same by time: as few shards, alike in it, as there must be for no job to have a longer limit than `minutes`.
+
+    Only a sequence that needs more by itself has a job with a longer limit, and is alone in it. kind: as in
+    Load.minutes, whose estimate this is.
+    """
+    room = max(0, 60 * (minutes - _START_MINUTES))
+    work = {row["sequence"]: _seconds(row["n_frames"], work_of(row), kind) for row in table}
+    count = max(1, math.ceil(sum(min(seconds, room) for seconds in work.values()) / room)) if room else len(work)
+    while count < len(work):
+        shards = _spread(work, count, len(work))
+        if all(len(names) == 1 or sum(work[name] for name in names) <= room for names in shards):
+            return _named(shards)
+        count += 1 + count // 100
+    return _named(_spread(work, len(work), 1))
+
+
+def _spread(work: Mapping[str, float], count: int, most: int) -> list[list[str]]:
+    """`count` lists of at most `most` names, alike in work."""
     shards: list[list[str]] = [[] for _ in range(count)]
-    heap = [(0, index) for index in range(count)]
-    for row in rows:
-        work, index = heapq.heappop(heap)
-        shards[index].append(row["sequence"])
-        if len(shards[index]) < sequences_per_job:
-            heapq.heappush(heap, (work + work_of(row), index))
-    width = len(str(count))
-    return {f"shard-{index + 1:0{width}}-of-{count}": sorted(names) for index, names in enumerate(shards)}
+    heap = [(0.0, index) for index in range(count)]
+    for name in sorted(work, key=lambda name: (-work[name], name)):
+        load, index = heapq.heappop(heap)
+        shards[index].append(name)
+        if len(shards[index]) < most:
+            heapq.heappush(heap, (load + work[name], index))
+    return shards
+
+
+def _named(shards: Sequence[Sequence[str]]) -> dict[str, list[str]]:
+    width = len(str(len(shards)))
+    return {f"shard-{index + 1:0{width}}-of-{len(shards)}": sorted(names) for index, names in enumerate(shards)}
+
+
+def _seconds(frames: int, object_frames: int, kind: str) -> float:
+    frame, one_object = _SECONDS[kind]
+    return frame * frames + one_object * object_frames
 
 
 def work_of(row: Mapping[str, Any]) -> int:

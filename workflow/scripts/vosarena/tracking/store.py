@@ -25,7 +25,7 @@ from typing import Any
 
 from vosarena.errors import VosarenaError
 from vosarena.tracking.claims import Claim, Claimed, is_dead, new_token, read_claim, take
-from vosarena.tracking.reasons import SILENT, UNEXPECTED, classify, is_final
+from vosarena.tracking.reasons import SILENT, UNEXPECTED, Stopped, classify, is_final
 
 logger = logging.getLogger(__name__)
 
@@ -123,7 +123,7 @@ class Store:
 
     def fail(self, sequence: str, error: BaseException, fingerprint: str = "") -> None:
         """Record why an attempt failed and count the attempts. fingerprint: what was being computed."""
-        known = isinstance(error, VosarenaError)
+        known = isinstance(error, VosarenaError | Stopped)
         reason = str(error) if known else f"unexpected {type(error).__name__}: {error}"
         self._record(
             sequence,
