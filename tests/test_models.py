@@ -3,24 +3,28 @@
 import csv
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import sysconfig
 import time
+from importlib.metadata import distributions
 from pathlib import Path
 
 import pytest
 import yaml
 
+from vosarena.data.catalog import load_catalog
 from vosarena.data.masks import read_mask
+from vosarena.trackers.base import tracker_class
 from vosarena.tracking.claims import read_claim
+from vosarena.tracking.interpreter import NEEDED
 
 from .conftest import REPOSITORY, write_sequence
 
 LIBRARY = REPOSITORY / "workflow" / "scripts"
-ENVS = REPOSITORY / "envs"
 
 
 def environment(folder: Path, *packages: str, shared: bool = True) -> Path:
@@ -40,6 +44,19 @@ def install(python: Path, *packages: str) -> None:
     done = subprocess.run([*pip, "--no-deps", "--no-build-isolation", *packages], capture_output=True, text=True)
     if done.returncode:
         raise OSError(done.stderr)
+
+
+def canonical(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name.partition("[")[0]).lower()
+
+
+def pins(env: str) -> dict[str, str]:
+    """Package -> version of the pip section of envs/ENV.yaml."""
+    content = yaml.safe_load((REPOSITORY / "envs" / f"{env}.yaml").read_text())
+    return {
+        canonical(name): version
+        for name, _, version in (item.partition("==") for item in content["dependencies"][-1]["pip"])
+    }
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +84,7 @@ def test_a_plugin_that_shadows_sam2_stands_in_one_leaderboard_with_it(plugin, da
         "models": ["static", "sam2-demo", template],
         "inference": {"sequences_per_job": 3},
     }
-    snakemake(config=config)
+    snakemake("leaderboard", config=config)
     found = scores(tmp_path)
     assert found.keys() == {"static", "sam2-demo", "template"}
     assert found["template"] > 90 > found["static"]
@@ -76,14 +93,14 @@ def test_a_plugin_that_shadows_sam2_stands_in_one_leaderboard_with_it(plugin, da
     assert before["template"]["interpreter"] == str(plugin)
     assert before["template"]["identity"]["packages"]["vosarena-template"] == "0.3.0"
     assert before["sam2-demo"]["interpreter"] == sys.executable
-    assert "Nothing to be done" in snakemake().stderr
+    assert "Nothing to be done" in snakemake("leaderboard").stderr
 
     source = tmp_path / "newer"
     shutil.copytree(REPOSITORY / "tests" / "plugin", source)
     project = source / "pyproject.toml"
     project.write_text(project.read_text().replace("0.3.0", "0.4.0"))
     install(plugin, str(source))
-    snakemake("--forcerun", "track")
+    snakemake("leaderboard", "--forcerun", "track")
     after = {model: manifest(tmp_path, model, "gamma") for model in found}
     assert {model for model in found if after[model] != before[model]} == {"template"}
     assert after["template"]["identity"]["packages"]["vosarena-template"] == "0.4.0"
@@ -152,17 +169,37 @@ def test_there_is_one_process_and_it_says_that_it_was_stopped(plugin, dataset, t
     assert {path.name for path in store.iterdir()} == {"alpha.failed.json"}
 
 
-FORKS = {"edgetam": ("edgetam-dimos==1.0.1", "timm==1.0.31", "safetensors==0.8.0"),
-         "efficienttam": ("efficient-track-anything==1.0",)}  # fmt: skip
+def test_environments_hold_what_their_models_need_at_tested_versions():
+    """Conda itself is not run here: its channels are not PyPI."""
+    lines = (REPOSITORY / "constraints.txt").read_text().splitlines()
+    tested = {canonical(name): version for name, _, version in (line.partition("==") for line in lines)}
+    catalog = load_catalog()
+    models = [catalog.model(name) for name in catalog.models]
+    assert {path.stem for path in (REPOSITORY / "envs").glob("*.yaml")} == {model.env for model in models}
+    for env in {model.env for model in models}:
+        held = pins(env)
+        assert all(tested.get(name, version) == version for name, version in held.items())
+        used = {package for model in models if model.env == env for package in tracker_class(model.tracker).packages}
+        later = re.findall(r"(\S+)==", (REPOSITORY / "envs" / "default.post-deploy.sh").read_text())
+        missing = {canonical(name) for name in {*used, *NEEDED.split()}} - held.keys()
+        assert missing <= (set(later) if env == "default" else set())
+    assert NEEDED in (REPOSITORY / "docs" / "models.md").read_text()
+
+
+FORKS = {"edgetam": "edgetam-dimos", "efficienttam": "efficient-track-anything"}
 SIDE = 256
 
 
 @pytest.fixture(scope="module")
 def forks(tmp_path_factory) -> dict[str, Path]:
-    """The interpreters of the forks' environments, each with its own module `sam2`."""
+    """The interpreters of the forks' environments, each with its own module `sam2`: what envs/ adds to the present."""
     root = tmp_path_factory.mktemp("forks")
+    present = {canonical(item.metadata["Name"]) for item in distributions()}
     try:
-        return {name: environment(root / name, *packages) for name, packages in FORKS.items()}
+        return {
+            name: environment(root / name, *(f"{k}=={v}" for k, v in pins(name).items() if k not in present))
+            for name in FORKS
+        }
     except OSError as error:
         pytest.skip(f"the packages cannot be fetched: {str(error).splitlines()[-1]}")
 
@@ -181,7 +218,7 @@ def small_edgetam(python: Path, output: Path) -> Path:
 def test_forks_of_sam2_track_as_their_own_predictors_do(forks, tmp_path, snakemake):
     """Random weights, an object that appears late, one leaderboard; the reference loads the whole video first."""
     root = tmp_path / "squares"
-    write_sequence(root, "gamma", late=3)
+    write_sequence(root, "gamma", frames=5, late=2)
     configs = {"edgetam": str(small_edgetam(forks["edgetam"], tmp_path / "edgetam.yaml")),
                "efficienttam": "efficienttam_ti"}  # fmt: skip
 
@@ -198,7 +235,7 @@ def test_forks_of_sam2_track_as_their_own_predictors_do(forks, tmp_path, snakema
         options = {"config": configs[name]} | ({"image_size": SIDE} if name == "efficienttam" else {})
         weights = {"sources": [{"local": str(tmp_path / f"{name}.pt")}]}
         models += [{"name": name, "tracker": name, "options": options, "weights": weights, "python": str(python)}]
-    snakemake(config={"datasets": [{"path": str(root)}], "models": ["static", *models]})
+    snakemake("leaderboard", config={"datasets": [{"path": str(root)}], "models": ["static", *models]})
     assert scores(tmp_path).keys() == {"static", *forks}
 
     for name in forks:
@@ -209,6 +246,6 @@ def test_forks_of_sam2_track_as_their_own_predictors_do(forks, tmp_path, snakema
             labels = read_mask(path)
             assert (read_mask(ours / path.name) == labels).all(), f"{name} {path.name}"
             sizes.append([int((labels == number).sum()) for number in (1, 2)])
-        assert sizes[0][1] == 0 and sizes[3][1] > 0 and sum(map(sum, sizes[4:])) > 0
-        package = FORKS[name][0].partition("==")
-        assert manifest(tmp_path, name, "gamma")["identity"]["packages"][package[0]] == package[2]
+        assert sizes[0][1] == 0 and sizes[2][1] > 0 and sum(map(sum, sizes[3:])) > 0
+        package = FORKS[name]
+        assert manifest(tmp_path, name, "gamma")["identity"]["packages"][package] == pins(name)[package]

@@ -89,11 +89,12 @@ def main() -> None:
         _refuse(work["log"], f"lacks what vosarena needs ({error}); install there: {NEEDED}")
     with logged(work["log"]):
         definition, weights, *rest = work["job"]
+        places: dict[str, Any] = {name: Path(place) for name, place in work["places"].items()}
         track_shard(
             job=Job(definition, Path(weights) if weights else None, *rest),
             store=Store(Path(work["store"])),
             **work["shard"],
-            **{name: Path(place) for name, place in work["places"].items()},
+            **places,
         )
 
 
