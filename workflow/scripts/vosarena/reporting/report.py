@@ -34,6 +34,7 @@ from vosarena.tracking.store import Store, digest_of
 
 MEDIA = "media"
 _PAGE = Path(__file__).with_name("page")
+_SCRIPTS = ("vendor/libraries.min.js", "tools.js", "plots.js", "tables.js", "sequences.js")
 _THUMB = 96  # pixels wide
 _THUMB_COLUMNS = 20
 
@@ -286,7 +287,7 @@ def _render(content: Mapping[str, Any], study: Study) -> str:
     splits = [(str(split), split.ground_truth, study.protocols_of(split)) for split in study.splits.values()]
     return environment.get_template("page.html.j2").render(
         css=(_PAGE / "page.css").read_text(),
-        scripts=[(_PAGE / name).read_text() for name in ("tools.js", "tables.js", "sequences.js", "plots.js")],
+        scripts=[(_PAGE / name).read_text() for name in _SCRIPTS],
         data=_json(content).replace("<!--", "<\\u0021--"),
         content=content,
         splits=splits,

@@ -1,27 +1,69 @@
 "use strict";
-// Two models on every sequence, and speed against accuracy.
+// Every plot of the page, drawn by Observable Plot: J over time, intervals, two models side by side, speed and accuracy.
 (() => {
-  const v = window.vosarena, { $, el, svg } = v;
+  const v = window.vosarena, { $ } = v;
+  const SCORE = { domain: [0, 100], ticks: 5, grid: true };
+  const LINE = "var(--line)", PAPER = "var(--paper)";
+
+  function draw(options, role = "img") {
+    const chart = Plot.plot(options);
+    chart.setAttribute("role", role);
+    chart.querySelectorAll("g[aria-label]").forEach((group) => group.removeAttribute("aria-label")); // "dot", "rule": noise
+    return chart;
+  }
+
+  v.sparkline = (values, model) => draw({ width: 74, height: 22, margin: 1, axis: null, y: { domain: [0, 100] }, marks: [
+    Plot.ruleY([0], { stroke: LINE }),
+    Plot.lineY(values, { stroke: v.colour(model), strokeWidth: 1.8, strokeDasharray: v.dash(model) })] });
+
+  v.interval = (row) => draw({ width: 130, height: 16, margin: 4, axis: null, x: { domain: [0, 100] },
+    ariaLabel: `${v.show(row.ci_low)} to ${v.show(row.ci_high)}`, marks: [
+      Plot.ruleY([0], { stroke: LINE }),
+      Plot.ruleY([row], { x1: "ci_low", x2: "ci_high", y: 0, stroke: v.colour(row.model), strokeWidth: 8, strokeOpacity: 0.45,
+        title: (item) => `${v.show(item.ci_low)} to ${v.show(item.ci_high)}` }),
+      Plot.dot([row], { x: "j_and_f", y: 0, r: 4, fill: v.colour(row.model) })] });
+
+  // J of one object, or of the mean over objects, under every model. Pressing or dragging goes to a frame.
+  v.curves = (item, frames, models, width, go) => {
+    const failed = models.filter((model) => model in item.fail)
+      .map((model) => ({ model, at: item.fail[model], j: item.j[model][item.at.indexOf(item.fail[model])] }));
+    const chart = draw({ width, height: 240, marginTop: 26, ariaLabel: "J of every model over time",
+      x: { domain: [0, Math.max(1, frames - 1)], label: "frame" }, y: { ...SCORE, label: "J" }, marks: [
+        Plot.areaY(item.at, { x: (at) => at, y: (_, i) => (item.visible[i] ? 0 : 100), curve: "step", fill: "currentColor",
+          fillOpacity: 0.13, className: "absent" }),
+        Plot.ruleY([v.data.lost], { stroke: "var(--quiet)", strokeDasharray: "3 4" }),
+        ...models.map((model) => Plot.line(item.at, { x: (at) => at, y: item.j[model], stroke: v.colour(model), strokeWidth: 2,
+          strokeDasharray: v.dash(model), className: "curve" })),
+        Plot.dot(failed, { x: "at", y: "j", dy: -9, symbol: "triangle", rotate: 180, r: 6, fill: (mark) => v.colour(mark.model),
+          stroke: PAPER, title: (mark) => `${mark.model}: first failure at frame ${mark.at}`, className: "failure" }),
+        Plot.ruleX([0], { strokeWidth: 1.5, className: "cursor" })] });
+    const x = chart.scale("x"), cursor = chart.querySelector(".cursor");
+    const seek = (event) => {
+      const box = chart.getBoundingClientRect();
+      if (event.buttons) go(x.invert(((event.clientX - box.left) / box.width) * width));
+    };
+    chart.addEventListener("pointerdown", seek);
+    chart.addEventListener("pointermove", seek);
+    chart.moveTo = (frame) => cursor.setAttribute("transform", `translate(${x.apply(frame) - x.apply(0)},0)`);
+    return chart;
+  };
 
   function duel() {
     const [across, up] = [$("duel-x").value, $("duel-y").value];
-    const points = v.sequences().map((item) => [item, v.score(item.name, across), v.score(item.name, up)])
-      .filter(([, a, b]) => a !== undefined && b !== undefined);
-    const S = 480, m = 44, x = (value) => m + (value / 100) * (S - m - 10), y = (value) => S - m - (value / 100) * (S - m - 10);
-    const ticks = [0, 20, 40, 60, 80, 100].flatMap((value) => [
-      svg("line", { x1: x(value), x2: x(value), y1: y(0), y2: y(100), class: "axis", opacity: 0.5 }),
-      svg("line", { x1: x(0), x2: x(100), y1: y(value), y2: y(value), class: "axis", opacity: 0.5 }),
-      svg("text", { x: x(value), y: y(0) + 16, "text-anchor": "middle" }, String(value)),
-      svg("text", { x: x(0) - 6, y: y(value) + 4, "text-anchor": "end" }, String(value))]);
-    const dots = points.map(([item, a, b]) => svg("a", { href: "#duel", "aria-label": `${item.name}: ${across} ${v.show(a)}, ${up} ${v.show(b)}`,
-      onclick: (event) => { event.preventDefault(); v.view(item.name); } },
-    svg("circle", { cx: x(a), cy: y(b), r: 6, fill: v.colour(a > b ? across : up), opacity: 0.8, stroke: "var(--paper)" },
-      svg("title", {}, `${item.name}: ${across} ${v.show(a)}, ${up} ${v.show(b)}`))));
-    $("duel-plot").replaceChildren(svg("svg", { viewBox: `0 0 ${S} ${S}` }, ...ticks,
-      svg("line", { x1: x(0), y1: y(0), x2: x(100), y2: y(100), stroke: "currentColor", "stroke-dasharray": "4 4" }), ...dots,
-      svg("text", { x: x(50), y: S - 6, "text-anchor": "middle" }, `J&F of ${across}`),
-      svg("text", { x: 12, y: y(50), "text-anchor": "middle", transform: `rotate(-90 12 ${y(50)})` }, `J&F of ${up}`)));
-    const wins = points.filter(([, a, b]) => b > a).length, losses = points.filter(([, a, b]) => a > b).length;
+    const points = v.sequences().map(({ name }) => ({ name, a: v.score(name, across), b: v.score(name, up) }))
+      .filter(({ a, b }) => a !== undefined && b !== undefined);
+    const say = ({ name, a, b }) => `${name}: ${across} ${v.show(a)}, ${up} ${v.show(b)}`;
+    const width = Math.min(480, $("duel-plot").clientWidth);
+    const chart = draw({ width, height: width, marginTop: 26, marginBottom: 40, marginLeft: 44,
+      ariaLabel: `J&F of ${up} against ${across}, one dot for each sequence`,
+      x: { ...SCORE, label: `J&F of ${across}` }, y: { ...SCORE, label: `J&F of ${up}` }, marks: [
+        Plot.line([[0, 0], [100, 100]], { strokeDasharray: "4 4" }),
+        Plot.dot(points, { x: "a", y: "b", r: 6, fill: ({ a, b }) => v.colour(a > b ? across : up), fillOpacity: 0.8,
+          stroke: PAPER, ariaLabel: say, title: say, tip: true, href: ({ name }) => v.address(name) })] }, "group");
+    // A press on a dot opens its sequence; without this it would also pin the tip that hovering shows.
+    chart.addEventListener("pointerdown", (event) => event.stopImmediatePropagation(), true);
+    $("duel-plot").replaceChildren(chart);
+    const wins = points.filter(({ a, b }) => b > a).length, losses = points.filter(({ a, b }) => a > b).length;
     const found = v.place().comparisons.find((row) => [row.model, row.other].includes(across) && [row.model, row.other].includes(up));
     const sign = found && found.model === up ? 1 : -1;
     $("duel-text").textContent = across === up || !found ? "" :
@@ -32,30 +74,30 @@
 
   function speed() {
     const rows = v.place().board.filter((row) => row.fps && row.device === $("speed-device").value && row.j_and_f !== undefined);
-    const W = 720, H = 340, left = 48, right = 120, top = 14, bottom = 44;
-    const low = Math.min(...rows.map((row) => row.fps)) / 1.5, high = Math.max(...rows.map((row) => row.fps)) * 1.5;
-    const x = (fps) => left + (Math.log(fps / low) / Math.log(high / low)) * (W - left - right);
-    const y = (score) => H - bottom - (score / 100) * (H - top - bottom);
-    const marks = [0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000].filter((fps) => fps > low && fps < high);
-    const labels = [...rows].sort((a, b) => b.j_and_f - a.j_and_f);
-    let above = -Infinity; // labels that would lie on each other move down
-    const named = labels.map((row) => {
-      const at = Math.max(y(row.j_and_f) + 4, above + 14);
-      above = at;
-      return svg("g", {}, svg("circle", { cx: x(row.fps), cy: y(row.j_and_f), r: 7, fill: row.kind === "published" ? "none" : v.colour(row.model),
-        stroke: v.colour(row.model), "stroke-width": 2 }, svg("title", {}, `${row.model}: ${v.show(row.j_and_f)} at ${v.show(row.fps)} fps`)),
-      svg("text", { x: x(row.fps) + 12, y: at }, row.model));
-    });
-    $("speed-plot").replaceChildren(svg("svg", { viewBox: `0 0 ${W} ${H}`, role: "img", "aria-label": "J&F against frames per second" },
-      ...[0, 20, 40, 60, 80, 100].flatMap((value) => [svg("line", { x1: left, x2: W - right, y1: y(value), y2: y(value), class: "axis" }),
-        svg("text", { x: left - 6, y: y(value) + 4, "text-anchor": "end" }, String(value))]),
-      ...marks.map((fps) => svg("text", { x: x(fps), y: H - bottom + 16, "text-anchor": "middle" }, String(fps))),
-      svg("text", { x: (left + W - right) / 2, y: H - 8, "text-anchor": "middle" }, "frames per second (logarithmic)"),
-      svg("text", { x: 12, y: y(50), "text-anchor": "middle", transform: `rotate(-90 12 ${y(50)})` }, "J&F"), ...named));
+    const fps = rows.map((row) => row.fps), domain = [Math.min(...fps) / 1.5, Math.max(...fps) * 1.5], labels = [];
+    const ticks = [0.1, 0.3, 1, 3, 10, 30, 100, 300, 1000].filter((value) => value > domain[0] && value < domain[1]);
+    for (const row of [...rows].sort((a, b) => b.j_and_f - a.j_and_f)) { // names that would lie on each other move down
+      const near = labels.filter((other) => Math.abs(Math.log(other.fps / row.fps)) < 1);
+      labels.push({ ...row, at: Math.min(row.j_and_f, ...near.map((other) => other.at - 6)) });
+    }
+    const say = (row) => `${row.model}: ${v.show(row.j_and_f)} at ${v.show(row.fps)} frames per second`;
+    $("speed-plot").replaceChildren(draw({ width: Math.min(720, $("speed-plot").clientWidth), height: 340, marginRight: 130,
+      marginTop: 26, marginBottom: 40, marginLeft: 44, ariaLabel: "J&F against frames per second",
+      x: { type: "log", domain, ticks, tickFormat: "~g", label: "frames per second" },
+      y: { ...SCORE, label: "J&F" }, marks: [
+        Plot.dot(rows, { x: "fps", y: "j_and_f", r: 7, strokeWidth: 2, stroke: (row) => v.colour(row.model),
+          fill: (row) => (row.kind === "published" ? PAPER : v.colour(row.model)), ariaLabel: say, title: say, tip: true }),
+        Plot.text(labels, { x: "fps", y: "at", text: "model", dx: 12, textAnchor: "start" })] }));
   }
 
+  function both() {
+    if (!v.models().length) return;
+    duel();
+    speed();
+  }
   for (const id of ["duel-x", "duel-y"]) $(id).addEventListener("input", duel);
   $("speed-device").addEventListener("input", speed);
+  window.addEventListener("resize", both);
   v.onPlace(() => {
     const models = v.models();
     if (!models.length) return;
@@ -64,9 +106,6 @@
     $("duel-y").value = v.leader();
     $("duel-x").value = models.find((model) => model !== v.leader()) || models[0];
     v.options($("speed-device"), [...new Set(v.place().board.filter((row) => row.fps && row.device).map((row) => row.device))]);
-    duel();
-    speed();
+    both();
   });
-  v.start();
-  v.openFromAddress();
 })();

@@ -1,7 +1,8 @@
 "use strict";
 // Galleries, the list of sequences, and the viewer of one.
 (() => {
-  const v = window.vosarena, { $, el, svg } = v;
+  const v = window.vosarena, { $, el } = v;
+  const PACE = 125, STILL = window.matchMedia("(prefers-reduced-motion: reduce)"); // milliseconds a frame
   const COLUMNS = 8, STEP = window.innerWidth < 640 ? 10 : 60, details = new Map();
   let listed = [], shown = STEP, open = null, timer = null, waiting = null;
 
@@ -18,15 +19,19 @@
   }
   const lazily = new IntersectionObserver((entries) => entries.forEach((entry) => {
     if (!entry.isIntersecting) return;
-    entry.target.draw();
+    entry.target.draw(entry.target);
     lazily.unobserve(entry.target);
   }), { rootMargin: "300px" });
+  const lazy = (node, draw) => {
+    node.draw = draw;
+    lazily.observe(node);
+    return node;
+  };
   function tile(sequence, layer, index, title, value) {
     const [width, height] = sequence.tile;
     const node = el("div", { class: "tile", role: "img", "aria-label": `${sequence.name}, ${title}`,
       style: `aspect-ratio:${width}/${height}` });
-    node.draw = () => paint(node, sequence, layer, index);
-    lazily.observe(node);
+    lazy(node, () => paint(node, sequence, layer, index));
     return el("figure", {}, node, el("figcaption", {}, el("span", {}, title), el("span", {}, value || "")));
   }
   const layers = (sequence) => [["frame", null], ["ground truth", "truth"],
@@ -37,10 +42,18 @@
   };
   function card(sequence, index, text) {
     const count = layers(sequence).length, columns = count > 4 ? Math.ceil(count / 2) : count; // full rows
-    return el("button", { type: "button", class: "card", onclick: () => view(sequence, index) },
-      el("div", { class: "head" }, el("b", {}, sequence.name), el("span", { class: "quiet" }, text)),
-      el("div", { class: "strip", style: `--columns:${Math.min(6, columns)}` }, ...layers(sequence).map(([title, layer]) =>
-        tile(sequence, layer, index, title, v.show(v.score(sequence.name, title))))));
+    const strip = layers(sequence).map(([title, layer]) => tile(sequence, layer, index, title, v.show(v.score(sequence.name, title))));
+    const show = (at) => layers(sequence).forEach(([, layer], i) => paint(strip[i].firstChild, sequence, layer, at));
+    let turning = null, at = 0;
+    const rest = () => { clearInterval(turning); show(index); };
+    const turn = () => {
+      clearInterval(turning);
+      if (!STILL.matches) turning = setInterval(() => show(at++ % sequence.tile[2]), PACE);
+    };
+    return el("button", { type: "button", class: "card", onclick: () => { rest(); view(sequence, index); },
+      onpointerenter: turn, onfocus: (event) => event.target.matches(":focus-visible") && turn(), onpointerleave: rest, onblur: rest },
+    el("div", { class: "head" }, el("b", {}, sequence.name), el("span", { class: "quiet" }, text)),
+    el("div", { class: "strip", style: `--columns:${Math.min(6, columns)}` }, ...strip));
   }
   function galleries() {
     const best = v.leader(), all = v.sequences().filter((item) => v.score(item.name, best) !== undefined);
@@ -53,23 +66,16 @@
       .map((item) => card(item, Math.floor(item.tile[2] * 0.75), `${v.show(spread(item))} apart`)));
   }
 
-  function sparkline(values, model) {
-    const x = (i) => 1 + (i / Math.max(1, values.length - 1)) * 72, y = (value) => 21 - value * 0.2;
-    return svg("svg", { viewBox: "0 0 74 22", "aria-hidden": "true" },
-      svg("line", { x1: 0, x2: 74, y1: 21, y2: 21, class: "axis" }),
-      svg("polyline", { points: values.map((value, i) => `${x(i).toFixed(1)},${y(value).toFixed(1)}`).join(" "),
-        fill: "none", stroke: v.colour(model), "stroke-width": 1.8, "stroke-dasharray": v.dash(model) }));
-  }
   function row(sequence) {
     const i = sequence.thumb;
     const thumbs = folder("thumbs.jpg");
     return el("button", { type: "button", class: "seq", "data-name": sequence.name, onclick: () => view(sequence) },
       el("span", { class: "thumb", style: `background-image:url("${thumbs}");background-position:-${(i % 20) * 96}px -${Math.floor(i / 20) * 54}px` }),
       el("span", {}, el("b", {}, sequence.name), el("small", {},
-        `${sequence.frames} frames, ${sequence.objects} objects${sequence.attributes.length ? ", " : ""}${sequence.attributes.join(", ")}`)),
+        `${sequence.frames} frames, ${sequence.objects} ${sequence.objects === 1 ? "object" : "objects"}${sequence.attributes.length ? ", " : ""}${sequence.attributes.join(", ")}`)),
       el("span", { class: "sparks" }, ...v.models().map((model) => el("span", { class: "spark" },
         el("span", {}, v.chip(model), model, el("br"), el("b", {}, v.show(v.score(sequence.name, model)) || "not scored")),
-        sparkline(sequence.spark[model] || [], model)))));
+        lazy(el("span", { "aria-hidden": "true" }), (node) => node.replaceChildren(v.sparkline(sequence.spark[model] || [], model)))))));
   }
   function list() {
     const words = $("sequence-filter").value.toLowerCase(), attribute = $("sequence-attribute").value;
@@ -101,13 +107,15 @@
       + (sequence.tile[2] < sequence.frames ? ` (${sequence.tile[2]} shown)` : "")
       + (sequence.attributes.length ? `, ${sequence.attributes.join(", ")}` : "");
     $("slider").max = sequence.tile[2] - 1;
+    const count = layers(sequence).length;
+    $("panels").style.setProperty("--columns", Math.ceil(count / Math.ceil(count / 5))); // full rows
     $("panels").replaceChildren(...layers(sequence).map(([title, layer]) => {
       const node = el("div", { class: "tile", role: "img", "aria-label": `${sequence.name}, ${title}` });
       return el("figure", { "data-layer": title }, node, el("figcaption", {},
         el("span", {}, layer === null || layer === "truth" ? null : v.chip(title), title), el("span", { class: "now" })));
     }));
     $("curves").replaceChildren();
-    history.replaceState(null, "", `#${encodeURIComponent(`${v.split()}/${sequence.name}`)}`);
+    history.replaceState(null, "", v.address(sequence.name));
     if (!$("viewer").open) $("viewer").showModal();
     go(open.index);
     $("slider").focus();
@@ -137,39 +145,16 @@
       j: Object.fromEntries(Object.keys(first.j).map((model) => [model, mean(model)])) };
   }
   function curves() {
-    const item = chosen(), W = Math.max(340, $("curves").clientWidth), H = 230, left = 34, right = 8, top = 12, bottom = 24, last = Math.max(1, open.detail.frames - 1);
-    const x = (frame) => left + (frame / last) * (W - left - right), y = (j) => H - bottom - (j / 100) * (H - top - bottom);
-    const half = (x(item.at[1] ?? 1) - x(item.at[0])) / 2, absent = [];
-    item.visible.forEach((seen, i) => { // one rectangle for each run of frames without the object
-      if (seen) return;
-      const from = x(item.at[i]) - half, to = x(item.at[i]) + half, run = absent.at(-1);
-      if (run && i && !item.visible[i - 1]) run.setAttribute("width", to - Number(run.getAttribute("x")));
-      else absent.push(svg("rect", { x: from, width: to - from, y: top, height: H - top - bottom, fill: "currentColor", opacity: 0.13, class: "absent" }));
+    const item = chosen(), models = v.models().filter((model) => model in item.j);
+    open.item = item;
+    open.chart = v.curves(item, open.detail.frames, models, Math.max(340, $("curves").clientWidth), (frame) => {
+      const far = open.detail.shown.map((at) => Math.abs(at - frame));
+      stop();
+      go(far.indexOf(Math.min(...far)));
     });
-    const models = v.models().filter((model) => model in item.j);
-    const lines = models.map((model) => svg("polyline", { points: item.at.map((at, i) => `${x(at).toFixed(1)},${y(item.j[model][i]).toFixed(1)}`).join(" "),
-      fill: "none", stroke: v.colour(model), "stroke-width": 2, "stroke-dasharray": v.dash(model), class: "curve" }));
-    const marks = models.filter((model) => model in item.fail).map((model, k) => {
-      const at = x(item.fail[model]), h = y(item.j[model][item.at.indexOf(item.fail[model])] ?? 0) - 3;
-      return svg("path", { d: `M${at},${h} l-6,-11 h12 z`, fill: v.colour(model), stroke: "var(--paper)", class: "failure" },
-        svg("title", {}, `${model}: first failure at frame ${item.fail[model]}`));
-    });
-    const ticks = [0, 25, 50, 75, 100].flatMap((j) => [svg("line", { x1: left, x2: W - right, y1: y(j), y2: y(j), class: j === v.data.lost ? "faint" : "axis" }),
-      svg("text", { x: left - 6, y: y(j) + 4, "text-anchor": "end" }, String(j))]);
-    const frames = [0, 0.25, 0.5, 0.75, 1].map((t) => svg("text", { x: left + t * (W - left - right), y: H - 6,
-      "text-anchor": t === 0 ? "start" : t === 1 ? "end" : "middle" }, String(Math.round(t * last))));
-    open.cursor = svg("line", { y1: top, y2: H - bottom, stroke: "currentColor", "stroke-width": 1.5 });
-    open.x = x;
-    const chart = svg("svg", { viewBox: `0 0 ${W} ${H}`, role: "img", "aria-label": "J of every model over time",
-      onclick: (event) => {
-        const box = chart.getBoundingClientRect(), frame = (((event.clientX - box.left) / box.width) * W - left) / (W - left - right) * last;
-        const near = open.detail.shown.map((at) => Math.abs(at - frame));
-        go(near.indexOf(Math.min(...near)));
-      } }, ...absent, ...ticks, ...frames, ...lines, ...marks, open.cursor);
-    $("curves").replaceChildren(chart);
+    $("curves").replaceChildren(open.chart);
     $("legend").replaceChildren(...models.map((model) => el("span", {}, v.chip(model), model)),
       ...open.detail.objects.slice(0, 12).map((one) => el("span", {}, el("span", { class: "chip", style: `background:${one.colour}` }), `object ${one.id}`)));
-    open.item = item;
     go(open.index);
   }
   function go(index) {
@@ -187,13 +172,13 @@
         figure.querySelector(".now").textContent = at < 0 ? "" : `J ${v.show(open.item.j[title][at], 0)}`;
       }
     });
-    if (open.cursor && frame !== null) { const x = open.x(frame); open.cursor.setAttribute("x1", x); open.cursor.setAttribute("x2", x); }
+    if (open.chart && frame !== null) open.chart.moveTo(frame);
   }
   function stop() { clearInterval(timer); timer = null; $("play").textContent = "Play"; }
   function play() {
     if (timer) return stop();
     $("play").textContent = "Stop";
-    timer = setInterval(() => go((open.index + 1) % open.sequence.tile[2]), 125);
+    timer = setInterval(() => go((open.index + 1) % open.sequence.tile[2]), PACE);
     return undefined;
   }
   function step(by) {
@@ -201,8 +186,7 @@
     view(listed[(i + by + listed.length) % listed.length]);
   }
   function openFromAddress() {
-    const wanted = decodeURIComponent(location.hash.slice(1));
-    const found = v.sequences().find((item) => `${v.split()}/${item.name}` === wanted);
+    const found = v.sequences().find((item) => v.address(item.name) === location.hash);
     if (found) view(found);
   }
 
@@ -214,7 +198,7 @@
   $("next").addEventListener("click", () => step(1));
   $("close").addEventListener("click", () => $("viewer").close());
   $("viewer").addEventListener("click", (event) => { if (event.target === $("viewer")) $("viewer").close(); });
-  $("viewer").addEventListener("close", () => { stop(); open = null; history.replaceState(null, "", location.pathname + location.search); });
+  $("viewer").addEventListener("close", () => { stop(); open = waiting = null; history.replaceState(null, "", location.pathname + location.search); });
   $("viewer").addEventListener("keydown", (event) => {
     if (event.key === "n") step(1);
     if (event.key === "p") step(-1);
@@ -223,7 +207,6 @@
   for (const id of ["sequence-filter", "sequence-attribute", "sequence-order"]) $(id).addEventListener("input", () => { shown = STEP; list(); });
   $("more").addEventListener("click", () => { shown += STEP; list(); });
   window.addEventListener("hashchange", openFromAddress);
-  v.view = (name) => view(v.sequences().find((item) => item.name === name));
   v.onPlace(() => {
     if ($("viewer").open) $("viewer").close();
     const attributes = [...new Set(v.sequences().flatMap((item) => item.attributes))].sort();
@@ -235,5 +218,6 @@
     galleries();
     list();
   });
-  v.openFromAddress = openFromAddress;
+  v.start();
+  openFromAddress();
 })();

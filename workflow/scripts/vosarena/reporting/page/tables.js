@@ -1,70 +1,54 @@
 "use strict";
-// The leaderboard and the table of attributes.
+// The leaderboard and the failures, sorted and filtered by DataTables, and the table of attributes.
 (() => {
-  const v = window.vosarena, { $, el, svg } = v;
+  const v = window.vosarena, { $, el } = v;
+  const LAYOUT = { topStart: null, topEnd: null, bottomStart: null, bottomEnd: null };
+  const PLAIN = { autoWidth: false, info: false, layout: LAYOUT, paging: false };
+  // key: what a column sorts by; words: whether it holds words, which the filter looks at and which sort upwards first.
+  const number = (title, key, digits) => ({ title, key, show: (row) => v.show(row[key], digits) });
+  const words = (title, key, show) => ({ title, key, show: show || ((row) => row[key]), words: true });
   const COLUMNS = [
-    ["rank", "#", (row) => v.show(row.rank, 0)], ["model", "model", null], ["kind", "kind", null],
-    ["j_and_f", "J&F", (row) => v.show(row.j_and_f)], ["interval", "95 % interval", null],
-    ["j", "J", (row) => v.show(row.j)], ["f", "F", (row) => v.show(row.f)],
-    ["j_seen", "J seen", (row) => v.show(row.j_seen)], ["f_seen", "F seen", (row) => v.show(row.f_seen)],
-    ["j_unseen", "J unseen", (row) => v.show(row.j_unseen)], ["f_unseen", "F unseen", (row) => v.show(row.f_unseen)],
-    ["behind_best", "behind best", (row) => v.show(row.behind_best)],
-    ["p_vs_best", "p", (row) => (row.p_vs_best === undefined ? "" : row.p_vs_best < 0.001 ? "<0.001" : v.show(row.p_vs_best, 3))],
-    ["n_sequences", "sequences", (row) => (row.n_expected ? `${row.n_sequences || 0}/${row.n_expected}` : "")],
-    ["fps", "fps", (row) => v.show(row.fps)], ["peak_memory_mb", "peak MB", (row) => v.show(row.peak_memory_mb, 0)],
-    ["device", "device", (row) => row.device || ""], ["source", "source", (row) => row.source || ""],
+    words("#", "rank"), words("model", "model", name), words("kind", "kind", badges), number("J&F", "j_and_f"),
+    { title: "95 % interval", key: "ci_low", show: (row) => row.ci_low !== undefined && v.interval(row) },
+    number("J", "j"), number("F", "f"), number("J seen", "j_seen"), number("F seen", "f_seen"), number("J unseen", "j_unseen"),
+    number("F unseen", "f_unseen"), number("behind best", "behind_best"),
+    { title: "p", key: "p_vs_best", show: (row) => (row.p_vs_best < 0.001 ? "<0.001" : v.show(row.p_vs_best, 3)) },
+    { title: "sequences", key: "n_sequences", show: (row) => row.n_expected && `${row.n_sequences || 0}/${row.n_expected}` },
+    number("fps", "fps"), number("peak MB", "peak_memory_mb", 0), words("device", "device"), words("source", "source"),
   ];
-  const TEXT = ["model", "kind", "device", "source", "interval"];
-  let order = "j_and_f", down = true, kinds = new Set();
+  let table = null, kinds = new Set();
 
-  function interval(row) {
-    if (row.ci_low === undefined) return "";
-    const x = (value) => 2 + (value / 100) * 126;
-    return svg("svg", { viewBox: "0 0 130 16", role: "img", "aria-label": `${v.show(row.ci_low)} to ${v.show(row.ci_high)}` },
-      svg("title", {}, `${v.show(row.ci_low)} to ${v.show(row.ci_high)}`),
-      svg("line", { x1: 2, x2: 128, y1: 8, y2: 8, class: "axis" }),
-      svg("rect", { x: x(row.ci_low), width: Math.max(2, x(row.ci_high) - x(row.ci_low)), y: 4, height: 8, rx: 3,
-        fill: v.colour(row.model), opacity: 0.45 }),
-      svg("circle", { cx: x(row.j_and_f), cy: 8, r: 4, fill: v.colour(row.model) }));
+  DataTable.ext.errMode = "throw";
+  // What is missing stays below, whatever the direction.
+  const compare = (sign) => (a, b) => {
+    if (a === null || b === null) return (a === null) - (b === null);
+    return sign * (typeof a === "string" ? a.localeCompare(b) : a - b);
+  };
+  DataTable.ext.type.order["known-asc"] = compare(1);
+  DataTable.ext.type.order["known-desc"] = compare(-1);
+
+  const node = (shown) => (shown instanceof Node ? shown : document.createTextNode(shown ?? "")); // a string would be HTML
+  function name(row) {
+    return el("span", {}, row.kind === "published" ? null : v.chip(row.model), row.model,
+      row.note ? el("span", { title: row.note, "aria-label": row.note }, " *") : null);
   }
-  function badge(row) {
+  function badges(row) {
     const plain = ["complete", "published"].includes(row.status);
     return el("span", {}, el("span", { class: `badge ${row.kind}` }, row.kind), " ",
       plain ? null : el("span", { class: "badge warn" }, row.status));
   }
-  function cell(row, [key, , text]) {
-    if (key === "model") return el("td", {}, row.kind === "published" ? null : v.chip(row.model), row.model,
-      row.note ? el("span", { title: row.note, "aria-label": row.note }, " *") : null);
-    if (key === "kind") return el("td", {}, badge(row));
-    if (key === "interval") return el("td", { class: "bar-cell" }, interval(row));
-    return el("td", { class: TEXT.includes(key) ? key : "number" }, text(row));
-  }
   function board() {
-    const all = v.place().board, words = $("board-filter").value.toLowerCase();
-    const columns = COLUMNS.filter(([key]) => key === "interval" ? all.some((r) => r.ci_low !== undefined) : all.some((r) => r[key] !== undefined && r[key] !== ""));
-    const rows = all.filter((row) => kinds.has(row.kind) &&
-      [row.model, row.source, row.device, row.note, row.status].join(" ").toLowerCase().includes(words));
-    const value = (row) => (order === "interval" ? row.ci_low : row[order]);
-    rows.sort((a, b) => {
-      const [x, y] = [value(a), value(b)];
-      if (x === undefined || y === undefined) return (x === undefined) - (y === undefined);
-      const sign = typeof x === "string" ? x.localeCompare(y) : x - y;
-      return down ? -sign : sign;
+    const rows = v.place().board, columns = COLUMNS.filter(({ key }) => rows.some((row) => (row[key] ?? "") !== ""));
+    if (table) table.destroy(true);
+    $("board-place").replaceChildren(el("table", { id: "board" }));
+    table = new DataTable("#board", { ...PLAIN, data: rows, order: [columns.findIndex(({ key }) => key === "j_and_f"), "desc"],
+      columns: columns.map(({ title, key, show, words }) => ({ title, data: null, type: "known", className: words ? key : "number",
+        orderSequence: words ? ["asc", "desc"] : ["desc", "asc"],
+        render: (_, purpose, row) => (purpose === "display" ? node(show(row)) : purpose === "sort" ? row[key] ?? null
+          : words ? [row[key], row.note, row.status].join(" ") : "") })),
+      createdRow: (line, row) => line.classList.add(row.kind === "published" ? "published" : row.status === "complete" ? "complete" : "unfinished"),
     });
-    const head = columns.map((column) => {
-      const [key, title] = column, mine = key === order;
-      return el("th", { class: TEXT.includes(key) ? "" : "number", scope: "col",
-        "aria-sort": mine ? (down ? "descending" : "ascending") : null },
-      el("button", { type: "button", "data-key": key, onclick: () => {
-        down = mine ? !down : !TEXT.includes(key) && key !== "rank";
-        order = key;
-        board();
-        $("board").querySelector(`[data-key=${key}]`).focus();
-      } }, title));
-    });
-    $("board").replaceChildren(el("thead", {}, el("tr", {}, ...head)), el("tbody", {}, ...rows.map((row) =>
-      el("tr", { class: row.kind === "published" ? "published" : row.status === "complete" ? "" : "unfinished" },
-        ...columns.map((column) => cell(row, column))))));
+    table.search.fixed("kind", (_, row) => kinds.has(row.kind)).search($("board-filter").value).draw();
   }
   function kindBoxes() {
     const present = [...new Set(v.place().board.map((row) => row.kind))];
@@ -72,21 +56,16 @@
     $("board-kinds").replaceChildren(...(present.length < 2 ? [] : present.map((kind) => el("label", {},
       el("input", { type: "checkbox", checked: true, onchange: (event) => {
         if (event.target.checked) kinds.add(kind); else kinds.delete(kind);
-        board();
+        table.draw();
       } }), ` ${kind} `))));
   }
 
   // Low is orange, high is blue, both light enough for dark text: ColorBrewer's RdBu, safe for colour-blind readers.
-  function shade(value) {
-    const low = [244, 165, 130], middle = [247, 247, 247], high = [146, 197, 222];
-    const t = Math.max(0, Math.min(1, value / 100));
-    const [a, b, u] = t < 0.5 ? [low, middle, t * 2] : [middle, high, t * 2 - 1];
-    return `rgb(${a.map((x, i) => Math.round(x + (b[i] - x) * u)).join(",")})`;
-  }
+  const shade = Plot.scale({ color: { type: "linear", domain: [0, 50, 100], range: ["#f4a582", "#f7f7f7", "#92c5de"] } }).apply;
   function heat() {
     const rows = v.place().attributes, names = [...new Set(rows.map((row) => row.attribute))];
     const count = (name) => (rows.find((row) => row.attribute === name) || {}).n_sequences;
-    $("hard-note").textContent = "Mean J&F by attribute of the sequences; choose a cell to see its sequences."
+    $("hard-note").textContent = "Mean J&F by attribute of the sequences: orange is low, blue is high. Choose a cell to see its sequences, lowest first."
       + (rows.some((row) => row.derived) ? " The attributes were derived from the ground truth." : "");
     const models = v.models();
     const find = (model, name) => rows.find((row) => row.model === model && row.attribute === name);
@@ -102,6 +81,8 @@
             onclick: () => v.filterSequences(name === "all" ? "" : name, model) }, v.show(found.j_and_f)));
         })))));
   }
-  $("board-filter").addEventListener("input", board);
-  v.onPlace(() => { order = "j_and_f"; down = true; kindBoxes(); board(); heat(); });
+
+  if ($("failed")) new DataTable("#failed", PLAIN);
+  $("board-filter").addEventListener("input", () => table.search($("board-filter").value).draw());
+  v.onPlace(() => { kindBoxes(); board(); heat(); });
 })();

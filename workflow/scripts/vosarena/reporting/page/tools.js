@@ -9,8 +9,8 @@ window.vosarena = (() => {
   let chosen = 0;
 
   const $ = (id) => document.getElementById(id);
-  function make(space, tag, attributes = {}, ...children) {
-    const node = space ? document.createElementNS(space, tag) : document.createElement(tag);
+  function el(tag, attributes = {}, ...children) {
+    const node = document.createElement(tag);
     for (const [key, value] of Object.entries(attributes)) {
       if (key.startsWith("on")) node.addEventListener(key.slice(2), value);
       else if (value !== undefined && value !== false && value !== null) node.setAttribute(key, value === true ? "" : value);
@@ -18,8 +18,6 @@ window.vosarena = (() => {
     node.append(...children.filter((child) => child !== null && child !== undefined));
     return node;
   }
-  const el = (tag, attributes, ...children) => make(null, tag, attributes, ...children);
-  const svg = (tag, attributes, ...children) => make("http://www.w3.org/2000/svg", tag, attributes, ...children);
 
   const number = (model) => Math.max(0, names.indexOf(model));
   const colour = (model) => palette[number(model) % palette.length];
@@ -28,6 +26,7 @@ window.vosarena = (() => {
   const chip = (model) => el("span", { class: "chip", style: `background:${dash(model) ? hatched(model) : colour(model)}` });
   const place = () => data.places[chosen];
   const split = () => `${place().dataset}/${place().split}`;
+  const address = (sequence) => `#${encodeURIComponent(`${split()}/${sequence}`)}`; // opens it
   const sequences = () => (data.splits[split()] ? data.splits[split()].sequences : []);
   const models = () => place().board.filter((row) => row.kind === "measured").map((row) => row.model);
   const leader = () => (place().board.find((row) => row.rank === 1 && row.kind === "measured") || { model: models()[0] }).model;
@@ -56,5 +55,5 @@ window.vosarena = (() => {
     for (const id of ["hard", "fails", "sequences", "duel", "speed"]) $(id).hidden = empty;
     listeners.forEach((listener) => listener());
   }
-  return { data, $, el, svg, colour, dash, chip, place, split, sequences, models, leader, score, show, options, onPlace, start };
+  return { data, $, el, colour, dash, chip, place, split, address, sequences, models, leader, score, show, options, onPlace, start };
 })();
