@@ -169,6 +169,16 @@ def test_there_is_one_process_and_it_says_that_it_was_stopped(plugin, dataset, t
     assert {path.name for path in store.iterdir()} == {"alpha.failed.json"}
 
 
+def test_an_interpreter_in_a_catalog_lies_relative_to_it_and_links_are_not_followed(tmp_path):
+    """A virtual environment's interpreter is a link to the one it was made by, which does not see its packages."""
+    python, models = tmp_path / "env" / "bin" / "python", tmp_path / "mine" / "models"
+    python.parent.mkdir(parents=True)
+    python.symlink_to(sys.executable)
+    models.mkdir(parents=True)
+    (models / "mine.yaml").write_text("mine: {tracker: static, python: ../../env/bin/python}")
+    assert load_catalog([tmp_path / "mine"]).model("mine").python == str(python)
+
+
 def test_environments_hold_what_their_models_need_at_tested_versions():
     """Conda itself is not run here: its channels are not PyPI."""
     lines = (REPOSITORY / "constraints.txt").read_text().splitlines()
