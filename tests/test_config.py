@@ -114,3 +114,21 @@ def test_schemas_know_every_protocol():
     split = dataset["properties"]["splits"]["additionalProperties"]
     for place in (config["properties"]["protocols"]["items"], *(x["properties"]["protocol"] for x in (dataset, split))):
         assert sorted(place["enum"]) == sorted(PROTOCOLS)
+
+
+def test_what_the_workflow_catalog_shows_is_right():
+    """Its page is made of these files, and snakedeploy copies the folder config/."""
+    shown = (REPOSITORY / "config/README.md").read_text().split("```yaml\n")[1].split("```")[0]
+    assert list(load_study(yaml.safe_load(shown)).models) == ["sam2.1-l", "mine"]
+    assert (REPOSITORY / "config/config.yaml").read_text() == (REPOSITORY / "config.yaml").read_text()
+    usage = yaml.safe_load((REPOSITORY / ".snakemake-workflow-catalog.yml").read_text())["usage"]
+    assert set(usage) == {"mandatory-flags", "software-stack-deployment"}
+    assert set(usage["software-stack-deployment"]) == {"conda", "apptainer", "apptainer+conda", "report"}
+
+
+def test_experiments_are_scored_by_the_protocols_of_their_splits():
+    """The default config is read before the one of a study, so what it says would hold for every study."""
+    default = yaml.safe_load((REPOSITORY / "config.yaml").read_text())
+    assert "protocols" not in default
+    for file in (REPOSITORY / "experiments").glob("*.yaml"):
+        assert load_study({**default, **yaml.safe_load(file.read_text())}).models
