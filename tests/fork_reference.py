@@ -24,5 +24,6 @@ with backbone_without_download() if has_timm else contextlib.nullcontext():
         images, masks, output = map(Path, folders)
         predictor = build_predictor(config, weights, image_size=int(size))
         prompts = first_appearances([read_mask(path) for path in sorted(masks.iterdir())])
+        output.mkdir()
         for path, labels in zip(sorted(images.iterdir()), track_separately(predictor, images, prompts), strict=True):
             write_mask(output / f"{path.stem}.png", labels)
