@@ -1,7 +1,12 @@
-"""A real SLURM on this machine: munged, slurmctld and slurmd on the loopback device, with fake GPUs."""
+"""A real SLURM on this machine: munged, slurmctld and four slurmd on the loopback device, with fake GPUs.
 
-import getpass
+Partitions: `gpu`; `scrap` and `shared`, whose jobs make way for those of `urgent`: on `scrap` they are cancelled, on
+the two nodes of `shared` they are queued again. Runs as root and as any other user, who then owns everything of it.
+"""
+
+import contextlib
 import os
+import pwd
 import shutil
 import signal
 import socket
@@ -10,6 +15,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 NEEDED = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "scancel", "scontrol", "sinfo", "srun")
@@ -20,18 +26,17 @@ _SLURM = """
 ClusterName=ci
 SlurmctldHost={host}(127.0.0.1)
 SlurmctldPort={port}
-SlurmdPort={daemon_port}
 SlurmUser={user}
 SlurmdUser={user}
 AuthType=auth/munge
 AuthInfo=socket={root}/munge/sock
 CredType=cred/munge
 StateSaveLocation={root}/state
-SlurmdSpoolDir={root}/spool
+SlurmdSpoolDir={root}/spool/%n
 SlurmctldLogFile={root}/slurmctld.log
-SlurmdLogFile={root}/slurmd.log
+SlurmdLogFile={root}/slurmd-%n.log
 SlurmctldPidFile={root}/slurmctld.pid
-SlurmdPidFile={root}/slurmd.pid
+SlurmdPidFile={root}/slurmd-%n.pid
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 SelectType=select/cons_tres
@@ -51,9 +56,18 @@ SlurmdTimeout=20
 SlurmctldTimeout=20
 InactiveLimit=0
 GresTypes=gpu
-NodeName={host} NodeAddr=127.0.0.1 CPUs=8 RealMemory=24000 Gres=gpu:2 State=UNKNOWN
-PartitionName=gpu Nodes={host} Default=YES MaxTime=1:00:00 DefMemPerCPU=500 State=UP
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
+{nodes}PartitionName=DEFAULT MaxTime=1:00:00 DefMemPerCPU=500 State=UP PreemptMode=OFF
+PartitionName=gpu Nodes=n1 Default=YES
+PartitionName=scrap Nodes=n2 PreemptMode=CANCEL
+PartitionName=shared Nodes=n3,n4 PreemptMode=REQUEUE
+PartitionName=urgent Nodes=n2,n3,n4 PriorityTier=9
 """
+_NODE = (
+    "NodeName={name} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs=8 RealMemory=24000{gres} State=UNKNOWN\n"
+)
+NODES = ("n1", "n2", "n3", "n4")
 
 # The jobstep executor removes every SLURM_* variable, so commands find the configuration through these wrappers.
 _WRAPPER = """#!/bin/sh
@@ -80,6 +94,40 @@ class Slurm:
         lines = self.run("squeue", "--noheader", "--states", state, "--format", "%i %k").splitlines()
         return dict(line.split(" ", 1) for line in lines)
 
+    def asked(self, job: str, what: str) -> str:
+        """One of squeue's fields (`%T` the state, `%N` the node) of a job."""
+        return self.run("squeue", "--noheader", "--states=all", "--jobs", job, "--format", what).strip()
+
+    def preempt(self, job: str) -> None:
+        """A more urgent job takes all of the node that a job runs on, for a moment."""
+        whole = ["--partition", "urgent", "--nodelist", self.asked(job, "%N"), "--nodes", "1", "--ntasks", "8"]
+        self.run("sbatch", *whole, "--output", "/dev/null", "--wrap", "true")
+
+    def hold_when_queued_again(self, job: str) -> None:
+        """Wait until SLURM has queued a job again, and keep it from starting after its two minutes."""
+        _wait(lambda: self.asked(job, "%T") == "PENDING", f"job {job}", self.root, 60)
+        self.run("scontrol", "hold", job)
+
+    def restart(self, job: str, node: str) -> None:
+        """Start a held job at once and on this node."""
+        self.run("scontrol", "update", f"JobId={job}", "StartTime=now", f"ReqNodeList={node}")
+        self.run("scontrol", "release", job)
+
+    def power_off(self, node: str) -> None:
+        """Kill everything of a node in one moment; an administrator notes that it is down."""
+        jobs = self.run("squeue", "--noheader", "--nodelist", node, "--format", "%i").split()
+        doomed = [psutil.Process(int((self.root / f"slurmd-{node}.pid").read_text()))]
+        for process in psutil.process_iter(["name", "cmdline"]):
+            title = " ".join(process.info["cmdline"] or ())
+            if process.info["name"] == "slurmstepd" and any(f"[{job}." in title for job in jobs):
+                with contextlib.suppress(psutil.Error):
+                    if process.cwd() == str(self.root):
+                        doomed += [process, *process.children(recursive=True)]
+        for process in doomed:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        self.run("scontrol", "update", f"NodeName={node}", "State=DOWN", "Reason=dead")
+
 
 def start_slurm(root: Path) -> Iterator[Slurm]:
     """Bring the cluster up in `root`, and down again. Skips the test if SLURM is not installed."""
@@ -93,12 +141,16 @@ def start_slurm(root: Path) -> Iterator[Slurm]:
     host, slurm = socket.gethostname().split(".")[0], Slurm(root)
     (root / "munge/key").write_bytes(os.urandom(1024))
     (root / "munge/key").chmod(0o400)
-    port, daemon_port = _free_port(), _free_port()
-    (root / "etc/slurm.conf").write_text(
-        _SLURM.format(root=root, host=host, user=getpass.getuser(), port=port, daemon_port=daemon_port)
+    head, *ports = _free_ports(1 + len(NODES))
+    nodes = "".join(
+        _NODE.format(name=name, host=host, port=port, gres=" Gres=gpu:2" if name == "n1" else "")
+        for name, port in zip(NODES, ports, strict=True)
     )
-    devices = _fake_devices(root)
-    (root / "etc/gres.conf").write_text(f"AutoDetect=off\nNodeName={host} Name=gpu File={devices}\n")
+    settings = _SLURM.format(root=root, host=host, user=_user(), port=head, nodes=nodes)
+    (root / "etc/slurm.conf").write_text(settings)
+    # Any two devices can stand for GPUs.
+    gpus = "".join(f"NodeName=n1 Name=gpu File={device}\n" for device in ("/dev/null", "/dev/zero"))
+    (root / "etc/gres.conf").write_text(f"AutoDetect=off\n{gpus}")
     for name in {*NEEDED[1:], *ASKED_BY_SNAKEMAKE}:
         wrapper = root / "bin" / name
         command = shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin:/usr/bin")
@@ -111,32 +163,30 @@ def start_slurm(root: Path) -> Iterator[Slurm]:
         slurm.run("munged", "--force", *munge)
         slurm.run("slurmctld", "-c")
         _wait(lambda: "is UP" in slurm.run("scontrol", "ping"), "slurmctld", root)
-        slurm.run("slurmd", "-N", host)
-        _wait(lambda: "idle" in slurm.run("sinfo", "--noheader", "--format", "%t"), "slurmd", root)
+        for node in NODES:
+            slurm.run("slurmd", "-N", node)
+        _wait(lambda: slurm.run("sinfo", "-h", "--Node", "-p", "gpu,urgent").count("idle") == 4, "slurmd-n1", root)
         yield slurm
+        slurm.run("scancel", "--user", _user())  # what a failed test left
     finally:
-        for name in ("slurmd.pid", "slurmctld.pid", "munge/pid"):
+        for name in (*(f"slurmd-{node}.pid" for node in NODES), "slurmctld.pid", "munge/pid"):
             _end(root / name)
 
 
-def _fake_devices(root: Path) -> str:
-    """Two character devices that stand for GPUs: made where that is allowed, terminals elsewhere."""
-    try:
-        for index in (0, 1):
-            os.mknod(root / f"fakegpu{index}", 0o20666, os.makedev(1, 3))
-    except PermissionError:
-        return "/dev/tty[0-1]"
-    return f"{root}/fakegpu[0-1]"
+def _user() -> str:
+    return pwd.getpwuid(os.getuid()).pw_name
 
 
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
+def _free_ports(count: int) -> list[int]:
+    with contextlib.ExitStack() as stack:
+        listeners = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for listener in listeners:
+            listener.bind(("127.0.0.1", 0))
+        return [listener.getsockname()[1] for listener in listeners]
 
 
-def _wait(ready, name: str, root: Path) -> None:
-    for _ in range(150):
+def _wait(ready, name: str, root: Path, seconds: int = 15) -> None:
+    for _ in range(10 * seconds):
         try:
             if ready():
                 return
