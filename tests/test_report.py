@@ -2,6 +2,7 @@
 
 import json
 import re
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +49,10 @@ def test_the_workflow_makes_the_report_and_figures_and_their_bytes_repeat(datase
     assert "late" in sequences[2]["attributes"]
     names = {path.name for path in (results / "figures").iterdir()}
     assert {"overview.pdf", "overview.svg"} <= names and sum(name.startswith("qualitative_") for name in names) == 4
+    snakemake("--report", "report.zip")
+    with zipfile.ZipFile(tmp_path / "report.zip") as packed:
+        files = {Path(name).name for name in packed.namelist()}
+    assert {"report.html", "leaderboard.csv", "overview.svg"} <= files
 
     study, places = load_study(setting), Places(results, tmp_path / "resources")
     (tmp_path / "leaderboard").symlink_to(results / "leaderboard")

@@ -1,5 +1,6 @@
 """The report in a real browser: nothing from outside, no errors; sorting, filters, drill-down, keyboard, phone."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -15,6 +16,7 @@ sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not 
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = pytest.mark.skipif(not CHROMIUM, reason="chromium is not installed (apt-get install chromium)")
 
+VENDOR = Path(__file__).parents[1] / "workflow/scripts/vosarena/reporting/page/vendor"
 MODELS = ("static", "flow", "late-flow")
 
 # Builds the report in a process of its own: playwright's event loop and the tracker's threads do not meet.
@@ -95,6 +97,9 @@ def page(browser, report, request) -> Iterator[sync_api.Page]:
     page.close()
 
 
+ONCE = pytest.mark.parametrize("page", ["desktop"], indirect=True)  # what does not depend on the width
+
+
 def column(page: sync_api.Page, number: int) -> sync_api.Locator:
     return page.locator(f"#board tbody tr td:nth-child({number})")
 
@@ -104,6 +109,15 @@ def test_the_first_sentence_and_the_width(page):
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "the page scrolls sideways"
 
 
+@ONCE
+def test_the_libraries_were_built_from_what_is_pinned(page):
+    pinned = json.loads((VENDOR / "package.json").read_text())["dependencies"]
+    assert page.evaluate("libraries") == pinned, "run `npm ci && npm run build` in page/vendor"
+    lock = json.loads((VENDOR / "package-lock.json").read_text())["packages"]
+    assert {name: lock[f"node_modules/{name}"]["version"] for name in pinned} == pinned
+
+
+@ONCE
 def test_sorting_and_filtering_the_leaderboard(page):
     scores = column(page, 4).all_inner_texts()
     assert scores == sorted(scores, key=float, reverse=True) and len(scores) == 3
@@ -175,6 +189,7 @@ def test_absence_is_shaded_and_an_address_opens_a_sequence(page, report):
     assert shaded(page) == []
 
 
+@ONCE
 def test_filters_of_the_sequences_and_another_protocol(page):
     page.fill("#sequence-filter", "AL")
     assert page.locator(".seq").count() == 1
@@ -186,6 +201,7 @@ def test_filters_of_the_sequences_and_another_protocol(page):
     assert column(page, 2).count() == 3
 
 
+@ONCE
 def test_every_dot_opens_its_sequence(page):
     page.select_option("#duel-x", "static")
     page.select_option("#duel-y", "flow")

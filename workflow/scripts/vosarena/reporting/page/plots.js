@@ -82,12 +82,12 @@
     }
     const say = (row) => `${row.model}: ${v.show(row.j_and_f)} at ${v.show(row.fps)} frames per second`;
     $("speed-plot").replaceChildren(draw({ width: Math.min(720, $("speed-plot").clientWidth), height: 340, marginRight: 130,
-      marginTop: 26, marginBottom: 40, marginLeft: 44, ariaLabel: "J&F against frames per second",
+      marginTop: 26, marginBottom: 40, marginLeft: 44, ariaLabel: "J&F against frames per second", ariaDescription: rows.map(say).join("; "),
       x: { type: "log", domain, ticks, tickFormat: "~g", label: "frames per second" },
       y: { ...SCORE, label: "J&F" }, marks: [
         Plot.dot(rows, { x: "fps", y: "j_and_f", r: 7, strokeWidth: 2, stroke: (row) => v.colour(row.model),
-          fill: (row) => (row.kind === "published" ? PAPER : v.colour(row.model)), ariaLabel: say, title: say, tip: true }),
-        Plot.text(labels, { x: "fps", y: "at", text: "model", dx: 12, textAnchor: "start" })] }));
+          fill: (row) => (row.kind === "published" ? PAPER : v.colour(row.model)), title: say, tip: true }),
+        Plot.text(labels, { x: "fps", y: "at", text: "model", dx: 12, textAnchor: "start", fill: "currentColor", stroke: PAPER, strokeWidth: 4 })] }));
   }
 
   function both() {

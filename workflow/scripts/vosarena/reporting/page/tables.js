@@ -3,17 +3,17 @@
 (() => {
   const v = window.vosarena, { $, el } = v;
   const LAYOUT = { topStart: null, topEnd: null, bottomStart: null, bottomEnd: null };
-  const PLAIN = { autoWidth: false, info: false, layout: LAYOUT, paging: false };
+  const PLAIN = { autoWidth: false, info: false, layout: LAYOUT, order: [], paging: false };
   // key: what a column sorts by; words: whether it holds words, which the filter looks at and which sort upwards first.
   const number = (title, key, digits) => ({ title, key, show: (row) => v.show(row[key], digits) });
   const words = (title, key, show) => ({ title, key, show: show || ((row) => row[key]), words: true });
   const COLUMNS = [
     words("#", "rank"), words("model", "model", name), words("kind", "kind", badges), number("J&F", "j_and_f"),
-    { title: "95 % interval", key: "ci_low", show: (row) => row.ci_low !== undefined && v.interval(row) },
+    { title: "95 % interval", key: "ci_low", show: (row) => (row.ci_low === undefined ? "" : v.interval(row)) },
     number("J", "j"), number("F", "f"), number("J seen", "j_seen"), number("F seen", "f_seen"), number("J unseen", "j_unseen"),
     number("F unseen", "f_unseen"), number("behind best", "behind_best"),
     { title: "p", key: "p_vs_best", show: (row) => (row.p_vs_best < 0.001 ? "<0.001" : v.show(row.p_vs_best, 3)) },
-    { title: "sequences", key: "n_sequences", show: (row) => row.n_expected && `${row.n_sequences || 0}/${row.n_expected}` },
+    { title: "sequences", key: "n_sequences", show: (row) => (row.n_expected ? `${row.n_sequences || 0}/${row.n_expected}` : "") },
     number("fps", "fps"), number("peak MB", "peak_memory_mb", 0), words("device", "device"), words("source", "source"),
   ];
   let table = null, kinds = new Set();
