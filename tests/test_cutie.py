@@ -69,6 +69,15 @@ def test_weights_may_lack_the_counters_of_batch_norms(weights: Path, tmp_path: P
     assert counters and Cutie(str(path), model="tiny")
 
 
+def test_weights_whose_memory_cannot_be_read_stop_with_a_sentence(state: dict, frames, tmp_path: Path) -> None:
+    """At inference rf-cutie takes exp() of similarities without subtracting the largest; far keys underflow to 0/0."""
+    far = {key: value * 1e3 if key.startswith("key_proj.key_proj") else value for key, value in state.items()}
+    path = tmp_path / "far.pth"
+    torch.save(far, path)
+    with pytest.raises(TrackerError, match="not numbers"):
+        list(Cutie(str(path), model="tiny").track(frames, {0: prompt(1)}))
+
+
 def test_weights_of_another_model_are_refused(weights: Path) -> None:
     refused(weights, "do not fit", model="small")
 

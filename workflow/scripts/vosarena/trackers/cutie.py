@@ -147,6 +147,11 @@ class Cutie:
             # Upstream blanks the whole frame if nothing is left of a later prompt; here it is tracked like any other.
             mask = mask.to(self.device) if objects else None
         probability = core.step(image.to(self.device), mask, objects, end=end)
+        if not torch.isfinite(probability).all():
+            raise TrackerError(
+                "Cutie gave probabilities that are not numbers: with these weights, the similarities in its memory are "
+                "too small for exp(); train them on, or with a smaller learning rate"
+            )
         if resize:
             probability = functional.interpolate(
                 probability.unsqueeze(1), (height, width), mode="bilinear", align_corners=False

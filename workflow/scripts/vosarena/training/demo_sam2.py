@@ -31,7 +31,7 @@ from PIL import Image
 
 from vosarena.data.synthetic import SIZE, clip_seed, random_clip
 from vosarena.trackers.sam2 import Sam2
-from vosarena.trackers.sam2_network import instantiate_network
+from vosarena.trackers.sam2_network import instantiate_network, load_weights
 from vosarena.training.held_out import held_out_scores
 
 _MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -41,7 +41,8 @@ _MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 class Recipe:
     """Everything that decides the weights, besides the version of torch; schedules follow the share of the steps."""
 
-    steps: int = 7000
+    steps: int = 6200
+    schedule: int = 7000  # steps after which the learning rate would be zero
     seed: int = 20
     workers: int = 1  # processes, each with one thread and its own clips
     clips: int = 2  # per step and worker
@@ -58,6 +59,7 @@ class Recipe:
     average: float = 0.998
     fresh: float = 0.4  # share of new clips; the others are drawn again
     replay: int = 200  # clips kept per worker
+    gap: int | None = None  # at most, between neighbouring frames; None: seven stretches in ten whole, three by twos
 
     def length(self, progress: float) -> int:
         """Frames of the training clips."""
@@ -75,6 +77,13 @@ class Recipe:
     def teaching(self, progress: float) -> float:
         """Probability that a frame is remembered with its true mask: from one half to nothing."""
         return max(0.0, 0.5 * (1 - progress / self.teacher)) if self.teacher else 0.0
+
+
+# First short and near, then whole pictures and frames further apart, so that the first frame's memory is used too.
+PARTS = (
+    Recipe(),
+    Recipe(steps=2000, schedule=2000, seed=21, lengths=((1.0, 6),), whole_from=0.0, teacher=0.0, rate=5e-4, gap=3),
+)
 
 
 @dataclass
@@ -135,17 +144,22 @@ class Clips:
         Returns uint8 (T, side, side, 3) and bool (objects, T, side, side): the objects visible in its first frame.
         """
         draw = self.random
-        step = 2 if draw.random() < 0.3 else 1
-        span = min(step * (frames - 1) + 1, len(video))
-        step = min(step, max(1, (span - 1) // (frames - 1)))
+        if self.recipe.gap is None:
+            step = 2 if draw.random() < 0.3 else 1
+            span = min(step * (frames - 1) + 1, len(video))
+            step = min(step, max(1, (span - 1) // (frames - 1)))
+            places = np.arange(0, span, step)[:frames]
+        else:
+            largest = draw.integers(1, min(self.recipe.gap, (len(video) - 1) // (frames - 1)) + 1)
+            places = np.concatenate([[0], np.cumsum(draw.integers(1, largest + 1, frames - 1))])
+            span = int(places[-1]) + 1
         start = int(draw.integers(len(video) - span + 1))
         if draw.random() < 0.3:  # look for a stretch in which an object goes away
             counts = np.stack([np.count_nonzero(labels == i, axis=(1, 2)) for i in range(1, labels.max() + 1)])
             lost = np.flatnonzero(((counts[:, :-1] > 0) & (counts[:, 1:] == 0)).any(axis=0))
             if len(lost):
                 start = int(np.clip(lost[0] + 1 - draw.integers(1, span), 0, len(video) - span))
-        order = slice(start, start + span, step)
-        video, labels = video[order][:frames], labels[order][:frames]
+        video, labels = video[start + places], labels[start + places]
         if draw.random() < 0.3:
             video, labels = video[::-1], labels[::-1]
         if side < self.side:
@@ -256,16 +270,19 @@ def _frame_loss(low: torch.Tensor, iou: torch.Tensor, score: torch.Tensor, truth
     return (masks * there).sum() / there.sum().clamp(min=1) + 0.5 * presence
 
 
-def train(recipe: Recipe, output: Path, log: Callable[[dict[str, Any]], None]) -> None:
-    """Train and write `output`. One process per worker; gradients are averaged over them at every step."""
+def train(recipe: Recipe, output: Path, log: Callable[[dict[str, Any]], None], start: Path | None) -> None:
+    """Train and write `output`. One process per worker; gradients are averaged over them at every step.
+
+    start: weights to go on from, instead of random ones.
+    """
     with tempfile.TemporaryDirectory() as folder:
-        arguments = (recipe, output, Path(folder) / "rendezvous", Path(folder) / "log")
+        arguments = (recipe, output, Path(folder) / "rendezvous", Path(folder) / "log", start)
         torch.multiprocessing.spawn(_worker, args=arguments, nprocs=recipe.workers, daemon=True)
         for line in arguments[3].read_text().splitlines():
             log(json.loads(line))
 
 
-def _worker(rank: int, recipe: Recipe, output: Path, rendezvous: Path, log: Path) -> None:
+def _worker(rank: int, recipe: Recipe, output: Path, rendezvous: Path, log: Path, start: Path | None) -> None:
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     torch.distributed.init_process_group(
@@ -273,7 +290,10 @@ def _worker(rank: int, recipe: Recipe, output: Path, rendezvous: Path, log: Path
     )
     torch.manual_seed(recipe.seed)
     network = instantiate_network("sam2_demo")
-    prepare_network(network)
+    if start is None:
+        prepare_network(network)
+    else:
+        load_weights(network, start)
     network.train()
     whole = network.image_size
     matrices = [parameter for parameter in network.parameters() if parameter.ndim >= 2]
@@ -285,7 +305,7 @@ def _worker(rank: int, recipe: Recipe, output: Path, rendezvous: Path, log: Path
     random = np.random.default_rng([recipe.seed, rank, 1])
     started, running = time.time(), None
     for step in range(recipe.steps):
-        progress = step / recipe.steps
+        progress = step / recipe.schedule
         side = recipe.side(progress, step, whole)
         set_image_size(network, side)
         for group in optimizer.param_groups:
@@ -336,27 +356,26 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Command line; see the module's docstring."""
     parser = argparse.ArgumentParser(description="Train the demo weights of SAM 2 on procedural clips.")
     parser.add_argument("--output", type=Path, required=True, help="weights to write; a .json is written beside them")
-    parser.add_argument("--steps", type=int, default=Recipe.steps)
-    parser.add_argument("--seed", type=int, default=Recipe.seed)
-    parser.add_argument("--workers", type=int, default=Recipe.workers)
-    parser.add_argument("--rate", type=float, default=Recipe.rate, help="peak learning rate")
+    parser.add_argument("--start", type=Path, help="weights after the first part, to do the second only")
     parser.add_argument("--clips", type=int, default=120, help="held-out clips of each domain; 0: none")
     options = parser.parse_args(arguments)
-    recipe = Recipe(**{key: getattr(options, key) for key in ("steps", "seed", "workers", "rate")})
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # an orderly end, which takes the workers along
     started = time.time()
-    lines: list[dict[str, Any]] = []
     options.output.parent.mkdir(parents=True, exist_ok=True)
-    train(recipe, options.output, lines.append)
+    start, parts = options.start, []
+    for recipe in PARTS[1:] if options.start else PARTS:
+        lines: list[dict[str, Any]] = []
+        train(recipe, options.output, lines.append, start)
+        parts.append({"recipe": asdict(recipe), "training": lines})
+        start = options.output
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     given = sys.argv[1:] if arguments is None else arguments
     record: dict[str, Any] = {
         "command": "python -m vosarena.training.demo_sam2 " + " ".join(given),
-        "recipe": asdict(recipe),
+        "parts": parts,
         "torch": torch.__version__,
         "wall_seconds": round(time.time() - started),
         "cpu_seconds": round(sum(usage.ru_utime + usage.ru_stime for usage in used)),
-        "training": lines,
     }
     if options.clips:
         record["held_out"] = held_out_scores("sam2-demo", Sam2("sam2_demo", str(options.output)), options.clips)
