@@ -14,7 +14,15 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("cutie.inference.inference_core")
 
 from vosarena.trackers.cutie import Cutie  # noqa: E402
-from vosarena.training.demo_cutie import DEMO_OPTIONS, ClipBuffer, main, make_batch  # noqa: E402
+from vosarena.training import demo_cutie  # noqa: E402
+from vosarena.training.demo_cutie import (  # noqa: E402
+    DEMO_OPTIONS,
+    ClipBuffer,
+    Part,
+    change_contrast,
+    main,
+    make_batch,
+)
 
 WEIGHTS = Path(__file__).parents[1] / "workflow" / "catalog" / "weights" / "cutie-demo.pth"
 
@@ -29,17 +37,29 @@ class Oracle:
         yield from self.masks
 
 
-def test_training_writes_weights_that_the_tracker_takes(tmp_path: Path) -> None:
+def test_training_writes_weights_that_the_tracker_takes(tmp_path: Path, monkeypatch) -> None:
+    first = Part(2, 5e-4, ((0.0, 2, 128), (0.5, 3, 128)))
+    monkeypatch.setattr(demo_cutie, "PARTS", (first, Part(1, 3e-4, ((0.0, 2, 160),), contrast=1.0)))
+    monkeypatch.setattr(demo_cutie, "BATCH", 2)
     output = tmp_path / "new" / "demo.pth"
-    main(["--output", str(output), "--iterations", "2", "--batch", "2", "--clips", "0"])
+    main(["--output", str(output), "--clips", "0"])
     assert output.stat().st_size < 10e6
     report = json.loads(output.with_suffix(".json").read_text())
-    assert str(output) in report["command"] and np.isfinite(report["loss"][-1]["loss_per_frame"])
+    assert str(output) in report["command"]
+    assert [[line["iteration"] for line in log] for log in report["loss"]] == [[2], [1]]
+    assert all(np.isfinite(log[-1]["loss_per_frame"]) for log in report["loss"])
     Cutie(str(output), model="tiny")
 
 
+def test_contrast_changes_keep_the_form() -> None:
+    frames = make_clip(1, frames=2, size=(64, 64)).frames
+    changed = change_contrast(np.random.default_rng(0), frames)
+    assert changed.shape == frames.shape and changed.dtype == np.uint8
+    assert changed.std() < frames.std()
+
+
 def test_batches_are_what_the_wrapper_takes() -> None:
-    buffer = ClipBuffer(9, width=160)
+    buffer = ClipBuffer(9, width=160, contrast=0.5)
     for _ in range(4):
         buffer.refresh()
     data = make_batch(buffer, 3, 5)

@@ -4,7 +4,8 @@
 
 writes the weights (a float16 state dict) and, beside them, a JSON file with the command, the seeds, the course of the
 loss and the J&F on held-out clips next to the baselines'. The network, its training wrapper, losses and parameter
-groups are those of rf-cutie. The clips are of the plain domain alone: the shifted one is left for fine-tuning.
+groups are those of rf-cutie. The clips are of the plain domain alone: the shifted one is left for fine-tuning, and a
+short second part with mild changes of contrast only keeps the network from being lost there.
 
 The network is trained from nothing, so its batch norms are not frozen and all parts share one learning rate; samples
 grow from 3 small square frames to 6 wide ones. A running average of the weights is what is kept; it is also written
@@ -19,6 +20,7 @@ import json
 import math
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,19 +36,41 @@ from vosarena.training.held_out import held_out_scores
 
 HEIGHT = 128  # of the training clips in pixels; the demo tracks at this shortest side
 CLIP_FRAMES = 18
-STAGES = ((0.0, 3, 128), (0.4, 5, 128), (0.8, 6, 208))  # from this share on: frames per sample, width of the clips
 OBJECTS = 3
+BATCH = 4
 AVERAGE_DECAY = 0.997
 BUFFER_CLIPS = 400
 DEMO_OPTIONS: dict[str, Any] = {"model": "tiny", "size": 128, "mem_every": 1, "max_mem_frames": 8}  # as in the catalog
+
+State = dict[str, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Part:
+    """One run of the learning rate from its peak to nearly nothing.
+
+    stages: from which share of the iterations on how many frames per sample, and the width of the clips in pixels.
+    contrast: share of the samples whose contrast is changed.
+    """
+
+    iterations: int
+    learning_rate: float
+    stages: tuple[tuple[float, int, int], ...]
+    contrast: float = 0.0
+
+
+PARTS = (
+    Part(2400, 5e-4, ((0.0, 3, 128), (0.4, 5, 128), (0.8, 6, 208))),
+    Part(250, 3e-4, ((0.0, 6, 208),), contrast=0.5),
+)
 
 
 class ClipBuffer:
     """Fresh procedural clips and some of the last ones: samples of `length` frames, varied by flips and the like."""
 
-    def __init__(self, seed: int, width: int) -> None:
+    def __init__(self, seed: int, width: int, contrast: float) -> None:
         self.rng = np.random.default_rng((seed, width))
-        self.size = (HEIGHT, width)
+        self.size, self.contrast = (HEIGHT, width), contrast
         self.first = (seed * 1000 + width) * 1_000_000  # of the numbers in the stream of seeds
         self.made = 0
         self.clips: list[Clip] = []
@@ -84,9 +108,19 @@ class ClipBuffer:
         if self.size[0] == self.size[1] and rng.random() < 0.5:
             frames, masks = frames.transpose(0, 2, 1, 3), masks.transpose(0, 2, 1)
         frames = frames[..., rng.permutation(3)]
+        if self.contrast and rng.random() < self.contrast:
+            frames = change_contrast(rng, frames)
         number = np.zeros(256, np.uint8)
         number[rng.permutation(present)[:OBJECTS]] = np.arange(1, min(len(present), OBJECTS) + 1)
         return frames, number[masks]
+
+
+def change_contrast(rng: np.random.Generator, frames: np.ndarray) -> np.ndarray:
+    """Less contrast, another brightness, a colour cast and noise, the same for all frames; uint8."""
+    gain = rng.uniform(0.5, 1.0)
+    offset = rng.uniform(0, 255 * (1 - gain)) + rng.uniform(-20, 20, 3)
+    noise = rng.standard_normal(frames.shape, dtype=np.float32) * rng.uniform(0, 5)
+    return np.clip(frames * np.float32(gain) + offset.astype(np.float32) + noise, 0, 255).astype(np.uint8)
 
 
 def make_batch(buffer: ClipBuffer, size: int, length: int) -> dict[str, Any]:
@@ -142,37 +176,41 @@ def thaw_batch_norms(network: nn.Module) -> None:
             module.training = True
 
 
-def train(options: argparse.Namespace) -> list[dict[str, float]]:
-    """Write the averaged weights to options.output; returns a log of the loss (one entry in a hundred iterations)."""
+def train(part: Part, seed: int, output: Path, start: State | None = None) -> tuple[State, list[dict[str, float]]]:
+    """Train from a state dict, or from nothing, and write the averaged weights to `output`.
+
+    Returns these weights as they were trained (see `save`), in half precision, and the course of the loss.
+    """
     from cutie.model.losses import LossComputer
     from cutie.model.utils.parameter_groups import get_parameter_groups
 
-    iterations = options.iterations
-    torch.manual_seed(options.seed)
-    np.random.seed(options.seed)  # noqa: NPY002  (rf-cutie draws its deep updates from it)
-    config, stage = cutie_config("tiny"), stage_config(STAGES[0][1], options.learning_rate)
+    torch.manual_seed(seed)
+    np.random.seed(seed)  # noqa: NPY002  (rf-cutie draws its deep updates from it)
+    config, stage = cutie_config("tiny"), stage_config(part.stages[0][1], part.learning_rate)
     network = build_network(config, stage)
+    if start:
+        network.load_state_dict(start)
     network.train()
     thaw_batch_norms(network)
     average = copy.deepcopy(network).requires_grad_(False)
     losses = LossComputer(config, stage)
     optimizer = torch.optim.AdamW(get_parameter_groups(network, stage), lr=stage.learning_rate)
-    buffers = {width: ClipBuffer(options.seed, width) for _, _, width in STAGES}
-    warm_up = max(1, min(100, iterations // 10))
+    buffers = {width: ClipBuffer(seed, width, part.contrast) for _, _, width in part.stages}
+    warm_up = max(1, min(100, part.iterations // 10))
     scheduler = torch.optim.lr_scheduler.LambdaLR(
         optimizer,
-        lambda step: min((step + 1) / warm_up, 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / iterations))),
+        lambda step: min((step + 1) / warm_up, 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / part.iterations))),
     )
     log: list[dict[str, float]] = []
     recent: list[float] = []
-    bar = progress_bar(range(iterations), desc="cutie-demo")
+    bar = progress_bar(range(part.iterations), desc="cutie-demo")
     for step in bar:
-        length, width = [entry[1:] for entry in STAGES if step >= entry[0] * iterations][-1]
+        length, width = [entry[1:] for entry in part.stages if step >= entry[0] * part.iterations][-1]
         set_length(network, length)
         buffer = buffers[width]
         for _ in range(1 if buffer.made else 40):
             buffer.refresh()
-        data = make_batch(buffer, options.batch, length)
+        data = make_batch(buffer, BATCH, length)
         loss = losses.compute({**data, **network(data)}, [int(n) for n in data["info"]["num_objects"]])["total_loss"]
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -181,25 +219,31 @@ def train(options: argparse.Namespace) -> list[dict[str, float]]:
         scheduler.step()
         update_average(average, network, min(AVERAGE_DECAY, (step + 1) / (step + 10)))
         recent.append(float(loss.detach()) / (length - 1))
-        if (step + 1) % 100 == 0 or step + 1 == iterations:
+        if (step + 1) % 100 == 0 or step + 1 == part.iterations:
             log.append({"iteration": step + 1, "frames": length, "loss_per_frame": round(float(np.mean(recent)), 4)})
             bar.set_postfix(log[-1])
             recent.clear()
-        if (step + 1) % 150 == 0 or step + 1 == iterations:
-            save(average.state_dict(), options.output)
-    return log
+        if (step + 1) % 150 == 0 or step + 1 == part.iterations:
+            save(half(average.state_dict()), output)
+    return half(average.state_dict()), log
 
 
-def save(state: dict[str, torch.Tensor], path: Path) -> None:
-    """Write a state dict in half precision, with keys an eighth as long.
+def half(state: State) -> State:
+    """In half precision; counters stay whole numbers."""
+    return {key: value.half() if value.is_floating_point() else value for key, value in state.items()}
+
+
+def save(state: State, path: Path) -> None:
+    """Write a state dict, with keys a quarter as long.
 
     At inference rf-cutie takes exp() of the similarities of keys, minus their squared distance, without subtracting the
-    largest; training subtracts it, and in small pictures the best ones can fall below -88, where float32 gives 0/0. The
-    ratios of near matches, which are what counts, survive: with similarities scaled by 0.1 to 0.02, J&F of six clips went
-    from 68.5 to 68.9, unscaled they gave no number.
+    largest; training subtracts it, and in small pictures the best ones can fall below -88, where float32 gives 0/0.
+    Ratios of near matches, which are what counts, survive: with similarities scaled by 0.1 to 0.02, J&F of six clips
+    went from 68.5 to 68.9; unscaled they gave no number.
     """
-    short = {key: value / 8 if key.startswith("key_proj.key_proj.") else value for key, value in state.items()}
-    torch.save({key: v.half() if v.is_floating_point() else v for key, v in short.items()}, path)
+    torch.save(
+        {key: value / 4 if key.startswith("key_proj.key_proj.") else value for key, value in state.items()}, path
+    )
 
 
 @torch.no_grad()
@@ -217,9 +261,6 @@ def main(arguments: list[str] | None = None) -> None:
     """Command line: see the module's docstring."""
     parser = argparse.ArgumentParser(description="Train the demo weights of Cutie on procedural videos.")
     parser.add_argument("--output", type=Path, required=True, help="weights file to write")
-    parser.add_argument("--iterations", type=int, default=2400)
-    parser.add_argument("--learning-rate", type=float, default=5e-4)
-    parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--clips", type=int, default=120, help="held-out clips of each domain; 0: none")
@@ -227,7 +268,10 @@ def main(arguments: list[str] | None = None) -> None:
     torch.set_num_threads(options.threads)
     start, cpu = time.monotonic(), time.process_time()
     options.output.parent.mkdir(parents=True, exist_ok=True)
-    log = train(options)
+    state, logs = None, []
+    for number, part in enumerate(PARTS):
+        state, log = train(part, options.seed + number, options.output, state)
+        logs.append(log)
     seconds, cpu_seconds = time.monotonic() - start, time.process_time() - cpu
     given = sys.argv[1:] if arguments is None else arguments
     report = {
@@ -236,7 +280,7 @@ def main(arguments: list[str] | None = None) -> None:
         "wall_seconds": round(seconds),
         "cpu_seconds": round(cpu_seconds),
         "torch": torch.__version__,
-        "loss": log,
+        "loss": logs,
     }
     if options.clips:
         tracker = Cutie(str(options.output), **DEMO_OPTIONS)
