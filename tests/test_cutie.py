@@ -69,13 +69,20 @@ def test_weights_may_lack_the_counters_of_batch_norms(weights: Path, tmp_path: P
     assert counters and Cutie(str(path), model="tiny")
 
 
-def test_weights_whose_memory_cannot_be_read_stop_with_a_sentence(state: dict, frames, tmp_path: Path) -> None:
-    """At inference rf-cutie takes exp() of similarities without subtracting the largest; far keys underflow to 0/0."""
-    far = {key: value * 1e3 if key.startswith("key_proj.key_proj") else value for key, value in state.items()}
+def test_memory_is_read_where_upstream_would_divide_zero_by_zero(state: dict, frames, tmp_path: Path) -> None:
+    """Far keys: exp() of all similarities is 0. The masks are those of nearer keys with the same nearest neighbours."""
     path = tmp_path / "far.pth"
-    torch.save(far, path)
-    with pytest.raises(TrackerError, match="not numbers"):
-        list(Cutie(str(path), model="tiny").track(frames, {0: prompt(1)}))
+
+    def tracked(factor: float) -> list[np.ndarray]:
+        key = "key_proj.key_proj"
+        torch.save({name: value * factor if name.startswith(key) else value for name, value in state.items()}, path)
+        return list(Cutie(str(path), model="tiny").track(frames, {0: prompt(1)}))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("vosarena.trackers.cutie._SMALLEST_EXPONENT", -np.inf)
+        assert not tracked(1e3)[1].any()  # as upstream
+    assert tracked(1e3)[1].any()
+    assert all(map(np.array_equal, tracked(1e3), tracked(2e3)))
 
 
 def test_weights_of_another_model_are_refused(weights: Path) -> None:

@@ -29,6 +29,8 @@ logger = logging.getLogger(__name__)
 
 MODELS = ("base", "small", "tiny")
 
+_SMALLEST_EXPONENT = -80.0  # exp() of it is still a normal float32
+
 # The demo network: the same architecture with fewer and narrower layers. `width` is the first stage of its ResNets.
 TINY_WIDTH = 24
 _TINY = {
@@ -112,7 +114,7 @@ class Cutie:
                 yield np.zeros(frame.shape[:2], np.uint8)
                 continue
             # Left before the yield: a generator must not keep these modes on while its caller works.
-            with torch.inference_mode(), self._autocast():
+            with torch.inference_mode(), self._autocast(), _readable_memory():
                 labels = self._step(core, frame, prompt, end=index == len(frames) - 1)
             yield labels
 
@@ -147,11 +149,6 @@ class Cutie:
             # Upstream blanks the whole frame if nothing is left of a later prompt; here it is tracked like any other.
             mask = mask.to(self.device) if objects else None
         probability = core.step(image.to(self.device), mask, objects, end=end)
-        if not torch.isfinite(probability).all():
-            raise TrackerError(
-                "Cutie gave probabilities that are not numbers: with these weights, the similarities in its memory are "
-                "too small for exp(); train them on, or with a smaller learning rate"
-            )
         if resize:
             probability = functional.interpolate(
                 probability.unsqueeze(1), (height, width), mode="bilinear", align_corners=False
@@ -162,6 +159,31 @@ class Cutie:
         import torch
 
         return contextlib.nullcontext() if self.dtype is None else torch.autocast(self.device, self.dtype)
+
+
+@contextlib.contextmanager
+def _readable_memory() -> Iterator[None]:
+    """Where all similarities of a place to the memory are too small for exp(), the largest is subtracted first.
+
+    rf-cutie's readout takes exp() of them as they are, and a sum that underflows gives 0/0: no object anywhere, from
+    there on. The softmax is the same; every other place keeps its bits.
+    """
+    import torch
+    from cutie.inference import memory_manager
+
+    upstream = memory_manager.get_similarity
+
+    def similarity(*arguments: Any, **options: Any) -> torch.Tensor:
+        values = upstream(*arguments, **options)  # (batch, memory, places), none above 0
+        largest = values.amax(1, keepdim=True)
+        lost = largest < _SMALLEST_EXPONENT
+        return values - torch.where(lost, largest, 0) if lost.any() else values
+
+    memory_manager.get_similarity = similarity
+    try:
+        yield
+    finally:
+        memory_manager.get_similarity = upstream
 
 
 def package_folder() -> Path:

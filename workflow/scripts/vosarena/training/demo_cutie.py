@@ -179,7 +179,7 @@ def thaw_batch_norms(network: nn.Module) -> None:
 def train(part: Part, seed: int, output: Path, start: State | None = None) -> tuple[State, list[dict[str, float]]]:
     """Train from a state dict, or from nothing, and write the averaged weights to `output`.
 
-    Returns these weights as they were trained (see `save`), in half precision, and the course of the loss.
+    Returns these weights too, in half precision, and the course of the loss.
     """
     from cutie.model.losses import LossComputer
     from cutie.model.utils.parameter_groups import get_parameter_groups
@@ -224,26 +224,13 @@ def train(part: Part, seed: int, output: Path, start: State | None = None) -> tu
             bar.set_postfix(log[-1])
             recent.clear()
         if (step + 1) % 150 == 0 or step + 1 == part.iterations:
-            save(half(average.state_dict()), output)
+            torch.save(half(average.state_dict()), output)
     return half(average.state_dict()), log
 
 
 def half(state: State) -> State:
     """In half precision; counters stay whole numbers."""
     return {key: value.half() if value.is_floating_point() else value for key, value in state.items()}
-
-
-def save(state: State, path: Path) -> None:
-    """Write a state dict, with keys a quarter as long.
-
-    At inference rf-cutie takes exp() of the similarities of keys, minus their squared distance, without subtracting the
-    largest; training subtracts it, and in small pictures the best ones can fall below -88, where float32 gives 0/0.
-    Ratios of near matches, which are what counts, survive: with similarities scaled by 0.1 to 0.02, J&F of six clips
-    went from 68.5 to 68.9; unscaled they gave no number.
-    """
-    torch.save(
-        {key: value / 4 if key.startswith("key_proj.key_proj.") else value for key, value in state.items()}, path
-    )
 
 
 @torch.no_grad()
