@@ -89,8 +89,7 @@ def test_committed_weights_load_and_are_documented() -> None:
     tracker = Cutie(str(WEIGHTS), **DEMO_OPTIONS)
     scores = json.loads(WEIGHTS.with_suffix(".json").read_text())["held_out"]
     assert scores["clips"] >= 100
-    plain = scores["plain"]
-    assert plain["static"]["j_and_f"] < plain["flow"]["j_and_f"] < plain["cutie-demo"]["j_and_f"]
+    assert scores["plain"]["cutie-demo minus flow"]["interval_95"][0] > 0
     clip = make_clip(2, frames=6, objects=1)
     measured = clip_score(tracker, clip.frames, clip.masks)
     assert measured > clip_score(Static(), clip.frames, clip.masks)

@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -80,10 +80,8 @@ class Recipe:
 
 
 # First short and near, then whole pictures and frames further apart, so that the first frame's memory is used too.
-PARTS = (
-    Recipe(),
-    Recipe(steps=2000, schedule=2000, seed=21, lengths=((1.0, 6),), whole_from=0.0, teacher=0.0, rate=5e-4, gap=3),
-)
+_FAR = Recipe(steps=2000, schedule=2000, seed=21, lengths=((1.0, 6),), whole_from=0.0, teacher=0.0, rate=5e-4, gap=3)
+PARTS = (Recipe(), _FAR, replace(_FAR, steps=1500, schedule=1500, seed=22))
 
 
 @dataclass
@@ -356,14 +354,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Command line; see the module's docstring."""
     parser = argparse.ArgumentParser(description="Train the demo weights of SAM 2 on procedural clips.")
     parser.add_argument("--output", type=Path, required=True, help="weights to write; a .json is written beside them")
-    parser.add_argument("--start", type=Path, help="weights after the first part, to do the second only")
     parser.add_argument("--clips", type=int, default=120, help="held-out clips of each domain; 0: none")
     options = parser.parse_args(arguments)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # an orderly end, which takes the workers along
     started = time.time()
     options.output.parent.mkdir(parents=True, exist_ok=True)
-    start, parts = options.start, []
-    for recipe in PARTS[1:] if options.start else PARTS:
+    start: Path | None = None
+    parts: list[dict[str, Any]] = []
+    for recipe in PARTS:
         lines: list[dict[str, Any]] = []
         train(recipe, options.output, lines.append, start)
         parts.append({"recipe": asdict(recipe), "training": lines})
