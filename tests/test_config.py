@@ -4,18 +4,21 @@ import pytest
 import yaml
 from snakemake.cli import parse_config
 
-from vosarena.data.catalog import load_study
+from vosarena.data.catalog import load_catalog, load_study
 from vosarena.data.reference import reference
 from vosarena.data.schema import SCHEMAS
 from vosarena.errors import ConfigError
 from vosarena.scoring.protocols import PROTOCOLS
+from vosarena.stages import check_models
 
 from .conftest import REPOSITORY
 
 
 def study(*entries: str):
     """The study of `--config ENTRY ...`, with the values that Snakemake makes of them."""
-    return load_study({"datasets": ["demo/val"], "models": ["static"], **parse_config(list(entries))})
+    made = load_study({"datasets": ["demo/val"], "models": ["static"], **parse_config(list(entries))})
+    check_models(made, where="config")
+    return made
 
 
 @pytest.mark.parametrize("entry, sentence", [
@@ -30,6 +33,21 @@ def study(*entries: str):
      "models.0.weights.sources.0: unknown key 'ulr'; did you mean 'url'?"),
     ("models=[{name: a, tracker: flow, weights: {sources: [{huggingface: x/y}]}}]",
      "models.0.weights.sources.0: huggingface alone is no complete entry; see docs/config.md"),
+    ("models=[{name: a, tracker: cutei}]",
+     "models: a: unknown tracker 'cutei'; did you mean 'cutie'? (or give path/to/file.py:Class)"),
+    ("models=[{name: a, tracker: mine.py:Mine}]", "models: a: tracker 'mine.py:Mine': there is no file mine.py"),
+    ("models=[{name: a, extends: sam2-demo, options: {bacth_objects: 2}}]",
+     "models: a: tracker 'sam2' has no option 'bacth_objects'; did you mean 'batch_objects'?"),
+    ("models=[{name: a, extends: static, options: {size: 2}}]",
+     "models: a: tracker 'static' has no option 'size'; it has none"),
+    ("models=[{name: a, tracker: cutie}]",
+     "models: a: tracker 'cutie' needs the option 'weights' (in a config: the checkpoint under `weights:`)"),
+    ("models=[{name: a, extends: cutie-demo-finetuned, finetune: {iteration: 5}}]",
+     "models.0.finetune: unknown key 'iteration'; did you mean 'iterations'?"),
+    ("models=[{name: a, extends: cutie-demo-finetuned, finetune: {objects: 1}}]",
+     "models.0.finetune.objects: 1 is less than the minimum of 2"),
+    ("models=[{name: a, tracker: cutie, finetune: {from: cutie-demo}}]",
+     "models: a: finetune: the key 'data' is missing"),
     ("models=[{name: a, extends: cutie-demo-finetuned, finetune: {from: cutie-dmo}}]",
      "models: a: finetune: unknown model 'cutie-dmo'; did you mean 'cutie-demo'?"),
     ("models=[{name: a, extends: cutie-demo-finetuned, finetune: {data: [demo/trian]}}]",
@@ -54,6 +72,14 @@ def test_a_mistake_is_one_sentence(entry, sentence):
     with pytest.raises(ConfigError) as caught:
         study(entry)
     assert str(caught.value) == f"config: {sentence}"
+
+
+def test_a_number_that_yaml_takes_for_text_is_explained(tmp_path):
+    """1e-4 without a point is text in YAML."""
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "mine.yaml").write_text("a: {tracker: cutie, finetune: {learning_rate: 1e-4}}")
+    with pytest.raises(ConfigError, match=r"learning_rate: '1e-4' is not a number; YAML wants a point in it: 1.0e-04"):
+        load_catalog([tmp_path])
 
 
 def test_a_missing_key_is_named():

@@ -18,7 +18,7 @@ from vosarena.data.masks import write_mask
 from vosarena.data.synthetic import make_clip
 from vosarena.errors import ConfigError, DataError, TrackerError
 from vosarena.training.leakage import check_leakage
-from vosarena.training.recipe import Recipe, read_recipe
+from vosarena.training.recipe import read_recipe
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("cutie.inference.inference_core")
@@ -215,7 +215,7 @@ def test_only_annotated_frames_with_objects_are_used(data: Path, tmp_path: Path)
 
 
 def test_recipe_defaults_are_the_papers_and_cuties() -> None:
-    recipe = Recipe()
+    recipe = read_recipe({})
     paper = (recipe.iterations, recipe.batch, recipe.learning_rate, recipe.weight_decay, recipe.lr_steps)
     assert paper == (20_000, 16, 1e-4, 1e-3, (15_000,))
     upstream = yaml.safe_load((package_folder() / "config" / "train_config.yaml").read_text())["main_training"]
@@ -235,10 +235,12 @@ def test_recipe_defaults_are_the_papers_and_cuties() -> None:
 def test_wrong_recipes_are_refused() -> None:
     with pytest.raises(ConfigError, match="unknown key 'iteration'"):
         read_recipe({"iteration": 5})
+    with pytest.raises(ConfigError, match="one entry each"):
+        read_recipe({"max_skip": [3]})
     with pytest.raises(ConfigError, match="batch of 16"):
-        Recipe(micro_batch=5).samples_per_pass(2)
-    assert Recipe(micro_batch=4).samples_per_pass(2) == 4
-    assert Recipe().samples_per_pass(4) == 4
+        read_recipe({"micro_batch": 5}).samples_per_pass(2)
+    assert read_recipe({"micro_batch": 4}).samples_per_pass(2) == 4
+    assert read_recipe({}).samples_per_pass(4) == 4
 
 
 def test_leakage_by_name_within_a_dataset_and_by_frame_across_datasets(data: Path, tmp_path: Path) -> None:

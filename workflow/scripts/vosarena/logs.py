@@ -35,6 +35,8 @@ def logged(path: str | Path) -> Iterator[None]:
         try:
             yield
         except VosarenaError as error:
+            if error.__cause__:  # such as a mistake in a user's tracker: its place is of interest
+                traceback.print_exception(error.__cause__, file=log)
             print(f"error: {error}", file=log)
             print(f"error: {error}", file=terminal)
             sys.exit(1)

@@ -1,14 +1,28 @@
-"""Stages that join several rooms of the house: what a rule does in one call."""
+"""What joins several rooms of the house: what a rule does in one call, or asks before a run."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
+from vosarena.data.catalog import Study
 from vosarena.data.sequences import ANNOTATIONS, META, read_table
+from vosarena.errors import ConfigError, TrackerError
 from vosarena.scoring.measure import Resize, measure
 from vosarena.scoring.pairs import MeasureError, SequencePair, pair_sequence
 from vosarena.scoring.protocols import find_protocol
 from vosarena.scoring.splits import read_meta, with_meta
+from vosarena.trackers.base import check_options
 from vosarena.tracking.store import Store
+
+
+def check_models(study: Study, where: str) -> None:
+    """Raise ConfigError for a tracker or an option that does not exist, as far as that shows without importing it."""
+    for model in study.models.values():
+        weights = ["weights"] if model.weights or model.finetune else []
+        elsewhere = model.python is not None or model.env != "default"
+        try:
+            check_options(model.tracker, [*model.options, *weights], elsewhere)
+        except TrackerError as error:
+            raise ConfigError(f"{where}: models: {model.name}: {error}") from None
 
 
 def measure_predictions(

@@ -192,12 +192,14 @@ def load_study(config: Mapping[str, Any], where: str = "config") -> Study:
         download=config.get("download", {}),
     )
     for model in models.values():
-        with _place(f"{where}: models: {model.name}: finetune"):
-            recipe = model.finetune or {}
-            for name in [recipe["from"]] if "from" in recipe else []:
-                study.model(name)
-            for name in recipe.get("data", ()):
-                study.split(name)
+        if model.finetune:
+            with _place(f"{where}: models: {model.name}: finetune"):
+                for key in ("from", "data"):
+                    if key not in model.finetune:
+                        raise ConfigError(f"the key {key!r} is missing")
+                study.model(model.finetune["from"])
+                for name in model.finetune["data"]:
+                    study.split(name)
     return study
 
 

@@ -28,6 +28,11 @@ def _validator(schema: str) -> Draft202012Validator:
     return Draft202012Validator(yaml.safe_load((SCHEMAS / f"{schema}.schema.yaml").read_text()))
 
 
+def properties(schema: str, key: str) -> Mapping[str, Any]:
+    """The schemas of the keys under a top-level key of a schema."""
+    return _validator(schema).schema["properties"][key]["properties"]
+
+
 def validate(instance: Any, schema: str, where: str, at: str = "") -> None:
     """Raise ConfigError for the first mistake, naming the key's path and the nearest valid choice.
 
@@ -56,8 +61,7 @@ def _sentence(error: ValidationError) -> str:
         case "enum":
             return f"{error.instance!r} is not allowed; {nearest(error.instance, error.validator_value)}"
         case "type":
-            hint = f"; write [{error.instance}]" if error.validator_value == "array" and error.instance else ""
-            return f"{error.instance!r} is not {_KINDS[error.validator_value]}{hint}"
+            return f"{error.instance!r} is not {_KINDS[error.validator_value]}{_hint(error)}"
         case "required":
             return f"the key {next(key for key in error.validator_value if key not in error.instance)!r} is missing"
         case "minItems":
@@ -65,6 +69,15 @@ def _sentence(error: ValidationError) -> str:
         case "oneOf":
             return _no_choice(error)
     return error.message
+
+
+def _hint(error: ValidationError) -> str:
+    if error.validator_value == "array" and error.instance:
+        return f"; write [{error.instance}]"
+    if error.validator_value == "number" and isinstance(error.instance, str):
+        with suppress(ValueError):
+            return f"; YAML wants a point in it: {float(error.instance):.1e}"
+    return ""
 
 
 def _unknown_key(instance: Mapping[str, Any], known: Mapping[str, Any]) -> str:
@@ -78,7 +91,7 @@ def _no_choice(error: ValidationError) -> str:
     if not isinstance(error.instance, Mapping):
         return f"{error.instance!r} is not {' or '.join(_KINDS[kind] for kind in kinds)}"
     known = {key: value for choice in error.validator_value for key, value in choice.get("properties", {}).items()}
-    if not set(error.instance) <= set(known):
+    if known and not set(error.instance) <= set(known):
         return _unknown_key(error.instance, known)
     deepest = max(error.context or [], key=lambda e: len(e.path))
     if deepest.path:

@@ -4,8 +4,8 @@ import importlib
 import importlib.util
 import inspect
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, entry_points, version
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, version
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from vosarena.data.masks import LabelMap
 from vosarena.data.schema import nearest
-from vosarena.errors import TrackerError
+from vosarena.errors import TrackerError, VosarenaError
+from vosarena.trackers.options import check_names, declared_options
 
 Frame = NDArray[np.uint8]  # (H, W, 3) RGB
 BoolMask = NDArray[np.bool_]  # (H, W)
@@ -57,35 +58,62 @@ def tracker_class(name: str) -> type[Tracker]:
 
     Raises TrackerError if there is none of that name or it cannot be imported.
     """
-    plugins = {point.name: point for point in entry_points(group="vosarena.trackers")}
     try:
+        if ".py:" in name:
+            return _from_file(name)
         if name in BUILT_IN:
             module, _, attribute = BUILT_IN[name].partition(":")
             return getattr(importlib.import_module(module), attribute)
-        if name in plugins:
+        if name in (plugins := _plugins()):
             return plugins[name].load()
-        if ".py:" in name:
-            return _from_file(name)
     except ImportError as error:
         raise TrackerError(f"tracker {name!r} cannot be imported ({error}); install the packages it needs") from error
-    raise TrackerError(
-        f"unknown tracker {name!r}; {nearest(name, [*BUILT_IN, *plugins])} (or give path/to/file.py:Class)"
-    )
+    raise _unknown(name)
+
+
+def _plugins() -> dict[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group="vosarena.trackers")}
+
+
+def _unknown(name: str) -> TrackerError:
+    hint = nearest(name, [*BUILT_IN, *_plugins()])
+    return TrackerError(f"unknown tracker {name!r}; {hint} (or give path/to/file.py:Class)")
 
 
 def build_tracker(name: str, options: Mapping[str, Any], device: str = "auto", precision: str = "auto") -> Tracker:
     """Build a tracker from its name and options; `auto` takes a CUDA device if torch sees one.
 
-    Raises TrackerError for an unknown tracker or option.
+    Raises TrackerError for an unknown tracker or option, and for whatever goes wrong in its constructor.
     """
     cls = tracker_class(name)
-    known = [key for key in inspect.signature(cls).parameters if key not in ("device", "precision")]
-    for key in options:
-        if key not in known:
-            raise TrackerError(
-                f"tracker {name!r} has no option {key!r}; {nearest(key, known) if known else 'it has none'}"
-            )
-    return cls(**options, device=resolve_device(cls, device), precision=precision)  # type: ignore[call-arg]
+    parameters = inspect.signature(cls).parameters.values()
+    if not any(item.kind is item.VAR_KEYWORD for item in parameters):
+        check_names(name, options, {item.name: item.default is not item.empty for item in parameters})
+    try:
+        return cls(**options, device=resolve_device(cls, device), precision=precision)  # type: ignore[call-arg]
+    except VosarenaError:
+        raise
+    except Exception as error:
+        raise TrackerError(f"tracker {name!r} cannot be built: {type(error).__name__}: {error}") from error
+
+
+def check_options(name: str, options: Iterable[str], elsewhere: bool = False) -> None:
+    """Check a tracker's name and those of its options before a run, without importing it.
+
+    What its source does not say (of a plug-in, or a class without a constructor of its own) shows when the model is
+    built. elsewhere: the tracker is found in another environment, perhaps only there. Raises TrackerError.
+    """
+    if name in BUILT_IN:
+        module, _, attribute = BUILT_IN[name].partition(":")
+        known = declared_options(Path(__file__).with_name(f"{module.rpartition('.')[2]}.py"), attribute)
+    elif ".py:" in name:
+        known = declared_options(_file_of(name), name.rpartition(":")[2])
+    elif elsewhere or name in _plugins():
+        return
+    else:
+        raise _unknown(name)
+    if known is not None:
+        check_names(name, options, known)
 
 
 def resolve_device(cls: type[Tracker], device: str) -> str:
@@ -113,11 +141,15 @@ def package_versions(cls: type[Tracker]) -> dict[str, str]:
     return versions
 
 
-def _from_file(name: str) -> type[Tracker]:
-    path, _, attribute = name.rpartition(":")
-    file = Path(path)
+def _file_of(name: str) -> Path:
+    file = Path(name.rpartition(":")[0])
     if not file.is_file():
         raise TrackerError(f"tracker {name!r}: there is no file {file}")
+    return file
+
+
+def _from_file(name: str) -> type[Tracker]:
+    file, attribute = _file_of(name), name.rpartition(":")[2]
     spec = importlib.util.spec_from_file_location(file.stem, file)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)

@@ -1,11 +1,12 @@
-"""What a fine-tuning run is: the numbers of a catalog entry's `finetune` mapping, with Cutie's own as defaults."""
+"""What a fine-tuning run is: the numbers of a model's `finetune` mapping."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from vosarena.data.schema import properties, validate
 from vosarena.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -14,50 +15,39 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A fine-tuning run of Cutie.
+    """A fine-tuning run of Cutie. Meanings and defaults of the fields are those of `schemas/model.schema.yaml`.
 
-    The first block is what the LSVOS 2024 paper states; everything below is what it leaves out, filled with the
-    `main_training` stage of Cutie's own train_config.yaml (Cheng et al., CVPR 2024).
+    The defaults are what the LSVOS 2024 paper states and, where it is silent, the `main_training` stage of Cutie's own
+    train_config.yaml (Cheng et al., CVPR 2024).
     """
 
-    iterations: int = 20_000
-    batch: int = 16  # samples per step of the optimiser, over all processes
-    learning_rate: float = 1e-4
-    weight_decay: float = 1e-3
-    lr_steps: tuple[int, ...] = (15_000,)  # after these iterations the learning rate is multiplied by lr_gamma
-    lr_gamma: float = 0.1
-
-    model: str = "base"
-    crop: int = 480  # side of the square training pictures in pixels
-    frames: int = 8  # per sample
-    objects: int = 3  # at most, per sample
-    reference_frames: int = 3
-    merge_probability: float = 0.5  # of pasting the objects of a second video into a sample
-    deep_update_prob: float = 0.2
-    max_skip: tuple[int, ...] = (5, 10, 15, 5)  # largest distance of neighbouring frames, in turn
-    max_skip_from: tuple[float, ...] = (0.0, 0.1, 0.3, 0.8)  # from these shares of the iterations on
-    frame_interval: Mapping[str, int] | int = 1  # divides max_skip, per "<dataset>/<split>"; MOSE has 5 upstream
-    backbone_lr_ratio: float = 0.1
-    embed_weight_decay: float = 0.0
-    clip_grad_norm: float = 3.0
-    points: int = 12_544  # at which the loss is taken
-    oversample_ratio: float = 3.0
-    importance_sample_ratio: float = 0.75
-    amp: bool = True  # mixed precision, on CUDA only
-    seed: int = 14_159_265
-
-    micro_batch: int | None = None  # samples per forward pass and process; None: no gradient accumulation
-    workers: int = 8  # processes per process that read samples; 0: none
-    checkpoint_every: int = 500
-
-    def __post_init__(self) -> None:
-        if len(self.max_skip) != len(self.max_skip_from) or self.max_skip_from[0] != 0:
-            raise ConfigError("finetune: max_skip and max_skip_from must have one entry each, starting from 0.0")
-        if self.objects < 2:
-            raise ConfigError(f"finetune: objects is {self.objects}: use at least 2, one object needs another network")
-        for name in ("iterations", "batch", "frames", "crop", "checkpoint_every"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"finetune: {name} is {getattr(self, name)}: use a positive number")
+    iterations: int
+    batch: int
+    learning_rate: float
+    weight_decay: float
+    lr_steps: tuple[int, ...]
+    lr_gamma: float
+    model: str
+    crop: int
+    frames: int
+    objects: int
+    reference_frames: int
+    merge_probability: float
+    deep_update_prob: float
+    max_skip: tuple[int, ...]
+    max_skip_from: tuple[float, ...]
+    frame_interval: Mapping[str, int] | int
+    backbone_lr_ratio: float
+    embed_weight_decay: float
+    clip_grad_norm: float
+    points: int
+    oversample_ratio: float
+    importance_sample_ratio: float
+    amp: bool
+    seed: int
+    workers: int
+    checkpoint_every: int
+    micro_batch: int | None = None
 
     def samples_per_pass(self, processes: int) -> int:
         """Samples per forward pass of one process. Raises ConfigError if the batch cannot be divided so."""
@@ -101,15 +91,16 @@ class Recipe:
         )
 
 
-def read_recipe(entry: Mapping[str, Any]) -> Recipe:
-    """The recipe of a catalog entry's `finetune` mapping; `from` and `data` belong to the workflow and are ignored.
+def read_recipe(entry: Mapping[str, Any], where: str = "recipe") -> Recipe:
+    """The recipe of a model's `finetune` mapping; `from` and `data` belong to the workflow and are ignored.
 
-    Raises ConfigError for an unknown key.
+    Raises ConfigError naming `where`, the key and what is wrong with it.
     """
-    known = {item.name for item in fields(Recipe)}
-    values: dict[str, Any] = {key: value for key, value in entry.items() if key not in ("from", "data")}
-    for key in values:
-        if key not in known:
-            raise ConfigError(f"finetune: unknown key {key!r}; known: from, data, {', '.join(sorted(known))}")
+    validate({"finetune": dict(entry)}, "model", where)
+    known = properties("model", "finetune")
+    values = {key: value["default"] for key, value in known.items() if "default" in value} | dict(entry)
     values = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
-    return Recipe(**values)
+    recipe = Recipe(**{key: value for key, value in values.items() if key not in ("from", "data")})
+    if len(recipe.max_skip) != len(recipe.max_skip_from) or recipe.max_skip_from[0] != 0:
+        raise ConfigError(f"{where}: finetune: max_skip and max_skip_from need one entry each, the latter from 0.0 on")
+    return recipe

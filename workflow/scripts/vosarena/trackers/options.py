@@ -1,0 +1,54 @@
+"""Names of a tracker's options: which there are, by its source, and which are wrong.
+
+A run is planned by many short processes, and importing a tracker of torch takes each of them seconds; reading its
+source takes none, so a misspelt option is found before the run and not when a job starts on a cluster.
+"""
+
+import ast
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from vosarena.data.schema import nearest
+from vosarena.errors import TrackerError
+
+
+def declared_options(file: Path, name: str) -> dict[str, bool] | None:
+    """Arguments of the constructor of the class `name` in a file, and whether each may be left out.
+
+    None if the file alone does not say: the constructor is inherited, or takes any keyword. Raises TrackerError for a
+    file that is not Python, or in which the name does not occur.
+    """
+    try:
+        text = file.read_text()
+        classes = {node.name: node for node in ast.parse(text).body if isinstance(node, ast.ClassDef)}
+    except (SyntaxError, ValueError) as error:
+        raise TrackerError(f"{file} is not valid Python: {error}") from None
+    if name not in text:
+        raise TrackerError(f"{file} defines no {name!r}; {nearest(name, classes)}")
+    for node in classes[name].body if name in classes else ():
+        if isinstance(node, ast.FunctionDef) and node.name == "__init__" and not node.args.kwarg:
+            return _arguments(node.args)
+    return None
+
+
+def _arguments(given: ast.arguments) -> dict[str, bool]:
+    positional = [*given.posonlyargs, *given.args]
+    required = len(positional) - len(given.defaults)
+    known = {argument.arg: index >= required for index, argument in enumerate(positional) if index}  # without self
+    only = zip(given.kwonlyargs, given.kw_defaults, strict=True)
+    return known | {argument.arg: default is not None for argument, default in only}
+
+
+def check_names(tracker: str, options: Iterable[str], known: Mapping[str, bool]) -> None:
+    """Raise TrackerError for an unknown option or a missing one. known: as of `declared_options`."""
+    known = {name: optional for name, optional in known.items() if name not in ("device", "precision")}
+    given = list(options)
+    for name in given:
+        if name not in known:
+            raise TrackerError(
+                f"tracker {tracker!r} has no option {name!r}; {nearest(name, known) if known else 'it has none'}"
+            )
+    for name, optional in known.items():
+        if not optional and name not in given:
+            also = " (in a config: the checkpoint under `weights:`)" if name == "weights" else ""
+            raise TrackerError(f"tracker {tracker!r} needs the option {name!r}{also}")
