@@ -243,14 +243,18 @@ def test_a_full_disk_is_named_and_leaves_nothing_half_written(dataset, tmp_path,
     assert not track_sequences(["alpha"], *folders, job, store).failed
 
 
-def test_a_job_that_failed_before_its_first_sequence_is_told_with_all_of_them(tmp_path):
+@pytest.mark.parametrize("reason, kind", [
+    ("weights.pth does not fit", "unexpected"),
+    ("tracker 'sam2' cannot be built: OutOfMemoryError: CUDA out of memory", "out of memory"),
+])  # fmt: skip
+def test_a_job_that_failed_before_its_first_sequence_is_told_with_all_of_them(tmp_path, reason, kind):
     store, log = Store(tmp_path / "m"), tmp_path / "shard-1-of-1.log"
     store.folder.mkdir()
-    log.write_text("loading\nerror: weights.pth does not fit\n")
+    log.write_text(f"loading\nerror: {reason}\n")
     run = TrackedRun("d", "s", "m", store.folder, tmp_path, {"shard-1-of-1": ["a", "b"], "other": ["c"]})
     rows = collect_failures([run], {str(store.folder / ".shards" / "shard-1-of-1.json"): "status 'FAILED'"}, "x")
     assert [(row["sequence"], row["class"], row["reason"]) for row in rows] == [
-        (name, "unexpected", "weights.pth does not fit") for name in ("a", "b")
+        (name, kind, reason) for name in ("a", "b")
     ]
 
 

@@ -28,7 +28,7 @@ COLUMNS = ("dataset", "split", "model", "sequence", "class", "reason", "attempts
 
 # What schedulers and kernels call the ends of jobs, in the order of who knows best.
 _WORDS = {
-    OUT_OF_MEMORY: r"OUT_OF_ME|memory limit|oom[-_ ]kill|TERM_MEMLIMIT|OOMKilled",
+    OUT_OF_MEMORY: r"OUT_OF_ME|MemoryError|memory limit|oom[-_ ]kill|TERM_MEMLIMIT|OOMKilled",
     TIMEOUT: r"TIMEOUT|TIME LIMIT|DeadlineExceeded|TERM_RUNLIMIT",
     NODE_FAILURE: r"NODE_FAIL|NODE FAILURE|BOOT_FAIL",
     DISK_FULL: r"No space left on device|Disk quota exceeded",
