@@ -12,23 +12,24 @@ import yaml
 from vosarena.cli import main
 from vosarena.data.catalog import Split, load_study
 from vosarena.data.masks import write_mask
-from vosarena.data.sequences import index_split
+from vosarena.data.sequences import META, index_split
 from vosarena.errors import DataError
 from vosarena.reporting.leaderboard import TABLES, build_leaderboard, read_leaderboard
 from vosarena.reporting.partial import partial_leaderboard
 from vosarena.reporting.study import Places, hidden_runs, scored_runs
 from vosarena.reporting.tables import latex
-from vosarena.scoring.measure import measure
-from vosarena.scoring.pairs import pair_sequence
+from vosarena.scoring.pairs import MeasureError
+from vosarena.scoring.table import read_metadata
+from vosarena.stages import measure_predictions
 from vosarena.tracking.run import Job, track_sequences
-from vosarena.tracking.store import Store
+from vosarena.tracking.store import Store, write_json
 
 NAMES = ("alpha", "beta", "gamma")
 
 
 @pytest.fixture
 def run(dataset: Path, tmp_path: Path):
-    """A study of two baselines on the tiny dataset, tracked; `measured()` gives its places and study."""
+    """A study of two baselines on the tiny dataset, its places, and what tracks and measures a model."""
     split = Split("squares", "all", path=str(dataset), sequences=None)
     places = Places(tmp_path / "results", tmp_path / "resources", tmp_path / "scores")
     table = places.table(split)
@@ -46,20 +47,22 @@ def run(dataset: Path, tmp_path: Path):
         )
         assert not outcome.failed
 
-    def measured(model: str, names=NAMES) -> None:
-        truth, store = table.parent / "Annotations", places.store(split, model)
-        pairs = [pair_sequence(name, truth / name, store / name) for name in names]
-        output = places.metrics(split, model)
-        measure(pairs, output, dataset="squares", split="all", model=model, progress=False)
+    def measure(model: str) -> None:
+        status = places.store(split, model) / ".shards" / "all.json"
+        status.parent.mkdir()
+        write_json(status, {"masks": dict.fromkeys(NAMES)})
+        labels = {"dataset": "squares", "split": "all", "model": model}
+        options = {"protocols": ["davis2017"], "resize": "never", "jobs": 1}
+        measure_predictions(table, [status], places.metrics(split, model), **labels, **options)
 
-    return study, places, track, measured
+    return study, places, track, measure
 
 
 def test_two_models_ranked_with_paired_differences_and_the_same_bytes(run, tmp_path):
-    study, places, track, measured = run
+    study, places, track, measure = run
     for model in study.models:
         track(model)
-        measured(model)
+        measure(model)
     tables = build_leaderboard(scored_runs(study, places), tmp_path / "one")
     board = tables["leaderboard"].set_index("model")
     best, other = board.sort_values("rank").index
@@ -131,13 +134,35 @@ def test_a_broken_or_foreign_prediction_is_left_out_of_the_partial_leaderboard(r
     assert (store / "beta.json").exists(), "partial must not discard what the main run holds"
 
 
+def test_the_meta_file_of_a_dataset_decides_what_is_scored_also_of_an_unfinished_run(run):
+    study, places, track, measure = run
+    split = next(iter(study.splits.values()))
+    objects = {"1": {"frame_range": {"start": 1, "end": 4}}}
+    write_json(places.table(split).with_name(META), {"videos": {name: {"objects": objects} for name in NAMES}})
+    track("static")
+    measure("static")
+    (scored,) = partial_leaderboard(study, places)
+    assert read_metadata(scored.metrics)["sequences"]["alpha"]["ranges"] == {"1": [1, 4]}
+    assert scored.metrics.read_bytes() == places.metrics(split, "static").read_bytes()
+
+
+def test_a_prediction_that_no_manifest_vouches_for_is_tracked_again(run):
+    study, places, track, measure = run
+    track("static")
+    store = places.store(next(iter(study.splits.values())), "static")
+    (store / "beta.json").unlink()
+    with pytest.raises(MeasureError, match="sequence beta: the predicted masks are not those that were written"):
+        measure("static")
+    assert not (store / "beta").exists() and not (store / ".shards" / "all.json").exists()
+
+
 def test_sequences_that_the_catalog_expects_but_the_disk_lacks_make_a_run_incomplete(run, tmp_path):
-    study, places, track, measured = run
+    study, places, track, measure = run
     split = next(iter(study.splits.values()))
     table = places.table(split)
     index_split(table.parent, table, Split("squares", "all", sequences=5))
     track("static")
-    measured("static")
+    measure("static")
     board = build_leaderboard(scored_runs(study, places)[:1], tmp_path / "out")["leaderboard"]
     assert list(board[["n_sequences", "n_expected", "status"]].iloc[0]) == [3, 5, "incomplete"]
 

@@ -1,7 +1,8 @@
 """What joins several rooms of the house: what a rule does in one call, or asks before a run."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from vosarena.data.catalog import Study
 from vosarena.data.sequences import ANNOTATIONS, META, read_table
@@ -39,22 +40,13 @@ def measure_predictions(
 ) -> None:
     """Measure all predictions of one model on one prepared split into a metrics file (see scoring.measure).
 
-    table: the split's sequences, in the folder that holds its masks. statuses: status files of the shards, in the
-    store. The dataset's meta file beside the table, where there is one, says which objects are scored on which frames.
-    protocols: those that the file must be enough for. A prediction that is not what its manifest vouches for
-    is discarded with its shard's status, so that the next run tracks it again. Raises MeasureError naming sequence,
-    frame and reason.
+    table: the split's sequences. statuses: status files of the shards, in the store. protocols: those that the file
+    must be enough for. A prediction that is not what its manifest vouches for is discarded with its shard's status, so
+    that the next run tracks it again. Raises MeasureError naming sequence, frame and reason.
     """
     store = Store(statuses[0].parents[1])
-    annotations = table.parent / ANNOTATIONS
-
-    def pair(name: str) -> SequencePair:
-        manifest = store.manifest(name)
-        digest = manifest["masks"] if manifest else None
-        return pair_sequence(name, annotations / name, store.masks(name), masks_digest=digest)
-
-    meta = table.parent / META
-    pairs = with_meta((pair(row["sequence"]) for row in read_table(table)), read_meta(meta) if meta.exists() else None)
+    names = [row["sequence"] for row in read_table(table)]
+    pairs = pair_predictions(table, store, {name: store.manifest(name) for name in names})
     try:
         adaptive = any(find_protocol(name).adaptive for name in protocols)
         measure(pairs, output, dataset=dataset, split=split, model=model, jobs=jobs, resize=resize, adaptive=adaptive)
@@ -65,3 +57,19 @@ def measure_predictions(
             if any(store.manifest(name) is None for name in store.sequences_of(status)):
                 status.unlink()
         raise
+
+
+def pair_predictions(
+    table: Path, store: Store, manifests: Mapping[str, Mapping[str, Any] | None]
+) -> list[SequencePair]:
+    """The ground truth of sequences and their predictions, which must be what the manifests vouch for.
+
+    table: the split's, beside its masks and, where the dataset has one, the meta file that says which objects are
+    scored on which frames. manifests: by sequence, as the store has them; without one a prediction is a failure.
+    """
+    annotations, meta = table.parent / ANNOTATIONS, table.parent / META
+    pairs = (
+        pair_sequence(name, annotations / name, store.masks(name), masks_digest=manifest["masks"] if manifest else "")
+        for name, manifest in manifests.items()
+    )
+    return with_meta(pairs, read_meta(meta) if meta.exists() else None)

@@ -1,19 +1,23 @@
 """The leaderboard of what is finished at this moment, while jobs run or after some failed."""
 
+import logging
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
 from vosarena.data.catalog import Model, Split, Study
-from vosarena.data.sequences import ANNOTATIONS, read_table
+from vosarena.data.sequences import read_table
 from vosarena.errors import DataError
 from vosarena.reporting.leaderboard import Scored, build_leaderboard
 from vosarena.reporting.study import Places, hidden_runs, scored_runs
 from vosarena.scoring.measure import measure
-from vosarena.scoring.pairs import MeasureError, pair_sequence
+from vosarena.scoring.pairs import MeasureError
 from vosarena.scoring.protocols import find_protocol
 from vosarena.scoring.sequence import Resize
+from vosarena.stages import pair_predictions
 from vosarena.tracking.store import Store
+
+logger = logging.getLogger(__name__)
 
 
 def partial_leaderboard(study: Study, places: Places, jobs: int = 1) -> list[Scored]:
@@ -39,20 +43,15 @@ def partial_leaderboard(study: Study, places: Places, jobs: int = 1) -> list[Sco
 def _measure_finished(study: Study, split: Split, model: Model, places: Places, output: Path, jobs: int) -> bool:
     store = Store(places.store(split, model.name))
     table = places.table(split)
-    pairs = []
-    for row in read_table(table):
-        name = row["sequence"]
-        manifest = store.manifest(name)
-        if manifest is None or not _made_by(manifest["identity"], model):
-            continue
-        truth = table.parent / ANNOTATIONS / name
-        pairs.append(pair_sequence(name, truth, store.masks(name), masks_digest=manifest["masks"]))
-    if not pairs:
+    manifests = {row["sequence"]: store.manifest(row["sequence"]) for row in read_table(table)}
+    made_by = model.definition().items()
+    finished = {name: found for name, found in manifests.items() if found and made_by <= found["identity"].items()}
+    if not finished:
         return False
     adaptive = any(find_protocol(name).adaptive for name in study.protocols_of(split))
     try:
         measure(
-            pairs,
+            pair_predictions(table, store, finished),
             output,
             dataset=split.dataset,
             split=split.name,
@@ -62,10 +61,6 @@ def _measure_finished(study: Study, split: Split, model: Model, places: Places, 
             adaptive=adaptive,
         )
     except MeasureError as error:
-        print(error)  # into the log: the others were measured
+        logger.warning("%s", error)  # the others were measured
         return error.measured > 0
     return True
-
-
-def _made_by(identity: dict, model: Model) -> bool:
-    return all(identity.get(name) == value for name, value in model.definition().items())
