@@ -391,7 +391,7 @@ def test_kernels_are_cached_where_the_user_may_write(tmp_path: Path) -> None:
     )
     environment = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path / "home"), "NUMBA_CACHE_DIR": str(tmp_path / "cache")}
     command = [sys.executable, "-B", "-c", code]
-    running = [subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    running = [subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     results = {process.communicate()[0].strip() for process in running}
     assert results == {"[[1, 4, 4, 4, 9, 9, 9, 9]]"}
     assert len(list((tmp_path / "cache").rglob("*kernels.count-*.nbc"))) == 1

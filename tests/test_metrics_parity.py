@@ -99,8 +99,7 @@ def test_real_masklets_that_overlap(tmp_path: Path, masklets: np.ndarray) -> Non
         masks = masklets[first:, index]
         if len(masks) < 3:
             continue
-        for name, (kind, pred) in zip(("a", "b", "c"), spoiled(masks).items(), strict=True):
-            assert kind
+        for name, pred in zip("abc", spoiled(masks).values(), strict=True):
             write_clip(tmp_path / "gt" / name / f"{index:03d}", [mask.astype(np.uint8) * 255 for mask in masks])
             write_clip(tmp_path / "pred" / name / f"{index:03d}", [mask.astype(np.uint8) for mask in pred])
     scores = scored(tmp_path / "gt", tmp_path / "pred", "sa-v-official")

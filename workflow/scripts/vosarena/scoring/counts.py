@@ -15,10 +15,16 @@ from vosarena.errors import MaskError
 BOUNDARY_FRACTION = 0.008
 _LONGEST = 32768  # the kernels pack y << 16 | x into 32 bits
 Integers = np.ndarray[Any, np.dtype[np.int64]]
+Floats = np.ndarray[Any, np.dtype[np.float64]]
 
 #: Names of the counts, in the order of the columns that `FrameCounter.count` returns after the label.
 COUNTS = ("intersection", "gt_pixels", "pred_pixels", "gt_boundary", "pred_boundary", "gt_matched", "pred_matched")
 ADAPTIVE_COUNTS = ("gt_matched_adaptive", "pred_matched_adaptive")
+
+
+def count_names(adaptive: bool) -> tuple[str, ...]:
+    """COUNTS, and ADAPTIVE_COUNTS if asked for."""
+    return COUNTS + ADAPTIVE_COUNTS if adaptive else COUNTS
 
 
 @cache
@@ -38,7 +44,7 @@ def tolerance(height: int, width: int) -> int:
     return int(np.ceil(tolerance_cap(height, width)))
 
 
-def adaptive_tolerance(gt_pixels: Integers, cap: float) -> np.ndarray[Any, np.dtype[np.float64]]:
+def adaptive_tolerance(gt_pixels: Integers, cap: float | Floats) -> Floats:
     """Tolerance of MOSEv2's F-dot: ceil(0.1 * sqrt(area)), at most `cap`; `cap` where there is no object.
 
     Source: MOSE-api, MOSEv2/sam2_rcms/tools/metricsv2.py (the cap is not rounded up there).
@@ -117,7 +123,7 @@ class FrameCounter:
         """Label and counts of every object of a frame, int64 (objects, 1 + 7 or 9), by ascending label.
 
         gt_rows, pred_rows: uint8 (H, 1 + W) as of `data.masks.decode_rows`, the first column is ignored; label 0 is
-        background, 255 a label like any other. Columns: label, COUNTS, and ADAPTIVE_COUNTS if asked for.
+        background, 255 a label like any other. Columns: label and `count_names`. Raises MaskError if the shapes differ.
         """
         height, width = gt_rows.shape[0], gt_rows.shape[1] - 1
         if pred_rows.shape != gt_rows.shape:
@@ -144,7 +150,7 @@ class FrameCounter:
             table,
         )
         labels = np.flatnonzero(table[:, 1] | table[:, 2])
-        return np.column_stack((labels, table[labels, : 9 if self.adaptive else 7]))
+        return np.column_stack((labels, table[labels, : len(count_names(self.adaptive))]))
 
 
 def count_objects(gt: LabelMap, pred: LabelMap, adaptive: bool = False) -> Integers:
@@ -157,13 +163,13 @@ def count_objects(gt: LabelMap, pred: LabelMap, adaptive: bool = False) -> Integ
     return FrameCounter(adaptive).count(np.pad(gt, padding), np.pad(pred, padding))
 
 
-def jaccard(counts: Integers) -> np.ndarray[Any, np.dtype[np.float64]]:
+def jaccard(counts: Integers) -> Floats:
     """J of DAVIS per row of COUNTS: intersection over union; 1 where both masks are empty."""
     intersection, union = counts[:, 0], counts[:, 1] + counts[:, 2] - counts[:, 0]
     return np.divide(intersection, union, out=np.ones(len(counts)), where=union > 0)
 
 
-def boundary_f(counts: Integers, matched: Integers | None = None) -> np.ndarray[Any, np.dtype[np.float64]]:
+def boundary_f(counts: Integers, matched: Integers | None = None) -> Floats:
     """F of DAVIS per row of COUNTS: harmonic mean of boundary precision and recall.
 
     1 where both boundaries are empty, 0 where one is. matched: other (gt, pred) matches than those of COUNTS.

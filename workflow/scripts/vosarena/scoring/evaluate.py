@@ -147,7 +147,6 @@ def _notes(metadata: dict[str, Any], scores: pd.DataFrame) -> list[str]:
 
 
 _MOST_ROWS = 200  # longer tables are for --output
-_HEADINGS = {"j_and_f": "J&F", "j": "J", "f": "F"}
 
 
 def _print(scores: pd.DataFrame, protocol: Protocol, expected: int, notes: list[str], objects: bool) -> None:
@@ -155,7 +154,7 @@ def _print(scores: pd.DataFrame, protocol: Protocol, expected: int, notes: list[
     console = Console() if sys.stdout.isatty() else Console(width=200)
     hidden = {"dataset", "split", "model", "protocol"}
     if objects and len(scores):
-        names = _numbers(scores, hidden)
+        names = [name for name in scores.columns if name not in hidden | {"sequence", "object_id"}]
         table = _table("sequence", "object", *map(_heading, names))
         for row in scores.head(_MOST_ROWS).to_dict("records"):
             table.add_row(row["sequence"], str(row["object_id"]), *(_text(row[name]) for name in names))
@@ -183,16 +182,10 @@ def _table(first: str, *numbers: str) -> Table:
     return table
 
 
-def _numbers(scores: pd.DataFrame, hidden: set[str]) -> list[str]:
-    return [name for name in scores.columns if name not in hidden | {"sequence", "object_id"}]
-
-
 def _heading(name: str) -> str:
-    if name.startswith("n_"):
-        return name[2:]
-    return _HEADINGS.get(name) or name.replace("j_and_f", "J&F").replace("j_", "J ").replace("f_", "F ").replace(
-        "_", " "
-    )
+    """n_frames: frames, j_and_f_plain: J&F plain, f_seen: F seen."""
+    words = name.removeprefix("n_").replace("j_and_f", "J&F").split("_")
+    return " ".join({"j": "J", "f": "F"}.get(word, word) for word in words)
 
 
 def _text(value: Any) -> str:

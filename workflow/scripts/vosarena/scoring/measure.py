@@ -58,8 +58,8 @@ def measure(
     resize: Resize = "never",
     adaptive: bool = False,
     progress: bool = True,
-) -> dict[str, Any]:
-    """Count all sequences and write one Parquet file, atomically; returns the file's metadata.
+) -> None:
+    """Count all sequences and write one Parquet file, atomically.
 
     One row per ground-truth frame and per object of the sequence (in ground truth, meta file or prediction), sorted by
     sequence, object and frame. The bytes do not depend on `jobs` or the order of the sequences. Only frames with
@@ -82,7 +82,7 @@ def measure(
         "policies": {"extra_ids": extra_ids, "resize": resize},
         **labels,
     }
-    return _write(results, output, labels, metadata, adaptive)
+    _write(results, output, labels, metadata, adaptive)
 
 
 def _by_name(sequences: Iterable[SequencePair]) -> list[SequencePair]:
@@ -148,16 +148,13 @@ def _table(measured: Measured, labels: dict[str, str], schema: pa.Schema, adapti
     columns["object_id"] = measured.object_ids.astype(np.int32)
     columns["frame"] = measured.frames
     columns["frame_index"] = measured.frame_indices.astype(np.int32)
-    for index, name in enumerate(c.COUNTS + (c.ADAPTIVE_COUNTS if adaptive else ())):
+    for index, name in enumerate(c.count_names(adaptive)):
         columns[name] = measured.counts[:, index].astype(np.int32)
     columns["tolerance"] = measured.tolerance
     columns["j"] = c.jaccard(measured.counts)
     columns["f"] = c.boundary_f(measured.counts)
     if adaptive:
-        columns["tolerance_adaptive"] = np.array(
-            [c.adaptive_tolerance(area, cap) for area, cap in zip(measured.counts[:, 1], measured.cap, strict=True)],
-            np.float64,
-        )
+        columns["tolerance_adaptive"] = c.adaptive_tolerance(measured.counts[:, 1], measured.cap)
     return pa.table({name: pa.array(columns[name]) for name in schema.names}, schema=schema)
 
 
@@ -167,7 +164,7 @@ def _write(
     labels: dict[str, str],
     metadata: dict[str, Any],
     adaptive: bool,
-) -> dict[str, Any]:
+) -> None:
     """One row group per sequence; what protocols must know of the file goes into its key-value metadata."""
     output.parent.mkdir(parents=True, exist_ok=True)
     for left in output.parent.glob(f".{glob.escape(output.name)}.*.part"):  # by a process that was killed
@@ -196,4 +193,3 @@ def _write(
         temporary.unlink(missing_ok=True)
     if failures:
         raise MeasureError(failures, len(sequences))
-    return metadata

@@ -12,7 +12,10 @@ from vosarena.errors import DataError
 
 @dataclass(frozen=True)
 class ObjectInfo:
-    """What a dataset's meta file says of one object: inclusive range of frame numbers, and its category."""
+    """What a dataset's meta file says of one object: inclusive range of frame numbers, and its category.
+
+    unseen: whether it belongs to the unseen part of the dataset; None: not known.
+    """
 
     start: int
     end: int
@@ -41,7 +44,7 @@ class SequencePair:
     problem: Failure | None = None
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True)
 class Failure:
     """One thing that is wrong with one sequence. side: `prediction` or `ground_truth`, whose files are at fault."""
 
@@ -69,7 +72,7 @@ class MeasureError(DataError):
     def __init__(self, failures: Iterable[Failure], measured: int) -> None:
         self.failures = sorted(failures, key=lambda item: (item.sequence, item.frame, item.reason))
         self.measured = measured
-        n = len({failure.sequence for failure in self.failures})
+        n = len(self.sequences)
         lines = "\n".join(f"  {failure}" for failure in self.failures)
         super().__init__(f"{n} of {n + measured} sequences could not be measured:\n{lines}")
 
@@ -131,15 +134,7 @@ def mask_root(folder: Path) -> Path:
     return folder
 
 
-def pair_sequence(
-    name: str,
-    ground_truth: Path,
-    prediction: Path,
-    *,
-    objects: Mapping[int, ObjectInfo] | None = None,
-    unseen: bool | None = None,
-    masks_digest: str | None = None,
-) -> SequencePair:
+def pair_sequence(name: str, ground_truth: Path, prediction: Path, *, masks_digest: str | None = None) -> SequencePair:
     """The files of one sequence, from its two folders; what is wrong with them becomes `problem`.
 
     Folders in the ground truth's folder are objects (SA-V: `<object>/<frame>.png`), the prediction has the same form.
@@ -169,7 +164,7 @@ def pair_sequence(
         predicted = {f"{item}/{stem}": path for item in folders for stem, path in png_files(prediction / item).items()}
     if not predicted:
         return broken(f"{prediction} holds no PNG masks", "prediction")
-    return SequencePair(name, files, predicted, per_object, objects, unseen, masks_digest)
+    return SequencePair(name, files, predicted, per_object, masks_digest=masks_digest)
 
 
 def pair_folders(ground_truth: Path, prediction: Path, names: Iterable[str] | None = None) -> list[SequencePair]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -16,8 +17,9 @@ import pandas as pd
 
 from vosarena.errors import ConfigError, DataError
 from vosarena.scoring import counts as c
+from vosarena.scoring.counts import Floats
 from vosarena.scoring.splits import LVOS_UNSEEN
-from vosarena.scoring.table import IGNORE, Floats, Metrics, SequenceRows, Source, read_metrics
+from vosarena.scoring.table import IGNORE, Metrics, SequenceRows, Source, read_metrics
 
 Scores = dict[str, Any]
 ScoreSequence = Callable[[SequenceRows], Iterator[Scores]]
@@ -44,13 +46,8 @@ def score(source: Source, protocol: str, *, allow_incomplete: bool = False) -> p
     its f is F-dot).
     Raises DataError for incomplete files unless allowed, and ConfigError for unknown protocols.
     """
-    return pd.concat(
-        [
-            _score(metrics, find_protocol(protocol))
-            for metrics in read_metrics(source, allow_incomplete=allow_incomplete)
-        ],
-        ignore_index=True,
-    )
+    found, every = find_protocol(protocol), read_metrics(source, allow_incomplete=allow_incomplete)
+    return pd.concat([_score(metrics, found) for metrics in every], ignore_index=True)
 
 
 def summarise(scores: pd.DataFrame) -> pd.DataFrame:
@@ -133,7 +130,7 @@ def _row(object_id: int, j: Floats, f: Floats, **more: Any) -> Scores:
 def _decay(values: Floats, wrap: int | None = None) -> float:
     """Mean of the first quarter minus mean of the last (Perazzi et al., CVPR 2016; bins of davis2017-evaluation).
 
-    wrap: 256 repeats davis2017-evaluation, whose bin edges are uint8.
+    wrap: 256 repeats davis2017-evaluation, whose bin edges are uint8: wrong for more than 256 scored frames.
     """
     edges = (np.round(np.linspace(1, len(values), 5) + 1e-10) - 1).astype(np.int64)
     if wrap:
@@ -143,7 +140,10 @@ def _decay(values: Floats, wrap: int | None = None) -> float:
 
 
 def _davis(sequence: SequenceRows, wrap: int | None = None) -> Iterator[Scores]:
-    """DAVIS 2017, semi-supervised: ids 1..max of the first frame, on all frames but the first and the last."""
+    """DAVIS 2017, semi-supervised: ids 1..max of the first frame, on all frames but the first and the last.
+
+    wrap: see _decay.
+    """
     if not sequence.objects:
         return
     first = min(rows.numbers[0] for rows in sequence.objects.values())
@@ -167,9 +167,7 @@ def _davis(sequence: SequenceRows, wrap: int | None = None) -> Iterator[Scores]:
             )
 
 
-def _davis_official(sequence: SequenceRows) -> Iterator[Scores]:
-    """The same with the decay bins of davis2017-evaluation, wrong for more than 256 scored frames."""
-    return _davis(sequence, wrap=256)
+_davis_official = partial(_davis, wrap=256)
 
 
 def _vos_benchmark(sequence: SequenceRows) -> Iterator[Scores]:
@@ -230,9 +228,7 @@ def _lvos(sequence: SequenceRows, digits: int | None = None) -> Iterator[Scores]
         yield _row(object_id, j, f, v=v, unseen=sequence.name in LVOS_UNSEEN if unseen is None else unseen)
 
 
-def _lvos_official(sequence: SequenceRows) -> Iterator[Scores]:
-    """The same with V as lvos-evaluation rounds it."""
-    return _lvos(sequence, digits=4)
+_lvos_official = partial(_lvos, digits=4)
 
 
 def _youtube_vos(sequence: SequenceRows) -> Iterator[Scores]:
@@ -284,7 +280,9 @@ PROTOCOLS: dict[str, Protocol] = {
         Protocol("sa-v", "SA-V, objects and frames from the ground truth", _sa_v),
         Protocol("sa-v-official", "SA-V's evaluator, as it is", _vos_benchmark, repeats_peer=True),
         Protocol("lvos", "LVOS v1 and v2", _lvos, split_mean=True),
-        Protocol("lvos-official", "lvos-evaluation with its rounded V", _lvos_official, True, repeats_peer=True),
+        Protocol(
+            "lvos-official", "lvos-evaluation with its rounded V", _lvos_official, split_mean=True, repeats_peer=True
+        ),
         Protocol("youtube-vos", "YouTube-VOS style, seen and unseen", _youtube_vos, split_mean=True),
         Protocol("mosev2", "MOSEv2", _mosev2, adaptive=True),
     )

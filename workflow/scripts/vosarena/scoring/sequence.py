@@ -67,7 +67,7 @@ class SequenceMeasurement:
         self, pair: SequencePair, policies: Policies, counter: c.FrameCounter, tick: Callable[[], None]
     ) -> None:
         self.pair, self.policies, self.counter, self.tick = pair, policies, counter, tick
-        self.columns = 9 if policies.adaptive else 7
+        self.columns = len(c.count_names(policies.adaptive))
         self.found: list[tuple[int, np.ndarray[Any, Any]]] = []  # (index of the frame, label and counts)
         self.sizes: list[tuple[int, int]] = []
         self.resized = 0
@@ -75,11 +75,13 @@ class SequenceMeasurement:
     def fail(
         self, reason: str, frame: _Frame | None = None, side: str = "prediction", object_id: int | None = None
     ) -> NoReturn:
+        """Raises SequenceFailed."""
         if frame is not None and object_id is None:
             object_id = frame.object_id
         raise SequenceFailed(Failure(self.pair.name, reason, side, frame.stem if frame else "", object_id))
 
     def measured(self) -> Measured:
+        """The counts of the sequence. Raises SequenceFailed for the first thing that is wrong."""
         frames = self._frames()
         data = self._predictions(frames)
         for index, frame in enumerate(frames):

@@ -32,7 +32,7 @@ def read_meta(path: Path) -> dict[str, dict[int, ObjectInfo]]:
     try:
         videos = json.loads(path.read_text())["videos"]
         return {
-            str(name): {int(key): _object(value or {}) for key, value in _items(video["objects"])}
+            str(name): {int(key): _object(value) for key, value in _items(video["objects"])}
             for name, video in videos.items()
         }
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -46,7 +46,7 @@ def _items(objects: Any) -> Iterable[tuple[Any, Any]]:
     return objects.items() if isinstance(objects, dict) else ((item, {}) for item in objects)
 
 
-def _object(value: dict[str, Any]) -> ObjectInfo:
+def _object(value: Any) -> ObjectInfo:
     if not isinstance(value, dict):
         value = {}
     category = str(value.get("category", ""))

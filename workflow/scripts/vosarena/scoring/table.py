@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -13,10 +13,9 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from vosarena.errors import DataError
-from vosarena.scoring.counts import ADAPTIVE_COUNTS, COUNTS
+from vosarena.scoring.counts import ADAPTIVE_COUNTS, COUNTS, Floats
 from vosarena.scoring.measure import METADATA_KEY, SCHEMA_VERSION
 
-Floats = np.ndarray[Any, np.dtype[np.float64]]
 IGNORE = 255  # the label that most datasets use for "do not care"
 Source: TypeAlias = "str | Path | pd.DataFrame | Iterable[str | Path]"
 
@@ -31,8 +30,8 @@ class ObjectRows:
     counts: np.ndarray[Any, np.dtype[np.int64]]  # (frames, COUNTS)
     j: Floats
     f: Floats
+    tolerance: Floats
     adaptive: np.ndarray[Any, np.dtype[np.int64]] | None = None  # (frames, ADAPTIVE_COUNTS)
-    tolerance: Floats = field(default_factory=lambda: np.zeros(0))
     tolerance_adaptive: Floats | None = None
 
     @property
