@@ -16,6 +16,7 @@ from vosarena.data.sequences import META, index_split
 from vosarena.errors import DataError
 from vosarena.reporting.leaderboard import TABLES, build_leaderboard, read_leaderboard
 from vosarena.reporting.partial import partial_leaderboard
+from vosarena.reporting.report import build_report
 from vosarena.reporting.study import Places, hidden_runs, scored_runs
 from vosarena.reporting.tables import latex
 from vosarena.scoring.pairs import MeasureError
@@ -110,15 +111,27 @@ def test_the_page_of_an_unfinished_run_says_what_failed(run, dataset, tmp_path, 
     split = next(iter(study.splits.values()))
     Store(places.store(split, "static")).fail("gamma", DataError("frame 00004 is <damaged>"))
     config = tmp_path / "config.yaml"
-    config.write_text(yaml.safe_dump({"datasets": [{"path": str(dataset)}], "models": ["static"]}))
+    later = {"name": "later", "splits": {"all": {"path": str(dataset), "protocol": "lvos"}}}
+    config.write_text(yaml.safe_dump({"datasets": [{"path": str(dataset)}, later], "models": ["static"]}))
     folders = ["--config", str(config), "--results", str(places.results), "--resources", str(places.resources)]
     assert main(["report", "--partial", *folders]) == 0
     page = Path(capsys.readouterr().out.strip())
     assert page == places.results / "partial" / "report" / "index.html"
     text = page.read_text()
     assert "frame 00004 is &lt;damaged&gt;" in text and "No complete score on squares/all yet: 1 runs" in text
+    assert "squares/all (2 sequences, davis2017)" in text and "later/all (nothing finished, lvos)" in text
     assert main(["report", *folders]) == 1
     assert "holds no leaderboard" in capsys.readouterr().err
+
+
+def test_the_page_shows_masks_that_are_numbered_otherwise_than_the_frames(run):
+    study, places, track, _ = run
+    for mask in places.resources.glob("datasets/squares/all/Annotations/alpha/*.png"):
+        mask.rename(mask.with_name(f"{int(mask.stem)}.png"))
+    track("static")
+    report = places.results / "partial" / "report"
+    build_report(study, places, report, runs=partial_leaderboard(study, places))
+    assert '"at":[0,1,2,3,4,5]' in (report / "media/squares/all/alpha/data.js").read_text()
 
 
 def test_a_broken_or_foreign_prediction_is_left_out_of_the_partial_leaderboard(run):

@@ -13,7 +13,7 @@ from vosarena.data.catalog import load_study
 from vosarena.data.masks import write_mask
 from vosarena.data.sequences import SequenceFiles
 from vosarena.reporting import media
-from vosarena.reporting.curves import ObjectCurve, derived_attributes, spark
+from vosarena.reporting.curves import ObjectCurve, derived_attributes, mean_curve, spark
 from vosarena.reporting.figures import draw_figures
 from vosarena.reporting.headline import headline
 from vosarena.reporting.report import build_report
@@ -32,6 +32,7 @@ def files_of(folder: Path) -> dict[str, bytes]:
 
 def test_the_workflow_makes_the_report_and_figures_and_their_bytes_repeat(dataset, tmp_path, snakemake):
     setting = {"datasets": [{"path": str(dataset)}], "models": ["static", "flow"], "protocols": ["davis2017"]}
+    setting["inference"] = {"sequences_per_job": 16}
     snakemake(config=setting)
     results = tmp_path / "results"
     content = page_data(results / "report/index.html")
@@ -45,7 +46,7 @@ def test_the_workflow_makes_the_report_and_figures_and_their_bytes_repeat(datase
     for item in sequences:
         folder = results / "report/media/squares/all" / item["name"]
         assert {path.name for path in folder.iterdir()} == {"frames.jpg", "truth.png", "0.png", "1.png", "data.js"}
-    assert content["splits"]["squares/all"]["derived"], "the dataset gives no attributes"
+    assert all(row["derived"] for row in place["attributes"]), "the dataset gives no attributes"
     assert "late" in sequences[2]["attributes"]
     names = {path.name for path in (results / "figures").iterdir()}
     assert {"overview.pdf", "overview.svg"} <= names and sum(name.startswith("qualitative_") for name in names) == 4
@@ -99,7 +100,8 @@ def test_overlapping_objects_are_shown_over_each_other(tmp_path):
     files = SequenceFiles("a", (tmp_path / "00000.jpg", tmp_path / "00001.jpg"))
     files.__dict__["size"] = (4, 8)
     read = media.prediction_reader(files, tmp_path)
-    assert read(0)[0].tolist() == [1, 1, 1, 1, 2, 2, 2, 2]
+    colours = [media.OKABE_ITO[label - 1] for label in read(0)[0]]
+    assert colours == [media.colour_of(0)] * 4 + [media.colour_of(1)] * 4
     assert read(1) is None
 
 
@@ -116,17 +118,31 @@ def test_the_first_failure_comes_after_the_prompt():
     assert spark([]) == []
 
 
+def test_the_mean_of_objects_that_have_frames_of_their_own():
+    late = ObjectCurve(2, ("00002", "00010"), np.array([0.2, 0.4]), np.array([False, True]))
+    mean, visible = mean_curve([late, curve([1, 1, 0.6], [1, 1, 0])])
+    assert mean.tolist() == pytest.approx([1, 1, 0.4, 0.4]) and visible.tolist() == [True, True, False, True]
+
+
 def test_attributes_from_the_ground_truth():
     rows = []
-    for object_id, areas in ((1, [50, 0, 50]), (2, [0, 500, 500])):
+    for object_id, areas in ((1, [50, 0, 50]), (2, [0, 500, 500]), (3, [0, 0, 0])):
         for index, area in enumerate(areas):
             counts = dict.fromkeys(["intersection", "pred_pixels", "gt_boundary", "pred_boundary"], 0)
             counts |= dict.fromkeys(["gt_matched", "pred_matched"], 0)
             rows.append({"sequence": "a", "object_id": object_id, "frame": f"{index}", "frame_index": index,
                          **counts, "gt_pixels": area, "tolerance": 1.0, "j": 0.0, "f": 0.0})  # fmt: skip
-    metrics = Metrics("d", "s", "m", pd.DataFrame(rows), {})
+    # The third object stands in the meta file but is never there: no sign of anything.
     facts = [{"sequence": "a", "height": 100, "width": 100, "n_frames": 3}]
-    assert derived_attributes(metrics, facts) == {"a": ["disappearance", "late", "return", "small"]}
+    found = {}
+    for listed in ([1, 2, 3], [1, 3], [3]):
+        info = {"sequences": {"a": {"ranges": {str(number): [0, 2] for number in listed}}}}
+        found |= {str(listed): derived_attributes(Metrics("d", "s", "m", pd.DataFrame(rows), info), facts)["a"]}
+    assert found == {
+        "[1, 2, 3]": ["disappearance", "late", "return", "small"],
+        "[1, 3]": ["disappearance", "return", "small"],
+        "[3]": [],
+    }
 
 
 def test_the_headline_says_what_the_numbers_say():

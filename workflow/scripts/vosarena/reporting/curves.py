@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from vosarena.scoring.pairs import frame_order
 from vosarena.scoring.table import Metrics, SequenceRows
 
 LOST = 0.5  # a frame counts as failed at or below this J: the threshold of DAVIS's recall
@@ -37,6 +38,18 @@ def sequence_curves(rows: SequenceRows) -> list[ObjectCurve]:
     return [ObjectCurve(number, item.frames, item.j, item.in_gt) for number, item in rows.listed.items()]
 
 
+def mean_curve(curves: Sequence[ObjectCurve]) -> tuple[np.ndarray, np.ndarray]:
+    """Mean J, and whether an object is visible, on every frame; a frame counts the objects with ground truth there."""
+    order = list(frame_order({stem for curve in curves for stem in curve.stems}))
+    position = {stem: index for index, stem in enumerate(order)}
+    j, visible = np.full((len(curves), len(order)), np.nan), np.zeros(len(order), bool)
+    for mine, curve in zip(j, curves, strict=True):
+        places = [position[stem] for stem in curve.stems]
+        mine[places] = curve.j
+        visible[places] |= curve.visible
+    return np.nanmean(j, axis=0), visible
+
+
 def spark(curves: Sequence[ObjectCurve]) -> list[int]:
     """Mean J over objects as at most SPARK percentages, each the mean of its part of the video."""
     if not curves:
@@ -56,7 +69,7 @@ def derived_attributes(metrics: Metrics, table: Sequence[Mapping[str, Any]]) -> 
     facts = {row["sequence"]: row for row in table}
     found: dict[str, list[str]] = {}
     for rows in metrics.sequences():
-        fact, objects = facts[rows.name], list(rows.listed.values())
+        fact, objects = facts[rows.name], [item for item in rows.listed.values() if item.in_gt.any()]
         area = fact["height"] * fact["width"]
         gone = [item.in_gt[int(np.argmax(item.in_gt)) :] for item in objects]
         signs = {

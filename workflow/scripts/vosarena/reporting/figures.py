@@ -14,7 +14,7 @@ from vosarena.data.frames import read_frame
 from vosarena.data.sequences import ANNOTATIONS, IMAGES, SequenceFiles, read_sequence
 from vosarena.reporting import media
 from vosarena.reporting.comparison import ALL
-from vosarena.reporting.curves import ObjectCurve, sequence_curves
+from vosarena.reporting.curves import ObjectCurve, mean_curve, sequence_curves
 from vosarena.reporting.leaderboard import PLACE, read_leaderboard
 from vosarena.reporting.study import Places, scored_splits
 from vosarena.scoring.table import read_metrics
@@ -67,7 +67,7 @@ def _strip(study: Study, split: Split, places: Places, name: str, output: Path) 
     root = places.table(split).parent
     files = read_sequence(root / IMAGES, root / ANNOTATIONS, name, split.resize)
     truth = media.truth_reader(files)
-    annotated = [index for index in range(len(files.frames)) if truth(index) is not None]
+    annotated = sorted({index for masks in (files.masks, *files.objects.values()) for index in masks})
     chosen = [annotated[i] for i in np.linspace(0, len(annotated) - 1, min(STRIP_FRAMES, len(annotated))).astype(int)]
     rows: list[tuple[str, media.ReadLabels | None]] = [("frame", None), ("ground truth", truth)]
     rows += [(model, media.prediction_reader(files, places.store(split, model) / name)) for model in study.models]
@@ -97,12 +97,10 @@ def _curves(study: Study, split: Split, places: Places, names: Sequence[str], ou
     for name, curves in sorted(found.items()):
         figure, axes = plt.subplots(figsize=(5, 1.8))
         for model, objects in curves.items():
-            frames = min(len(item.j) for item in objects)
-            mean = np.mean([item.j[:frames] for item in objects], axis=0)
+            mean, visible = mean_curve(objects)  # visible: by the ground truth, the same for every model
             axes.plot(100 * mean, color=_colour(list(study.models), model), linewidth=1.2, label=model)
-        absent = ~np.any([item.visible[:frames] for item in objects], axis=0)
-        axes.fill_between(np.arange(frames), 0, 100, where=absent, step="mid", color="0.85", linewidth=0)
-        axes.set(xlim=(0, frames - 1), ylim=(0, 100), xlabel="frame with ground truth", ylabel="J", title=name)
+        axes.fill_between(np.arange(len(visible)), 0, 100, where=~visible, step="mid", color="0.85", linewidth=0)
+        axes.set(xlim=(0, len(visible) - 1), ylim=(0, 100), xlabel="frame with ground truth", ylabel="J", title=name)
         axes.legend(frameon=False, fontsize=6, ncols=3)
         _save(figure, output / f"curves_{split.dataset}_{split.name}_{name}", ["pdf", "svg"])
 

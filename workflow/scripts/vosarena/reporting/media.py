@@ -156,8 +156,8 @@ def prediction_reader(files: SequenceFiles, folder: Path) -> ReadLabels:
 
 
 def _stacked(found: dict[int, np.ndarray], size: tuple[int, int]) -> LabelMap:
-    """One picture of overlapping objects; ids are shifted by one because an object's folder may be named 000."""
+    """One picture of overlapping objects, each under the first id that has its colour: ids may be 0 here."""
     labels = np.zeros(size, np.uint8)
     for number, mask in sorted(found.items()):
-        labels[mask] = number + 1
+        labels[mask] = (number - 1) % len(OKABE_ITO) + 1
     return labels

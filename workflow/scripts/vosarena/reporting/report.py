@@ -17,13 +17,13 @@ import numpy as np
 import pandas as pd
 import yaml
 from PIL import Image
-from tqdm import tqdm
 
 from vosarena import __version__
 from vosarena.data.catalog import Split, Study
 from vosarena.data.masks import masks_digest
 from vosarena.data.sequences import ANNOTATIONS, IMAGES, read_sequence, read_table
 from vosarena.errors import DataError
+from vosarena.logs import progress_bar
 from vosarena.reporting import media
 from vosarena.reporting.curves import LOST, ObjectCurve, sequence_curves, spark
 from vosarena.reporting.headline import headline
@@ -62,9 +62,8 @@ def build_report(
         here = [run for run in scored if f"{run.dataset}/{run.split}" == name]
         if here:
             metrics = {item.model: item for item in read_metrics([run.metrics for run in here], allow_incomplete=True)}
-            attributes, derived = attributes_of(here)
-            found = _Pictures(split, metrics, places, output, attributes).write(jobs)
-            splits[name] = {"sequences": found, "derived": derived}
+            attributes, _ = attributes_of(here)
+            splits[name] = {"sequences": _Pictures(split, metrics, places, output, attributes).write(jobs)}
     content = {
         "places": [_place(tables, key) for key in _keys(tables["leaderboard"])],
         "splits": splits,
@@ -136,14 +135,17 @@ class _Pictures:
         self._folder.mkdir(parents=True)
         rows = [row for row in self._table if row["sequence"] in self._curves]
         with ThreadPoolExecutor(max(1, jobs)) as pool:
-            done = list(tqdm(pool.map(self._sequence, rows), total=len(rows), desc=f"pictures of {self._split}"))
+            made = pool.map(self._sequence, rows)
+            done = list(progress_bar(made, total=len(rows), desc=f"pictures of {self._split}"))
         self._thumbs([thumb for _, thumb in done])
         return [entry | {"thumb": index} for index, (entry, _) in enumerate(done)]
 
     def _sequence(self, row: Mapping[str, Any]) -> tuple[dict[str, Any], media.Picture]:
         name, curves = row["sequence"], self._curves[row["sequence"]]
         files = read_sequence(self._root / IMAGES, self._root / ANNOTATIONS, name, self._split.resize)
-        index_of = {path.stem: index for index, path in enumerate(files.frames)}
+        # By the masks' names: what is scored is named by them, and `7.png` may be the mask of `00007.jpg`.
+        masks = (files.masks, *files.objects.values())
+        index_of = {path.stem: index for found in masks for index, path in found.items()}
         failures = {model: _first_failure(objects, index_of) for model, objects in curves.items()}
         lowest = {model: _lowest(objects, index_of) for model, objects in curves.items()}
         wanted = sorted({frame for frame in (*failures.values(), *lowest.values()) if frame is not None})
@@ -153,9 +155,9 @@ class _Pictures:
         folder.mkdir()
         thumb = media.write_frames(files, shown, grid, folder / "frames.jpg")
         media.write_masks(media.truth_reader(files), shown, grid, folder / "truth.png")
-        for number, model in enumerate(self._models):
-            store = self._places.store(self._split, model)
-            read = media.prediction_reader(files, store / name)
+        layers = {model: number for number, model in enumerate(self._models) if model in curves}
+        for model, number in layers.items():
+            read = media.prediction_reader(files, self._places.store(self._split, model) / name)
             media.write_masks(read, shown, grid, folder / f"{number}.png")
         detail = {
             "frames": len(files.frames),
@@ -173,7 +175,7 @@ class _Pictures:
             "spark": {model: spark(objects) for model, objects in curves.items()},
             "fail": {model: shown.index(frame) for model, frame in failures.items() if frame in shown},
             "low": {model: shown.index(frame) for model, frame in lowest.items() if frame in shown},
-            "layers": {model: number for number, model in enumerate(self._models) if model in curves},
+            "layers": layers,
         }
         return entry, thumb
 
@@ -269,7 +271,7 @@ def _failures(study: Study, places: Places) -> Iterable[dict[str, Any]]:
                 yield {
                     "split": str(split),
                     "model": model,
-                    **{key: found.get(key, "") for key in ("sequence", "reason", "attempts", "time")},
+                    **{key: found.get(key, "") for key in ("sequence", "reason", "attempts")},
                     "log": f"logs/track/{split}/{model}/",
                     "command": f"snakemake --cores all --keep-going  # tracks {found.get('sequence')} again",
                 }
@@ -277,7 +279,8 @@ def _failures(study: Study, places: Places) -> Iterable[dict[str, Any]]:
 
 def _json(content: Any) -> str:
     """JSON that may stand inside a script element."""
-    return json.dumps(content, separators=(",", ":"), ensure_ascii=False, allow_nan=False).replace("</", "<\\/")
+    text = json.dumps(content, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return text.replace("</", "<\\/").replace("<!--", "<\\u0021--")
 
 
 def _render(content: Mapping[str, Any], study: Study) -> str:
@@ -288,7 +291,7 @@ def _render(content: Mapping[str, Any], study: Study) -> str:
     return environment.get_template("page.html.j2").render(
         css=(_PAGE / "page.css").read_text(),
         scripts=[(_PAGE / name).read_text() for name in _SCRIPTS],
-        data=_json(content).replace("<!--", "<\\u0021--"),
+        data=_json(content),
         content=content,
         splits=splits,
         study=yaml.safe_dump(

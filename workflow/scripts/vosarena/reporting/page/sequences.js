@@ -137,12 +137,13 @@
   function chosen() {
     const { objects } = open.detail, one = objects.find((item) => String(item.id) === $("object").value);
     if (one) return one;
-    const first = objects[0], mean = (model) => first.at.map((_, i) =>
-      objects.reduce((sum, item) => sum + (item.j[model][i] ?? 0), 0) / objects.length);
-    const fail = {};
+    const at = [...new Set(objects.flatMap((item) => item.at))].sort((a, b) => a - b), fail = {};
+    const where = objects.map((item) => new Map(item.at.map((frame, i) => [frame, i]))); // objects may have frames of their own
+    const there = (frame, values) => objects.flatMap((item, n) => values(item)[where[n].get(frame)] ?? []);
+    const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
     objects.forEach((item) => Object.entries(item.fail).forEach(([model, at]) => { fail[model] = Math.min(at, fail[model] ?? at); }));
-    return { at: first.at, visible: first.at.map((_, i) => (objects.some((item) => item.visible[i]) ? 1 : 0)), fail,
-      j: Object.fromEntries(Object.keys(first.j).map((model) => [model, mean(model)])) };
+    return { at, visible: at.map((frame) => Math.max(...there(frame, (item) => item.visible))), fail,
+      j: Object.fromEntries(Object.keys(objects[0].j).map((model) => [model, at.map((frame) => mean(there(frame, (item) => item.j[model])))])) };
   }
   function curves() {
     const item = chosen(), models = v.models().filter((model) => model in item.j);
@@ -183,7 +184,7 @@
   }
   function step(by) {
     const i = listed.indexOf(open.sequence);
-    view(listed[(i + by + listed.length) % listed.length]);
+    if (listed.length) view(listed[(i + by + listed.length) % listed.length]);
   }
   function openFromAddress() {
     const found = v.sequences().find((item) => v.address(item.name) === location.hash);
