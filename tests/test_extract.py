@@ -115,15 +115,28 @@ def test_links_in_a_zip(tmp_path, target):
     assert "outside the folder" in refused(tmp_path, buffer.getvalue(), "a.zip")
 
 
-def test_nothing_is_written_through_a_link(tmp_path):
-    """A chain of links, each of which stays inside by its name alone, ends outside."""
+UP = ("a/b/c/up", tarfile.SYMTYPE, "../../..")
+
+
+@pytest.mark.parametrize(
+    ("members", "words"),
+    [
+        ([UP, ("a/b/c/up/out", tarfile.SYMTYPE, "../../..")], "under a link"),
+        ([UP, ("a/b/out", tarfile.SYMTYPE, "c/up/..")], "leaves the folder"),
+        ([("a/b/out", tarfile.SYMTYPE, "c/up/.."), UP], "leaves the folder"),
+        ([UP, ("out", tarfile.LNKTYPE, "a/b/c/up"), ("out/evil", tarfile.REGTYPE, "")], "through another link"),
+        ([UP, ("copy", tarfile.LNKTYPE, "a/b/c/up/any.tar")], "through another link"),
+    ],
+)
+def test_nothing_leads_out_through_links(tmp_path, members, words):
+    """Links that stay inside by their names alone, and end outside together."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
-        for name, target in (("a/b/c/up", "../../.."), ("a/b/c/up/out", "../../..")):
+        for name, kind, target in members:
             entry = tarfile.TarInfo(name)
-            entry.type, entry.linkname = tarfile.SYMTYPE, target
+            entry.type, entry.linkname = kind, target
             archive.addfile(entry)
-    assert "under a link" in refused(tmp_path, buffer.getvalue())
+    assert words in refused(tmp_path, buffer.getvalue())
 
 
 def test_harmless_links_stay(tmp_path):

@@ -33,6 +33,7 @@ BOMB_RATIO = 100  # images hardly shrink; deflate and holes reach 1000 and more
 BOMB_FREE = 64 << 20  # bytes that may be unpacked whatever the ratio
 DAMAGED = (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, BadGzipFile, LZMAError, NotImplementedError,
            RuntimeError)  # fmt: skip
+_REFUSED = "refused, get it from a source you trust"
 _JUNK = ("__MACOSX/", "._", ".DS_Store")
 
 
@@ -97,6 +98,9 @@ def _unpack(archive: Path, folder: Path, wanted: Callable[[str], bool]) -> None:
                     _write(member, place, archive)
                 files += 1
                 bar.update()
+        for name in links:  # once all are there: one may lead through another
+            if not (folder / name).resolve().is_relative_to(folder.resolve()):
+                raise DataError(f"{archive}: member {name!r} is a link that leaves the folder; {_REFUSED}")
     except DAMAGED as error:
         raise DataError(f"{archive}: damaged archive ({error}); remove it and fetch it again") from None
     except (FileExistsError, NotADirectoryError, IsADirectoryError, FileNotFoundError) as error:
@@ -167,11 +171,14 @@ def open_tar(path: Path) -> Iterator[tarfile.TarFile]:
 def _checked(member: _Member, archive: Path, links: set[str]) -> str:
     """The member's path inside the folder, or "" for the folder itself. Raises DataError if it is hostile."""
 
+    def under_link(path: str) -> bool:
+        return any(str(parent) in links for parent in PurePosixPath(path).parents)
+
     def refuse(why: str) -> DataError:
-        return DataError(f"{archive}: member {member.name!r} {why}; refused, get it from a source you trust")
+        return DataError(f"{archive}: member {member.name!r} {why}; {_REFUSED}")
 
     name = member.name
-    if name.startswith("/") or "\\" in name or PurePosixPath(name).is_absolute() or name[1:2] == ":":
+    if name.startswith("/") or "\\" in name or name[1:2] == ":":
         raise refuse("has an absolute path")
     if ".." in name.split("/"):
         raise refuse("climbs out of the folder with '..'")
@@ -180,14 +187,16 @@ def _checked(member: _Member, archive: Path, links: set[str]) -> str:
     if member.kind == "other":
         raise refuse("is a device, pipe or socket")
     path = posixpath.normpath(name)
-    if any(str(parent) in links for parent in PurePosixPath(path).parents):
+    if under_link(path):
         raise refuse("lies under a link")
     if path in links:
         raise refuse("comes twice, once as a link")
     if member.kind in ("link", "hardlink"):
-        base = posixpath.dirname(path) if member.kind == "link" else ""
-        if member.target.startswith("/") or not member.target or _joined(base, member.target).split("/")[0] == "..":
+        target = _joined(posixpath.dirname(path) if member.kind == "link" else "", member.target)
+        if member.target.startswith("/") or not member.target or target.split("/")[0] == "..":
             raise refuse(f"is a link to {member.target!r}, outside the folder")
+        if member.kind == "hardlink" and (target in links or under_link(target)):
+            raise refuse(f"is a link to {member.target!r}, which leads through another link")
     return "" if path == "." else path
 
 
@@ -199,7 +208,7 @@ def _check_size(total: int, compressed: int, free: int, archive: Path) -> None:
     if total > BOMB_FREE and total > BOMB_RATIO * compressed:
         raise DataError(
             f"{archive}: unpacks to more than {BOMB_RATIO} times its {compressed} bytes, like no archive of images "
-            "does; refused, get it from a source you trust"
+            f"does; {_REFUSED}"
         )
     if total > free:
         raise DataError(f"{archive}: unpacks to more than the {free >> 20} MiB that are free; make room and run again")
