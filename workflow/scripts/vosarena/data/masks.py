@@ -53,7 +53,7 @@ def decode_rows(data: bytes, name: str) -> LabelMap:
 
 
 def _decode_with_pil(data: bytes, name: str) -> LabelMap:
-    """The same by PIL: for interlaced files, and as the oracle of the tests."""
+    """The same by PIL, for what `png` does not read: interlaced files."""
     try:
         with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
             image.load()

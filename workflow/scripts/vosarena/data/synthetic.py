@@ -10,6 +10,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -26,10 +27,10 @@ JPEG_QUALITY = 95
 STREAMS = {"val": 1, "train": 2, "weights": 3, "held-out": 4}
 
 Stream = Literal["val", "train", "weights", "held-out"]
-Split = Literal["train", "val"]
+DemoSplit = Literal["train", "val"]
+Plan = tuple[tuple[str, int, int, tuple[str, ...]], ...]  # name, frames, objects, events
 
-# name, frames, objects, events
-_VAL_PLAIN: tuple[tuple[str, int, int, tuple[str, ...]], ...] = (
+_VAL_PLAIN: Plan = (
     ("deform-01", 28, 1, ()),
     ("deform-02", 28, 3, ()),
     ("occlusion-01", 32, 2, ("occlusion",)),
@@ -49,7 +50,7 @@ _VAL_PLAIN: tuple[tuple[str, int, int, tuple[str, ...]], ...] = (
     ("ten-objects", 28, 10, ("occlusion",)),
     ("long", 310, 2, ("return", "occlusion")),
 )
-_VAL_LOW_CONTRAST: tuple[tuple[str, int, int, tuple[str, ...]], ...] = (
+_VAL_LOW_CONTRAST: Plan = (
     ("low-contrast-deform", 28, 2, ()),
     ("low-contrast-distractor", 28, 2, ("distractor",)),
     ("low-contrast-exit", 28, 2, ("exit",)),
@@ -69,35 +70,23 @@ def clip_seed(stream: Stream, number: int) -> tuple[int, int, int]:
     return (0x766F73, STREAMS[stream], number)
 
 
-def sequences(split: Split) -> Iterator[tuple[str, Callable[[], Clip]]]:
+def sequences(split: DemoSplit) -> Iterator[tuple[str, Callable[[], Clip]]]:
     """Names of the split's sequences, each with the function that makes its clip."""
     if split == "val":
         plan = [(*entry, "plain") for entry in _VAL_PLAIN] + [(*entry, "low_contrast") for entry in _VAL_LOW_CONTRAST]
         for number, (name, frames, objects, events, domain) in enumerate(plan):
-            seed = clip_seed("val", number)
-
-            def make(
-                seed: tuple[int, int, int] = seed,
-                frames: int = frames,
-                objects: int = objects,
-                events: tuple[str, ...] = events,
-                domain: str = domain,
-            ) -> Clip:
-                return make_clip(seed, frames=frames, size=SIZE, objects=objects, events=events, domain=domain)
-
-            yield name, make
+            make = partial(make_clip, clip_seed("val", number), frames=frames, size=SIZE, objects=objects)
+            yield name, partial(make, events=events, domain=domain)
     elif split == "train":
         for number in range(_TRAIN_SEQUENCES):
-
-            def make_random(seed: tuple[int, int, int] = clip_seed("train", number)) -> Clip:
-                return random_clip(seed, frames=_TRAIN_FRAMES, size=SIZE, domain="low_contrast")
-
-            yield f"train-{number + 1:02d}", make_random
+            seed = clip_seed("train", number)
+            make = partial(random_clip, seed, frames=_TRAIN_FRAMES, size=SIZE, domain="low_contrast")
+            yield f"train-{number + 1:02d}", make
     else:
         raise DataError(f"the demo dataset has no split {split!r}: use train or val")
 
 
-def synthesize(directory: Path, split: Split) -> None:
+def synthesize(directory: Path, split: DemoSplit) -> None:
     """Write a split of the demo dataset into `directory`: JPEGImages/, Annotations/ (every frame) and attributes.json.
 
     The same bytes every time. Everything is made in a folder beside `directory` first and then moved into place,
