@@ -226,6 +226,19 @@ def test_a_file_that_was_replaced_after_it_was_verified(server, tmp_path):
     assert "at its first use" in error_of(get, server, tmp_path)
 
 
+def test_a_file_from_another_source_is_not_taken_for_this_one(server, tmp_path):
+    """Two models may both call their weights `model.pth`; only a hash can say that they are the same."""
+    path = get(server, tmp_path)
+    server.files["b.zip"] = BODY
+    other = ({"url": server.url("b.zip")},)
+    text = error_of(get, server, tmp_path, sources=other)
+    assert server.url("a.zip") in text and str(path) in text
+    assert get(server, tmp_path, sources=other, sha256=HASH) == path
+    Path(f"{path}.json").unlink()  # a person says that it is the right one
+    assert get(server, tmp_path, sources=other) == path == get(server, tmp_path, sources=other)
+    assert len(server.requests) == 1
+
+
 def _fetch_quietly(url: str, resources: Path) -> None:
     wanted = Wanted("set/a.zip", ({"url": url},))
     fetch_file(wanted, resources / "archives/set/a.zip", resources, POLICY)

@@ -1,6 +1,6 @@
 """From a catalog's name to a scored or tracked split: the command, the rules, and two workflows at once."""
 
-import json
+import shutil
 import subprocess
 from hashlib import sha256
 from pathlib import Path
@@ -82,6 +82,20 @@ def test_the_command(catalog, server, tmp_path, capsys):
     assert "indexed" in line and "2 of 311" in line and "kB" in line
     assert "absent" in next(line for line in printed.splitlines() if line.startswith("lvos-v2/train"))
     assert "none needed" in next(line for line in printed.splitlines() if line.startswith("static"))
+    (resources / "archives/mose/valid.tar.gz").unlink()
+    for folder in ("extracted/mose/valid.tar.gz", "datasets/mose"):
+        shutil.rmtree(resources / folder)
+    main(["datasets", *places])
+    assert "absent" in next(line for line in capsys.readouterr().out.splitlines() if line.startswith("mose/val "))
+
+
+def test_a_part_of_a_split_is_complete(dataset, tmp_path, capsys):
+    """The catalog's number is that of all sequences on disk."""
+    entry = {"splits": {"part": {"path": str(dataset), "sequences": 3, "select": ["alpha"]}}}
+    (tmp_path / "catalog/datasets").mkdir(parents=True)
+    (tmp_path / "catalog/datasets/squares.yaml").write_text(yaml.safe_dump(entry))
+    assert command(tmp_path / "catalog", tmp_path / "resources", "squares/part") == 0
+    assert "squares/part: 1 sequences in" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("fault", ["truncate", "500", "html"])
@@ -109,6 +123,8 @@ def test_archives_can_be_removed(catalog, server, tmp_path):
     assert main([*arguments, "--remove-archives"]) == 0
     assert not (resources / "archives/mose/valid.tar.gz").exists()
     assert main(arguments) == 0 and len(server.requests) == 1
+    resources.rename(tmp_path / "moved")
+    assert main([*arguments[:-1], str(tmp_path / "moved")]) == 0 and len(server.requests) == 1
 
 
 def test_weights(server, tmp_path):
@@ -126,7 +142,7 @@ def test_weights(server, tmp_path):
     own = tmp_path / "own.pth"
     for content in (b"first", b"second"):
         own.write_bytes(content)
-        fetch_weights({"sources": [{"local": str(own)}]}, tmp_path / "weights/own.pth")
+        fetch_weights({"sources": [{"local": str(own)}]}, tmp_path / "weights/own.pth", Policy())
         assert (tmp_path / "weights/own.pth").read_bytes() == content
 
 
@@ -174,10 +190,3 @@ def test_from_the_command_to_the_leaderboard(catalog, tmp_path, snakemake):
     assert len(list((predictions / "youtube-vos-2019/valid/static/003234408d").glob("*.png"))) == 4
     assert len(list((predictions / "mose/val/static/0a1b").glob("*.png"))) == 3
     assert len(list((predictions / "sa-v/val/static/sav_000001").glob("00?/*.png"))) == 18
-
-
-def test_the_meta_files_reach_the_prepared_split(catalog, tmp_path):
-    assert command(catalog, tmp_path / "resources", "lvos-v2/val") == 0
-    root = tmp_path / "resources/datasets/lvos-v2/val"
-    assert json.loads((root / "meta.json").read_text()) == json.loads(LVOS_META)
-    assert json.loads((root / "attributes.json").read_text())["aaaa"] == ["OCC", "LRA"]

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -12,7 +13,14 @@ import pytest
 from vosarena.data.catalog import Split, load_catalog
 from vosarena.data.masks import read_mask, write_mask
 from vosarena.data.prepare import fetch_split, prepare_split, state_of
-from vosarena.data.sequences import index_split, read_counts, read_sequence, read_table, select_sequences
+from vosarena.data.sequences import (
+    index_split,
+    numbered_files,
+    read_counts,
+    read_sequence,
+    read_table,
+    select_sequences,
+)
 from vosarena.data.sources import Policy
 from vosarena.errors import DataError
 
@@ -206,6 +214,49 @@ def test_an_archive_with_folders_of_other_names(tmp_path):
     assert sorted(path.name for path in extracted.iterdir()) == ["Annotations", "labels", "rgb"]
 
 
+def test_the_frames_of_one_sequence(tmp_path):
+    """They and their masks need no folder of the sequence's name."""
+    for folder, make in (("frames", frame), ("masks", mask)):
+        (tmp_path / "one" / folder).mkdir(parents=True)
+        for index in range(3):
+            (tmp_path / "one" / folder / f"{index}.{'jpg' if make is frame else 'png'}").write_bytes(make(index))
+    _, rows = fetch(Split("one", "all", path=str(tmp_path / "one"), layout="folder"), tmp_path)
+    assert [(row["sequence"], row["n_frames"], row["annotated_frames"]) for row in rows] == [("one", 3, 3)]
+
+
+def test_an_entry_that_is_mended_has_its_archive_extracted_again(tmp_path):
+    """What is needed of an archive depends on layout and folders; other splits keep what they need."""
+    archive = tmp_path / "a.zip"
+    archive.write_bytes(zip_of({"top/JPEGImages/a/0.jpg": frame(0), "top/labels/a/0.png": mask(0)}))
+    split = Split("mine", "all", home="mine", archives=({"sources": [{"local": str(archive)}]},))
+    with pytest.raises(DataError, match="no folder Annotations/"):
+        fetch(split, tmp_path)
+    for masks in ("labels", "JPEGImages"):
+        fetch_split(replace(split, masks=masks), tmp_path / "resources", Policy(1, 1, 0))
+        assert (tmp_path / "resources/extracted/mine/a.zip/top/labels/a/0.png").is_file()
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (("f.jpg", "f.png"), "same frame"),
+        (("1.jpg", "00001.jpg"), "same frame"),
+        (("00000.jpg", "cover.jpg"), "cover.jpg has no number"),
+        (("f2.jpg", "f10.jpg"), "leading zeros"),
+    ],
+)
+def test_frames_whose_order_is_not_certain(tmp_path, names, words):
+    """They fail by name; other files beside the frames do not matter."""
+    (tmp_path / "good").mkdir()
+    for name in ("f02.jpg", "f10.jpg", "f03.jpg", "notes.txt", ".hidden.jpg"):
+        (tmp_path / "good" / name).touch()
+    assert [path.name for path in numbered_files(tmp_path / "good", (".jpg",))] == ["f02.jpg", "f03.jpg", "f10.jpg"]
+    for name in names:
+        (tmp_path / name).touch()
+    with pytest.raises(DataError, match=words):
+        numbered_files(tmp_path, (".jpg", ".png"))
+
+
 def write_video(path: Path, frames: int) -> list[np.ndarray]:
     path.parent.mkdir(parents=True, exist_ok=True)
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), 24, (64, 48))
@@ -263,6 +314,9 @@ def test_what_is_prepared_is_left_alone_until_it_changes(dataset, tmp_path):
     prepare_split(split, root)
     index_split(root, root / "sequences.parquet", split)
     assert len(read_table(root / "sequences.parquet")) == 4
+    shutil.rmtree(root / "Annotations")  # what is taken away is made again
+    prepare_split(split, root)
+    assert (root / "Annotations/alpha/00000.png").is_file()
 
 
 def test_resources_can_be_moved(tmp_path):

@@ -6,17 +6,17 @@
 <resources>/extracted/<dataset>/<file>.json   written once it is extracted
 """
 
-import json
 import logging
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from vosarena.data.catalog import Split
 from vosarena.data.extract import extract
-from vosarena.data.fetch import Wanted, fetch_file, locked, write_json
+from vosarena.data.fetch import Wanted, fetch_file
+from vosarena.data.files import locked, note_of, read_json, write_json
 from vosarena.data.layouts import needed
 from vosarena.data.sources import Policy, source_name
 from vosarena.errors import ConfigError, DataError
@@ -68,19 +68,21 @@ def archives_of(split: Split) -> list[Archive]:
 
 
 def collect_archives(splits: Iterable[Split]) -> dict[tuple[str, str], Archive]:
-    """All archives of some splits by dataset and file name; splits may share one.
+    """All archives of some splits by dataset and file name; splits may share one, and each its folders of it.
 
     Raises ConfigError if one name stands for two different files, which would overwrite each other.
     """
     found: dict[tuple[str, str], Archive] = {}
     for split in splits:
         for archive in archives_of(split):
-            other = found.setdefault((archive.home, archive.file), archive)
+            name = archive.home, archive.file
+            other = found.setdefault(name, archive)
             if other.wanted() != archive.wanted():
                 raise ConfigError(
                     f"dataset {split}: its archive {archive.file} is not the one of that name in another split of "
                     f"{archive.home}; give one of them another `file` name"
                 )
+            found[name] = replace(other, folders=tuple(dict.fromkeys((*other.folders, *archive.folders))))
     return found
 
 
@@ -91,7 +93,7 @@ def fetch_archive(archive: Archive, resources: Path, policy: Policy) -> Path | N
     had. Raises DataError in one sentence otherwise.
     """
     place = archive.place(resources)
-    was_here = _read(_stamp(place)).get("path") == str(place)
+    was_here = read_json(note_of(place)).get("path") == place.name
     if was_here and not place.exists() and _extracted(archive, resources):
         logger.info("%s/%s: already extracted", archive.home, archive.file)
         return place
@@ -101,7 +103,7 @@ def fetch_archive(archive: Archive, resources: Path, policy: Policy) -> Path | N
         if not archive.optional:
             raise
         logger.warning("%s; going on without it", error)
-        write_json(_stamp(place), {"absent": str(error)})
+        write_json(note_of(place), {"absent": str(error)})
         return None
 
 
@@ -111,33 +113,38 @@ def extract_archive(archive: Archive, resources: Path, policy: Policy, keep: boo
     keep: whether an archive in `<resources>/archives/` stays there. A killed extraction is begun again; of two
     processes that extract the same archive, one waits for the other. None for an absent optional archive.
     """
-    folder, stamp = archive.folder(resources), _stamp(archive.folder(resources))
+    place, folder = archive.place(resources), archive.folder(resources)
     with locked(folder):
         path = fetch_archive(archive, resources, policy)
-        state = _read(_stamp(archive.place(resources)))
+        state = read_json(note_of(place))
         if path is None:
-            write_json(stamp, state)
+            write_json(note_of(folder), state)
             return None
         if path.is_dir():
-            write_json(stamp, {"folder": os.path.abspath(path), "sha256": None})  # noqa: PTH100
+            write_json(note_of(folder), {"folder": os.path.abspath(path), "sha256": None})  # noqa: PTH100
             return path
         done = _extracted(archive, resources)
         if done:
             return done
-        extract(path, folder, lambda name: needed(name, archive.layout, archive.folders))
-        write_json(stamp, {"folder": os.path.relpath(folder, resources), "sha256": state.get("sha256")})
-        if not keep and path == archive.place(resources):
+        folders = sorted({*archive.folders, *read_json(note_of(folder)).get("folders", ())})  # of other splits too
+        extract(path, folder, lambda name: needed(name, archive.layout, folders))
+        note = {"folder": os.path.relpath(folder, resources), "sha256": state.get("sha256")}
+        write_json(note_of(folder), {**note, "layout": archive.layout, "folders": folders})
+        if not keep and path == place:
             path.unlink()
             logger.info("removed %s", path)
         return folder
 
 
 def _extracted(archive: Archive, resources: Path) -> Path | None:
-    """The folder that was extracted from the archive that was last verified, if that is the one wanted now."""
-    state, done = _read(_stamp(archive.place(resources))), _read(_stamp(archive.folder(resources)))
+    """The folder that was extracted from the archive that was last verified, if all that is wanted now is in it."""
+    state, done = read_json(note_of(archive.place(resources))), read_json(note_of(archive.folder(resources)))
     if not state or "folder" not in done or done["sha256"] != state.get("sha256"):
         return None
     if any(getattr(archive, kind) not in (None, state.get(kind)) for kind in ("sha256", "md5")):
+        return None
+    same = archive.layout == done.get("layout") and set(archive.folders) <= set(done.get("folders", ()))
+    if not same and not state.get("folder"):  # what was taken out of it; of a user's folder that is everything
         return None
     folder = Path(resources, done["folder"])
     return folder if folder.is_dir() else None
@@ -147,7 +154,7 @@ def roots_of(split: Split, resources: Path) -> list[Path]:
     """Folders that hold the frames and masks of an extracted split. Raises DataError if one is not there."""
     roots = []
     for archive in archives_of(split):
-        done = _read(_stamp(archive.folder(resources)))
+        done = read_json(note_of(archive.folder(resources)))
         if "absent" in done:
             continue
         if not done or not Path(resources, done["folder"]).is_dir():
@@ -169,21 +176,11 @@ def size_on_disk(archive: Archive, resources: Path) -> int:
 def archive_state(archive: Archive, resources: Path) -> str:
     """`absent`, `partial`, `downloaded` (not verified yet), `verified` or `extracted`."""
     place = archive.place(resources)
-    if _read(_stamp(archive.folder(resources))):
+    if _extracted(archive, resources):
         return "extracted"
-    if _read(_stamp(place)):
+    verified = read_json(note_of(place)).get("path")
+    if verified and Path(place.parent, verified).exists():
         return "verified"
     if place.exists():
         return "downloaded"
     return "partial" if place.with_name(f"{place.name}.part").exists() else "absent"
-
-
-def _stamp(place: Path) -> Path:
-    return place.with_name(f"{place.name}.json")
-
-
-def _read(stamp: Path) -> dict[str, Any]:
-    try:
-        return json.loads(stamp.read_text())
-    except (FileNotFoundError, json.JSONDecodeError):
-        return {}

@@ -78,9 +78,9 @@ def _counted(table: Path) -> str:
     from vosarena.data.sequences import read_counts, read_table
 
     rows = read_table(table)
-    _, expected = read_counts(table)
+    found, expected = read_counts(table)
     problems = [row["sequence"] for row in rows if row["problem"]]
-    words = f"{len(rows)} sequences" + (f" (expected {expected})" if expected and expected != len(rows) else "")
+    words = f"{len(rows)} sequences" + ("" if expected in (None, found) else f" (expected {expected})")
     return words + (f", {len(problems)} with problems ({', '.join(problems[:3])})" if problems else "")
 
 
@@ -106,11 +106,11 @@ def split_state(split: Split, resources: Path) -> tuple[str, int]:
     absent, partial, downloaded (not verified), verified, extracted or indexed; the least of its archives counts.
     """
     from vosarena.data.archives import archive_state, archives_of, size_on_disk
-    from vosarena.data.sequences import TABLE_FILE
+    from vosarena.data.sequences import table_of
 
     archives = archives_of(split)
     size = sum(size_on_disk(archive, resources) for archive in archives)
-    if (resources / "datasets" / split.dataset / split.name / TABLE_FILE).is_file():
+    if table_of(split, resources).is_file():
         return "indexed", size
     order = ("absent", "partial", "downloaded", "verified", "extracted")
     states = [archive_state(archive, resources) for archive in archives if not archive.optional]
@@ -120,9 +120,9 @@ def split_state(split: Split, resources: Path) -> tuple[str, int]:
 
 
 def _expected(split: Split, resources: Path) -> str:
-    from vosarena.data.sequences import TABLE_FILE, read_counts
+    from vosarena.data.sequences import read_counts, table_of
 
-    table = resources / "datasets" / split.dataset / split.name / TABLE_FILE
+    table = table_of(split, resources)
     if not table.is_file():
         return str(split.sequences or "?")
     found, expected = read_counts(table)
@@ -143,6 +143,7 @@ def _list_models(args: argparse.Namespace) -> None:
 
 def weights_state(model: Model, resources: Path) -> tuple[str, int]:
     """How far the weights of a model are on this machine, and their bytes: none needed, absent, local, verified ..."""
+    from vosarena.data.files import note_of
     from vosarena.data.weights import local_files, place_of
 
     if not model.weights:
@@ -150,7 +151,7 @@ def weights_state(model: Model, resources: Path) -> tuple[str, int]:
     place = place_of(model.weights, model.name, resources)
     path = next((path for path in (resources / "weights" / f"{model.name}.pth", place) if path.is_file()), None)
     if path:
-        return ("verified" if place.with_name(f"{place.name}.json").is_file() else "downloaded"), path.stat().st_size
+        return ("verified" if note_of(place).is_file() else "downloaded"), path.stat().st_size
     local = local_files(model.weights)
     return ("local", Path(local[0]).stat().st_size) if local else ("absent", 0)
 
@@ -160,8 +161,8 @@ def _table(*columns: str) -> Table:
 
     table = Table(box=None, pad_edge=False)
     for column in columns:
-        table.add_column(column, overflow="fold" if column in ("title", "licence", "description") else "ellipsis",
-                         no_wrap=column not in ("title", "licence", "description"))  # fmt: skip
+        prose = column in ("title", "licence", "description")
+        table.add_column(column, overflow="fold" if prose else "ellipsis", no_wrap=not prose)
     return table
 
 
@@ -174,9 +175,6 @@ def _console() -> Console:
 
 
 def _size(size: int) -> str:
-    amount = float(size)
-    for unit in ("B", "kB", "MB"):
-        if amount < 1000:
-            return f"{amount:.0f} {unit}" if size else ""
-        amount /= 1000
-    return f"{amount:.1f} GB"
+    from rich.filesize import decimal
+
+    return decimal(size) if size else ""

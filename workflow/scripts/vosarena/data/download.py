@@ -18,7 +18,9 @@ from typing import Any
 import requests
 import tenacity
 import urllib3
+from rich.filesize import decimal
 
+from vosarena.data.files import note_of, read_json
 from vosarena.data.sources import Address, Policy, resolve
 from vosarena.errors import DataError
 from vosarena.logs import progress_bar
@@ -98,7 +100,7 @@ def find_address(source: Mapping[str, Any], kind: str, policy: Policy, session: 
 class _Transfer:
     def __init__(self, address: Address, part: Path, policy: Policy, session: requests.Session, hashed: bool) -> None:
         self.address, self.part, self.policy, self.session, self.hashed = address, part, policy, session, hashed
-        self.notes = part.with_name(f"{part.name}.json")
+        self.notes = note_of(part)
         self.title = part.name.removesuffix(".part")
         self.fruitless = 0  # attempts in a row that brought nothing new
         self.pages = 0
@@ -119,7 +121,7 @@ class _Transfer:
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise DataError(
-                    f"{self.part}: the disk is full after {_bytes(self._offset())}; make room and run again, the "
+                    f"{self.part}: the disk is full after {decimal(self._offset())}; make room and run again, the "
                     "download goes on from there"
                 ) from None
             raise
@@ -164,7 +166,7 @@ class _Transfer:
                     self.notes.write_text(json.dumps(notes))
                 self._copy(first, stream, file, offset, size)
         if size is not None and self._offset() != size:
-            raise _Again(f"the connection ended after {_bytes(self._offset())} of {_bytes(size)}")
+            raise _Again(f"the connection ended after {decimal(self._offset())} of {decimal(size)}")
 
     def _check_status(self, answer: requests.Response) -> None:
         status = answer.status_code
@@ -200,9 +202,8 @@ class _Transfer:
 
     def _known(self) -> dict[str, Any] | None:
         """Notes on the bytes that are here, if more can be added to them."""
-        try:
-            notes = json.loads(self.notes.read_text())
-        except (FileNotFoundError, json.JSONDecodeError):
+        notes = read_json(self.notes)
+        if not notes:
             return None
         same = notes["source"] == self.address.identity and notes["size"] is not None
         vouched = notes["etag"] or notes["date"] or self.hashed
@@ -236,7 +237,7 @@ class _Transfer:
                 file.write(chunk)
                 bar.update(len(chunk))
                 if size is not None and file.tell() > size:
-                    raise _Again(f"the server sent more than the {_bytes(size)} it announced")
+                    raise _Again(f"the server sent more than the {decimal(size)} it announced")
                 file.flush()
                 chunk = next(stream, b"")
 
@@ -257,16 +258,7 @@ def new_session() -> Iterator[requests.Session]:
 def _check_space(part: Path, need: int, title: str) -> None:
     free = shutil.disk_usage(part.parent).free
     if need > free:
-        raise DataError(f"{title} needs {_bytes(need)}, but {part.parent} has {_bytes(free)} free; make room there")
-
-
-def _bytes(number: int) -> str:
-    size = float(number)
-    for unit in ("bytes", "kB", "MB"):
-        if size < 1000:
-            return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.1f} GB"
+        raise DataError(f"{title} needs {decimal(need)}, but {part.parent} has {decimal(free)} free; make room there")
 
 
 def _words(error: Exception) -> str:

@@ -5,23 +5,20 @@ in `<resources>/hashes.lock.yaml`. Beside every accepted file lies `<file>.json`
 reading it. A file that a person put in its place is verified like any other.
 """
 
-import json
 import logging
-import os
 import time
 import zipfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import md5, sha256
 from pathlib import Path
 from typing import Any
 
 import yaml
-from filelock import FileLock
 
 from vosarena.data.download import Refused, download, find_address, new_session
 from vosarena.data.extract import DAMAGED, open_tar
+from vosarena.data.files import locked, note_of, read_json, write_json
 from vosarena.data.sources import Policy, describe, page_of, source_name
 from vosarena.errors import DataError
 from vosarena.logs import progress_bar
@@ -29,6 +26,7 @@ from vosarena.logs import progress_bar
 logger = logging.getLogger(__name__)
 
 LOCK_FILE = "hashes.lock.yaml"
+_BY_HAND = "put there by hand"
 _BLOCK = 1 << 22
 
 
@@ -42,21 +40,14 @@ class Wanted:
     md5: str | None = None
     kind: str = "dataset"
 
+    @property
+    def published(self) -> bool:
+        """Whether a published hash says which file is the right one."""
+        return bool(self.sha256 or self.md5)
 
-@contextmanager
-def locked(place: Path) -> Iterator[None]:
-    """Only one process at a time works on `place`; the others wait."""
-    place.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(place.with_name(f".{place.name}.lock")):
-        yield
-
-
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a JSON file whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    temporary.write_text(json.dumps(content, indent=1) + "\n")
-    temporary.replace(path)
+    def local(self) -> set[Path]:
+        """The files and folders on this machine that are sources."""
+        return {Path(source["local"]).resolve() for source in self.sources if "local" in source}
 
 
 def fetch_file(wanted: Wanted, place: Path, resources: Path, policy: Policy) -> Path:
@@ -66,13 +57,13 @@ def fetch_file(wanted: Wanted, place: Path, resources: Path, policy: Policy) -> 
     it, which page has it and where to put it.
     """
     with locked(place):
-        known = _stamped(place, wanted)
+        known = _accepted_before(place, wanted)
         if known:
             logger.info("%s: already verified", wanted.name)
             return known
         if place.exists():
             logger.info("%s: found in %s", wanted.name, place)
-            return _accept(place, place, "put there by hand", wanted, resources)
+            return _accept(place, place, _BY_HAND, wanted, resources)
         problems = []
         for source in wanted.sources:
             try:
@@ -82,7 +73,7 @@ def fetch_file(wanted: Wanted, place: Path, resources: Path, policy: Policy) -> 
                 problems.append(f"{describe(source)}: {error}")
                 continue
             if path.is_dir():
-                return _stamp(place, {"path": str(path), "folder": True}, path)
+                return _note(path, place, {"folder": True})
             return _accept(path, place, describe(source), wanted, resources, own="local" in source)
         raise DataError(_cannot(wanted, place, problems))
 
@@ -100,8 +91,8 @@ def _from_source(source: Mapping[str, Any], wanted: Wanted, place: Path, policy:
     with new_session() as session:
         address = find_address(source, wanted.kind, policy, session)
         logger.info("%s: downloading from %s", wanted.name, describe(source))
-        pieced = download(address, part, policy, session, hashed=bool(wanted.sha256 or wanted.md5))
-        if pieced and _difference(wanted, _hashes(part, wanted)):
+        pieced = download(address, part, policy, session, hashed=wanted.published)
+        if pieced and wanted.published and _difference(wanted, _hashes(part, wanted)):
             logger.warning("%s: put together from pieces that do not fit; once more from the start", wanted.name)
             part.unlink()
             download(address, part, policy, session)
@@ -116,29 +107,28 @@ def _accept(path: Path, place: Path, origin: str, wanted: Wanted, resources: Pat
     downloaded = path != place and path.name == f"{place.name}.part"
     hashes = _hashes(path, wanted)
     try:
-        published = bool(wanted.sha256 or wanted.md5)
         difference = _difference(wanted, hashes)
         if difference:
             raise DataError(
                 f"{wanted.name} from {origin if downloaded else path}: {difference}; "
                 + ("the file there is not the published one" if downloaded else "replace that file with the right one")
             )
-        if not published:
+        if not wanted.published:
             check_whole(path, wanted.name if downloaded else str(path))
             if not own:
                 _trust(wanted, hashes, path, origin, resources)
     except DataError:
         if downloaded:
             path.unlink()
-            path.with_name(f"{path.name}.json").unlink(missing_ok=True)
+            note_of(path).unlink(missing_ok=True)
         raise
     if downloaded:
         path.replace(place)
-        path.with_name(f"{path.name}.json").unlink(missing_ok=True)
+        note_of(path).unlink(missing_ok=True)
         path = place
-    verified = "published hash" if published else "local file" if own else "hash of first use"
+    verified = "published hash" if wanted.published else "local file" if own else "hash of first use"
     logger.info("%s: verified by the %s, sha256 %s", wanted.name, verified, hashes["sha256"])
-    return _stamp(place, {"path": str(path), **hashes, "source": origin, "verified": verified}, path)
+    return _note(path, place, {**hashes, "source": origin, "verified": verified})
 
 
 def _trust(wanted: Wanted, hashes: Mapping[str, str], path: Path, origin: str, resources: Path) -> None:
@@ -201,28 +191,37 @@ def _hashes(path: Path, wanted: Wanted) -> dict[str, str]:
     return {hasher.name: hasher.hexdigest() for hasher in found}
 
 
-def _stamp(place: Path, content: Mapping[str, Any], path: Path) -> Path:
+def _note(path: Path, place: Path, content: Mapping[str, Any]) -> Path:
+    """Write beside `place` what was accepted. A path is only kept if it leads elsewhere: resources may be moved."""
     status = path.stat()
-    write_json(
-        place.with_name(f"{place.name}.json"), {**content, "bytes": status.st_size, "mtime_ns": status.st_mtime_ns}
-    )
+    where = place.name if path == place else str(path)
+    write_json(note_of(place), {"path": where, **content, "bytes": status.st_size, "mtime_ns": status.st_mtime_ns})
     return path
 
 
-def _stamped(place: Path, wanted: Wanted) -> Path | None:
-    """The file that was accepted before, if it is still that file and what is wanted now."""
+def _accepted_before(place: Path, wanted: Wanted) -> Path | None:
+    """The file that was accepted before, if it is still that file and what is wanted now.
+
+    Raises DataError if nothing but its name says that it is wanted: it came from another source.
+    """
+    note = read_json(note_of(place))
     try:
-        stamp = json.loads(place.with_name(f"{place.name}.json").read_text())
-        path = Path(stamp["path"])
+        path = Path(place.parent, note["path"])
         status = path.stat()
-    except (OSError, json.JSONDecodeError, KeyError):
+    except (OSError, KeyError):
         return None
-    if stamp.get("folder"):
-        return path if any("local" in s and Path(s["local"]).resolve() == path for s in wanted.sources) else None
-    if (stamp["bytes"], stamp["mtime_ns"]) != (status.st_size, status.st_mtime_ns) or _difference(wanted, stamp):
+    own = path in wanted.local()
+    if path != place and not own:
         return None
-    if path != place and not any("local" in s and Path(s["local"]).resolve() == path for s in wanted.sources):
+    if note.get("folder"):
+        return path
+    if (note["bytes"], note["mtime_ns"]) != (status.st_size, status.st_mtime_ns) or _difference(wanted, note):
         return None
+    if not (own or wanted.published or note["source"] in (_BY_HAND, *map(describe, wanted.sources))):
+        raise DataError(
+            f"{path}: came from {note['source']}, which is no source of {wanted.name} here; remove it to have the "
+            f"right one fetched, or only {note_of(place)} if it is the right one"
+        )
     return path
 
 

@@ -15,6 +15,7 @@ from PIL import Image, UnidentifiedImageError
 from vosarena.errors import DataError
 
 _WORKERS = 2  # two decoders keep ahead of a tracker of 60 frames per second at 1080p
+_UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)  # SyntaxError: a damaged PNG
 _START_OF_SCAN, _END_OF_IMAGE = b"\xff\xda", b"\xff\xd9"
 
 
@@ -31,7 +32,7 @@ def read_frame(path: Path) -> np.ndarray:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise DataError(f"Frame {path.stem} cannot be read: {path}: {error.strerror}.") from error
+        raise DataError(f"Frame {path.stem} cannot be read: {path}: {error.strerror}; put it back.") from error
     if not data:
         raise DataError(f"Frame {path.stem} is an empty file (0 bytes): {path}; fetch or export it again.")
     if data.startswith(b"\xff\xd8") and data.rfind(_END_OF_IMAGE) < data.rfind(_START_OF_SCAN):
@@ -47,8 +48,17 @@ def read_frame(path: Path) -> np.ndarray:
             return np.array(image.convert("RGB"))
     except UnidentifiedImageError as error:
         raise DataError(f"Frame {path.stem} is not an image: {path}; expected JPEG or PNG.") from error
-    except (OSError, SyntaxError, ValueError) as error:  # Pillow reports a damaged PNG as SyntaxError
+    except _UNREADABLE as error:
         raise DataError(f"Frame {path.stem} is damaged ({error}): {path}; fetch or export it again.") from error
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """(height, width) of an image file, from its header. Raises DataError as `read_frame` does."""
+    try:
+        with Image.open(path) as image:
+            return image.height, image.width
+    except _UNREADABLE:
+        return read_frame(path).shape[:2]  # says what is wrong with it
 
 
 class Frames(Sequence[np.ndarray]):
@@ -73,12 +83,7 @@ class Frames(Sequence[np.ndarray]):
     def size(self) -> tuple[int, int]:
         """(height, width) of every frame, from the header of the first."""
         if self._size is None:
-            path = self.paths[0]
-            try:
-                with Image.open(path) as image:
-                    self._size = (image.height, image.width)
-            except (OSError, SyntaxError, ValueError):
-                self._size = read_frame(path).shape[:2]  # says what is wrong with it
+            self._size = image_size(self.paths[0])
         return self._size
 
     def __len__(self) -> int:

@@ -9,18 +9,17 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from vosarena.data.catalog import Split
+from vosarena.data.sequences import ANNOTATIONS, ATTRIBUTES, FRAME_SUFFIXES, IMAGES
 from vosarena.errors import DataError
 
 logger = logging.getLogger(__name__)
 
-IMAGES = {"sa-v": ("JPEGImages_24fps",), "folder": ("JPEGImages", "images", "frames", "."),
-          "video": ("videos", "JPEGImages", ".")}  # fmt: skip
-MASKS = {"sa-v": ("Annotations_6fps",), "folder": ("Annotations", "masks", "annotations"),
-         "video": ("Annotations", "masks", "annotations")}  # fmt: skip
+# Names of the folders of frames and of masks, of which the first that is there counts.
+_IMAGES = {"sa-v": ("JPEGImages_24fps",), "folder": (IMAGES, "images", "frames", "."), "video": ("videos", IMAGES, ".")}
+_MASKS = {"sa-v": ("Annotations_6fps",)} | dict.fromkeys(("folder", "video"), (ANNOTATIONS, "masks", "annotations"))
 _RESOLUTIONS = ("480p", "Full-Resolution", "1080p")  # DAVIS keeps its frames under one of these
 _VIDEOS = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v")
-_FRAMES = (".jpg", ".jpeg", ".png")
-_DEEPEST = 4  # folders between the top of an archive and JPEGImages/
+_LEVELS = 4  # on which frames and masks are looked for: the top of an archive and three folders down
 
 
 @dataclass(frozen=True)
@@ -56,10 +55,18 @@ def needed(name: str, layout: str, folders: Iterable[str] = ()) -> bool:
     if path.suffix.lower() in (".json", ".txt"):
         return True
     if layout in ("folder", "video"):
-        return path.suffix.lower() in (*_FRAMES, *_VIDEOS)
-    known = {*IMAGES.get(layout, ("JPEGImages",)), *MASKS.get(layout, ("Annotations",))}
+        return path.suffix.lower() in (*FRAME_SUFFIXES, *_VIDEOS)
+    known = {*_image_folders(layout), *_mask_folders(layout)}
     known |= {part for folder in folders for part in PurePosixPath(folder).parts}
-    return path.suffix.lower() in _FRAMES and not known.isdisjoint(path.parts)
+    return path.suffix.lower() in FRAME_SUFFIXES and not known.isdisjoint(path.parts)
+
+
+def _image_folders(layout: str) -> tuple[str, ...]:
+    return _IMAGES.get(layout, (IMAGES,))
+
+
+def _mask_folders(layout: str) -> tuple[str, ...]:
+    return _MASKS.get(layout, (ANNOTATIONS,))
 
 
 def find(split: Split, roots: Sequence[Path]) -> Found:
@@ -69,14 +76,20 @@ def find(split: Split, roots: Sequence[Path]) -> Found:
     """
     roots = [_descend(root, split) for root in roots]
     found = Found()
-    images = _images(split, roots)
-    masks = _entries(_folders(roots, split.masks, MASKS.get(split.layout, ("Annotations",))))
+    frames = _folders(roots, split.images, _image_folders(split.layout))
+    if not frames:
+        wanted = split.images or _image_folders(split.layout)[0]
+        raise DataError(f"{roots[0]}: no folder {wanted}/; expected one folder of frames per sequence in it")
+    labels = _folders(roots, split.masks, _mask_folders(split.layout))
+    images, masks = _images(split, roots, frames), _entries(labels)
+    if labels and images == {split.dataset: frames[0]}:  # one sequence, whose masks need no folder of their own either
+        masks.setdefault(split.dataset, labels[0])
     if split.masks and not masks:
         raise DataError(f"{roots[0]}: no folder {split.masks}/ with masks; mend `masks` of {split}")
     if not masks and split.ground_truth != "none":
         raise DataError(
-            f"{roots[0]}: no folder {MASKS.get(split.layout, ('Annotations',))[0]}/; expected one folder of masks per "
-            f"sequence in it, at least for the first frame"
+            f"{roots[0]}: no folder {_mask_folders(split.layout)[0]}/; expected one folder of masks per sequence in "
+            "it, at least for the first frame"
         )
     names = _listed(split, roots) or sorted(images)
     missing = [name for name in names if name not in images]
@@ -87,27 +100,23 @@ def find(split: Split, roots: Sequence[Path]) -> Found:
     return found
 
 
-def _images(split: Split, roots: Sequence[Path]) -> dict[str, Path]:
-    choices = IMAGES.get(split.layout, ("JPEGImages",))
-    folders = _folders(roots, split.images, choices)
-    if not folders:
-        wanted = split.images or choices[0]
-        raise DataError(f"{roots[0]}: no folder {wanted}/; expected one folder of frames per sequence in it")
+def _images(split: Split, roots: Sequence[Path], folders: Sequence[Path]) -> dict[str, Path]:
+    """Folders of frames, or videos, by name of the sequence."""
     if split.layout == "video":
         return {path.stem: path for folder in folders for path in sorted(folder.iterdir())
                 if path.suffix.lower() in _VIDEOS and not path.name.startswith(".")}  # fmt: skip
-    single = folders[0]
-    if split.layout == "folder" and any(path.suffix.lower() in _FRAMES for path in single.iterdir()):
-        return {split.dataset: single}  # the frames of one sequence
+    first = folders[0]
+    if split.layout == "folder" and any(path.suffix.lower() in FRAME_SUFFIXES for path in first.iterdir()):
+        return {split.dataset: first}  # the frames of one sequence
     found = _entries(folders)
-    if split.layout == "folder" and single in roots:
-        for name in (*MASKS["folder"], split.masks):
+    if first in roots:  # beside the folders of frames lies that of the masks
+        for name in (*_mask_folders(split.layout), split.masks):
             found.pop(name or "", None)
     return found
 
 
 def _entries(folders: Iterable[Path]) -> dict[str, Path]:
-    """Folders of sequences by name; a folder that itself holds the masks of one sequence counts under its own name."""
+    """Folders of sequences by name; found without a look at each, of which there may be thousands on a file server."""
     return {
         entry.name: folder / entry.name
         for folder in folders
@@ -129,21 +138,17 @@ def _folders(roots: Sequence[Path], named: str | None, choices: Sequence[str]) -
 
 def _descend(root: Path, split: Split) -> Path:
     """The folder below `root` that holds frames or masks, where a catalog entry or an archive does not say which."""
-    names = {split.images, split.masks, *IMAGES.get(split.layout, ("JPEGImages",)),
-             *MASKS.get(split.layout, ("Annotations",))} - {None, "."}  # fmt: skip
+    names = {split.images, split.masks, *_image_folders(split.layout), *_mask_folders(split.layout)} - {None, "."}
     level = [root]
-    for _ in range(_DEEPEST):
+    for _ in range(_LEVELS):
         for folder in level:
             if any((folder / str(name)).is_dir() for name in names):
                 return folder
         level = sorted(path for folder in level for path in folder.iterdir()
                        if path.is_dir() and not path.name.startswith("."))[:100]  # fmt: skip
-    only = [path for path in root.iterdir() if path.is_dir()] if root.is_dir() else []
-    return only[0] if split.layout in ("folder", "video") and len(only) == 1 and not _has_files(root) else root
-
-
-def _has_files(folder: Path) -> bool:
-    return any(path.is_file() for path in folder.iterdir())
+    inside = list(root.iterdir())
+    alone = split.layout in ("folder", "video") and len(inside) == 1 and inside[0].is_dir()
+    return inside[0] if alone else root
 
 
 def _listed(split: Split, roots: Sequence[Path]) -> list[str]:
@@ -164,7 +169,7 @@ def _listed(split: Split, roots: Sequence[Path]) -> list[str]:
 def _read_meta(found: Found, split: Split, roots: Sequence[Path]) -> None:
     """Facts from `attributes.json` and the meta files of LVOS, YouTube-VOS and MOSEv2, which all have `videos`."""
     for file in [file for root in roots for file in sorted(root.glob("*.json"))]:
-        if file.name == "attributes.json":
+        if file.name == ATTRIBUTES:
             known = _read_json(file)
             found.attributes |= {name: list(values) for name, values in known.items() if name in found.sequences}
             continue

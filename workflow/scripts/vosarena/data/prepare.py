@@ -21,10 +21,10 @@ import numpy as np
 from vosarena.data import clips, procedural, synthetic
 from vosarena.data.archives import archives_of, extract_archive, fetch_archive, roots_of
 from vosarena.data.catalog import Split
-from vosarena.data.fetch import locked, write_json
+from vosarena.data.files import locked, note_of, read_json, write_json
 from vosarena.data.layouts import Found, Source, find
 from vosarena.data.masks import read_mask, write_mask
-from vosarena.data.sequences import ANNOTATIONS, ATTRIBUTES, IMAGES, META, TABLE_FILE, index_split
+from vosarena.data.sequences import ANNOTATIONS, ATTRIBUTES, IMAGES, META, index_split, table_of
 from vosarena.data.sources import Policy
 from vosarena.data.video import decode_video
 from vosarena.errors import DataError
@@ -37,19 +37,18 @@ _NOTE = "prepared.txt"  # the same for people, and the sign for the workflow
 _CHOICE = ("protocol", "ground_truth", "resize", "sequences", "select", "exclude", "attributes", "sample", "submission")
 
 
-def fetch_split(split: Split, resources: Path, policy: Policy | None = None, keep: bool = True) -> Path:
+def fetch_split(split: Split, resources: Path, policy: Policy, keep: bool = True) -> Path:
     """From a split's name to its table of sequences: download, verify, extract, prepare and index.
 
     Returns the table. keep: whether archives stay after extraction. Raises DataError in one sentence.
     """
-    policy = policy or Policy()
     for archive in archives_of(split):
         fetch_archive(archive, resources, policy)
         extract_archive(archive, resources, policy, keep)
-    root = resources / "datasets" / split.dataset / split.name
-    prepare_split(split, root)
-    index_split(root, root / TABLE_FILE, split)
-    return root / TABLE_FILE
+    table = table_of(split, resources)
+    prepare_split(split, table.parent)
+    index_split(table.parent, table, split)
+    return table
 
 
 def prepare_split(split: Split, root: Path) -> None:
@@ -71,7 +70,7 @@ def prepare_split(split: Split, root: Path) -> None:
             found = find(split, _roots(split, root.parents[2]))
             logger.info("%s: %d sequences", split, len(found.sequences))
             _build(found, split, root)
-        write_json(root / _MARK, {"origin": origin, "sequences": _names(root)})
+        write_json(root / _MARK, {"origin": origin, "links": _links(root)})
         came_from = ", ".join(archive.file for archive in archives_of(split)) or split.path or "procedural videos"
         (root / _NOTE).write_text(f"{split} from {came_from}\n")
 
@@ -100,7 +99,7 @@ def _build(found: Found, split: Split, root: Path) -> None:
         if source.masks is None:
             continue
         if split.binary:
-            _write_binary(source, made[ANNOTATIONS] / name)
+            _write_binary(source.masks, made[ANNOTATIONS] / name)
         else:
             _link(made[ANNOTATIONS] / name, source.masks, root / ANNOTATIONS)
     for name, folder in made.items():
@@ -113,9 +112,10 @@ def _build(found: Found, split: Split, root: Path) -> None:
             (root / file).unlink(missing_ok=True)
 
 
-def _write_binary(source: Source, folder: Path) -> None:
+def _write_binary(masks: Path, folder: Path) -> None:
+    """The masks with label 1 for all that is not zero."""
     folder.mkdir()
-    for path in sorted(source.masks.glob("*.png")) if source.masks else ():
+    for path in sorted(masks.glob("*.png")):
         write_mask(folder / path.name, (read_mask(path) > 0).astype(np.uint8))
 
 
@@ -124,7 +124,7 @@ def _link(link: Path, target: Path, final: Path) -> None:
     target = Path(os.path.abspath(target))  # noqa: PTH100 (resolve() would follow the user's own links)
     resources = Path(os.path.abspath(final)).parents[3]  # noqa: PTH100
     inside = target.is_relative_to(resources)
-    link.symlink_to(os.path.relpath(target, os.path.abspath(final)) if inside else target)  # noqa: PTH100
+    link.symlink_to(os.path.relpath(target, final) if inside else target)
 
 
 def _discard(path: Path) -> None:
@@ -135,17 +135,15 @@ def _discard(path: Path) -> None:
 
 
 def _is_made(root: Path, origin: str) -> bool:
-    try:
-        mark = json.loads((root / _MARK).read_text())
-        there = _names(root)
-    except (OSError, json.JSONDecodeError):
-        return False
-    same = mark["origin"] == origin and mark["sequences"] == there and (root / _NOTE).is_file()
-    return same and all((root / IMAGES / name).exists() for name in there)
+    mark = read_json(root / _MARK)
+    there = _links(root)
+    same = mark.get("origin") == origin and mark.get("links") == there and (root / _NOTE).is_file()
+    return same and all((root / link).exists() for link in there)
 
 
-def _names(root: Path) -> list[str]:
-    return sorted(path.name for path in (root / IMAGES).iterdir())
+def _links(root: Path) -> list[str]:
+    """`JPEGImages/<sequence>` and `Annotations/<sequence>` of all sequences."""
+    return sorted(f"{folder}/{path.name}" for folder in (IMAGES, ANNOTATIONS) for path in root.glob(f"{folder}/*"))
 
 
 def _origin(split: Split, resources: Path) -> str:
@@ -156,8 +154,7 @@ def _origin(split: Split, resources: Path) -> str:
         known["generator"] = [sha256(Path(file).read_bytes()).hexdigest() for file in files]
     known["state"] = state_of(split)
     for archive in archives_of(split):
-        stamp = archive.folder(resources).with_name(f"{archive.file}.json")
-        known[archive.file] = stamp.read_text() if stamp.exists() else None
+        known[archive.file] = read_json(note_of(archive.folder(resources)))
     return sha256(json.dumps(known, sort_keys=True, default=str).encode()).hexdigest()
 
 

@@ -10,6 +10,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -22,9 +23,9 @@ import cv2
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from PIL import Image, UnidentifiedImageError
 
 from vosarena.data.catalog import Split
+from vosarena.data.frames import image_size
 from vosarena.data.masks import LabelMap, read_mask
 from vosarena.errors import DataError, MaskError
 
@@ -144,30 +145,29 @@ def _labels_in(labels: LabelMap) -> set[int]:
     return set(np.flatnonzero(np.bincount(labels.ravel(), minlength=256)).tolist())
 
 
-def image_size(path: Path) -> tuple[int, int]:
-    """(height, width) of an image, read from its header. Raises DataError if it is none."""
-    try:
-        with Image.open(path) as image:
-            return image.height, image.width
-    except (UnidentifiedImageError, OSError) as error:
-        raise DataError(f"{path}: not a readable image ({error}); fetch the file again") from None
-
-
 def numbered_files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
     """Files of a folder in the numeric order of their names; other files and hidden ones are ignored.
 
-    `2.jpg` comes before `10.jpg` and `00010.jpg`. Raises DataError if two files have the same number.
+    `2.jpg` comes before `10.jpg` and `00010.jpg`; names that are no numbers are in alphabetical order. Raises DataError
+    where that leaves the order open: two files with one name or number, numbers beside other names, `f10` before `f2`.
     """
     files = [
         path for path in folder.iterdir() if path.suffix.lower() in suffixes and not path.name.startswith(".")
     ]  # fmt: skip
-    if not all(path.stem.isdigit() for path in files):
-        return sorted(files, key=lambda path: path.stem)
-    files.sort(key=lambda path: int(path.stem))
+    files.sort(key=lambda path: (path.stem.isdigit(), _key(path)))
     for first, second in pairwise(files):
-        if int(first.stem) == int(second.stem):
+        if _key(first) == _key(second):
             raise DataError(f"{folder}: {first.name} and {second.name} are the same frame; keep one of them")
+        if first.stem.isdigit() != second.stem.isdigit():
+            raise DataError(f"{folder}: {first.name} has no number, but {second.name} has; give it one or remove it")
+        if not first.stem.isdigit() and _with_numbers(first.stem) > _with_numbers(second.stem):
+            raise DataError(f"{folder}: {first.name} comes before {second.name}; number the frames with leading zeros")
     return files
+
+
+def _with_numbers(stem: str) -> list[str | int]:
+    """As people sort names: `f2`, `f10`."""
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", stem)]
 
 
 def sequence_names(images: Path) -> list[str]:
@@ -215,6 +215,11 @@ def _object_folders(folder: Path) -> list[Path]:
 
 def _key(path: Path) -> int | str:
     return int(path.stem) if path.stem.isdigit() else path.stem
+
+
+def table_of(split: Split, resources: Path) -> Path:
+    """Where the table of a split's sequences is; frames and masks lie beside it."""
+    return resources / "datasets" / split.dataset / split.name / TABLE_FILE
 
 
 def index_split(root: Path, output: Path, split: Split) -> None:
@@ -290,9 +295,9 @@ def select_sequences(names: list[str], split: Split, attributes: Mapping[str, li
 
 def read_counts(path: Path) -> tuple[int, int | None]:
     """How many sequences a split has on disk, before any selection, and how many the catalog expects (or None)."""
-    file = pq.ParquetFile(path)
-    counts = json.loads((file.schema_arrow.metadata or {}).get(b"counts", b"{}"))
-    return counts.get("found", file.metadata.num_rows), counts.get("expected")
+    with pq.ParquetFile(path) as file:
+        counts = json.loads((file.schema_arrow.metadata or {}).get(b"counts", b"{}"))
+        return counts.get("found", file.metadata.num_rows), counts.get("expected")
 
 
 def read_table(path: Path) -> list[dict]:

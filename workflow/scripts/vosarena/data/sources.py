@@ -54,7 +54,8 @@ def source_name(source: Mapping[str, Any]) -> str | None:
 def describe(source: Mapping[str, Any]) -> str:
     """A source in words."""
     if "huggingface" in source:
-        return f"Hugging Face {source['huggingface']}: {source['file']}"
+        revision = f"@{source['revision']}" if "revision" in source else ""
+        return f"Hugging Face {source['huggingface']}{revision}: {source['file']}"
     if "drive" in source:
         return f"Google Drive file {source['drive']}"
     if "drive_folder" in source:

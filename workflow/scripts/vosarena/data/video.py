@@ -7,8 +7,8 @@ import cv2
 from vosarena.errors import DataError
 
 
-def decode_video(path: Path, folder: Path) -> int:
-    """Write the frames of a video as `00000.png`, `00001.png`, ... into `folder`; returns how many there are.
+def decode_video(path: Path, folder: Path) -> None:
+    """Write the frames of a video as `00000.png`, `00001.png`, ... into `folder`.
 
     PNG, because a second JPEG compression would change pixels. The rotation that a phone notes in the file is applied.
     Raises DataError if the file cannot be decoded to its end.
@@ -33,4 +33,3 @@ def decode_video(path: Path, folder: Path) -> int:
     exact = path.suffix.lower() in (".mp4", ".mov", ".m4v")
     if not count or (exact and count < announced):
         raise DataError(f"{path}: only {count} of {announced} frames can be decoded; it is damaged, fetch it again")
-    return count

@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from vosarena.data.fetch import Wanted, fetch_file, locked
+from vosarena.data.fetch import Wanted, fetch_file
+from vosarena.data.files import locked
 from vosarena.data.sources import Policy, source_name
 
 
-def fetch_weights(weights: Mapping[str, Any], output: Path, policy: Policy | None = None) -> None:
+def fetch_weights(weights: Mapping[str, Any], output: Path, policy: Policy) -> None:
     """Bring a checkpoint to `output`, which is `<resources>/weights/<model>.pth`.
 
     A download is kept in `<resources>/archives/weights/`, where models share it and where a person may put it. Raises
@@ -21,7 +22,7 @@ def fetch_weights(weights: Mapping[str, Any], output: Path, policy: Policy | Non
     wanted = Wanted(
         f"weights/{place.name}", tuple(weights["sources"]), weights.get("sha256"), weights.get("md5"), kind="model"
     )
-    path = fetch_file(wanted, place, resources, policy or Policy())
+    path = fetch_file(wanted, place, resources, policy)
     with locked(output):
         temporary = output.with_name(f".{output.name}.part")
         temporary.unlink(missing_ok=True)
