@@ -191,6 +191,16 @@ def hidden(run, tmp_path):
     return study, places
 
 
+def test_the_command_names_what_is_missing(run, dataset, tmp_path, capsys):
+    _, places, *_ = run
+    config = tmp_path / "config.yaml"
+    for name, missing in (({"path": str(dataset)}, "static.parquet"), ("lsvos2024/val", "sequences.parquet")):
+        config.write_text(yaml.safe_dump({"datasets": [name], "models": ["static"]}))
+        folders = ["--config", str(config), "--results", str(places.results), "--resources", str(places.resources)]
+        assert main(["leaderboard", *folders]) == 1
+        assert f"{missing} is missing; run the workflow, or ask for --partial" in capsys.readouterr().err
+
+
 def test_a_hidden_split_waits_for_its_server_and_is_then_compared_with_the_paper(hidden, tmp_path):
     study, places = hidden
     archive = places.submission(study.splits["lsvos2024/val"], "sam2-l")

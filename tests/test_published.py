@@ -75,6 +75,7 @@ def test_answers_of_servers(tmp_path, name, text, expected):
 
 @pytest.mark.parametrize("name, text, message", [
     ("a.txt", "J&F: 71.90\nJ: 60.00\nF: 75.24\n", r"J&F is 71.90, but \(J\+F\)/2 is 67.62"),
+    ("a.txt", "J&F: 70\nJ&F: 70\nOverall: 71\n", "Overall is 71.0, but 70.0 stands there for the same"),
     ("a.txt", "J&F: 171.90\n", "j_and_f is 171.9, expected a percentage"),
     ("a.txt", "nothing here\n", "no scores found"),
     ("a.json", "{", "not valid JSON"),

@@ -93,6 +93,25 @@ def png(labels: np.ndarray, folder: Path) -> bytes:
     return path.read_bytes()
 
 
+def test_a_sequence_that_the_meta_file_lacks_is_not_packed_with_every_frame(packed):
+    split = load_catalog().split("youtube-vos-2019/valid")
+    _, table, _ = packed(split)
+    meta = table.with_name("meta.json")
+    videos = json.loads(meta.read_text())["videos"]
+    del videos["beta"]
+    write_json(meta, {"videos": videos})
+    with pytest.raises(DataError, match=r"meta\.json does not have sequence beta"):
+        expected(split, table)
+
+
+def test_a_mask_that_stands_in_the_archive_twice_is_named(packed):
+    split = load_catalog().split(MOSE)
+    archive, table, _ = packed(split)
+    with zipfile.ZipFile(archive, "a") as members, pytest.warns(UserWarning, match="Duplicate name"):
+        members.writestr("beta/00003.png", members.read("beta/00003.png"))
+    assert check_submission(archive, expected(split, table)) == ["beta/00003.png: stands in the archive more than once"]
+
+
 MOSE = "mose/val"
 CHANGES = {
     "missing frame": (
@@ -170,6 +189,7 @@ def test_an_edited_or_missing_prediction_is_not_packed(packed):
     (store / "gamma.json").unlink()
     with pytest.raises(DataError) as error:
         pack_submission(split, table, store, archive)
+    assert "not packed, 2 faults" in str(error.value), "each fault once"
     assert "sequence alpha: masks in" in str(error.value) and "sequence gamma: not predicted yet" in str(error.value)
     assert not list(archive.parent.iterdir())
 
@@ -179,7 +199,7 @@ def test_workflow_packs_hidden_splits_and_takes_the_servers_answer(dataset, tmp_
         if mask.stem != "00000" and mask.parent.name != "gamma":
             mask.unlink()
     item = {"path": str(dataset), "ground_truth": "first_frame", "submission": {"folder": "Annotations"}}
-    snakemake(config={"datasets": [item], "models": ["static"]})
+    snakemake(config={"datasets": [item], "models": ["static"], "inference": {"sequences_per_job": 16}})
     board = (tmp_path / "results/leaderboard/leaderboard.md").read_text()
     assert "packed, awaiting server score" in board
     archive = tmp_path / "results/submissions/squares/all/static.zip"

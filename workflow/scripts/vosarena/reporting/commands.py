@@ -72,11 +72,11 @@ def _leaderboard(args: argparse.Namespace) -> None:
         partial_leaderboard(study, places, args.jobs)
     else:
         folder = places.results / "leaderboard"
-        runs = scored_runs(study, places)
-        for run in runs:
-            if not run.metrics.is_file():
-                raise DataError(f"{run.metrics} is missing; run the workflow, or ask for --partial")
-        build_leaderboard(runs, folder, hidden_runs(study, places))
+        runs, hidden = scored_runs(study, places), hidden_runs(study, places)
+        for file in [*(run.metrics for run in runs), *(run.table for run in hidden)]:
+            if not file.is_file():
+                raise DataError(f"{file} is missing; run the workflow, or ask for --partial")
+        build_leaderboard(runs, folder, hidden)
     print((folder / "leaderboard.md").read_text(), end="")
 
 

@@ -67,10 +67,10 @@ def _read(file: Path) -> Iterator[Row]:
             if not line["source"]:
                 raise DataError(f"{where}: {line['model']} has no source; say where the numbers stand")
             row: Row = {name: _number(line[name], where, name) for name in (*SCORES, "fps")}
-            check_range(row, where)
+            _check_range(row, where)
             row |= {name: line[name] for name in ("model", "dataset", "split", "protocol", "source", "same_as")}
             row |= {"device": line["hardware"], "kind": "published", "note": line["note"]}
-            row["status"] = "published" if is_consistent(row) else "inconsistent"
+            row["status"] = "published" if _is_consistent(row) else "inconsistent"
             if row["status"] == "inconsistent":
                 mean = (row["j"] + row["f"]) / 2
                 row["note"] = "; ".join([*filter(None, [row["note"]]), f"(J+F)/2 is {mean:.2f}"])
@@ -84,7 +84,7 @@ def _number(text: str, where: str, name: str) -> float:
         raise DataError(f"{where}: {name} is {text!r}, expected a number") from None
 
 
-def check_range(row: Mapping[str, Any], where: str) -> None:
+def _check_range(row: Mapping[str, Any], where: str) -> None:
     """Raises DataError unless the row has a J&F and all its scores are percentages."""
     if math.isnan(row["j_and_f"]):
         raise DataError(f"{where}: no J&F; expected `J&F` or both `J` and `F`")
@@ -93,7 +93,7 @@ def check_range(row: Mapping[str, Any], where: str) -> None:
             raise DataError(f"{where}: {name} is {row[name]}, expected a percentage between 0 and 100")
 
 
-def is_consistent(row: Mapping[str, Any], digits: int = _DIGITS) -> bool:
+def _is_consistent(row: Mapping[str, Any], digits: int = _DIGITS) -> bool:
     """Whether (J + F) / 2 is J&F as far as rounding tells; true where J or F is missing."""
     if math.isnan(row["j"]) or math.isnan(row["f"]):
         return True
@@ -116,15 +116,19 @@ def read_scores(file: Path) -> Row:
     """A server's answer: j_and_f, j, f and what else it gives, in percent; source, date and note if they are there.
 
     Text is lines of `name: value` (CodaLab, Codabench); JSON and YAML are mappings of the same names. Fractions become
-    percent. Raises DataError naming the file if there is no J&F, a score is out of range, or (J + F) / 2 is not J&F.
+    percent. Raises DataError naming the file if there is no J&F, a score is out of range or stands there twice with
+    different values, or (J + F) / 2 is not J&F.
     """
     given = _content(file)
     row: Row = {name: math.nan for name in SCORES}
-    for key, value in given.items():
+    for key, value in given:
         name = _MEANING.get(re.sub(r"[^a-z]", "", str(key).lower().replace("&", "")))
         if name is None:
             continue
-        row[name] = _number(str(value), str(file), str(key))
+        number, other = _number(str(value), str(file), str(key)), row.get(name, math.nan)
+        if number != other and not math.isnan(other):
+            raise DataError(f"{file}: {key} is {number}, but {other} stands there for the same; keep the right one")
+        row[name] = number
     parts = [name for name in ("j_seen", "f_seen", "j_unseen", "f_unseen") if name in row]
     if len(parts) == 4:
         row["j"] = (row["j_seen"] + row["j_unseen"]) / 2 if math.isnan(row["j"]) else row["j"]
@@ -135,23 +139,23 @@ def read_scores(file: Path) -> Row:
     if all(row[name] <= 1 for name in SCORES if not math.isnan(row[name])):
         row = {name: value * 100 for name, value in row.items()}
         digits = _DIGITS - 1  # fractions are given with three digits or more
-    check_range(row, str(file))
-    if not is_consistent(row, digits):
+    _check_range(row, str(file))
+    if not _is_consistent(row, digits):
         mean = (row["j"] + row["f"]) / 2
         raise DataError(f"{file}: J&F is {row['j_and_f']:.2f}, but (J+F)/2 is {mean:.2f}; copy the answer again")
-    return row | {name: str(given[name]) for name in _WORDS if given.get(name)}
+    return row | {str(key): str(value) for key, value in given if key in _WORDS and value}
 
 
-def _content(file: Path) -> Mapping[str, Any]:
+def _content(file: Path) -> list[tuple[Any, Any]]:
     text = file.read_text()
     try:
         if file.suffix == ".txt":
             pairs = re.findall(r"^\s*([A-Za-z][\w &+./-]*?)\s*[:=]\s*(.+?)\s*$", text, re.MULTILINE)
-            content: Any = dict(pairs)
         else:
             content = json.loads(text) if file.suffix == ".json" else yaml.safe_load(text)
+            pairs = list(content.items()) if isinstance(content, Mapping) else []
     except (yaml.YAMLError, json.JSONDecodeError) as error:
         raise DataError(f"{file}: not valid {file.suffix[1:].upper()}: {' '.join(str(error).split())}") from None
-    if not isinstance(content, Mapping) or not content:
+    if not pairs:
         raise DataError(f"{file}: no scores found; expected lines of `name: value`, such as `J&F: 71.90`")
-    return content
+    return pairs

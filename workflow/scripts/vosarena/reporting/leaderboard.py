@@ -16,7 +16,7 @@ import pandas as pd
 from vosarena.data.sequences import read_counts, read_table
 from vosarena.reporting.comparison import ALL, Comparison
 from vosarena.reporting.curves import derived_attributes
-from vosarena.reporting.imported import PUBLISHED, published_rows, read_scores
+from vosarena.reporting.imported import published_rows, read_scores
 from vosarena.reporting.tables import latex, markdown
 from vosarena.scoring.protocols import score, summarise
 from vosarena.scoring.table import read_metadata, read_metrics
@@ -46,7 +46,7 @@ TABLES: dict[str, list[str]] = {
 
 @dataclass(frozen=True)
 class Scored:
-    """One model on one split: its metrics file, the split's table of sequences, and the folder of all predictions."""
+    """One model on one split: its metrics file, the split's table of sequences, and the store of its predictions."""
 
     dataset: str
     split: str
@@ -54,7 +54,7 @@ class Scored:
     protocols: Sequence[str]
     metrics: Path
     table: Path
-    predictions: Path
+    store: Path
 
 
 @dataclass(frozen=True)
@@ -65,21 +65,19 @@ class Hidden:
     split: str
     model: str
     table: Path
-    predictions: Path
+    store: Path
     submission: Path
     scores: Path | None = None
 
 
-def build_leaderboard(
-    runs: Sequence[Scored], output: Path, hidden: Sequence[Hidden] = (), *, published: Path = PUBLISHED
-) -> dict[str, pd.DataFrame]:
+def build_leaderboard(runs: Sequence[Scored], output: Path, hidden: Sequence[Hidden] = ()) -> dict[str, pd.DataFrame]:
     """Write the tables of TABLES (Parquet and CSV), leaderboard.md and leaderboard.tex; returns the tables.
 
     Scores are in percent. Intervals: 95 %, cluster bootstrap over sequences, paired between models. A metrics file
     that covers a part of the split gives a row with status `incomplete` and no rank. The same inputs give the same
     bytes. Raises DataError for a scores file or a published row that cannot be right.
     """
-    tables = _tables(runs, hidden, published)
+    tables = _tables(runs, hidden)
     output.mkdir(parents=True, exist_ok=True)
     for name, table in tables.items():
         table.to_parquet(output / f"{name}.parquet", index=False, compression="zstd")
@@ -94,7 +92,7 @@ def read_leaderboard(folder: Path) -> dict[str, pd.DataFrame]:
     return {name: pd.read_parquet(folder / f"{name}.parquet") for name in TABLES}
 
 
-def _tables(runs: Sequence[Scored], hidden: Sequence[Hidden], published: Path) -> dict[str, pd.DataFrame]:
+def _tables(runs: Sequence[Scored], hidden: Sequence[Hidden]) -> dict[str, pd.DataFrame]:
     found: dict[str, list[Any]] = {name: [] for name in TABLES}
     objects = []
     by_place: dict[tuple[str, str, str], list[Scored]] = {}
@@ -115,7 +113,7 @@ def _tables(runs: Sequence[Scored], hidden: Sequence[Hidden], published: Path) -
         objects += [table for table in scored.values() if len(table)]
     found["leaderboard"] += [_hidden(run) for run in hidden]
     places = {(row["dataset"], row["split"], row["protocol"]) for row in found["leaderboard"]}
-    known = published_rows({place[:2] for place in places}, published)
+    known = published_rows({place[:2] for place in places})
     found["leaderboard"] += [row for row in known if (row["dataset"], row["split"], row["protocol"]) in places]
     board = _ranked(found["leaderboard"])
     found["reproduction"] = list(_reproduction(board))
@@ -199,7 +197,7 @@ def _hidden(run: Hidden) -> dict[str, Any]:
 
 def _speed(run: Scored | Hidden) -> dict[str, Any]:
     """Frames per second (frames over seconds of tracking, decoding and writing included), peak memory, device."""
-    store = Store(run.predictions / run.dataset / run.split / run.model)
+    store = Store(run.store)
     manifests = [manifest for row in read_table(run.table) if (manifest := store.manifest(row["sequence"]))]
     if not manifests:
         return {"fps": np.nan, "peak_memory_mb": np.nan, "device": ""}
@@ -218,8 +216,7 @@ def _ranked(rows: Iterable[dict[str, Any]]) -> pd.DataFrame:
     board = board.sort_values([*PLACE, "j_and_f", "model"], ascending=[True] * 3 + [False, True], ignore_index=True)
     own = board[(board["status"] == "complete") & board["j_and_f"].notna()]
     board["rank"] = own.groupby(PLACE).cumcount() + 1
-    board["rank"] = board["rank"].astype("Int64")
-    for column in ("n_sequences", "n_expected", "n_objects"):
+    for column in ("rank", "n_sequences", "n_expected", "n_objects"):
         board[column] = board[column].astype("Int64")
     return board[[*COLUMNS, *(column for column in board if column not in COLUMNS)]]
 

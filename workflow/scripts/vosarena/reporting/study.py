@@ -55,7 +55,7 @@ def scored_runs(study: Study, places: Places) -> list[Scored]:
     return [
         Scored(
             *(split.dataset, split.name, model, study.protocols_of(split), places.metrics(split, model)),
-            *(places.table(split), places.results / "predictions"),
+            *(places.table(split), places.store(split, model)),
         )
         for split in scored_splits(study)
         for model in study.models
@@ -68,6 +68,6 @@ def hidden_runs(study: Study, places: Places) -> list[Hidden]:
     for split in hidden_splits(study):
         scores = score_files(places.scores, split.dataset, split.name, study.models)
         for model in study.models:
-            paths = places.table(split), places.results / "predictions", places.submission(split, model)
+            paths = places.table(split), places.store(split, model), places.submission(split, model)
             runs.append(Hidden(split.dataset, split.name, model, *paths, scores.get(model)))
     return runs

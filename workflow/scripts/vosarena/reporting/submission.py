@@ -12,8 +12,9 @@ import json
 import os
 import struct
 import zipfile
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,9 +45,9 @@ class Wanted:
 class Format:
     """A server's layout: folder of the sequences inside the archive (empty: root), and team.json's content if any."""
 
-    folder: str = ""
-    team: Mapping[str, Any] | None = None
-    sequences: Mapping[str, Wanted] = field(default_factory=dict)
+    folder: str
+    team: Mapping[str, Any] | None
+    sequences: Mapping[str, Wanted]
 
     def name(self, sequence: str, stem: str) -> str:
         """Name of a frame's mask in the archive."""
@@ -56,9 +57,8 @@ class Format:
 def expected(split: Split, table: Path) -> Format:
     """What the server of a prepared split wants. Raises DataError where frames that it requires are unknown."""
     root, options = table.parent, dict(split.submission or {})
-    videos: dict[str, Any] = {}
+    meta, videos = root / META, None
     if options.get("frames") == "required":
-        meta = root / META
         if not meta.is_file():
             raise DataError(f"{meta} is missing; the server of {split} wants only the frames that it names")
         videos = json.loads(meta.read_text())["videos"]
@@ -66,8 +66,10 @@ def expected(split: Split, table: Path) -> Format:
     for row in read_table(table):
         name = row["sequence"]
         stems = [path.stem for path in read_sequence(root / IMAGES, None, name).frames]
-        required = {frame for item in videos.get(name, {}).get("objects", {}).values() for frame in item["frames"]}
-        if required:
+        if videos is not None:
+            if name not in videos:
+                raise DataError(f"{meta} does not have sequence {name}; the server of {split} wants what it names")
+            required = {frame for item in videos[name]["objects"].values() for frame in item["frames"]}
             stems = [stem for stem in stems if stem in required]
         sequences[name] = Wanted(tuple(stems), (row["height"], row["width"]), frozenset(row["object_ids"]))
     return Format(options.get("folder", ""), options.get("team"), sequences)
@@ -80,7 +82,7 @@ def pack_submission(split: Split, table: Path, predictions: Path, output: Path) 
     """
     wanted, store = expected(split, table), Store(predictions)
     members: dict[str, Path] = {}
-    faults = []
+    faults, whole = [], dict[str, Wanted]()
     for sequence, item in wanted.sequences.items():
         manifest, folder = store.manifest(sequence), store.masks(sequence)
         if manifest is None:
@@ -89,12 +91,16 @@ def pack_submission(split: Split, table: Path, predictions: Path, output: Path) 
         try:
             if masks_digest((stem, folder / f"{stem}.png") for stem in manifest["frames"]) != manifest["masks"]:
                 faults.append(f"sequence {sequence}: masks in {folder} are not those that were written; track it again")
+                continue
         except FileNotFoundError as error:
             faults.append(f"sequence {sequence}: {error.filename} is missing; track it again")
+            continue
+        whole[sequence] = item
         members |= {
             wanted.name(sequence, stem): path for stem in item.frames if (path := folder / f"{stem}.png").is_file()
         }
-    faults += _faults(wanted, list(members), lambda name: members[name].read_bytes(), team=False)
+    checked = replace(wanted, sequences=whole)
+    faults += _faults(checked, list(members), lambda name: members[name].read_bytes(), team=False)
     if faults:
         raise DataError("\n".join([f"{output}: not packed, {len(faults)} faults:", *(f"  {line}" for line in faults)]))
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -122,9 +128,9 @@ def check_submission(file: Path, wanted: Format) -> list[str]:
     try:
         with zipfile.ZipFile(file) as archive:
             names = [info.filename for info in archive.infolist() if not info.is_dir()]
-            repeated = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
-            faults = [f"{name}: stands in the archive more than once" for name in repeated]
-            return faults + _faults(wanted, list(dict.fromkeys(names)), archive.read, team=wanted.team is not None)
+            times = Counter(names)
+            faults = [f"{name}: stands in the archive more than once" for name in sorted(times) if times[name] > 1]
+            return faults + _faults(wanted, list(times), archive.read, team=wanted.team is not None)
     except FileNotFoundError:
         raise DataError(f"{file}: no such file") from None
     except (zipfile.BadZipFile, OSError) as error:
@@ -143,7 +149,7 @@ def sequences_in(file: Path) -> set[str]:
 def _faults(wanted: Format, names: Sequence[str], read: Callable[[str], bytes], team: bool) -> list[str]:
     """All that is wrong with the members of an archive."""
     prefix = f"{wanted.folder}/" if wanted.folder else ""
-    faults, present = [], dict[str, dict[str, str]]()
+    strangers, present = [], dict[str, dict[str, str]]()
     for name in names:
         parts = name.removeprefix(prefix).split("/")
         if wanted.team is not None and name == TEAM:
@@ -151,8 +157,8 @@ def _faults(wanted: Format, names: Sequence[str], read: Callable[[str], bytes], 
         if name.startswith(prefix) and len(parts) == 2 and parts[1].endswith(".png") and parts[0] in wanted.sequences:
             present.setdefault(parts[0], {})[parts[1].removesuffix(".png")] = name
         else:
-            faults.append(name)
-    faults = list(_strangers(faults, wanted, prefix))
+            strangers.append(name)
+    faults = list(_strangers(strangers, wanted, prefix))
     if team:
         faults += _team_faults(names, read)
     for sequence, item in wanted.sequences.items():

@@ -124,15 +124,15 @@ def _tabular(shown: pd.DataFrame, styles: list[str], caption: str, label: str) -
     lines = [
         r"\begin{table}[htbp]",
         r"\centering",
-        rf"\caption{{{escape(caption)}}}",
+        rf"\caption{{{_escape(caption)}}}",
         rf"\label{{{''.join(c if c.isalnum() or c in ':-' else '-' for c in label)}}}",
         rf"\begin{{tabular}}{{@{{}}{''.join('r' if right else 'l' for right in numeric)}@{{}}}}",
         r"\toprule",
-        " & ".join(escape(title) for title in shown) + r" \\",
+        " & ".join(_escape(title) for title in shown) + r" \\",
         r"\midrule",
     ]
     for (_, row), style in zip(shown.iterrows(), styles, strict=True):
-        cells = [escape(text) for text in row]
+        cells = [_escape(text) for text in row]
         lines.append(" & ".join(f"{style}{{{cell}}}" if style and cell else cell for cell in cells) + r" \\")
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}"])
 
@@ -143,6 +143,6 @@ _ESCAPES = str.maketrans({
 })  # fmt: skip
 
 
-def escape(text: str) -> str:
+def _escape(text: str) -> str:
     """Text that LaTeX prints as it is."""
     return str(text).translate(_ESCAPES)
