@@ -90,11 +90,11 @@ def test_weights_of_another_model_are_refused(weights: Path) -> None:
 
 
 def test_damaged_missing_and_pickled_files_are_refused(weights: Path, tmp_path: Path) -> None:
-    refused(tmp_path / "nowhere.pth", "do not exist")
+    refused(tmp_path / "nowhere.pth", "no weights file")
     weights.write_bytes(weights.read_bytes()[:50_000])
-    refused(weights, "cannot be read")
+    refused(weights, "not a PyTorch checkpoint")
     torch.save({"weight": os.system}, tmp_path / "code.pth")  # weights_only: a pickle must not name functions
-    refused(tmp_path / "code.pth", "cannot be read")
+    refused(tmp_path / "code.pth", "not a PyTorch checkpoint")
 
 
 def test_half_precision_files_are_loaded_as_float32(state: dict, tmp_path: Path) -> None:

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from vosarena.data.masks import LabelMap
 from vosarena.errors import TrackerError
+from vosarena.trackers.base import Frame, LabelMap
 
 if TYPE_CHECKING:
     import torch
@@ -32,15 +32,15 @@ MODELS = ("base", "small", "tiny")
 _SMALLEST_EXPONENT = -80.0  # exp() of it is still a normal float32
 
 # The demo network: the same architecture with fewer and narrower layers. `width` is the first stage of its ResNets.
-TINY_WIDTH = 24
+_TINY_WIDTH = 24
 _TINY = {
     "pixel_dim": 96,
     "key_dim": 48,
     "value_dim": 96,
     "sensory_dim": 96,
     "embed_dim": 96,
-    "pixel_encoder": {"type": "resnet18", "ms_dims": [TINY_WIDTH * 4, TINY_WIDTH * 2, TINY_WIDTH]},
-    "mask_encoder": {"type": "resnet18", "final_dim": TINY_WIDTH * 4},
+    "pixel_encoder": {"type": "resnet18", "ms_dims": [_TINY_WIDTH * 4, _TINY_WIDTH * 2, _TINY_WIDTH]},
+    "mask_encoder": {"type": "resnet18", "final_dim": _TINY_WIDTH * 4},
     "object_transformer": {"ff_dim": 384, "num_heads": 4, "num_blocks": 1, "num_queries": 8},
     "mask_decoder": {"up_dims": [96, 64, 48]},
 }
@@ -99,7 +99,7 @@ class Cutie:
         load_weights(network, weights)
         self.network = network.to(device).eval()
 
-    def track(self, frames: Sequence[np.ndarray], prompts: Mapping[int, LabelMap]) -> Iterator[LabelMap]:
+    def track(self, frames: Sequence[Frame], prompts: Mapping[int, LabelMap]) -> Iterator[LabelMap]:
         """See Tracker.track."""
         import torch
         from cutie.inference.inference_core import InferenceCore
@@ -118,7 +118,7 @@ class Cutie:
                 labels = self._step(core, frame, prompt, end=index == len(frames) - 1)
             yield labels
 
-    def _step(self, core: Any, frame: np.ndarray, prompt: LabelMap | None, *, end: bool) -> LabelMap:
+    def _step(self, core: Any, frame: Frame, prompt: LabelMap | None, *, end: bool) -> LabelMap:
         """One frame, in the order of upstream's VideoReader, eval loop and ResultSaver."""
         import torch
         from PIL import Image
@@ -259,8 +259,8 @@ def build_network(config: DictConfig, stage: DictConfig | None = None) -> nn.Mod
     from cutie.model.cutie import CUTIE
     from cutie.model.train_wrapper import CutieTrainWrapper
 
-    tiny = config.model.pixel_encoder.ms_dims[-1] == TINY_WIDTH
-    with _local_resnets(TINY_WIDTH if tiny else None):
+    tiny = config.model.pixel_encoder.ms_dims[-1] == _TINY_WIDTH
+    with _local_resnets(_TINY_WIDTH if tiny else None):
         return CUTIE(config) if stage is None else CutieTrainWrapper(config, stage)
 
 
@@ -271,15 +271,13 @@ def _local_resnets(width: int | None) -> Iterator[None]:
 
     originals = resnet.resnet18, resnet.resnet50
 
-    def narrow(pretrained: bool = True, extra_dim: int = 0, model_dir: str | None = None) -> nn.Module:
-        return (
-            originals[0](pretrained=False, extra_dim=extra_dim) if width is None else _narrow_resnet(width, extra_dim)
-        )
+    def resnet18(extra_dim: int = 0, **_: Any) -> nn.Module:
+        return _narrow_resnet(width, extra_dim) if width else originals[0](pretrained=False, extra_dim=extra_dim)
 
-    def wide(pretrained: bool = True, extra_dim: int = 0, model_dir: str | None = None) -> nn.Module:
+    def resnet50(extra_dim: int = 0, **_: Any) -> nn.Module:
         return originals[1](pretrained=False, extra_dim=extra_dim)
 
-    resnet.resnet18, resnet.resnet50 = narrow, wide
+    resnet.resnet18, resnet.resnet50 = resnet18, resnet50
     try:
         yield
     finally:
@@ -309,42 +307,8 @@ def _narrow_resnet(width: int, extra_dim: int) -> nn.Module:
     return NarrowResNet()
 
 
-def read_state(path: str | Path) -> dict[str, torch.Tensor]:
-    """A state dict from a file, floating-point tensors as float32. Raises TrackerError naming the file."""
-    import torch
+def load_weights(network: nn.Module, weights: str | Path) -> None:
+    """Fill the network from a file with a state dict. Raises TrackerError if it does not fit (see `fill`)."""
+    from vosarena.trackers.checkpoints import fill, read_checkpoint
 
-    mend = "provide the .pth file with the model's state dict"
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise TrackerError(f"weights {path} do not exist: {mend}") from None
-    except Exception as error:  # torch raises what the damaged part happens to raise
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise TrackerError(f"weights {path} cannot be read ({reason}): {mend}") from error
-    if not isinstance(state, Mapping) or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        raise TrackerError(f"weights {path} are not a plain state dict of tensors: {mend}")
-    return {key: value.float() if value.is_floating_point() else value for key, value in state.items()}
-
-
-def load_weights(network: nn.Module, path: str | Path) -> None:
-    """Fill the network from a file; every key and shape must agree. Raises TrackerError naming file and difference.
-
-    Only the batch norms' counters of batches may be absent: old checkpoints lack them, and no mask depends on them.
-    """
-    state, expected = read_state(path), network.state_dict()
-    missing = [key for key in expected if key not in state and not key.endswith(".num_batches_tracked")]
-    unknown = [key for key in state if key not in expected]
-    wrong = [key for key in expected if key in state and state[key].shape != expected[key].shape]
-    if missing or unknown or wrong:
-        parts = []
-        if missing:
-            parts.append(f"{len(missing)} of {len(expected)} tensors are missing (first {missing[0]})")
-        if unknown:
-            parts.append(f"{len(unknown)} are unknown (first {unknown[0]})")
-        if wrong:
-            shapes = f"{tuple(state[wrong[0]].shape)} instead of {tuple(expected[wrong[0]].shape)}"
-            parts.append(f"{len(wrong)} have another shape (first {wrong[0]}: {shapes})")
-        raise TrackerError(
-            f"weights {path} do not fit this Cutie model: {'; '.join(parts)}; check weights and option model"
-        )
-    network.load_state_dict(state, strict=False)
+    fill(network, read_checkpoint(weights), weights, "`model`")

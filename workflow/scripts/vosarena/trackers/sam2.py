@@ -6,12 +6,15 @@ import gc
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from vosarena.errors import MaskError, TrackerError
 from vosarena.trackers.base import BoolMask, Frame, LabelMap
+
+if TYPE_CHECKING:
+    from vosarena.trackers.sam2_stream import Reduce
 
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 
@@ -19,9 +22,9 @@ PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 class Sam2:
     """Semi-supervised tracking as in upstream's `tools/vos_inference.py`, with the same masks, in constant memory.
 
-    config (needed): the network: an upstream name ("configs/sam2/sam2_hiera_l.yaml" or "sam2_hiera_l"), "sam2_demo",
+    config: the network: an upstream name ("configs/sam2/sam2_hiera_l.yaml" or "sam2_hiera_l"), "sam2_demo",
         or the path of a YAML file.
-    weights (needed): checkpoint `{"model": state_dict}` that fits `config` in every key and shape.
+    weights: checkpoint `{"model": state_dict}` that fits `config` in every key and shape.
     image_size: side of the square that the network sees; default: the configuration's (1024 for the official ones).
 
     These give up equality with upstream in the last bits for speed:
@@ -40,8 +43,8 @@ class Sam2:
 
     def __init__(
         self,
-        config: str | None = None,
-        weights: str | None = None,
+        config: str,
+        weights: str,
         image_size: int | None = None,
         batch_objects: int = 1,
         encoder_batch: int = 1,
@@ -50,11 +53,6 @@ class Sam2:
         device: str = "cpu",
         precision: str = "auto",
     ) -> None:
-        if not config or not weights:
-            missing = "config" if not config else "weights"
-            raise TrackerError(
-                f"sam2: option {missing!r} is missing; give `config` and `weights` that belong together."
-            )
         for name, value in (("batch_objects", batch_objects), ("encoder_batch", encoder_batch)):
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise TrackerError(f"sam2: {name} is {value!r}; give a number of 1 or more.")
@@ -80,6 +78,8 @@ class Sam2:
 
         Raises MaskError if a prompt does not fit its frame or no prompt holds an object.
         """
+        from vosarena.trackers.sam2_stream import label_map
+
         for index, labels in prompts.items():
             if labels.dtype != np.uint8:
                 raise MaskError(
@@ -89,7 +89,10 @@ class Sam2:
             index: {int(number): labels == number for number in np.unique(labels) if number}
             for index, labels in prompts.items()
         }
-        return self._track(frames, split)
+        checked = _checked(frames, split)
+        for _ in range(min(checked)):
+            yield np.zeros(frames[0].shape[:2], np.uint8)
+        yield from self._run(frames, checked, label_map)
 
     def track_objects(
         self, frames: Sequence[Frame], prompts: Mapping[int, Mapping[int, BoolMask]]
@@ -99,34 +102,21 @@ class Sam2:
         Yields for every frame all objects of the video by id; an object's mask is empty before it appears.
         Raises MaskError as `track` does.
         """
-        return self._track_objects(frames, prompts)
-
-    def _track(self, frames: Sequence[Frame], prompts: Mapping[int, Mapping[int, BoolMask]]) -> Iterator[LabelMap]:
-        from vosarena.trackers.sam2_stream import label_map
-
-        prompts = _checked(frames, prompts)
-        for _ in range(min(prompts)):
-            yield np.zeros(frames[0].shape[:2], np.uint8)
-        yield from self._run(frames, prompts, label_map)
-
-    def _track_objects(
-        self, frames: Sequence[Frame], prompts: Mapping[int, Mapping[int, BoolMask]]
-    ) -> Iterator[dict[int, BoolMask]]:
         from vosarena.trackers.sam2_stream import separate_masks
 
-        prompts = _checked(frames, prompts)
-        everyone = sorted(number for masks in prompts.values() for number in masks)
+        checked = _checked(frames, prompts)
+        everyone = sorted(number for masks in checked.values() for number in masks)
         empty = np.zeros(frames[0].shape[:2], np.bool_)
-        for _ in range(min(prompts)):
+        for _ in range(min(checked)):
             yield dict.fromkeys(everyone, empty)
         present: list[int] = []
-        for index, masks in enumerate(self._run(frames, prompts, separate_masks), start=min(prompts)):
-            present = sorted([*present, *prompts.get(index, {})])
+        for index, masks in enumerate(self._run(frames, checked, separate_masks), start=min(checked)):
+            present = sorted([*present, *checked.get(index, {})])
             yield dict.fromkeys(everyone, empty) | dict(zip(present, masks, strict=True))
 
     def _run(
-        self, frames: Sequence[Frame], prompts: Mapping[int, Mapping[int, BoolMask]], reduce: Any
-    ) -> Iterator[Any]:
+        self, frames: Sequence[Frame], prompts: Mapping[int, Mapping[int, BoolMask]], reduce: Reduce
+    ) -> Iterator[np.ndarray]:
         import torch
 
         failure = ""

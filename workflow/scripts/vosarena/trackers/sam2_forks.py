@@ -17,7 +17,7 @@ from vosarena.trackers.sam2 import Sam2
 class EdgeTam(Sam2):
     """EdgeTAM (Zhou et al., "EdgeTAM: On-Device Track Anything Model", 2025), by the package `edgetam-dimos`.
 
-    weights (needed): checkpoint `{"model": state_dict}`, as published.
+    weights: checkpoint `{"model": state_dict}`, as published.
     config: the package's "configs/edgetam.yaml", or the path of a YAML file.
 
     The other options are those of Sam2. There is no image_size: the configuration has position codes for its own.
@@ -27,7 +27,7 @@ class EdgeTam(Sam2):
 
     def __init__(
         self,
-        weights: str | None = None,
+        weights: str,
         config: str = "configs/edgetam.yaml",
         batch_objects: int = 1,
         encoder_batch: int = 1,
@@ -50,8 +50,8 @@ class EdgeTam(Sam2):
 class EfficientTam(Sam2):
     """EfficientTAM (Xiong et al., "Efficient Track Anything", 2024), by the package `efficient-track-anything`.
 
-    config (needed): "efficienttam_s", "efficienttam_ti" or the path of a YAML file; the package brings none.
-    weights (needed): checkpoint `{"model": state_dict}`, as published.
+    config: "efficienttam_s", "efficienttam_ti" or the path of a YAML file; the package brings none.
+    weights: checkpoint `{"model": state_dict}`, as published.
 
     The other options are those of Sam2.
     """
@@ -60,8 +60,8 @@ class EfficientTam(Sam2):
 
     def __init__(
         self,
-        config: str | None = None,
-        weights: str | None = None,
+        config: str,
+        weights: str,
         image_size: int | None = None,
         batch_objects: int = 1,
         encoder_batch: int = 1,

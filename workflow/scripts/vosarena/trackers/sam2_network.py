@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from vosarena.errors import TrackerError
+from vosarena.trackers.checkpoints import fill, read_checkpoint
 
 if TYPE_CHECKING:
     from sam2.sam2_video_predictor import SAM2VideoPredictor
@@ -56,7 +57,8 @@ def instantiate_network(config: str, *, image_size: int | None = None, compile: 
             model["image_size"] = image_size
         return instantiate(model, _recursive_=True)
     except (KeyError, TypeError, ValueError, AssertionError, HydraException, OmegaConfBaseException) as error:
-        raise TrackerError(f"sam2: {path} does not configure a SAM 2 network: {_one_line(error)}") from error
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise TrackerError(f"sam2: {path} does not configure a SAM 2 network: {reason}") from error
 
 
 def config_path(config: str) -> Path:
@@ -74,8 +76,7 @@ def config_path(config: str) -> Path:
             return folder / config
     known = {path.stem: path for path in Path(__file__).with_name("sam2_configs").glob("*.yaml")}
     for folder in package:
-        known |= {path.stem: path for path in folder.glob("configs/sam2*/sam2*_hiera_*[a-z+].yaml")}
-        known = {name: path for name, path in known.items() if "finetune" not in name}
+        known |= {path.stem: path for path in folder.glob("configs/sam*[12]/*.yaml")}  # sam2 and sam2.1
     name = Path(config).name.removesuffix(".yaml")
     if name in known:
         return known[name]
@@ -85,40 +86,11 @@ def config_path(config: str) -> Path:
 
 
 def load_weights(network: torch.nn.Module, weights: str | Path) -> None:
-    """Fill `network` from a checkpoint `{"model": state_dict}`; every key and every shape must fit.
-
-    Only tensors are unpickled (weights_only). Raises TrackerError that names the file and the first difference.
-    """
-    path = Path(weights)
-    if not path.is_file():
-        raise TrackerError(f"sam2: there is no weights file {path}.")
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises pickle, zip, EOF and runtime errors of many classes for a wrong file
-        raise TrackerError(
-            f"sam2: {path} ({path.stat().st_size} bytes) is not a PyTorch checkpoint of plain tensors; "
-            f"it may be truncated, or an error page: fetch it again ({_one_line(error)[:120]})."
-        ) from error
-    given = checkpoint.get("model") if isinstance(checkpoint, dict) else None
-    if not isinstance(given, dict):
-        raise TrackerError(f"sam2: {path} is not a SAM 2 checkpoint: it has no entry 'model' with the weights.")
-    wanted = network.state_dict()
-    missing, surplus = sorted(wanted.keys() - given.keys()), sorted(given.keys() - wanted.keys())
-    reshaped = [key for key in wanted.keys() & given.keys() if wanted[key].shape != given[key].shape]
-    for keys, what in ((missing, "lacks"), (surplus, "has, unknown to the configuration,")):
-        if keys:
-            more = f" and {len(keys) - 1} more" if len(keys) > 1 else ""
-            raise TrackerError(
-                f"sam2: {path} does not fit the configuration: it {what} {keys[0]}{more}; "
-                "choose the configuration that belongs to this file."
-            )
-    if reshaped:
-        key = min(reshaped)
-        raise TrackerError(
-            f"sam2: {path} does not fit the configuration: {key} has the shape {tuple(given[key].shape)}, "
-            f"expected {tuple(wanted[key].shape)}; choose the configuration that belongs to this file."
-        )
-    network.load_state_dict(given)
+    """Fill `network` from a checkpoint `{"model": state_dict}`. Raises TrackerError if it does not fit (see `fill`)."""
+    checkpoint = read_checkpoint(weights)
+    if not isinstance(checkpoint, dict) or "model" not in checkpoint:
+        raise TrackerError(f"weights {weights} are no SAM 2 checkpoint: they have no entry 'model' with a state dict")
+    fill(network, checkpoint["model"], weights, "configuration")
 
 
 def import_sam2() -> None:
@@ -137,7 +109,3 @@ def import_sam2() -> None:
         ) from error
     if free:
         GlobalHydra.instance().clear()
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

@@ -80,17 +80,13 @@ class Sam2Stream:
         with _Encoded(self, frames, first, settings) as encoded:
             self._begin(encoded, len(frames), size, settings)
             groups: list[_Group] = []
-            fetch, waiting = self._fetch_later if self.device.type == "cuda" else self._fetch, None
+            waiting: deque[Callable[[], np.ndarray]] = deque()
             for index in range(first, len(frames)):
-                ready = fetch(self._step(index, groups, prompts.get(index, {}), size, settings, reduce))
-                if self.device.type != "cuda":
-                    yield ready()
-                    continue
-                if waiting is not None:
-                    yield waiting()
-                waiting = ready
-            if waiting is not None:
-                yield waiting()
+                waiting.append(_fetch(self._step(index, groups, prompts.get(index, {}), size, settings, reduce)))
+                if self.device.type != "cuda" or len(waiting) > 1:
+                    yield waiting.popleft()()
+            while waiting:
+                yield waiting.popleft()()
 
     def _begin(self, encoded: _Encoded, count: int, size: tuple[int, int], settings: Settings) -> None:
         self.predictor.reset_state(self._state)
@@ -111,7 +107,7 @@ class Sam2Stream:
         settings: Settings,
         reduce: Reduce,
     ) -> torch.Tensor:
-        with self.precision(settings):
+        with self._autocast(settings):
             for group in groups:
                 output, group.scores = self.predictor._run_single_frame_inference(
                     inference_state=self._state,
@@ -136,8 +132,7 @@ class Sam2Stream:
         rows = sorted((number, group, row) for group in groups for row, number in enumerate(group.objects))
         return reduce(((number, _enlarge(group.scores[row : row + 1], size)) for number, group, row in rows), size)
 
-    def precision(self, settings: Settings) -> contextlib.AbstractContextManager:
-        """The autocast context of a run."""
+    def _autocast(self, settings: Settings) -> contextlib.AbstractContextManager[Any]:
         if settings.autocast is None:
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, dtype=settings.autocast)
@@ -176,23 +171,6 @@ class Sam2Stream:
         pixels = torch.stack([image.to(self.device, non_blocking=True) for image in images]).long()
         batch = torch.stack([self._levels[channel][pixels[..., channel]] for channel in range(3)], dim=1)
         return batch, self.predictor.forward_image(batch)
-
-    @staticmethod
-    def _fetch(result: torch.Tensor) -> Callable[[], np.ndarray]:
-        return result.numpy
-
-    @staticmethod
-    def _fetch_later(result: torch.Tensor) -> Callable[[], np.ndarray]:
-        host = torch.empty(result.shape, dtype=result.dtype, pin_memory=True)
-        host.copy_(result, non_blocking=True)
-        copied = torch.cuda.Event()
-        copied.record()
-
-        def wait() -> np.ndarray:
-            copied.synchronize()
-            return host.numpy()
-
-        return wait
 
 
 class _Encoded:
@@ -261,6 +239,22 @@ def label_map(scores: Iterator[tuple[int, torch.Tensor]], size: tuple[int, int])
 def separate_masks(scores: Iterator[tuple[int, torch.Tensor]], size: tuple[int, int]) -> torch.Tensor:
     """bool (N, H, W) in the order of the ids; masks may overlap (upstream's --per_obj_png_file)."""
     return torch.stack([score > 0 for _, score in scores])
+
+
+def _fetch(result: torch.Tensor) -> Callable[[], np.ndarray]:
+    """Start to copy a result to the host; what is returned waits for it. The host's own is there at once."""
+    if result.device.type != "cuda":
+        return result.numpy
+    host = torch.empty(result.shape, dtype=result.dtype, pin_memory=True)
+    host.copy_(result, non_blocking=True)
+    copied = torch.cuda.Event()
+    copied.record()
+
+    def wait() -> np.ndarray:
+        copied.synchronize()
+        return host.numpy()
+
+    return wait
 
 
 def _enlarge(scores: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
