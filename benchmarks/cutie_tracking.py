@@ -57,25 +57,24 @@ def prepare(root: Path, frames: int, objects: int, model: str) -> None:
 
 
 def track(side: str, root: Path, model: str, size: int, device: str) -> dict[str, float]:
-    """One run in this process: seconds and peak memory; the first frames are tracked once before, uncounted."""
+    """One run in this process: seconds, without the building of the network, and peak memory, with it."""
     files = read_sequence(root / "JPEGImages", root / "Annotations", "clip")
-    output = root / side / "clip"
-    with PeakMemory() as memory:
-        if side == "upstream":
-            started = time.perf_counter()
-            upstream(root, output.parent, root / "weights.pth", model, device, size=size)
-            seconds = time.perf_counter() - started
-            started = time.perf_counter()
-            build_network(cutie_config(model))
-            seconds -= time.perf_counter() - started
-        else:
-            tracker = Cutie(str(root / "weights.pth"), model=model, size=size, device=device)
-            output.mkdir(parents=True, exist_ok=True)
-            started = time.perf_counter()
-            with Frames(files.frames) as frames, ThreadPoolExecutor(1) as writer:
-                for path, labels in zip(files.frames, tracker.track(frames, files.prompts()), strict=True):
-                    writer.submit(write_mask, output / f"{path.stem}.png", labels)
-            seconds = time.perf_counter() - started
+    output, memory = root / side / "clip", PeakMemory()
+    if side == "upstream":
+        started = time.perf_counter()
+        upstream(root, output.parent, root / "weights.pth", model, device, size=size)
+        seconds = time.perf_counter() - started
+        started = time.perf_counter()
+        build_network(cutie_config(model))
+        seconds -= time.perf_counter() - started
+    else:
+        tracker = Cutie(str(root / "weights.pth"), model=model, size=size, device=device)
+        output.mkdir(parents=True, exist_ok=True)
+        started = time.perf_counter()
+        with Frames(files.frames) as frames, ThreadPoolExecutor(1) as writer:
+            for path, labels in zip(files.frames, tracker.track(frames, files.prompts()), strict=True):
+                writer.submit(write_mask, output / f"{path.stem}.png", labels)
+        seconds = time.perf_counter() - started
     return {"seconds": seconds, "memory": memory.host_mb(), "gpu": memory.gpu_mb() or 0}
 
 

@@ -12,12 +12,14 @@ first frame, and their share of a job with 1, 16 and 64 sequences. A clip has --
 import argparse
 import os
 import random
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
+import cv2
 import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
@@ -152,7 +154,7 @@ def startup(tracker: str, options: list[str], device: str, frames: int) -> None:
 
         seconds(names[:1])  # files and compiled code into caches
         for left in root.glob("out-*"):
-            subprocess.run(["rm", "-r", str(left)], check=True)
+            shutil.rmtree(left)
         one, five = seconds(names[:1]), seconds(names)
     each = (five - one) / 4
     start = one - each
@@ -163,16 +165,13 @@ def startup(tracker: str, options: list[str], device: str, frames: int) -> None:
 
 
 def write_clip(root: Path, name: str, seed: int, frames: int) -> None:
-    """One procedural clip as frames and masks on disk."""
-    import cv2
-
+    """One procedural clip on disk: its frames and its first mask."""
     clip = make_clip(seed, frames=frames)
     for kind in ("JPEGImages", "Annotations"):
         (root / kind / name).mkdir(parents=True)
-    for index, (frame, labels) in enumerate(zip(clip.frames, clip.masks, strict=True)):
+    for index, frame in enumerate(clip.frames):
         cv2.imwrite(str(root / "JPEGImages" / name / f"{index:05d}.jpg"), frame[..., ::-1])
-        if index == 0:
-            write_mask(root / "Annotations" / name / f"{index:05d}.png", labels)
+    write_mask(root / "Annotations" / name / "00000.png", clip.masks[0])
 
 
 if __name__ == "__main__":

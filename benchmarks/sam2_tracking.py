@@ -39,6 +39,7 @@ from vosarena.tracking.usage import PeakMemory
 from vosarena.training.held_out import first_appearances
 
 REPOSITORY = Path(__file__).parents[1]
+sys.path.insert(0, str(REPOSITORY))  # for tests.sam2_upstream
 DEMO_WEIGHTS = REPOSITORY / "workflow" / "catalog" / "weights" / "sam2-demo.pth"
 FAST = {"encoder_batch": 4, "batch_objects": 16}
 DEVIATING: dict[str, dict[str, Any]] = {
@@ -66,13 +67,13 @@ def track(run: Run) -> Run:
     next(track_with)  # the network is built
     if run["device"] == "cuda":
         torch.cuda.synchronize()
-    with PeakMemory() as memory:
-        used, started = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
-        for _ in track_with:
-            pass
-        wall, then = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_SELF)
-        cpu = then.ru_utime + then.ru_stime - used.ru_utime - used.ru_stime
-        return {"wall": wall, "cpu": cpu, "host_mb": memory.host_mb(), "gpu_mb": memory.gpu_mb(), "frames": len(paths)}
+    memory, started = PeakMemory(), time.perf_counter()
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    for _ in track_with:
+        pass
+    wall, then = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_SELF)
+    cpu = then.ru_utime + then.ru_stime - used.ru_utime - used.ru_stime
+    return {"wall": wall, "cpu": cpu, "host_mb": memory.host_mb(), "gpu_mb": memory.gpu_mb(), "frames": len(paths)}
 
 
 def _ours(run: Run, paths: list[Path], prompts: dict[int, np.ndarray]) -> Iterator[None]:
@@ -90,8 +91,6 @@ def _ours(run: Run, paths: list[Path], prompts: dict[int, np.ndarray]) -> Iterat
 
 def _upstream(run: Run, folder: Path, prompts: dict[int, np.ndarray]) -> Iterator[None]:
     import torch
-
-    sys.path.insert(0, str(REPOSITORY))
     from tests import sam2_upstream
 
     predictor = sam2_upstream.build(run["config"], run["weights"], run["image_size"], device=run["device"])
@@ -223,7 +222,6 @@ def _ratio(pair: list[Run], key: str) -> str:
 
 
 def _random_weights(config: str, folder: Path, image_size: int | None) -> Path:
-    sys.path.insert(0, str(REPOSITORY))
     from tests import sam2_upstream
 
     return sam2_upstream.random_weights(config, folder / "random.pth", 0, image_size)

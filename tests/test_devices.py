@@ -12,10 +12,9 @@ GPUS = ["GPU-aa", "GPU-ab", "GPU-c0", "GPU-d0"]
 
 JOB = """
 import os, sys
-from pathlib import Path
 from vosarena.tracking.devices import take_device
-device = take_device(locks=Path(sys.argv[1]))
-print(device, os.environ.get("CUDA_VISIBLE_DEVICES"), sep="|", flush=True)
+take_device()
+print(os.environ["CUDA_VISIBLE_DEVICES"], flush=True)
 sys.stdin.read()
 """
 
@@ -32,10 +31,10 @@ def job(tmp_path, monkeypatch):
 
     def start(visible: str | None = None) -> subprocess.Popen:
         environment = {key: value for key, value in os.environ.items() if key != "CUDA_VISIBLE_DEVICES"}
+        environment["TMPDIR"] = str(tmp_path)  # where the locks are
         if visible is not None:
             environment["CUDA_VISIBLE_DEVICES"] = visible
-        command = [sys.executable, "-c", JOB, str(tmp_path / "locks")]
-        pipe = subprocess.PIPE
+        command, pipe = [sys.executable, "-c", JOB], subprocess.PIPE
         started.append(subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=environment))
         return started[-1]
 
@@ -45,26 +44,24 @@ def job(tmp_path, monkeypatch):
         process.communicate()
 
 
-def device_of(process: subprocess.Popen) -> tuple[str, str]:
-    device, visible = process.stdout.readline().strip().split("|")
-    return device, visible
+def visible_to(process: subprocess.Popen) -> str:
+    return process.stdout.readline().strip()
 
 
 def test_four_jobs_get_four_devices_and_the_fifth_waits_for_one(job):
     first = [job() for _ in range(4)]
-    devices = [device_of(process) for process in first]
-    assert sorted(device for device, _ in devices) == GPUS
-    assert all(device == visible for device, visible in devices)
+    devices = [visible_to(process) for process in first]
+    assert sorted(devices) == GPUS
     fifth = job("0,1,2,3")
     first[2].kill()  # without a chance to clean up
-    assert device_of(fifth)[0] == devices[2][0]
+    assert visible_to(fifth) == devices[2]
 
 
 def test_what_was_assigned_is_respected(job):
-    assert device_of(job("2")) == ("None", "2")  # one device, from a scheduler: as it is, and without a lock
-    assert device_of(job("GPU-c0")) == ("None", "GPU-c0")
-    assert sorted(device_of(job("3,2"))[0] for _ in range(2)) == ["GPU-c0", "GPU-d0"]
-    assert device_of(job(""))[0] == "None"
+    assert [visible_to(job("2")) for _ in range(2)] == ["2", "2"]  # one, from a scheduler: as it is, without a lock
+    assert visible_to(job("GPU-c0")) == "GPU-c0"
+    assert sorted(visible_to(job("3,2")) for _ in range(2)) == ["GPU-c0", "GPU-d0"]
+    assert visible_to(job("")) == ""
 
 
 @pytest.mark.parametrize("value, expected", [

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -20,6 +21,7 @@ from vosarena.tracking.failures import (
     collect_failures,
     engine_words,
     report_failures,
+    rerun_alone,
     rerun_start,
 )
 from vosarena.tracking.reasons import Stopped, classify, is_final
@@ -133,8 +135,35 @@ def test_words_of_a_log(tmp_path):
 def test_the_command_keeps_what_says_where_a_run_happens():
     arguments = ["--profile", "workflow/profiles/slurm", "--configfile", "a.yaml", "b.yaml", "--forcerun", "track"]
     assert rerun_start([*arguments, "--cores=2", "-n", "results/x"]) == (
-        "snakemake --profile workflow/profiles/slurm --configfile a.yaml b.yaml --cores=2"
+        "snakemake --profile workflow/profiles/slurm --configfile a.yaml b.yaml --cores 2"
     )
+    assert rerun_start(["-j4", "all", "--sdm", "conda", "--", "all"]) == "snakemake --jobs 4 --sdm conda"
+
+
+def test_the_command_names_its_target_with_the_config_that_it_was_run_with():
+    status = Path("results/.shards/a.json")
+    start = rerun_start(["-C", "inference={sequences_per_job: 1}", "--cores", "2", "--", str(status)])
+    assert rerun_alone(start, status, "a") == (
+        "snakemake --cores 2 --config 'inference={sequences_per_job: 1}' -- results/.shards/a.json"
+    )
+    several = rerun_start(["--config", "inference={device: cpu, sequences_per_job: 4}", "--cores", "2"])
+    config = "'inference={device: cpu, sequences_per_job: 4}' 'inference={sequences_per_job: 1, minutes_per_job: 0}'"
+    assert rerun_alone(several, status.with_name("shard-1-of-2.json"), "a") == (
+        f"snakemake --cores 2 --config {config} -- results/.shards/a.json"
+    )
+
+
+def test_ctrl_c_is_a_cancellation(dataset, tmp_path):
+    tracker = tmp_path / "interrupted.py"
+    tracker.write_text(
+        "class Interrupted:\n    packages = ()\n    def __init__(self, device, precision): pass\n"
+        "    def track(self, frames, prompts): raise KeyboardInterrupt\n"
+    )
+    store, job = Store(tmp_path / "out"), Job({"tracker": f"{tracker}:Interrupted", "options": {}, "revision": 1})
+    with pytest.raises(KeyboardInterrupt):
+        track_sequences(["alpha"], dataset / "JPEGImages", dataset / "Annotations", job, store)
+    failure = store.failure("alpha")
+    assert (failure["class"], failure["reason"]) == ("cancelled", "the job was cancelled or preempted")
 
 
 def test_memory_that_runs_out_is_tried_once_more_with_less(dataset, tmp_path):

@@ -10,7 +10,7 @@ import os
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -22,19 +22,18 @@ _PATIENCE = 1.0  # seconds between two looks for a free device
 _held: list[FileLock] = []  # until the process ends; the kernel lets go of them if it is killed
 
 
-def take_device(list_devices: Callable[[], Sequence[str]] | None = None, locks: Path | None = None) -> str | None:
+def take_device() -> None:
     """Reserve one GPU for this process and make it the only one that CUDA sees. Call before CUDA is used.
 
-    list_devices: gives the identifiers of this machine's GPUs (default: all_devices). locks: folder on a local disk.
-    Returns the device's identifier, or None where there is no choice: no GPU, or only one visible.
+    Nothing is done where there is no choice: no GPU, or only one visible.
     """
     if _held:
-        return os.environ[VISIBLE]
-    devices = visible_devices(os.environ, (list_devices or all_devices)())
+        return
+    devices = visible_devices(os.environ, all_devices())
     if len(devices) < 2:
-        return None
-    folder = locks or Path(tempfile.gettempdir()) / f"vosarena-gpus-{os.getuid()}"
-    folder.mkdir(parents=True, exist_ok=True)
+        return
+    folder = Path(tempfile.gettempdir()) / f"vosarena-gpus-{os.getuid()}"  # on a local disk
+    folder.mkdir(exist_ok=True)
     waiting = False
     while True:
         for device in devices:
@@ -46,7 +45,7 @@ def take_device(list_devices: Callable[[], Sequence[str]] | None = None, locks: 
             _held.append(lock)
             os.environ[VISIBLE] = device
             logger.info("GPU %s", device)
-            return device
+            return
         if not waiting:
             logger.info("all %d GPUs are taken by other jobs: waiting for one", len(devices))
             waiting = True

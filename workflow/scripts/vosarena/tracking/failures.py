@@ -5,6 +5,7 @@ import io
 import os
 import re
 import shlex
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +36,12 @@ _WORDS = {
     PREEMPTED: r"PREEMPTED|PREEMPTION|Preempted",
     CANCELLED: r"CANCELLED|TERM_OWNER|Evicted",
 }
+# Arguments of Snakemake that say what runs where and how, and how many values they take at most.
+_ONE = ("--profile", "--workflow-profile", "--snakefile", "--directory", "--cores", "--executor", "--jobs")
+_MANY = ("--configfile", "--configfiles", "--config", "--default-resources", "--set-resources")
+_KEPT = dict.fromkeys(_ONE, 1) | dict.fromkeys((*_MANY, "--software-deployment-method", "--sdm"), sys.maxsize)
+_SHORT = {f"-{name[2]}": name for name in ("--snakefile", "--directory", "--cores", "--executor", "--jobs")}
+_SHORT["-C"] = "--config"
 _TAIL = 20_000  # bytes of a job's own log that are looked at
 
 
@@ -140,44 +147,42 @@ def _tail(path: Path) -> str:
 
 
 def rerun_alone(start: str, status: Path, sequence: str) -> str:
-    """The command that tracks one sequence by itself, whatever shard it belongs to."""
-    if status.stem == sequence:
-        return f"{start} -- {shlex.quote(str(status))}"
-    target = shlex.quote(str(status.with_name(f"{sequence}.json")))
-    return f"{start} --config 'inference={{sequences_per_job: 1, minutes_per_job: 0}}' -- {target}"
+    """The command that tracks one sequence by itself, whatever shard it belongs to. start: of `rerun_start`."""
+    if status.stem != sequence:
+        flag = "" if " --config " in start else "--config "
+        start += f" {flag}'inference={{sequences_per_job: 1, minutes_per_job: 0}}'"
+    return f"{start} -- {shlex.quote(str(status.with_name(f'{sequence}.json')))}"
 
 
 def rerun_start(arguments: Sequence[str]) -> str:
-    """`snakemake` with those of its arguments that say what runs where, but not which part of it."""
-    kept = ["snakemake"]
-    keep = {
-        "--configfile",
-        "--configfiles",
-        "--profile",
-        "--workflow-profile",
-        "--snakefile",
-        "-s",
-        "--directory",
-        "-d",
-    }
-    keep |= {"--cores", "-c", "--executor", "-e", "--jobs", "-j"}
-    taking = False
+    """`snakemake` with those of its arguments that say what runs where and how, but not which part of it.
+
+    The values of `--config` come last, where rerun_alone adds its own: Snakemake obeys only one such flag.
+    """
+    kept: dict[str, list[str]] = {}
+    name = ""
     for argument in arguments:
-        name, equals, _ = argument.partition("=")
         if argument.startswith("-"):
-            taking = name in keep and not equals
-            if name in keep:
-                kept.append(argument)
-        elif taking:
-            kept.append(argument)
-    return shlex.join(kept)
+            name, _, value = argument.partition("=")
+            if argument[:2] in _SHORT:
+                name, value = _SHORT[argument[:2]], argument[2:]
+            if name in _KEPT:
+                kept[name] = [value] if value else []
+        elif len(kept.get(name, ())) < _KEPT.get(name, 0):
+            kept[name].append(argument)
+    if "--config" in kept:
+        kept["--config"] = kept.pop("--config")
+    return shlex.join(["snakemake", *(word for name, values in kept.items() for word in (name, *values))])
 
 
 def report_failures(rows: Sequence[Mapping[str, str]], file: Path, console: Console | None = None) -> None:
     """Write failures.csv (only its header if nothing failed), and show the failures as a table on the terminal."""
-    lines: list[list[str]] = [list(COLUMNS), *([row[column] for column in COLUMNS] for row in rows)]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
     file.parent.mkdir(parents=True, exist_ok=True)
-    write_text(file, "".join(_csv_line(line) for line in lines))
+    write_text(file, text.getvalue())
     if not rows:
         return
     console = console or Console(stderr=True)
@@ -189,9 +194,3 @@ def report_failures(rows: Sequence[Mapping[str, str]], file: Path, console: Cons
         table.add_row(run, row["sequence"], row["class"], row["attempts"], row["reason"])
     console.print(table)
     console.print("To repeat one alone:", *(row["rerun"] for row in rows), sep="\n  ", soft_wrap=True, highlight=False)
-
-
-def _csv_line(values: Sequence[str]) -> str:
-    buffer = io.StringIO()
-    csv.writer(buffer, lineterminator="\n").writerow(values)
-    return buffer.getvalue()

@@ -10,32 +10,27 @@ from types import FrameType
 
 from vosarena.errors import DataError
 
-BAD_DATA, OUT_OF_MEMORY, TIMEOUT, CANCELLED = "bad data", "out of memory", "timeout", "cancelled"
-PREEMPTED, NODE_FAILURE = "preempted", "node failure"
-DISK_FULL, UNEXPECTED = "disk full", "unexpected"
+BAD_DATA, OUT_OF_MEMORY, DISK_FULL, UNEXPECTED = "bad data", "out of memory", "disk full", "unexpected"
+TIMEOUT, CANCELLED, PREEMPTED, NODE_FAILURE = "timeout", "cancelled", "preempted", "node failure"
 
 SILENT = "the process ended without a word: out of memory, killed by hand, or its node went down"
 _GRACE = 30.0  # seconds that a job may need before this library runs in it
 
 
 class Stopped(BaseException):
-    """The process was asked to end (SIGTERM). Not an Exception: trackers must not swallow it."""
+    """The process was asked to end. kind: TIMEOUT or CANCELLED. Not an Exception: trackers must not swallow it."""
 
     def __init__(self, kind: str) -> None:
-        super().__init__(
-            "the job's time limit was reached" if kind == TIMEOUT else "the job was cancelled or preempted (SIGTERM)"
-        )
+        reached = "the job's time limit was reached"
+        super().__init__(reached if kind == TIMEOUT else "the job was cancelled or preempted")
         self.kind = kind
 
 
 def classify(error: BaseException) -> str:
     """The class of an error, from the error itself or what it was raised from."""
-    chain = list(_chain(error))
-    for item in chain:
+    for item in _chain(error):
         if isinstance(item, Stopped):
             return item.kind
-        if isinstance(item, KeyboardInterrupt):
-            return CANCELLED
         if isinstance(item, OSError) and item.errno in (errno.ENOSPC, errno.EDQUOT):
             return DISK_FULL
         if is_out_of_memory(item):

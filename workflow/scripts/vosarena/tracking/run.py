@@ -23,7 +23,7 @@ from vosarena.trackers.base import Tracker, build_tracker, package_versions, res
 from vosarena.tracking.claims import Claimed
 from vosarena.tracking.devices import take_device
 from vosarena.tracking.outputs import Prompts, output_names, prompted_ids, prompts_of, track_sequence
-from vosarena.tracking.reasons import Stopped, is_out_of_memory, stopped_by_sigterm
+from vosarena.tracking.reasons import CANCELLED, Stopped, is_out_of_memory, stopped_by_sigterm
 from vosarena.tracking.store import Store, digest_of, file_sha256, write_json
 from vosarena.tracking.usage import PeakMemory
 
@@ -139,7 +139,7 @@ def track_sequences(
                 logger.info("%s: left for later: %s", name, error)
                 busy.append(name)
             except (Stopped, KeyboardInterrupt) as error:
-                store.fail(name, error)
+                store.fail(name, error if isinstance(error, Stopped) else Stopped(CANCELLED))
                 raise
             except Exception as error:
                 if run.tracker is None and isinstance(error, TrackerError):
@@ -212,27 +212,26 @@ class _Run:
             self.tracker = self._job.build()
             self._load_seconds = time.perf_counter() - started
         files, stems = plan.files, [path.stem for path in plan.files.frames]
-        with PeakMemory() as memory:
-            started = time.perf_counter()
-            saving = self._write_masks(self.tracker, plan, folder, title)
-            tracked = time.perf_counter() - started
-            manifest = {
-                "sequence": files.name,
-                "fingerprint": plan.fingerprint,
-                "masks": masks_digest((name, folder / f"{name}.png") for name in plan.outputs),
-                "frames": stems,
-                "prompts": {stems[index]: prompted_ids(prompt) for index, prompt in plan.prompts.items()},
-                "seconds": {"load": round(self._load_seconds, 3), "track": round(tracked, 3)},
-                "fps": round(len(stems) / tracked, 3),
-                "peak_memory_mb": memory.host_mb(),
-                "peak_gpu_memory_mb": memory.gpu_mb(),
-                "saving_memory": saving,
-                "device": device_name(resolve_device(type(self.tracker), self._job.device)),
-                "identity": self._identity,
-                "vosarena": __version__,
-                "python": platform.python_version(),
-                "interpreter": sys.executable,
-            }
+        memory, started = PeakMemory(), time.perf_counter()
+        saving = self._write_masks(self.tracker, plan, folder, title)
+        tracked = time.perf_counter() - started
+        manifest = {
+            "sequence": files.name,
+            "fingerprint": plan.fingerprint,
+            "masks": masks_digest((name, folder / f"{name}.png") for name in plan.outputs),
+            "frames": stems,
+            "prompts": {stems[index]: prompted_ids(prompt) for index, prompt in plan.prompts.items()},
+            "seconds": {"load": round(self._load_seconds, 3), "track": round(tracked, 3)},
+            "fps": round(len(stems) / tracked, 3),
+            "peak_memory_mb": memory.host_mb(),
+            "peak_gpu_memory_mb": memory.gpu_mb(),
+            "saving_memory": saving,
+            "device": device_name(resolve_device(type(self.tracker), self._job.device)),
+            "identity": self._identity,
+            "vosarena": __version__,
+            "python": platform.python_version(),
+            "interpreter": sys.executable,
+        }
         self._store.commit(files.name, folder, manifest)
         return manifest
 
@@ -241,7 +240,6 @@ class _Run:
 
         A tracker offers that as `saving_memory()`, a context manager that gives the options it changed.
         """
-
         for parent in {(folder / name).parent for name in plan.outputs}:
             parent.mkdir(exist_ok=True)
 
@@ -286,6 +284,7 @@ def _write_all(masks: Iterable[tuple[str, LabelMap]], folder: Path) -> None:
     pending: list[Future[None]] = []
     with ThreadPoolExecutor(_WRITERS, thread_name_prefix="masks") as pool:
         for name, labels in masks:
+            # A copy: the tracker may go on in the same array.
             pending.append(pool.submit(write_mask, folder / f"{name}.png", labels.copy()))
             if len(pending) >= _UNWRITTEN:
                 pending.pop(0).result()

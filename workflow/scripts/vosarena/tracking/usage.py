@@ -4,25 +4,21 @@ import contextlib
 import resource
 import sys
 from pathlib import Path
-from types import TracebackType
+from typing import Any
 
 
 class PeakMemory:
-    """Measures from entry on: `with PeakMemory() as memory: ...; memory.host_mb()`.
+    """Measures from its making on: `memory = PeakMemory(); ...; memory.host_mb()`.
 
     On Linux the kernel's high-water mark of this process is reset first (proc(5), clear_refs), so that each
     sequence has its own; elsewhere it is the process's peak so far.
     """
 
-    def __enter__(self) -> "PeakMemory":
+    def __init__(self) -> None:
         with contextlib.suppress(OSError):
             Path("/proc/self/clear_refs").write_text("5")
-        if _cuda():
-            _cuda().reset_peak_memory_stats()
-        return self
-
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        return None
+        if cuda := _cuda():
+            cuda.reset_peak_memory_stats()
 
     def host_mb(self) -> float:
         """Peak resident memory in MiB."""
@@ -34,9 +30,10 @@ class PeakMemory:
 
     def gpu_mb(self) -> float | None:
         """Peak allocated GPU memory in MiB, or None without a GPU."""
-        return round(_cuda().max_memory_allocated() / 2**20, 1) if _cuda() else None
+        cuda = _cuda()
+        return round(cuda.max_memory_allocated() / 2**20, 1) if cuda else None
 
 
-def _cuda():
+def _cuda() -> Any:
     torch = sys.modules.get("torch")
     return torch.cuda if torch is not None and torch.cuda.is_available() else None
