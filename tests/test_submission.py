@@ -192,6 +192,13 @@ def test_an_edited_or_missing_prediction_is_not_packed(packed):
     assert "not packed, 2 faults" in str(error.value), "each fault once"
     assert "sequence alpha: masks in" in str(error.value) and "sequence gamma: not predicted yet" in str(error.value)
     assert not list(archive.parent.iterdir())
+    status = store / ".shards" / "all.json"
+    status.parent.mkdir()
+    write_json(status, {"masks": {"alpha": "", "beta": "", "gamma": ""}})
+    with pytest.raises(DataError, match="not packed, 2 faults"):
+        pack_submission(split, table, store, archive, [status])
+    left = {path.name for path in store.iterdir()}
+    assert left == {".shards", "beta", "beta.json", "gamma"} and not status.exists(), "the next run tracks the others"
 
 
 def test_workflow_packs_hidden_splits_and_takes_the_servers_answer(dataset, tmp_path, snakemake):

@@ -1,6 +1,6 @@
 """What joins several rooms of the house: what a rule does in one call, or asks before a run."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,11 +51,7 @@ def measure_predictions(
         adaptive = any(find_protocol(name).adaptive for name in protocols)
         measure(pairs, output, dataset=dataset, split=split, model=model, jobs=jobs, resize=resize, adaptive=adaptive)
     except MeasureError as error:
-        for name in error.stale:
-            store.discard(name)
-        for status in statuses:
-            if any(store.manifest(name) is None for name in store.sequences_of(status)):
-                status.unlink()
+        discard(store, error.stale, statuses)
         raise
 
 
@@ -73,3 +69,12 @@ def pair_predictions(
         for name, manifest in manifests.items()
     )
     return with_meta(pairs, read_meta(meta) if meta.exists() else None)
+
+
+def discard(store: Store, sequences: Iterable[str], statuses: Iterable[Path]) -> None:
+    """Forget predictions, and statuses of shards that vouch for one that is not there: the next run tracks it again."""
+    for name in sequences:
+        store.discard(name)
+    for status in statuses:
+        if any(store.manifest(name) is None for name in store.sequences_of(status)):
+            status.unlink()

@@ -25,6 +25,7 @@ from vosarena.data.catalog import Split
 from vosarena.data.masks import decode_mask, masks_digest
 from vosarena.data.sequences import IMAGES, META, read_sequence, read_table
 from vosarena.errors import DataError, MaskError
+from vosarena.stages import discard
 from vosarena.tracking.store import Store
 
 TEAM = "team.json"
@@ -75,30 +76,36 @@ def expected(split: Split, table: Path) -> Format:
     return Format(options.get("folder", ""), options.get("team"), sequences)
 
 
-def pack_submission(split: Split, table: Path, predictions: Path, output: Path) -> None:
+def pack_submission(split: Split, table: Path, predictions: Path, output: Path, statuses: Sequence[Path] = ()) -> None:
     """Write the archive of one model's predictions, atomically, after every check of `check_submission`.
 
-    predictions: the model's store. Raises DataError listing every fault; nothing is written then.
+    predictions: the model's store. statuses: status files of its shards; where they are given, a prediction that is not
+    what its manifest vouches for is discarded with its shard's status, so that the next run tracks it again. Raises
+    DataError listing every fault; nothing is written then.
     """
     wanted, store = expected(split, table), Store(predictions)
     members: dict[str, Path] = {}
-    faults, whole = [], dict[str, Wanted]()
+    faults, stale, whole = [], [], dict[str, Wanted]()
     for sequence, item in wanted.sequences.items():
         manifest, folder = store.manifest(sequence), store.masks(sequence)
         if manifest is None:
             faults.append(f"sequence {sequence}: not predicted yet")
             continue
         try:
-            if masks_digest((stem, folder / f"{stem}.png") for stem in manifest["frames"]) != manifest["masks"]:
-                faults.append(f"sequence {sequence}: masks in {folder} are not those that were written; track it again")
-                continue
+            digest = masks_digest((stem, folder / f"{stem}.png") for stem in manifest["frames"])
+            fault = "" if digest == manifest["masks"] else f"masks in {folder} are not those that were written"
         except FileNotFoundError as error:
-            faults.append(f"sequence {sequence}: {error.filename} is missing; track it again")
+            fault = f"{error.filename} is missing"
+        if fault:
+            stale.append(sequence)
+            faults.append(f"sequence {sequence}: {fault}; track it again")
             continue
         whole[sequence] = item
         members |= {
             wanted.name(sequence, stem): path for stem in item.frames if (path := folder / f"{stem}.png").is_file()
         }
+    if statuses:
+        discard(store, stale, statuses)
     checked = replace(wanted, sequences=whole)
     faults += _faults(checked, list(members), lambda name: members[name].read_bytes(), team=False)
     if faults:
