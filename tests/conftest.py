@@ -3,6 +3,8 @@
 import shutil
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -80,6 +82,14 @@ def workflow_command(directory: Path, config: dict | None, *arguments: str) -> l
     assert executable, "snakemake is not installed beside this Python"
     common = ["--configfile", str(directory / "config.yaml"), "--snakefile", str(REPOSITORY / "Snakefile")]
     return [executable, *common, "--directory", str(directory), "--cores", "2", *arguments]
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 60) -> None:
+    """Return as soon as the condition is true; fail if it is not in time."""
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until, f"nothing happened in {seconds} seconds"
+        time.sleep(0.05)
 
 
 @pytest.fixture

@@ -12,8 +12,9 @@ from pathlib import Path
 from vosarena.data.masks import read_mask, write_mask
 from vosarena.trackers.sam2_forks import backbone_without_download
 from vosarena.trackers.sam2_network import build_predictor
+from vosarena.training.held_out import first_appearances
 
-from .sam2_upstream import first_appearances, random_weights, track_separately
+from .sam2_upstream import random_weights, track_separately
 
 task, config, size, weights, *folders = sys.argv[1:]
 has_timm = importlib.util.find_spec("sam2.modeling.backbones.timm") is not None

@@ -62,18 +62,6 @@ def write_video(folder, frames, quality=95):
     return paths
 
 
-def first_appearances(masks):
-    """Prompts from dense ground truth: frame index -> label map of the objects that first appear there."""
-    prompts: dict[int, np.ndarray] = {}
-    seen: set[int] = set()
-    for index, labels in enumerate(masks):
-        new = set(np.unique(labels).tolist()) - {0} - seen
-        if new:
-            prompts[index] = np.where(np.isin(labels, list(new)), labels, 0).astype(np.uint8)
-            seen |= new
-    return prompts
-
-
 @torch.inference_mode()
 def track_together(predictor, folder: Path, prompt: np.ndarray) -> Iterator[np.ndarray]:
     """All objects are in the first frame: one run. Label maps, one per frame, after the whole video."""

@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 
@@ -16,7 +15,7 @@ from vosarena.tracking.claims import Claimed, take
 from vosarena.tracking.run import Job, track_sequences
 from vosarena.tracking.store import Store
 
-from .test_store import put
+from .conftest import wait_for, write_sequence
 
 NAMES = ["alpha", "beta", "gamma"]
 
@@ -85,13 +84,6 @@ def whole(store: Store, names=NAMES) -> None:
         stems = manifest["frames"]
         assert masks_digest((stem, store.masks(name) / f"{stem}.png") for stem in stems) == manifest["masks"]
     assert sorted(path.name for path in store.folder.iterdir()) == sorted([*names, *(f"{n}.json" for n in names)])
-
-
-def wait_for(condition, seconds: float = 30) -> None:
-    until = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < until
-        time.sleep(0.02)
 
 
 def test_writers_of_the_same_sequences_share_the_work(setting):
@@ -203,23 +195,10 @@ def test_a_lost_claim_may_not_commit(tmp_path):
     assert claim.exists()  # it belongs to the other
 
 
-def test_the_old_prediction_stays_until_the_new_one_is_whole(tmp_path):
-    store = Store(tmp_path / "store")
-    put(store, "a", "f1", ["0"])
-    with pytest.raises(KeyboardInterrupt), store.writing("a") as folder:
-        (folder / "0.png").write_bytes(b"half")
-        raise KeyboardInterrupt
-    assert store.holds("a", "f1", ["0"])
-    put(store, "a", "f2", ["0", "1"])
-    assert store.holds("a", "f2", ["0", "1"]) and not store.holds("a", "f1", ["0"])
-
-
 def test_few_metadata_operations_per_frame(dataset, tmp_path):
     """Opening, creating, renaming, listing and removing of files, as the interpreter's audit events tell."""
     counted = {"open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.listdir", "os.scandir", "os.utime"}
     frames = {"alpha": 6, "long": 46}
-    from .conftest import write_sequence
-
     write_sequence(dataset, "long", frames=46)
     for name in frames:  # only the first mask: the prompt
         for mask in sorted((dataset / "Annotations" / name).iterdir())[1:]:
@@ -237,7 +216,7 @@ def test_few_metadata_operations_per_frame(dataset, tmp_path):
     for name in frames:
         events.clear()
         assert not track_sequences([name], dataset / "JPEGImages", dataset / "Annotations", job,
-                                   Store(Path(tmp_path / "store"))).failed  # fmt: skip
+                                   Store(tmp_path / "store")).failed  # fmt: skip
         counts[name] = len(events)
     active = False
     per_frame = (counts["long"] - counts["alpha"]) / (frames["long"] - frames["alpha"])

@@ -7,14 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from vosarena.errors import TrackerError
 from vosarena.trackers.base import build_tracker
-
-torch = pytest.importorskip("torch")
-pytest.importorskip("cutie.inference.inference_core")
-
-from vosarena.trackers.cutie import Cutie, build_network, cutie_config  # noqa: E402
+from vosarena.trackers.cutie import Cutie, build_network, cutie_config
 
 
 @pytest.fixture(scope="module")

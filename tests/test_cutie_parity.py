@@ -6,30 +6,19 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+from tests.cutie_upstream import upstream
+from vosarena.data.clips import make_clip
 from vosarena.data.frames import Frames
 from vosarena.data.masks import read_mask, write_mask
 from vosarena.data.sequences import read_sequence
-from vosarena.data.synthetic import make_clip
+from vosarena.trackers.cutie import Cutie, build_network, cutie_config
+from vosarena.training.held_out import first_appearances
 
-torch = pytest.importorskip("torch")
-pytest.importorskip("cutie.inference.inference_core")
-
-from tests.cutie_upstream import upstream  # noqa: E402
-from vosarena.trackers.cutie import Cutie, build_network, cutie_config  # noqa: E402
-from vosarena.training.held_out import first_appearances  # noqa: E402
-
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
 LONG_TERM = {"max_mem_frames": 4, "min_mem_frames": 2, "num_prototypes": 16, "max_num_tokens": 96, "buffer_tokens": 32}
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """The network is too small to gain from more, and loses much where other processes compete."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

@@ -5,16 +5,17 @@ import gc
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from tests import sam2_upstream as upstream
 from vosarena.data.clips import make_clip
-from vosarena.data.frames import Frames
+from vosarena.data.frames import Frames, read_frame
 from vosarena.data.masks import read_mask, write_mask
+from vosarena.data.sequences import read_sequence
 from vosarena.trackers.sam2 import Sam2
 from vosarena.trackers.sam2_network import config_path
 from vosarena.tracking.run import Job, track_sequences
 from vosarena.tracking.store import Store
+from vosarena.training.held_out import first_appearances
 
 DEMO_WEIGHTS = config_path("sam2_demo").parents[4] / "catalog" / "weights" / "sam2-demo.pth"
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
@@ -43,8 +44,8 @@ def assert_equal(masks, expected):
     assert not different, f"masks differ in frames {different}"
 
 
-def weights_for(tmp_path, config, image_size=None, seed=0):
-    return upstream.random_weights(config, tmp_path / "random.pth", seed, image_size)
+def weights_for(tmp_path, config, image_size=None):
+    return upstream.random_weights(config, tmp_path / "random.pth", 0, image_size)
 
 
 @pytest.mark.parametrize("objects", [1, 3])
@@ -63,7 +64,7 @@ def test_120_frames_with_objects_that_appear_late(tmp_path, run):
     labels = np.zeros_like(clip.masks)
     for old, new in numbers.items():
         labels[clip.masks == old] = new
-    prompts = upstream.first_appearances(labels)
+    prompts = first_appearances(labels)
     assert len(prompts) > 1
     masks, expected = run("sam2_demo", weights_for(tmp_path, "sam2_demo"), clip.frames, prompts, 96)
     assert_equal(masks, expected)
@@ -104,7 +105,7 @@ def test_a_memory_with_a_stride(tmp_path, run):
     text = config_path("sam2_demo").read_text()
     config.write_text(text.replace("num_maskmem: 4", "num_maskmem: 6\n  memory_temporal_stride_for_eval: 4"))
     clip = make_clip(10, frames=50, objects=2, events=("late",))
-    prompts = upstream.first_appearances(clip.masks)
+    prompts = first_appearances(clip.masks)
     masks, expected = run(config, weights_for(tmp_path, str(config)), clip.frames, prompts, 96)
     assert_equal(masks, expected)
 
@@ -118,20 +119,9 @@ def test_official_networks_at_reduced_image_size(tmp_path, run, config):
 
 
 def test_real_video(shared_data, run):
-    images = sorted((shared_data / "judo/JPEGImages/judo").glob("*.jpg"))
-    annotations = {int(path.stem): read_mask(path) for path in (shared_data / "judo/Annotations/judo").glob("*.png")}
-    frames = [np.array(Image.open(path).convert("RGB")) for path in images]
-    height, width = frames[0].shape[:2]
-    padded = {
-        index: np.pad(mask, ((0, height - mask.shape[0]), (0, width - mask.shape[1])))
-        for index, mask in sorted(annotations.items())
-    }
-    prompts, seen = {}, set()
-    for index, labels in padded.items():
-        new = set(np.unique(labels).tolist()) - {0} - seen
-        if new:
-            prompts[index] = np.where(np.isin(labels, list(new)), labels, 0).astype(np.uint8)
-            seen |= new
+    judo = shared_data / "judo"
+    files = read_sequence(judo / "JPEGImages", judo / "Annotations", "judo", resize="nearest")
+    frames, prompts = [read_frame(path) for path in files.frames], files.prompts()
     assert len(prompts) > 1
     masks, expected = run("sam2_demo", DEMO_WEIGHTS, frames, prompts)
     assert_equal(masks, expected)
@@ -141,7 +131,7 @@ def test_real_video(shared_data, run):
 def test_the_files_that_the_workflow_writes(tmp_path):
     """From JPEG files and prompt PNGs to masks on disk, through the runner."""
     clip = make_clip(16, frames=24, objects=3, events=("late",))
-    prompts = upstream.first_appearances(clip.masks)
+    prompts = first_appearances(clip.masks)
     upstream.write_video(tmp_path / "JPEGImages" / "clip", clip.frames)
     (tmp_path / "Annotations" / "clip").mkdir(parents=True)
     for index, labels in prompts.items():
@@ -158,7 +148,7 @@ def test_the_files_that_the_workflow_writes(tmp_path):
 
 def test_overlapping_objects_keep_their_own_masks(tmp_path):
     clip = make_clip(12, frames=24, objects=3, events=("late",))
-    prompts = upstream.first_appearances(clip.masks)
+    prompts = first_appearances(clip.masks)
     weights = weights_for(tmp_path, "sam2_demo", 96)
     paths = upstream.write_video(tmp_path / "video", clip.frames)
     reference = upstream.build("sam2_demo", weights, 96, non_overlap=False)

@@ -5,12 +5,11 @@ import os
 import re
 import subprocess
 import sys
-from collections import Counter
 
 import pytest
 
 from vosarena.data.sequences import read_table
-from vosarena.tracking.shards import load_of, make_shards, make_shards_by_time
+from vosarena.tracking.shards import make_shards_by_time
 
 from .conftest import REPOSITORY
 
@@ -44,21 +43,3 @@ def test_jobs_are_planned_by_time(tmp_path):
     done = orchestration.measured(tmp_path, "--dry-run", "--config", limit)
     shards = make_shards_by_time(read_table(tmp_path / "resources/datasets/many/all/sequences.parquet"), 60, "baseline")
     assert f"track {3 * len(shards)} " in " ".join(done[3].split()) and len(shards) not in (13, 200)
-
-
-def test_a_job_asks_for_more_with_more_work_and_long_clips_are_spread():
-    long = [
-        {"sequence": f"long{i}", "n_frames": 3000, "object_ids": [1], "height": 720, "width": 1280} for i in range(6)
-    ]
-    short = [{"sequence": f"s{i:02}", "n_frames": 60, "object_ids": [1, 2], "height": 1080, "width": 1920}
-             for i in range(90)]  # fmt: skip
-    rows = {row["sequence"]: row for row in long + short}
-    shards = make_shards(rows.values(), 16)
-    assert Counter(sum(name.startswith("long") for name in names) for names in shards.values()) == {1: 6}
-    few, many = load_of(short[:2]), load_of(short[:16])
-    for kind in ("baseline", "gpu", "cpu"):
-        assert few.minutes(kind) < many.minutes(kind)
-        assert few.memory_mb(kind) == many.memory_mb(kind)  # frames are streamed
-    crowd = load_of([{**short[0], "object_ids": list(range(30))}])
-    assert crowd.memory_mb("gpu") > few.memory_mb("gpu")
-    assert few.minutes("cpu") > few.minutes("gpu")

@@ -1,4 +1,5 @@
 import random
+from collections import Counter
 
 import pytest
 
@@ -62,3 +63,21 @@ def test_either_number_or_time():
     assert study.minutes_per_job == 60
     with pytest.raises(ConfigError, match="sequences_per_job and minutes_per_job are both given"):
         load_study({**config, "inference": {"sequences_per_job": 16, "minutes_per_job": 60}})
+
+
+def test_a_job_asks_for_more_with_more_work_and_long_clips_are_spread():
+    long = [
+        {"sequence": f"long{i}", "n_frames": 3000, "object_ids": [1], "height": 720, "width": 1280} for i in range(6)
+    ]
+    short = [{"sequence": f"s{i:02}", "n_frames": 60, "object_ids": [1, 2], "height": 1080, "width": 1920}
+             for i in range(90)]  # fmt: skip
+    rows = {row["sequence"]: row for row in long + short}
+    shards = make_shards(rows.values(), 16)
+    assert Counter(sum(name.startswith("long") for name in names) for names in shards.values()) == {1: 6}
+    few, many = load_of(short[:2]), load_of(short[:16])
+    for kind in ("baseline", "gpu", "cpu"):
+        assert few.minutes(kind) < many.minutes(kind)
+        assert few.memory_mb(kind) == many.memory_mb(kind)  # frames are streamed
+    crowd = load_of([{**short[0], "object_ids": list(range(30))}])
+    assert crowd.memory_mb("gpu") > few.memory_mb("gpu")
+    assert few.minutes("cpu") > few.minutes("gpu")

@@ -24,14 +24,17 @@ def test_holds_only_what_was_committed_with_the_same_fingerprint(tmp_path):
     assert not store.holds("a", "f1", ["0", "1"])
 
 
-def test_an_error_while_writing_leaves_the_previous_prediction(tmp_path):
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_the_old_prediction_stays_until_the_new_one_is_whole(tmp_path, error):
     store = Store(tmp_path / "model")
     put(store, "a", "f1", ["0"])
-    with pytest.raises(RuntimeError), store.writing("a") as folder:
+    with pytest.raises(error), store.writing("a") as folder:
         (folder / "0.png").write_bytes(b"half")
-        raise RuntimeError
+        raise error
     assert store.holds("a", "f1", ["0"])
     assert sorted(path.name for path in store.folder.iterdir()) == ["a", "a.json"]
+    put(store, "a", "f2", ["0", "1"])
+    assert store.holds("a", "f2", ["0", "1"]) and not store.holds("a", "f1", ["0"])
 
 
 def test_failures_count_attempts_and_go_away_with_success(tmp_path):
