@@ -38,9 +38,6 @@ class Server:
             def do_GET(self) -> None:
                 outer._answer(self)
 
-            def do_HEAD(self) -> None:
-                outer._answer(self)
-
             def log_message(self, *_: object) -> None:
                 pass
 
@@ -105,8 +102,6 @@ class Server:
             handler.send_header(name, value)
         handler.end_headers()
         handler.close_connection = bool(fault) or "Content-Length" not in headers
-        if handler.command == "HEAD":
-            return
         handler.wfile.write(body[: len(body) // 2] if fault in ("truncate", "stall") else body)
         handler.wfile.flush()
         if fault == "stall":

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
+from vosarena.data.archives import archives_of
 from vosarena.data.catalog import Split, load_catalog
 from vosarena.data.masks import read_mask, write_mask
 from vosarena.data.prepare import fetch_split, prepare_split, state_of
@@ -34,9 +35,7 @@ def from_catalog(name: str, contents: dict[str, bytes], tmp_path: Path, **change
     """A split of the built-in catalog whose archives come from this machine: everything else is the real entry."""
     split = CATALOG.split(name)
     archives = []
-    for entry in split.archives:
-        file = entry.get("file") or next(s for s in entry["sources"] if "file" in s or "url" in s)
-        file = file if isinstance(file, str) else (file.get("file") or file["url"].rsplit("/")[-1])
+    for entry, file in zip(split.archives, (archive.file for archive in archives_of(split)), strict=True):
         if file not in contents and entry.get("optional"):
             continue
         place = tmp_path / "served" / file

@@ -34,6 +34,7 @@ logger = logging.getLogger(__name__)
 _LOOKS = 16  # at the same time: a file server needs a while for each
 _MARK = ".prepared.json"  # what the folder was made from
 _NOTE = "prepared.txt"  # the same for people, and the sign for the workflow
+# What chooses among the prepared sequences or says what becomes of them, but changes no prepared file.
 _CHOICE = ("protocol", "ground_truth", "resize", "sequences", "select", "exclude", "attributes", "sample", "submission")
 
 
