@@ -190,7 +190,26 @@ def test_absence_is_shaded_and_an_address_opens_a_sequence(page, report):
 
 
 @ONCE
+def test_the_mean_of_objects_that_have_frames_of_their_own(page):
+    first = {"id": 1, "at": [0, 4, 8], "visible": [1, 0, 1], "j": {"static": [100, 50, 0]}}
+    second = {"id": 2, "at": [4, 8, 11], "visible": [0, 1, 1], "j": {"static": [50, 100, 10]}}
+    objects = [item | {"colour": "#000000", "fail": {}} for item in (first, second)]
+    detail = {"frames": 12, "shown": list(range(12)), "objects": objects}
+    page.evaluate("detail => vosarena.arrived('squares/all/gamma', detail)", detail)
+    page.locator(".seq[data-name=gamma]").click()
+    assert shaded(page) == [1], "of the four frames that one of them has, both are gone in the second"
+    now = page.locator("#panels figure").filter(has_text="static").locator(".now")
+    for frame, mean in ((4, "J 50"), (8, "J 50"), (11, "J 10")):
+        page.evaluate("at => { slider.value = at; slider.dispatchEvent(new Event('input')); }", frame)
+        assert now.inner_text() == mean
+
+
+@ONCE
 def test_filters_of_the_sequences_and_another_protocol(page):
+    page.fill("#sequence-filter", "no such name")
+    page.locator("#worst .card").first.click()
+    page.keyboard.press("n")  # there is no next one
+    page.keyboard.press("Escape")
     page.fill("#sequence-filter", "AL")
     assert page.locator(".seq").count() == 1
     page.fill("#sequence-filter", "")
