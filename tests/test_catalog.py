@@ -111,6 +111,9 @@ def test_archives_of_one_dataset_too():
     collect_archives(study({"name": "two", "splits": {"train": one, "val": one}}).values())
     with pytest.raises(ConfigError, match="give one of them another `file` name"):
         collect_archives(study({"name": "two", "splits": {"train": one, "val": two}}).values())
+    splits = {"rgb": {**one, "images": "rgb"}, "flow": {**one, "images": "flow"}}
+    (archive,) = collect_archives(study({"name": "two", "splits": splits}).values()).values()
+    assert archive.folders == ("rgb", "flow")  # both are taken out of it
 
 
 def test_the_catalog_names_no_file_of_this_machine():

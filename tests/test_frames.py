@@ -102,6 +102,12 @@ def with_thumbnail(data):
     return data[:2] + b"\xff\xe1" + (len(payload) + 2).to_bytes(2, "big") + payload + data[2:]
 
 
+def with_size(data, height, width):
+    """A JPEG whose header claims this size."""
+    start = data.index(b"\xff\xc0") + 5
+    return data[:start] + height.to_bytes(2, "big") + width.to_bytes(2, "big") + data[start + 4 :]
+
+
 @pytest.mark.parametrize(
     ("name", "data", "reason"),
     [
@@ -110,6 +116,7 @@ def with_thumbnail(data):
         ("00007.jpg", encoded("JPEG")[:-500] + bytes(500), "truncated"),
         ("00007.jpg", with_thumbnail(encoded("JPEG"))[:-500] + bytes(500), "truncated"),
         ("00007.jpg", encoded("JPEG")[:40], "not an image|damaged|truncated"),
+        ("00007.jpg", with_size(encoded("JPEG"), 65500, 65500), "damaged"),
         ("00007.png", encoded("PNG")[:-500], "damaged"),
         ("00007.png", encoded("PNG")[:2000] + bytes(100) + encoded("PNG")[2100:], "damaged"),
         ("00007.jpg", b"<html>404</html>", "not an image"),

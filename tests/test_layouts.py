@@ -61,6 +61,9 @@ def test_davis_2017(tmp_path, caplog):
     assert rows[1]["object_ids"] == [1, 2] and rows[1]["first_appearance"] == [0, 0] and rows[1]["has_ground_truth"]
     assert (root / "JPEGImages/bear/00001.jpg").read_bytes() == files["DAVIS/JPEGImages/480p/bear/00001.jpg"]
     assert "found 2 sequences, but the catalog expects 30" in caplog.text
+    shutil.rmtree(tmp_path / "resources/extracted/davis2017/DAVIS-2017-trainval-480p.zip/DAVIS/JPEGImages/480p/dog")
+    with pytest.raises(DataError, match=r"no frames of 1 listed sequences in .*: dog; put them there"):
+        prepare_split(split, root)
     assert read_counts(root / "sequences.parquet") == (2, 30)
     assert not (tmp_path / "resources/extracted/davis2017/DAVIS-2017-trainval-480p.zip/DAVIS/README.md").exists()
 

@@ -94,7 +94,10 @@ def find(split: Split, roots: Sequence[Path]) -> Found:
     names = _listed(split, roots) or sorted(images)
     missing = [name for name in names if name not in images]
     if missing:
-        raise DataError(f"{split}: no frames of sequence {missing[0]}, and {len(missing) - 1} more, in {roots[0]}")
+        raise DataError(
+            f"{split}: no frames of {len(missing)} listed sequences in {roots[0]}: {', '.join(missing[:3])}"
+            f"{', ...' * (len(missing) > 3)}; put them there or take them off the list"
+        )
     found.sequences = {name: Source(images[name], masks.get(name)) for name in names}
     _read_meta(found, split, roots)
     return found
