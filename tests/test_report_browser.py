@@ -190,6 +190,15 @@ def test_absence_is_shaded_and_an_address_opens_a_sequence(page, report):
 
 
 @ONCE
+def test_the_axis_of_speeds_has_a_number_however_alike_they_are(page):
+    for fps in (0.18, 6, 12, 200, 1700):  # far from the numbers of the other axis
+        page.evaluate("fps => { vosarena.place().board.forEach((row) => { row.fps = fps; }); }", fps)
+        page.evaluate("window.dispatchEvent(new Event('resize'))")
+        labels = page.locator("#speed-plot text").all_text_contents()
+        assert any(label.replace(".", "").isdigit() and fps / 1.5 <= float(label) <= fps * 1.5 for label in labels), fps
+
+
+@ONCE
 def test_the_mean_of_objects_that_have_frames_of_their_own(page):
     first = {"id": 1, "at": [0, 4, 8], "visible": [1, 0, 1], "j": {"static": [100, 50, 0]}}
     second = {"id": 2, "at": [4, 8, 11], "visible": [0, 1, 1], "j": {"static": [50, 100, 10]}}

@@ -75,7 +75,8 @@
   function speed() {
     const rows = v.place().board.filter((row) => row.fps && row.device === $("speed-device").value && row.j_and_f !== undefined);
     const fps = rows.map((row) => row.fps), domain = [Math.min(...fps) / 1.5, Math.max(...fps) * 1.5], labels = [];
-    const ticks = [0.1, 0.3, 1, 3, 10, 30, 100, 300, 1000].filter((value) => value > domain[0] && value < domain[1]);
+    const ticks = [0.01, 0.1, 1, 10, 100, 1000].flatMap((decade) => [1, 2, 3, 5].map((step) => step * decade))
+      .filter((value) => value >= domain[0] && value <= domain[1]); // at least one: each is at most twice the one before
     for (const row of [...rows].sort((a, b) => b.j_and_f - a.j_and_f)) { // names that would lie on each other move down
       const near = labels.filter((other) => Math.abs(Math.log(other.fps / row.fps)) < 1);
       labels.push({ ...row, at: Math.min(row.j_and_f, ...near.map((other) => other.at - 6)) });
