@@ -132,6 +132,13 @@ def test_weights(server, tmp_path):
         fetch_weights(weights, output, Policy(2, 1, 0.01))
         assert output.read_bytes() == b"\x80\x02weights"
     assert len(server.requests) == 1
+    server.files["other/best.pth"] = b"another model's"
+    other = {"sources": [{"url": server.url("other/best.pth")}]}
+    for known in ({}, {"sha256": sha256(b"another model's").hexdigest()}):
+        fetch_weights({**other, **known}, tmp_path / "weights/three.pth", Policy(2, 1, 0.01))
+        assert (tmp_path / "weights/three.pth").read_bytes() == b"another model's"
+        assert outputs[0].read_bytes() == outputs[1].read_bytes() == b"\x80\x02weights"
+    assert len(server.requests) == 2
     with pytest.raises(DataError, match="expected 0000"):
         fetch_weights({**weights, "sha256": "0" * 64}, outputs[0], Policy(2, 1, 0.01))
     own = tmp_path / "own.pth"

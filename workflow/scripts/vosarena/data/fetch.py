@@ -199,6 +199,16 @@ def _note(path: Path, place: Path, content: Mapping[str, Any]) -> Path:
     return path
 
 
+def is_another(place: Path, wanted: Wanted) -> bool:
+    """Whether the file that was accepted at `place` is not the wanted one: by its hash or, without one, its source."""
+    note = read_json(note_of(place))
+    if "source" not in note or not place.exists():
+        return False
+    if wanted.published:
+        return bool(_difference(wanted, note))
+    return note["source"] not in (_BY_HAND, *map(describe, wanted.sources))
+
+
 def _accepted_before(place: Path, wanted: Wanted) -> Path | None:
     """The file that was accepted before, if it is still that file and what is wanted now.
 
@@ -217,7 +227,7 @@ def _accepted_before(place: Path, wanted: Wanted) -> Path | None:
         return path
     if (note["bytes"], note["mtime_ns"]) != (status.st_size, status.st_mtime_ns) or _difference(wanted, note):
         return None
-    if not (own or wanted.published or note["source"] in (_BY_HAND, *map(describe, wanted.sources))):
+    if not own and is_another(place, wanted):
         raise DataError(
             f"{path}: came from {note['source']}, which is no source of {wanted.name} here; remove it to have the "
             f"right one fetched, or only {note_of(place)} if it is the right one"

@@ -3,12 +3,14 @@
 import os
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from vosarena.data.fetch import Wanted, fetch_file
+from vosarena.data.fetch import Wanted, fetch_file, is_another
 from vosarena.data.files import locked
 from vosarena.data.sources import Policy, source_name
+from vosarena.errors import DataError
 
 
 def fetch_weights(weights: Mapping[str, Any], output: Path, policy: Policy) -> None:
@@ -22,7 +24,13 @@ def fetch_weights(weights: Mapping[str, Any], output: Path, policy: Policy) -> N
     wanted = Wanted(
         f"weights/{place.name}", tuple(weights["sources"]), weights.get("sha256"), weights.get("md5"), kind="model"
     )
-    path = fetch_file(wanted, place, resources, policy)
+    try:
+        path = fetch_file(wanted, place, resources, policy)
+    except DataError:
+        if not is_another(place, wanted):
+            raise
+        place = place.with_name(f"{output.stem}-{place.name}")  # another model's file has the same name
+        path = fetch_file(replace(wanted, name=f"weights/{place.name}"), place, resources, policy)
     with locked(output):
         temporary = output.with_name(f".{output.name}.part")
         temporary.unlink(missing_ok=True)
