@@ -15,7 +15,7 @@ from vosarena.data.sequences import ANNOTATIONS, IMAGES, SequenceFiles, read_seq
 from vosarena.reporting import media
 from vosarena.reporting.comparison import ALL
 from vosarena.reporting.curves import ObjectCurve, mean_curve, sequence_curves
-from vosarena.reporting.leaderboard import PLACE, read_leaderboard
+from vosarena.reporting.leaderboard import at_place, places_of, read_leaderboard
 from vosarena.reporting.study import Places, scored_splits
 from vosarena.scoring.table import read_metrics
 
@@ -119,17 +119,16 @@ def _overview(tables: dict[str, pd.DataFrame], models: list[str], output: Path) 
     """One row of panels for each split and protocol with measured rows: bars, attributes, speed."""
     board = tables["leaderboard"]
     measured = board[(board["kind"] == "measured") & board["j_and_f"].notna()]
-    places = [tuple(key) for key in measured[PLACE].drop_duplicates().itertuples(index=False)]
+    places = places_of(measured)
     figure, grid = plt.subplots(
         max(1, len(places)), 3, figsize=(10, 2.6 * max(1, len(places))), squeeze=False,
         gridspec_kw={"width_ratios": [1, 1.5, 1], "wspace": 0.3, "hspace": 0.9},
     )  # fmt: skip
-    for (bars, by_attribute, speed), key in zip(grid, places, strict=False):
-        rows = measured[(measured[PLACE] == list(key)).all(axis=1)]
+    for (bars, by_attribute, speed), place in zip(grid, places, strict=False):
+        rows = at_place(measured, place)
         _bars(bars, rows, models)
-        bars.set_title(f"{key[0]}/{key[1]}, {key[2]}")
-        attributes = tables["attributes"]
-        _attributes(by_attribute, attributes[(attributes[PLACE] == list(key)).all(axis=1)], models)
+        bars.set_title(f"{place[0]}/{place[1]}, {place[2]}")
+        _attributes(by_attribute, at_place(tables["attributes"], place), models)
         _speed(speed, rows, models)
     _save(figure, output / "overview", ["pdf", "svg"])
 

@@ -92,6 +92,16 @@ def read_leaderboard(folder: Path) -> dict[str, pd.DataFrame]:
     return {name: pd.read_parquet(folder / f"{name}.parquet") for name in TABLES}
 
 
+def places_of(board: pd.DataFrame) -> list[tuple[str, ...]]:
+    """(dataset, split, protocol) of the rows, each once, in their order."""
+    return [tuple(map(str, place)) for place in board[PLACE].drop_duplicates().itertuples(index=False)]
+
+
+def at_place(table: pd.DataFrame, place: Iterable[str]) -> pd.DataFrame:
+    """The rows of one dataset, split and protocol."""
+    return table[(table[PLACE] == list(place)).all(axis=1)]
+
+
 def _tables(runs: Sequence[Scored], hidden: Sequence[Hidden]) -> dict[str, pd.DataFrame]:
     found: dict[str, list[Any]] = {name: [] for name in TABLES}
     objects = []
@@ -224,8 +234,8 @@ def _ranked(rows: Iterable[dict[str, Any]]) -> pd.DataFrame:
 def _reproduction(board: pd.DataFrame) -> Iterable[dict[str, Any]]:
     """Published rows that one of the study's models repeats, and the difference as soon as there is a score of it."""
     for _, theirs in board[board["same_as"] != ""].iterrows():
-        same = (board[PLACE] == theirs[PLACE]).all(axis=1) & (board["model"] == theirs["same_as"])
-        for _, ours in board[same & (board["kind"] != "published")].iterrows():
+        here = at_place(board, theirs[PLACE])
+        for _, ours in here[(here["model"] == theirs["same_as"]) & (here["kind"] != "published")].iterrows():
             sound = theirs["status"] == "published" and ours["status"] == "complete"
             yield {
                 **{name: theirs[name] for name in (*PLACE, "source")},

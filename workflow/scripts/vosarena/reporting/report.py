@@ -27,7 +27,7 @@ from vosarena.logs import progress_bar
 from vosarena.reporting import media
 from vosarena.reporting.curves import LOST, ObjectCurve, sequence_curves, spark
 from vosarena.reporting.headline import headline
-from vosarena.reporting.leaderboard import PLACE, Scored, attributes_of, read_leaderboard
+from vosarena.reporting.leaderboard import PLACE, Scored, at_place, attributes_of, places_of, read_leaderboard
 from vosarena.reporting.study import Places, scored_runs
 from vosarena.scoring.table import Metrics, read_metrics
 from vosarena.tracking.store import Store, digest_of
@@ -65,7 +65,7 @@ def build_report(
             attributes, _ = attributes_of(here)
             splits[name] = {"sequences": _Pictures(split, metrics, places, output, attributes).write(jobs)}
     content = {
-        "places": [_place(tables, key) for key in _keys(tables["leaderboard"])],
+        "places": [_place(tables, place) for place in places_of(tables["leaderboard"])],
         "splits": splits,
         "models": _models(study, places),
         "lost": round(100 * LOST),
@@ -76,25 +76,18 @@ def build_report(
     (output / "index.html").write_text(_render(content, study))
 
 
-def _keys(board: pd.DataFrame) -> list[tuple[str, ...]]:
-    return [tuple(map(str, key)) for key in board[PLACE].drop_duplicates().itertuples(index=False)]
-
-
-def _place(tables: Mapping[str, pd.DataFrame], key: tuple[str, ...]) -> dict[str, Any]:
+def _place(tables: Mapping[str, pd.DataFrame], place: tuple[str, ...]) -> dict[str, Any]:
     """Everything of one split under one protocol that the page's tables show."""
 
     def here(name: str) -> pd.DataFrame:
-        table = tables[name]
-        return table[(table[PLACE] == list(key)).all(axis=1)].drop(columns=PLACE)
+        return at_place(tables[name], place).drop(columns=PLACE)
 
-    labels = dict(zip(PLACE, key, strict=True))
-    full = here("leaderboard").assign(**labels)
     scores: dict[str, dict[str, float]] = {}
     for row in here("sequences").itertuples():
         scores.setdefault(str(row.sequence), {})[str(row.model)] = round(float(row.j_and_f), 2)
     return {
-        **labels,
-        "headline": headline(full, here("attributes")),
+        **dict(zip(PLACE, place, strict=True)),
+        "headline": headline(at_place(tables["leaderboard"], place), here("attributes")),
         "board": _records(here("leaderboard").dropna(axis=1, how="all")),
         "attributes": _records(here("attributes")),
         "comparisons": _records(here("comparisons").query("attribute == 'all'")),
