@@ -35,7 +35,6 @@ BoolMask = np.ndarray[Any, np.dtype[np.bool_]]
 
 IMAGES, ANNOTATIONS = "JPEGImages", "Annotations"  # the two folders of a prepared split
 ATTRIBUTES, META = "attributes.json", "meta.json"  # facts beside them, where the dataset has any
-TABLE_FILE = "sequences.parquet"
 FRAME_SUFFIXES = (".jpg", ".jpeg", ".png")
 MASK_SUFFIX = ".png"
 
@@ -219,7 +218,7 @@ def _key(path: Path) -> int | str:
 
 def table_of(split: Split, resources: Path) -> Path:
     """Where the table of a split's sequences is; frames and masks lie beside it."""
-    return resources / "datasets" / split.dataset / split.name / TABLE_FILE
+    return resources / "datasets" / split.dataset / split.name / "sequences.parquet"
 
 
 def index_split(root: Path, output: Path, split: Split) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vosarena.data.catalog import Split, Study
-from vosarena.data.sequences import TABLE_FILE
+from vosarena.data.sequences import table_of
 from vosarena.reporting.imported import score_files
 from vosarena.reporting.leaderboard import Hidden, Scored
 
@@ -25,7 +25,7 @@ class Places:
 
     def table(self, split: Split) -> Path:
         """Table of a split's sequences; its frames and masks lie beside it."""
-        return self.resources / "datasets" / split.dataset / split.name / TABLE_FILE
+        return table_of(split, self.resources)
 
     def metrics(self, split: Split, model: str) -> Path:
         """Counts per frame and object of one model."""
