@@ -236,6 +236,15 @@ def test_numeric_order_of_unpadded_names(bench: Bench, tmp_path: Path) -> None:
     assert bench.score("davis2017")["j"][0] == pytest.approx(90) and bench.score("vos-benchmark")["j"][0] == 100
 
 
+@pytest.mark.parametrize("first", [2**31 - 2, 1_700_000_000_000, 10**19])
+def test_frames_named_by_times_keep_their_order(bench: Bench, tmp_path: Path, first: int) -> None:
+    """Numbers of more than 31 bits: first and last are still those by number."""
+    bench.clip("clip", [square(1)] * 5, [EMPTY, *[square(1)] * 3, EMPTY])
+    for path in [*tmp_path.glob("*/clip/*.png")]:
+        path.rename(path.with_name(f"{first + int(path.stem)}.png"))
+    assert bench.score("davis2017")[["n_frames", "j"]].to_numpy().tolist() == [[3, 100]]
+
+
 def test_lvos_ranges_from_meta_seen_unseen_and_v(bench: Bench) -> None:
     gt, pred = random_clip(5, 12, highest=2)
     seen, unseen = "seen", sorted(LVOS_UNSEEN)[0]

@@ -147,7 +147,10 @@ def _table(measured: Measured, labels: dict[str, str], schema: pa.Schema, adapti
     }
     columns["object_id"] = measured.object_ids.astype(np.int32)
     columns["frame"] = measured.frames
-    columns["frame_index"] = measured.frame_indices.astype(np.int32)
+    indices = measured.frame_indices
+    if indices.max(initial=0) > np.iinfo(np.int32).max:  # frames named by a time in milliseconds: their order must do
+        indices = np.unique(indices, return_inverse=True)[1]
+    columns["frame_index"] = indices.astype(np.int32)
     for index, name in enumerate(c.count_names(adaptive)):
         columns[name] = measured.counts[:, index].astype(np.int32)
     columns["tolerance"] = measured.tolerance
