@@ -5,9 +5,9 @@
 
 Upstream's way is that of `tools/vos_inference.py`: all frames loaded first, all memories kept, one run per object where
 objects appear late, all masks written at the end. Every run is a process of its own; building the network is not
-counted. On the CPU: the demo network (its weights, or random ones) on procedural clips of 320x192, wall and CPU time,
-peak memory, whether the masks are equal, and how far the options that are allowed to differ do differ. On CUDA: Hiera-L
-with random weights at 1024 on 1080p clips with 1, 3 and 10 objects. Ratios travel between machines, seconds do not.
+counted. On the CPU: the demo network on procedural clips of 320x192, wall and CPU time, peak memory, whether the masks
+are equal, and how far the options that are allowed to differ do differ. On CUDA: Hiera-L with random weights at 1024 on
+1080p clips with 1, 3 and 10 objects. Ratios travel between machines, seconds do not.
 """
 
 from __future__ import annotations
@@ -144,8 +144,7 @@ def difference(first: Path, second: Path) -> tuple[float, float]:
 
 def on_cpu(options: argparse.Namespace, folder: Path, console: Console) -> list[Run]:
     """The comparison on the CPU; prints two tables."""
-    weights = DEMO_WEIGHTS if DEMO_WEIGHTS.exists() else _random_weights("sam2_demo", folder, None)
-    shared: Run = {"config": "sam2_demo", "weights": str(weights), "image_size": None, "device": "cpu"}
+    shared: Run = {"config": "sam2_demo", "weights": str(DEMO_WEIGHTS), "image_size": None, "device": "cpu"}
     shared |= {"threads": options.threads, "options": {}}
     table = Table(title=f"CPU, {options.threads} threads, {options.objects} objects, 320x192, demo network")
     for name in ("objects", "frames", "wall up/ours (s)", "CPU up/ours (s)", "peak up/ours (MB)", "masks"):
@@ -184,7 +183,9 @@ def on_cpu(options: argparse.Namespace, folder: Path, console: Console) -> list[
 
 def on_gpu(options: argparse.Namespace, folder: Path, console: Console) -> list[Run]:
     """Frames per second of Hiera-L at 1024 on 1080p clips; prints a table."""
-    weights = _random_weights("sam2_hiera_l", folder, 1024)
+    from tests import sam2_upstream
+
+    weights = sam2_upstream.random_weights("sam2_hiera_l", folder / "random.pth", 0, 1024)
     shared: Run = {"config": "sam2_hiera_l", "weights": str(weights), "image_size": 1024, "device": "cuda"}
     shared |= {"threads": options.threads}
     table = Table(title="CUDA, Hiera-L at 1024, 1080p JPEG to PNG, bfloat16 autocast")
@@ -219,12 +220,6 @@ def on_gpu(options: argparse.Namespace, folder: Path, console: Console) -> list[
 
 def _ratio(pair: list[Run], key: str) -> str:
     return f"{pair[0][key]:.1f} / {pair[1][key]:.1f} = {pair[0][key] / pair[1][key]:.2f}x"
-
-
-def _random_weights(config: str, folder: Path, image_size: int | None) -> Path:
-    from tests import sam2_upstream
-
-    return sam2_upstream.random_weights(config, folder / "random.pth", 0, image_size)
 
 
 def main() -> None:

@@ -28,7 +28,7 @@ from vosarena.tracking.reasons import Stopped, classify, is_final
 from vosarena.tracking.run import Job, track_sequences
 from vosarena.tracking.store import Store
 
-from .conftest import workflow_command
+from .conftest import wait_for, workflow_command
 from .test_store import put
 
 
@@ -232,10 +232,7 @@ def test_a_job_that_is_asked_to_end_says_what_it_was_doing(dataset, tmp_path):
         store.folder.mkdir()
         command = [sys.executable, "-c", code, str(dataset), str(store.folder), f"{tracker}:Slow", minutes]
         process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-        until = time.monotonic() + 30
-        while not list(store.folder.glob(".beta.*.part")):
-            assert time.monotonic() < until and process.poll() is None
-            time.sleep(0.02)
+        wait_for(lambda folder=store.folder, job=process: job.poll() is not None or list(folder.glob(".beta.*.part")))
         process.send_signal(signal.SIGTERM)
         error = process.communicate(timeout=20)[1]
         assert process.returncode == 1 and "Traceback" not in error and "is kept in" in error
@@ -292,8 +289,9 @@ def test_a_run_ends_with_its_failures_and_the_command_repeats_one(dataset, tmp_p
     frame = dataset / "JPEGImages" / "beta" / "00004.jpg"
     whole = frame.read_bytes()
     frame.write_bytes(whole[:200])
-    config = {"datasets": [{"path": str(dataset)}], "models": ["static"], "inference": {"sequences_per_job": 3}}
-    failed = subprocess.run(workflow_command(tmp_path, config), cwd=tmp_path, capture_output=True, text=True)
+    config = {"datasets": [{"path": str(dataset)}], "models": ["static"]}
+    command = workflow_command(tmp_path, config, "--config", "inference={sequences_per_job: 3}")
+    failed = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert failed.returncode == 1 and "1 sequences failed" in failed.stderr
     with (tmp_path / "results/failures.csv").open() as file:
         (row,) = csv.DictReader(file)

@@ -103,7 +103,7 @@ def test_editing_a_tracker_of_ones_own_tracks_again(dataset, tmp_path):
     job = Job({"tracker": f"{file}:Mine", "options": {}, "revision": 1})
     for value in (1, 2):
         file.write_text(
-            "class Mine:\n    packages = ()\n    def __init__(self, device, precision): pass\n"
+            "class Mine:\n    def __init__(self, device, precision): pass\n"
             "    def track(self, frames, prompts):\n"
             f"        yield from (frame[..., 0] * 0 + {value} for frame in frames)\n"
         )
@@ -116,6 +116,7 @@ def test_editing_a_tracker_of_ones_own_tracks_again(dataset, tmp_path):
     (["--tracker", "static", "--option", "size=3"], "has no option 'size'"),
     (["--tracker", "static", "--option", "size"], "expected KEY=VALUE"),
     (["--tracker", "nowhere.py:Mine"], "there is no file nowhere.py"),
+    (["--tracker", "cutie", "--option", "weights=nowhere.pth"], "there is no weights file nowhere.pth"),
 ])  # fmt: skip
 def test_command_line_mistakes_are_one_sentence(dataset, tmp_path, capsys, arguments, reason):
     folders = ["--images", str(dataset / "JPEGImages"), "--masks", str(dataset / "Annotations")]

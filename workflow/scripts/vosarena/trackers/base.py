@@ -120,17 +120,22 @@ def resolve_device(cls: type[Tracker], device: str) -> str:
     """`auto` becomes "cuda" for a tracker that runs on torch where torch sees a device, else "cpu"."""
     if device != "auto":
         return device
-    if "torch" not in cls.packages:
+    if "torch" not in packages_of(cls):
         return "cpu"  # and torch is not imported for nothing
     import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
+def packages_of(cls: type[Tracker]) -> tuple[str, ...]:
+    """The `packages` of a tracker, none where it names none."""
+    return getattr(cls, "packages", ())
+
+
 def package_versions(cls: type[Tracker]) -> dict[str, str]:
     """Installed versions of the packages that decide a tracker's masks."""
     versions = {}
-    for package in cls.packages:
+    for package in packages_of(cls):
         try:
             versions[package] = version(package)
         except PackageNotFoundError:

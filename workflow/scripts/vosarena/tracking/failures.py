@@ -88,7 +88,7 @@ def _suspects(folder: Path) -> set[str]:
     except FileNotFoundError:
         return set()
     failed = {name.removesuffix(".failed.json") for name in names if name.endswith(".failed.json")}
-    return failed | {name[1:].removesuffix(".claim") for name in names if name.startswith(".") and ".claim" in name}
+    return failed | {name[1:].removesuffix(".claim") for name in names if name.endswith(".claim")}
 
 
 def _reason(store: Store, sequence: str, words: str | None) -> dict[str, str] | None:

@@ -19,7 +19,14 @@ from vosarena.data.frames import Frames
 from vosarena.data.masks import LabelMap, masks_digest, write_mask
 from vosarena.data.sequences import SequenceFiles, read_sequence
 from vosarena.errors import DataError, TrackerError, VosarenaError
-from vosarena.trackers.base import Tracker, build_tracker, package_versions, resolve_device, tracker_class
+from vosarena.trackers.base import (
+    Tracker,
+    build_tracker,
+    package_versions,
+    packages_of,
+    resolve_device,
+    tracker_class,
+)
 from vosarena.tracking.claims import Claimed
 from vosarena.tracking.devices import take_device
 from vosarena.tracking.outputs import Prompts, output_names, prompted_ids, prompts_of, track_sequence
@@ -49,7 +56,12 @@ class Job:
     threads: int | None = None
 
     def identity(self) -> dict[str, Any]:
-        """Everything of the model that decides the masks; with a sequence's digest it makes a fingerprint."""
+        """Everything of the model that decides the masks; with a sequence's digest it makes a fingerprint.
+
+        Raises TrackerError if the tracker, one of its packages or the weights are missing.
+        """
+        if self.weights and not self.weights.is_file():
+            raise TrackerError(f"there is no weights file {self.weights}")
         tracker = self.definition["tracker"]
         named = [tracker.rpartition(":")[0], *self.definition["options"].values()]
         files = [Path(value) for value in named if isinstance(value, str) and value and Path(value).is_file()]
@@ -65,7 +77,7 @@ class Job:
         """Load the model. Raises TrackerError if it cannot be built."""
         if self.threads:
             cv2.setNumThreads(self.threads)
-        if "torch" in tracker_class(self.definition["tracker"]).packages:
+        if "torch" in packages_of(tracker_class(self.definition["tracker"])):
             if self.device != "cpu":
                 take_device()
             import torch

@@ -43,12 +43,7 @@ class Store:
 
     def manifest(self, sequence: str) -> dict[str, Any] | None:
         """What is known of a finished sequence, or None."""
-        try:
-            return json.loads(self._manifest_file(sequence).read_text())
-        except FileNotFoundError:
-            return None
-        except json.JSONDecodeError:
-            return None  # never written by commit(); edited by hand: track again
+        return _read_json(self._manifest_file(sequence))
 
     def holds(self, sequence: str, fingerprint: str, names: Sequence[str]) -> bool:
         """Whether the sequence is there, with all masks `<name>.png`, and made by what `fingerprint` stands for."""
@@ -138,10 +133,7 @@ class Store:
 
     def failure(self, sequence: str) -> dict[str, Any] | None:
         """What the last attempt failed of, and the number of attempts; None if the sequence did not fail."""
-        try:
-            return json.loads(self._failure_file(sequence).read_text())
-        except (FileNotFoundError, json.JSONDecodeError):
-            return None
+        return _read_json(self._failure_file(sequence))
 
     def _record(self, sequence: str, entry: Mapping[str, Any]) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -174,6 +166,13 @@ class Store:
         for path in self.folder.iterdir():
             if left.fullmatch(path.name):
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def _read_json(path: Path) -> dict[str, Any] | None:
+    try:
+        return json.loads(path.read_text())
+    except (FileNotFoundError, json.JSONDecodeError):
+        return None  # not there, or edited by hand: as if it were not
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
