@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import sysconfig
-import time
 from importlib.metadata import distributions
 from pathlib import Path
 
@@ -22,7 +21,7 @@ from vosarena.trackers.base import tracker_class
 from vosarena.tracking.claims import read_claim
 from vosarena.tracking.interpreter import NEEDED
 
-from .conftest import REPOSITORY, write_sequence
+from .conftest import REPOSITORY, wait_for, write_sequence
 
 LIBRARY = REPOSITORY / "workflow" / "scripts"
 
@@ -100,17 +99,20 @@ def test_a_plugin_that_shadows_sam2_stands_in_one_leaderboard_with_it(plugin, da
     project = source / "pyproject.toml"
     project.write_text(project.read_text().replace("0.3.0", "0.4.0"))
     install(plugin, str(source))
-    snakemake("leaderboard", "--forcerun", "track")
+    shards = [f"results/predictions/squares/all/{model}/.shards/shard-1-of-1.json" for model in found]
+    snakemake(*shards, "--forcerun", "track")
     after = {model: manifest(tmp_path, model, "gamma") for model in found}
     assert {model for model in found if after[model] != before[model]} == {"template"}
     assert after["template"]["identity"]["packages"]["vosarena-template"] == "0.4.0"
 
 
 def test_an_environment_that_does_not_fit_is_one_sentence(plugin, dataset, tmp_path, snakemake):
+    (tmp_path / "weights.pt").write_text("no checkpoint, but nobody comes to that")
+    weights = {"sources": [{"local": str(tmp_path / "weights.pt")}]}
     models = [
         {"name": "nowhere", "tracker": "template", "python": "no/such/python"},
         {"name": "bare", "tracker": "template", "python": str(environment(tmp_path / "bare", shared=False))},
-        {"name": "other", "tracker": "edgetam", "python": str(plugin)},
+        {"name": "other", "tracker": "edgetam", "weights": weights, "python": str(plugin)},
     ]
     config = {"datasets": [{"path": str(dataset)}], "models": models, "inference": {"sequences_per_job": 3}}
     failed = snakemake(config=config, check=False)
@@ -156,9 +158,7 @@ def test_there_is_one_process_and_it_says_that_it_was_stopped(plugin, dataset, t
     store = tmp_path / "store"
     command = [sys.executable, "-c", BECOME, str(plugin), str(dataset), str(tmp_path)]
     job = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    while not list(store.glob(".alpha.*.part/00000.png")):
-        assert job.poll() is None
-        time.sleep(0.05)
+    wait_for(lambda: job.poll() is not None or list(store.glob(".alpha.*.part/00000.png")))
     owner, _ = read_claim(store / ".alpha.claim")
     assert owner["pid"] == job.pid  # nothing that could outlive the job
     job.send_signal(signal.SIGTERM)
