@@ -9,10 +9,10 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -20,6 +20,7 @@ import pytest
 
 from vosarena.tracking.store import Store
 
+from . import conftest
 from .conftest import REPOSITORY, workflow_command, write_sequence
 from .slurm import Slurm, start_slurm
 
@@ -89,11 +90,7 @@ def study(root: Path, *names: str, models=None, sequences_per_job: int = 1) -> d
     return {"datasets": [{"path": str(root / "squares")}], "models": models, "inference": inference}
 
 
-def wait_for(condition, seconds: float = 240) -> None:
-    until = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < until, "nothing happened"
-        time.sleep(0.1)
+wait_for = partial(conftest.wait_for, seconds=240)
 
 
 @dataclass
