@@ -6,9 +6,11 @@ import re
 import shutil
 import subprocess
 import sys
+from importlib.metadata import distributions
 from pathlib import Path
 
 import pytest
+from packaging.specifiers import SpecifierSet
 
 from .conftest import REPOSITORY, write_sequence
 
@@ -142,3 +144,13 @@ def test_the_installed_package_needs_no_checkout(installed, tmp_path):
 def test_links_lead_somewhere():
     for target in re.findall(r"\]\(([^)#:]+)\)", README):
         assert (REPOSITORY / target).exists(), target
+
+
+def test_pinned_packages_are_for_every_python_that_readme_promises():
+    """pip does not say that a pin is for newer ones: it searches all versions of everything for a way out."""
+    assert "Python 3.11 or newer" in README
+    pins = dict(line.split("==") for line in (REPOSITORY / "constraints.txt").read_text().splitlines() if "==" in line)
+    here = {package.name: package.metadata for package in distributions() if package.name in pins}
+    assert len(here) > 100
+    for name, metadata in here.items():
+        assert SpecifierSet(metadata["Requires-Python"] or "").contains("3.11.0"), name
