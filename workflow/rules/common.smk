@@ -21,6 +21,7 @@ from vosarena.data.sequences import read_table
 from vosarena.data.weights import local_files
 from vosarena.errors import VosarenaError
 from vosarena.stages import check_models
+from vosarena.trackers.base import names_torch
 from vosarena.tracking.shards import load_of, make_shards, make_shards_by_time
 
 try:
@@ -121,8 +122,8 @@ def weights_of(wildcards):
 
 
 def kind_of(wildcards):
-    """How heavy a model is: by whether it has weights, and where it runs."""
-    if not weights_of(wildcards):
+    """How heavy a model is: by whether it has weights or runs on torch, and where it runs."""
+    if not weights_of(wildcards) and not names_torch(model_of(wildcards).tracker):
         return "baseline"
     return "cpu" if study.device == "cpu" else "gpu"
 

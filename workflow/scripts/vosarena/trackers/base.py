@@ -5,6 +5,7 @@ import importlib.util
 import inspect
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cache
 from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, version
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from vosarena.data.masks import LabelMap
 from vosarena.data.schema import nearest
 from vosarena.errors import TrackerError, VosarenaError
-from vosarena.trackers.options import check_names, declared_options
+from vosarena.trackers.declared import Declared, check_names, read_declared
 
 Frame = NDArray[np.uint8]  # (H, W, 3) RGB
 BoolMask = NDArray[np.bool_]  # (H, W)
@@ -103,17 +104,26 @@ def check_options(name: str, options: Iterable[str], elsewhere: bool = False) ->
     What its source does not say (of a plug-in, or a class without a constructor of its own) shows when the model is
     built. elsewhere: the tracker is found in another environment, perhaps only there. Raises TrackerError.
     """
+    declared = _declared(name)
+    if declared is None and not elsewhere and name not in _plugins():
+        raise _unknown(name)
+    if declared is not None and declared.options is not None:
+        check_names(name, options, declared.options)
+
+
+def names_torch(name: str) -> bool:
+    """Whether a tracker runs on torch, as far as its source says so: not of a plug-in."""
+    declared = _declared(name)
+    return declared is not None and "torch" in declared.packages
+
+
+@cache
+def _declared(name: str) -> Declared | None:
+    """What the source of a built-in tracker or of a file declares; None for other names. Raises TrackerError."""
     if name in BUILT_IN:
         module, _, attribute = BUILT_IN[name].partition(":")
-        known = declared_options(Path(__file__).with_name(f"{module.rpartition('.')[2]}.py"), attribute)
-    elif ".py:" in name:
-        known = declared_options(_file_of(name), name.rpartition(":")[2])
-    elif elsewhere or name in _plugins():
-        return
-    else:
-        raise _unknown(name)
-    if known is not None:
-        check_names(name, options, known)
+        return read_declared(Path(__file__).with_name(f"{module.rpartition('.')[2]}.py"), attribute)
+    return read_declared(_file_of(name), name.rpartition(":")[2]) if ".py:" in name else None
 
 
 def resolve_device(cls: type[Tracker], device: str) -> str:

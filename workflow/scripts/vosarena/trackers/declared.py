@@ -1,4 +1,4 @@
-"""Names of a tracker's options: which there are, by its source, and which are wrong.
+"""What a tracker's source says of it without being imported: the names of its options, and its packages.
 
 A run is planned by many short processes, and importing a tracker of torch takes each of them seconds; reading its
 source takes none, so a misspelt option is found before the run and not when a job starts on a cluster.
@@ -6,17 +6,27 @@ source takes none, so a misspelt option is found before the run and not when a j
 
 import ast
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from vosarena.data.schema import nearest
 from vosarena.errors import TrackerError
 
 
-def declared_options(file: Path, name: str) -> dict[str, bool] | None:
-    """Arguments of the constructor of the class `name` in a file, and whether each may be left out.
+@dataclass(frozen=True)
+class Declared:
+    """options: arguments of the constructor, and whether each may be left out; None if the file alone does not say,
+    because it is inherited or takes any keyword. packages: those of the class, none if they are inherited.
+    """
 
-    None if the file alone does not say: the constructor is inherited, or takes any keyword. Raises TrackerError for a
-    file that is not Python, or in which the name does not occur.
+    options: Mapping[str, bool] | None
+    packages: tuple[str, ...]
+
+
+def read_declared(file: Path, name: str) -> Declared:
+    """What the class `name` in a file declares.
+
+    Raises TrackerError for a file that is not Python, or in which the name does not occur.
     """
     try:
         text = file.read_text()
@@ -25,10 +35,19 @@ def declared_options(file: Path, name: str) -> dict[str, bool] | None:
         raise TrackerError(f"{file} is not valid Python: {error}") from None
     if name not in text:
         raise TrackerError(f"{file} defines no {name!r}; {nearest(name, classes)}")
+    options: Mapping[str, bool] | None = None
+    packages: tuple[str, ...] = ()
     for node in classes[name].body if name in classes else ():
         if isinstance(node, ast.FunctionDef) and node.name == "__init__" and not node.args.kwarg:
-            return _arguments(node.args)
-    return None
+            options = _arguments(node.args)
+        elif isinstance(node, ast.Assign | ast.AnnAssign) and "packages" in ast.unparse(node).split("=")[0]:
+            packages = _strings(node.value)
+    return Declared(options, packages)
+
+
+def _strings(value: ast.expr | None) -> tuple[str, ...]:
+    elements = value.elts if isinstance(value, ast.Tuple | ast.List) else ()
+    return tuple(item.value for item in elements if isinstance(item, ast.Constant) and isinstance(item.value, str))
 
 
 def _arguments(given: ast.arguments) -> dict[str, bool]:
@@ -40,7 +59,7 @@ def _arguments(given: ast.arguments) -> dict[str, bool]:
 
 
 def check_names(tracker: str, options: Iterable[str], known: Mapping[str, bool]) -> None:
-    """Raise TrackerError for an unknown option or a missing one. known: as of `declared_options`."""
+    """Raise TrackerError for an unknown option or a missing one. known: as Declared.options."""
     known = {name: optional for name, optional in known.items() if name not in ("device", "precision")}
     given = list(options)
     for name in given:

@@ -1,4 +1,4 @@
-"""Names of trackers' options, read from their source."""
+"""What trackers declare, read from their source."""
 
 import inspect
 from pathlib import Path
@@ -6,15 +6,15 @@ from pathlib import Path
 import pytest
 
 from vosarena.errors import TrackerError
-from vosarena.trackers.base import BUILT_IN, build_tracker, check_options, tracker_class
-from vosarena.trackers.options import declared_options
+from vosarena.trackers.base import BUILT_IN, build_tracker, check_options, names_torch, tracker_class
+from vosarena.trackers.declared import Declared, read_declared
 
 MINE = """
 class Base:
     def __init__(self, **anything): pass
 
 class Mine(Base):
-    packages = ()
+    packages: tuple = ("numpy", "torch")
     def __init__(self, scale, /, size=1, *, colour, blur=0, device="cpu", precision="auto"):
         raise ZeroDivisionError("a mistake")
 
@@ -35,14 +35,21 @@ def test_the_source_says_what_the_class_does(name):
     attribute = BUILT_IN[name].rpartition(":")[2]
     parameters = inspect.signature(tracker_class(name)).parameters.values()
     source = Path(inspect.getfile(tracker_class(name)))
-    assert declared_options(source, attribute) == {item.name: item.default is not item.empty for item in parameters}
+    declared = read_declared(source, attribute)
+    assert declared.options == {item.name: item.default is not item.empty for item in parameters}
+    assert declared.packages in (tracker_class(name).packages, ())
 
 
 def test_what_the_source_does_not_say_is_left_open(mine):
-    assert declared_options(mine, "Base") is None and declared_options(mine, "Heir") is None
+    assert read_declared(mine, "Base") == read_declared(mine, "Heir") == Declared(None, ())
     everything = {"scale": False, "size": True, "colour": False, "blur": True, "device": True, "precision": True}
-    assert declared_options(mine, "Mine") == everything
+    assert read_declared(mine, "Mine") == Declared(everything, ("numpy", "torch"))
     check_options("found-elsewhere", ["anything"], elsewhere=True)
+
+
+def test_what_runs_on_torch_asks_for_a_gpu(mine):
+    assert names_torch("sam2") and names_torch("cutie") and names_torch(f"{mine}:Mine")
+    assert not names_torch("flow") and not names_torch(f"{mine}:Base") and not names_torch("a-plug-in")
 
 
 @pytest.mark.parametrize("name, options, sentence", [
