@@ -8,11 +8,10 @@ import contextlib
 import os
 import pwd
 import shutil
-import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import psutil
@@ -169,8 +168,7 @@ def start_slurm(root: Path) -> Iterator[Slurm]:
         yield slurm
         slurm.run("scancel", "--user", _user())  # what a failed test left
     finally:
-        for name in (*(f"slurmd-{node}.pid" for node in NODES), "slurmctld.pid", "munge/pid"):
-            _end(root / name)
+        _end(root / name for name in (*(f"slurmd-{node}.pid" for node in NODES), "slurmctld.pid", "munge/pid"))
 
 
 def _user() -> str:
@@ -197,14 +195,13 @@ def _wait(ready, name: str, root: Path, seconds: int = 15) -> None:
     pytest.fail(f"{name} did not come up: {log.read_text()[-2000:] if log.exists() else 'no log'}")
 
 
-def _end(pid_file: Path) -> None:
-    """Ask the daemon of a pid file to end; kill it if it does not."""
-    try:
-        pid = int(pid_file.read_text())
-        os.kill(pid, signal.SIGTERM)
-        for _ in range(50):
-            time.sleep(0.1)
-            os.kill(pid, 0)
-        os.kill(pid, signal.SIGKILL)
-    except (FileNotFoundError, ValueError, ProcessLookupError):
-        pass
+def _end(pid_files: Iterable[Path]) -> None:
+    """Ask the daemons of pid files to end, all at once; kill those that do not."""
+    daemons = []
+    for file in pid_files:
+        with contextlib.suppress(FileNotFoundError, ValueError, psutil.NoSuchProcess):
+            daemons.append(psutil.Process(int(file.read_text())))
+            daemons[-1].terminate()
+    for stubborn in psutil.wait_procs(daemons, timeout=5)[1]:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            stubborn.kill()
