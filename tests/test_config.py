@@ -1,12 +1,14 @@
 """Mistakes in a config and on the command line: one sentence with the key's path and the nearest valid choice."""
 
+import re
+
 import pytest
 import yaml
 from snakemake.cli import parse_config
 
 from vosarena.data.catalog import load_catalog, load_study
 from vosarena.data.reference import reference
-from vosarena.data.schema import SCHEMAS
+from vosarena.data.schema import _FORMS, SCHEMAS
 from vosarena.errors import ConfigError
 from vosarena.scoring.protocols import PROTOCOLS
 from vosarena.stages import check_models
@@ -61,7 +63,13 @@ def study(*entries: str):
     ("datasets=[{name: a, splits: {val: {path: x, sequences: many}}}]",
      "datasets.0.splits.val.sequences: 'many' is not a whole number"),
     ("protocols=[davis2071]", "protocols.0: 'davis2071' is not allowed; did you mean 'davis2017'?"),
-    ("inference={device: gpu}", "inference.device: 'gpu' is not allowed; did you mean 'cpu'?"),
+    ("inference={device: gpu}", "inference.device: 'gpu' is not allowed; choose auto, cpu or cuda"),
+    ("datasets=[{path: a/mine}, {path: b/mine}]",
+     "datasets.1: another one before it has the name 'mine/all' too; give one of them another `name`"),
+    ("models=[flow, {name: flow, extends: static}]",
+     "models.1: another one before it has the name 'flow' too; give one of them another `name`"),
+    ("models=[{name: my model, extends: flow}]",
+     "models.0.name: 'my model' is no name: use letters, digits, ., _ and -, and begin with a letter or digit"),
     ("inference={sequnces_per_job: 4}",
      "inference: unknown key 'sequnces_per_job'; did you mean 'sequences_per_job'?"),
     ("inference=4", "inference: 4 is not a mapping"),
@@ -74,12 +82,26 @@ def test_a_mistake_is_one_sentence(entry, sentence):
     assert str(caught.value) == f"config: {sentence}"
 
 
+def test_every_pattern_has_its_words():
+    for file in SCHEMAS.glob("*.yaml"):
+        assert set(re.findall(r'pattern: "(.*?)"', file.read_text())) <= _FORMS.keys()
+
+
 def test_a_number_that_yaml_takes_for_text_is_explained(tmp_path):
     """1e-4 without a point is text in YAML."""
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / "mine.yaml").write_text("a: {tracker: cutie, finetune: {learning_rate: 1e-4}}")
     with pytest.raises(ConfigError, match=r"learning_rate: '1e-4' is not a number; YAML wants a point in it: 1.0e-04"):
         load_catalog([tmp_path])
+
+
+def test_a_folder_that_is_given_as_a_name_is_recognised(tmp_path, monkeypatch):
+    (tmp_path / "my-videos").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(
+        ConfigError, match=r"'my-videos'; .* \(for the folder write {path: my-videos}\)"
+    ):
+        study("datasets=[my-videos]")
 
 
 def test_a_missing_key_is_named():
@@ -99,7 +121,7 @@ def test_nested_numbers_of_the_command_line_are_numbers():
 
 @pytest.mark.parametrize("entry, sentence", [
     ("models=[flwo]", "config: models.0: unknown model 'flwo'; did you mean 'flow'?"),
-    ("inference={device: gpu}", "config: inference.device: 'gpu' is not allowed; did you mean 'cpu'?"),
+    ("inference={device: gpu}", "config: inference.device: 'gpu' is not allowed; choose auto, cpu or cuda"),
 ])  # fmt: skip
 def test_snakemake_says_it_on_a_line_of_its_own(snakemake, entry, sentence):
     failed = snakemake(

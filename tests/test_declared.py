@@ -12,14 +12,27 @@ from vosarena.trackers.declared import Declared, read_declared
 MINE = """
 class Base:
     def __init__(self, **anything): pass
+    def track(self, frames, prompts): yield
 
 class Mine(Base):
     packages: tuple = ("numpy", "torch")
     def __init__(self, scale, /, size=1, *, colour, blur=0, device="cpu", precision="auto"):
         raise ZeroDivisionError("a mistake")
 
+    def track(self, frames, prompts): yield
+
 class Heir(Mine):
     pass
+
+class Alone:
+    def track(self, frames, prompts): yield
+
+class Idle:
+    def __init__(self, device, precision): pass
+
+def function(): pass
+
+made = Heir
 """
 
 
@@ -44,6 +57,7 @@ def test_what_the_source_does_not_say_is_left_open(mine):
     assert read_declared(mine, "Base") == read_declared(mine, "Heir") == Declared(None, ())
     everything = {"scale": False, "size": True, "colour": False, "blur": True, "device": True, "precision": True}
     assert read_declared(mine, "Mine") == Declared(everything, ("numpy", "torch"))
+    assert read_declared(mine, "made") == Declared(None, ())
     check_options("found-elsewhere", ["anything"], elsewhere=True)
 
 
@@ -55,6 +69,9 @@ def test_what_runs_on_torch_asks_for_a_gpu(mine):
 @pytest.mark.parametrize("name, options, sentence", [
     ("Mine", ["scale", "colour", "szie"], "has no option 'szie'; did you mean 'size'?"),
     ("Mine", ["scale"], "needs the option 'colour'"),
+    ("Alone", [], "has to take `device` and `precision`"),
+    ("Idle", [], "is no tracker, which is a class with a method `track`"),
+    ("function", [], "is no tracker"),
     ("Mien", [], "defines no 'Mien'; did you mean 'Mine'?"),
 ])  # fmt: skip
 def test_mistakes_are_found_without_importing(mine, name, options, sentence):

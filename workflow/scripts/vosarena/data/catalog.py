@@ -78,7 +78,8 @@ class Catalog:
     def splits(self, name: str) -> dict[str, Split]:
         """All splits of a dataset by split name. Raises ConfigError for an unknown dataset."""
         if name not in self.datasets:
-            raise ConfigError(f"unknown dataset {name!r}; {nearest(name, self.datasets)}")
+            folder = f" (for the folder write {{path: {name}}})" if Path(name).is_dir() else ""
+            raise ConfigError(f"unknown dataset {name!r}; {nearest(name, self.datasets)}{folder}")
         return _splits(self.datasets[name], name)
 
     def split(self, name: str) -> Split:
@@ -167,12 +168,12 @@ def load_study(config: Mapping[str, Any], where: str = "config") -> Study:
     for at, item in _items(config, "dataset", where):
         with _place(f"{where}: {at}"):
             for split in [catalog.split(item)] if isinstance(item, str) else _inline_splits(item, catalog):
-                splits[str(split)] = split
+                _add(splits, str(split), split)
     models: dict[str, Model] = {}
     for at, item in _items(config, "model", where):
         with _place(f"{where}: {at}"):
             model = catalog.model(item) if isinstance(item, str) else _inline_model(item, catalog)
-            models[model.name] = model
+            _add(models, model.name, model)
     inference = config.get("inference", {})
     by_number, by_time = inference.get("sequences_per_job", 0), inference.get("minutes_per_job", 0)
     if by_number and by_time:
@@ -201,6 +202,11 @@ def load_study(config: Mapping[str, Any], where: str = "config") -> Study:
                 for name in model.finetune["data"]:
                     study.split(name)
     return study
+
+
+def _add(found: dict[str, Any], name: str, item: Any) -> None:
+    if found.setdefault(name, item) != item:
+        raise ConfigError(f"another one before it has the name {name!r} too; give one of them another `name`")
 
 
 def _items(config: Mapping[str, Any], kind: str, where: str) -> Iterator[tuple[str, Any]]:

@@ -54,21 +54,39 @@ _KINDS = {
 }
 
 
+_NAME = "is no name: use letters, digits, ., _ and -, and begin with a letter or digit"
+_FORMS = {
+    ".": "is empty",
+    "^https?://": "is no web address: it begins with http:// or https://",
+    "^[0-9a-f]{32}$": "is no MD5: 32 hexadecimal digits in lower case",
+    "^[0-9a-f]{64}$": "is no SHA-256: 64 hexadecimal digits in lower case",
+    "^[A-Za-z0-9][A-Za-z0-9._-]*$": _NAME,
+    "^[A-Za-z0-9][A-Za-z0-9._+-]*$": _NAME,
+}
+
+
 def _sentence(error: ValidationError) -> str:
     match error.validator:
         case "additionalProperties":
             return _unknown_key(error.instance, error.schema.get("properties", {}))
         case "enum":
-            return f"{error.instance!r} is not allowed; {nearest(error.instance, error.validator_value)}"
+            return f"{error.instance!r} is not allowed; {_choices(error.instance, error.validator_value)}"
         case "type":
             return f"{error.instance!r} is not {_KINDS[error.validator_value]}{_hint(error)}"
         case "required":
             return f"the key {next(key for key in error.validator_value if key not in error.instance)!r} is missing"
         case "minItems":
             return "the list is empty"
+        case "pattern":
+            return f"{error.instance!r} {_FORMS[error.validator_value]}"
         case "oneOf":
             return _no_choice(error)
     return error.message
+
+
+def _choices(word: Any, known: list[str]) -> str:
+    """All of a few choices, the nearest of many."""
+    return f"choose {', '.join(known[:-1])} or {known[-1]}" if 1 < len(known) < 5 else nearest(word, known)
 
 
 def _hint(error: ValidationError) -> str:

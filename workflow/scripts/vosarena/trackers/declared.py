@@ -26,23 +26,30 @@ class Declared:
 def read_declared(file: Path, name: str) -> Declared:
     """What the class `name` in a file declares.
 
-    Raises TrackerError for a file that is not Python, or in which the name does not occur.
+    Raises TrackerError for a file that is not Python, in which the name does not occur, or where it is no tracker.
     """
     try:
         text = file.read_text()
-        classes = {node.name: node for node in ast.parse(text).body if isinstance(node, ast.ClassDef)}
+        defined = {node.name: node for node in ast.parse(text).body if isinstance(node, ast.ClassDef | ast.FunctionDef)}
     except (SyntaxError, ValueError) as error:
         raise TrackerError(f"{file} is not valid Python: {error}") from None
     if name not in text:
-        raise TrackerError(f"{file} defines no {name!r}; {nearest(name, classes)}")
-    options: Mapping[str, bool] | None = None
+        raise TrackerError(f"{file} defines no {name!r}; {nearest(name, defined)}")
+    if name not in defined:
+        return Declared(None, ())  # made or imported in some other way
+    node = defined[name]
+    parts = {part.name: part for part in node.body if isinstance(part, ast.FunctionDef)}
+    alone = isinstance(node, ast.ClassDef) and not node.bases and not node.decorator_list
+    if isinstance(node, ast.FunctionDef) or (alone and "track" not in parts):
+        raise TrackerError(f"{file}: {name} is no tracker, which is a class with a method `track`")
     packages: tuple[str, ...] = ()
-    for node in classes[name].body if name in classes else ():
-        if isinstance(node, ast.FunctionDef) and node.name == "__init__" and not node.args.kwarg:
-            options = _arguments(node.args)
-        elif isinstance(node, ast.Assign | ast.AnnAssign) and "packages" in ast.unparse(node).split("=")[0]:
-            packages = _strings(node.value)
-    return Declared(options, packages)
+    for part in node.body:
+        if isinstance(part, ast.Assign | ast.AnnAssign) and "packages" in ast.unparse(part).split("=")[0]:
+            packages = _strings(part.value)
+    constructor = parts.get("__init__")
+    if constructor is None:
+        return Declared({} if alone else None, packages)
+    return Declared(None if constructor.args.kwarg else _arguments(constructor.args), packages)
 
 
 def _strings(value: ast.expr | None) -> tuple[str, ...]:
@@ -60,6 +67,8 @@ def _arguments(given: ast.arguments) -> dict[str, bool]:
 
 def check_names(tracker: str, options: Iterable[str], known: Mapping[str, bool]) -> None:
     """Raise TrackerError for an unknown option or a missing one. known: as Declared.options."""
+    if not {"device", "precision"} <= set(known):
+        raise TrackerError(f"tracker {tracker!r}: its constructor has to take `device` and `precision` as well")
     known = {name: optional for name, optional in known.items() if name not in ("device", "precision")}
     given = list(options)
     for name in given:
