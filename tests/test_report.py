@@ -148,7 +148,15 @@ def test_attributes_from_the_ground_truth():
 def test_the_headline_says_what_the_numbers_say():
     place = {"dataset": "demo", "split": "val"}
     rows = [
-        {"model": "a", "rank": 1, "kind": "measured", "j_and_f": 78.7, "ci_low": 75.3, "ci_high": 82.0},
+        {
+            "model": "a",
+            "rank": 1,
+            "kind": "measured",
+            "n_sequences": 9,
+            "j_and_f": 78.7,
+            "ci_low": 75.3,
+            "ci_high": 82.0,
+        },
         {"model": "b", "rank": 2, "kind": "measured", "j_and_f": 77.0, "p_vs_best": 0.3},
     ]
     board = pd.DataFrame([place | row for row in rows])
@@ -162,5 +170,8 @@ def test_the_headline_says_what_the_numbers_say():
         "a leads demo/val with J&F 78.7 [75.3, 82.0], 1.7 ahead of b, which may be chance (p = 0.30); "
         "it is weakest on small (40.0 on 3 sequences)."
     )
+    few = board.assign(n_sequences=3, ci_low=np.nan, ci_high=np.nan, p_vs_best=np.nan)
+    sentence = "".join(text for text, _ in headline(few, attributes.query("attribute == 'all'")))
+    assert sentence == "a leads demo/val with J&F 78.7, 1.7 ahead of b on 3 sequences, too few to rule out chance."
     nobody = headline(board.assign(rank=np.nan), attributes)
     assert nobody[0][0].startswith("No complete score on demo/val yet: 2 runs")

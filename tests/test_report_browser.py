@@ -233,7 +233,8 @@ def test_filters_of_the_sequences_and_another_protocol(page):
 def test_every_dot_opens_its_sequence(page):
     page.select_option("#duel-x", "static")
     page.select_option("#duel-y", "flow")
-    assert "better on" in page.locator("#duel-text").inner_text()
+    text = page.locator("#duel-text").inner_text()
+    assert "better on" in text and "on too few sequences for an interval or p. Each dot" in text
     assert page.locator("#duel-plot a").count() == 3
     page.locator("#duel-plot a").first.focus()
     page.keyboard.press("Enter")

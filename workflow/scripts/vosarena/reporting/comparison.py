@@ -32,7 +32,7 @@ class Comparison:
         self._bootstraps: dict[Names, Bootstrap] = {}
 
     def interval(self, model: str) -> dict[str, float]:
-        """ci_low and ci_high of a model's J&F; NaN without any object."""
+        """ci_low and ci_high of a model's J&F; NaN on fewer than FEWEST sequences."""
         names = self._names(ALL, model)
         if not names:
             return {"ci_low": np.nan, "ci_high": np.nan}

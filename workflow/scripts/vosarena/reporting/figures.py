@@ -143,7 +143,7 @@ def _bars(axes: Axes, rows: pd.DataFrame, models: list[str]) -> None:
     axes.barh(
         rows["model"], rows["j_and_f"], xerr=errors, color=[_colour(models, m) for m in rows["model"]], height=0.6
     )
-    axes.set(xlim=(0, 100), xlabel="J&F, 95 % interval")
+    axes.set(xlim=(0, 100), xlabel="J&F, 95 % interval" if rows["ci_low"].notna().any() else "J&F")
 
 
 def _attributes(axes: Axes, rows: pd.DataFrame, models: list[str]) -> None:

@@ -3,9 +3,10 @@
 import pandas as pd
 
 from vosarena.reporting.comparison import ALL
+from vosarena.reporting.statistics import FEWEST
 
 _SURE = 0.05
-_FEWEST = 2  # sequences that an attribute needs to be called a weakness
+_WEAKNESS = 2  # sequences that an attribute needs to be called a weakness
 
 
 def headline(board: pd.DataFrame, attributes: pd.DataFrame) -> list[tuple[str, bool]]:
@@ -22,13 +23,16 @@ def headline(board: pd.DataFrame, attributes: pd.DataFrame) -> list[tuple[str, b
     if len(ranked) > 1:
         second = ranked.iloc[1]
         behind = best["j_and_f"] - second["j_and_f"]
-        chance = pd.notna(second["p_vs_best"]) and second["p_vs_best"] >= _SURE
-        doubt = f", which may be chance (p = {second['p_vs_best']:.2f})" if chance else ""
+        doubt = ""
+        if best["kind"] == "measured" and best["n_sequences"] < FEWEST:
+            doubt = f" on {best['n_sequences']} sequences, too few to rule out chance"
+        elif pd.notna(second["p_vs_best"]) and second["p_vs_best"] >= _SURE:
+            doubt = f", which may be chance (p = {second['p_vs_best']:.2f})"
         pieces.append((f", {behind:.1f} ahead of {second['model']}{doubt}", False))
     mine = attributes[
         (attributes["model"] == best["model"])
         & (attributes["attribute"] != ALL)
-        & (attributes["n_sequences"] >= _FEWEST)
+        & (attributes["n_sequences"] >= _WEAKNESS)
     ]
     if len(mine):
         worst = mine.loc[mine["j_and_f"].idxmin()]

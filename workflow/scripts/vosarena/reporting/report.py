@@ -28,6 +28,7 @@ from vosarena.reporting import media
 from vosarena.reporting.curves import LOST, ObjectCurve, sequence_curves, spark
 from vosarena.reporting.headline import headline
 from vosarena.reporting.leaderboard import PLACE, Scored, at_place, attributes_of, places_of, read_leaderboard
+from vosarena.reporting.statistics import FEWEST
 from vosarena.reporting.study import Places, scored_runs
 from vosarena.scoring.table import Metrics, read_metrics
 from vosarena.tracking.store import Store, digest_of
@@ -69,6 +70,7 @@ def build_report(
         "splits": splits,
         "models": _models(study, places),
         "lost": round(100 * LOST),
+        "fewest": FEWEST,
         "failures": list(_failures(study, places)),
         "data": {name: _data_digest(places.table(study.splits[name])) for name in splits},
         "version": __version__,

@@ -4,6 +4,9 @@ Sequences, not objects or frames, are drawn with replacement (objects of one vid
 model is scored on the same draws, so differences are paired. Percentile intervals; p is the two-sided bootstrap
 probability that the difference has the other sign (Efron & Tibshirani, An Introduction to the Bootstrap, 1993, ch. 13
 and 16).
+
+Below FEWEST sequences there is neither interval nor p: draws of so few tell nothing (of one sequence all are the same).
+Even the exact test of signs cannot fall below 2 / 2^5 = 0.06 with five sequences, whatever the scores.
 """
 
 from dataclasses import dataclass
@@ -14,13 +17,14 @@ from numpy.typing import NDArray
 DRAWS = 5_000
 SEED = 2408_10125
 LEVEL = 0.95
+FEWEST = 6  # sequences that an interval and a p-value need
 
 Scores = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Interval:
-    """An estimate with its interval at LEVEL."""
+    """An estimate with its interval at LEVEL; NaN below FEWEST sequences."""
 
     value: float
     low: float
@@ -29,7 +33,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class Difference(Interval):
-    """A paired difference of two models."""
+    """A paired difference of two models; p_value is NaN below FEWEST sequences."""
 
     p_value: float
 
@@ -44,18 +48,24 @@ class Bootstrap:
     def __init__(self, groups: NDArray[np.int64]) -> None:
         rng = np.random.default_rng(SEED)
         sequences = len(groups)
+        self._enough = sequences >= FEWEST
         self._draws = rng.multinomial(sequences, np.full(sequences, 1 / sequences), size=DRAWS).astype(np.float64)
         self._all = np.ones((1, sequences))
         self._groups = groups.astype(np.float64)
 
     def interval(self, sums: Scores) -> Interval:
         """sums: (n_sequences, n_groups) sum of a model's object scores."""
-        return Interval(self._mean(self._all, sums)[0], *_percentiles(self._mean(self._draws, sums)))
+        value = float(self._mean(self._all, sums)[0])
+        if not self._enough:
+            return Interval(value, np.nan, np.nan)
+        return Interval(value, *_percentiles(self._mean(self._draws, sums)))
 
     def difference(self, sums: Scores, other: Scores) -> Difference:
         """`sums` minus `other`, both as in interval()."""
+        value = float(self._mean(self._all, sums)[0] - self._mean(self._all, other)[0])
+        if not self._enough:
+            return Difference(value, np.nan, np.nan, np.nan)
         drawn = self._mean(self._draws, sums) - self._mean(self._draws, other)
-        value = self._mean(self._all, sums)[0] - self._mean(self._all, other)[0]
         tail = min(float(np.mean(drawn <= 0)), float(np.mean(drawn >= 0)))
         return Difference(value, *_percentiles(drawn), p_value=min(1.0, max(2 * tail, 1 / DRAWS)))
 

@@ -5,6 +5,8 @@ from typing import Any
 
 import pandas as pd
 
+from vosarena.reporting.statistics import FEWEST
+
 Cell = Callable[[pd.Series], str]
 
 
@@ -73,7 +75,8 @@ _REPRODUCED: tuple[tuple[str, Cell, bool], ...] = (
     ("source", _text("source"), False),
 )
 _EXPLAINED = (
-    "Intervals: 95 %, bootstrap over sequences. `behind best` and `p`: paired with the best complete measured row. "
+    f"Intervals: 95 %, bootstrap over sequences; none and no p below {FEWEST} sequences (of five, p cannot fall below "
+    "0.06). `behind best` and `p`: paired with the best complete measured row. "
     "Published and incomplete rows are not ranked."
 )
 

@@ -17,10 +17,10 @@
     Plot.lineY(values, { stroke: v.colour(model), strokeWidth: 1.8, strokeDasharray: v.dash(model) })] });
 
   v.interval = (row) => draw({ width: 130, height: 16, margin: 4, axis: null, x: { domain: [0, 100] },
-    ariaLabel: `${v.show(row.ci_low)} to ${v.show(row.ci_high)}`, marks: [
+    ariaLabel: v.range(row), marks: [
       Plot.ruleY([0], { stroke: LINE }),
       Plot.ruleY([row], { x1: "ci_low", x2: "ci_high", y: 0, stroke: v.colour(row.model), strokeWidth: 8, strokeOpacity: 0.45,
-        title: (item) => `${v.show(item.ci_low)} to ${v.show(item.ci_high)}` }),
+        title: v.range }),
       Plot.dot([row], { x: "j_and_f", y: 0, r: 4, fill: v.colour(row.model) })] });
 
   // J of one object, or of the mean over objects, under every model. Pressing or dragging goes to a frame.
@@ -67,9 +67,9 @@
     const found = v.place().comparisons.find((row) => [row.model, row.other].includes(across) && [row.model, row.other].includes(up));
     const sign = found && found.model === up ? 1 : -1;
     $("duel-text").textContent = across === up || !found ? "" :
-      `${up} is better on ${wins} sequences, ${across} on ${losses}. Mean difference ${v.show(sign * found.difference)} `
-      + `[${v.show(Math.min(sign * found.ci_low, sign * found.ci_high))}, ${v.show(Math.max(sign * found.ci_low, sign * found.ci_high))}], `
-      + `p ${found.p_value < 0.001 ? "< 0.001" : `= ${v.show(found.p_value, 3)}`}. Each dot opens its sequence.`;
+      `${up} is better on ${wins} sequences, ${across} on ${losses}. Mean difference ${v.show(sign * found.difference)}`
+      + (found.p_value === undefined ? ", on too few sequences for an interval or p" : ` [${v.show(Math.min(sign * found.ci_low, sign * found.ci_high))}, `
+      + `${v.show(Math.max(sign * found.ci_low, sign * found.ci_high))}], p ${found.p_value < 0.001 ? "< 0.001" : `= ${v.show(found.p_value, 3)}`}`) + `. Each dot opens its sequence.`;
   }
 
   function speed() {

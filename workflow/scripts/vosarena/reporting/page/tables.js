@@ -77,7 +77,7 @@
           const found = find(model, name);
           if (!found) return el("td");
           return el("td", { class: "cell", style: `background:${shade(found.j_and_f)}` }, el("button", { type: "button",
-            title: `${model}, ${name}: ${v.show(found.ci_low)} to ${v.show(found.ci_high)}`,
+            title: `${model}, ${name}: ${v.range(found) || "too few sequences for an interval"}`,
             onclick: () => v.filterSequences(name === "all" ? "" : name, model) }, v.show(found.j_and_f)));
         })))));
   }

@@ -32,6 +32,7 @@ window.vosarena = (() => {
   const leader = () => (place().board.find((row) => row.rank === 1 && row.kind === "measured") || { model: models()[0] }).model;
   const score = (sequence, model) => (place().scores[sequence] || {})[model];
   const show = (value, digits = 1) => (value === undefined ? "" : Number(value).toFixed(digits));
+  const range = (row) => (row.ci_low === undefined ? "" : `${show(row.ci_low)} to ${show(row.ci_high)}`);
   const options = (select, values, titles) => {
     const before = select.value;
     select.replaceChildren(...values.map((value, i) => el("option", { value }, titles ? titles[i] : value)));
@@ -55,5 +56,5 @@ window.vosarena = (() => {
     for (const id of ["hard", "fails", "sequences", "duel", "speed"]) $(id).hidden = empty;
     listeners.forEach((listener) => listener());
   }
-  return { data, $, el, colour, dash, chip, place, split, address, sequences, models, leader, score, show, options, onPlace, start };
+  return { data, $, el, colour, dash, chip, place, split, address, sequences, models, leader, score, show, range, options, onPlace, start };
 })();
