@@ -20,9 +20,10 @@ from vosarena.tracking.failures import (
     TrackedRun,
     collect_failures,
     engine_words,
-    report_failures,
     rerun_alone,
     rerun_start,
+    show_failures,
+    write_failures,
 )
 from vosarena.tracking.reasons import Stopped, classify, is_final
 from vosarena.tracking.run import Job, track_sequences
@@ -110,12 +111,14 @@ def test_the_csv_and_the_table(tmp_path):
     store.fail("a", DataError('frame 3, "the last", is damaged'))
     rows = [row_of(store)]
     console = Console(record=True, width=120, file=open(os.devnull, "w"))  # noqa: PTH123, SIM115
-    report_failures(rows, tmp_path / "failures.csv", console)
+    write_failures(rows, tmp_path / "failures.csv")
+    show_failures(rows * 5, tmp_path / "failures.csv", console)
     with (tmp_path / "failures.csv").open() as file:
         assert list(csv.DictReader(file)) == rows
     text = console.export_text()
     assert "m on d/s" in text and "bad data" in text and rows[0]["rerun"] in text
-    report_failures([], tmp_path / "failures.csv")
+    assert "5 sequences failed" in text and text.count(rows[0]["rerun"]) == 3
+    write_failures([], tmp_path / "failures.csv")
     assert (tmp_path / "failures.csv").read_text() == ",".join(COLUMNS) + "\n"
 
 
@@ -292,7 +295,7 @@ def test_a_run_ends_with_its_failures_and_the_command_repeats_one(dataset, tmp_p
     config = {"datasets": [{"path": str(dataset)}], "models": ["static"]}
     command = workflow_command(tmp_path, config, "--config", "inference={sequences_per_job: 3}")
     failed = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    assert failed.returncode == 1 and "1 sequences failed" in failed.stderr
+    assert failed.returncode == 1 and "1 sequence failed" in failed.stderr
     with (tmp_path / "results/failures.csv").open() as file:
         (row,) = csv.DictReader(file)
     assert (row["model"], row["sequence"], row["class"], row["attempts"]) == ("static", "beta", "bad data", "1")

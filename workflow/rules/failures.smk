@@ -1,9 +1,19 @@
-# What failed, told when a run has ended: results/failures.csv and a table on the terminal.
+# What a run leaves, told when it has ended: results/failures.csv, and on the terminal what failed and where results are.
 
+import atexit
 import sys
+import time
 
-from vosarena.tracking.failures import TrackedRun, collect_failures, engine_words, report_failures, rerun_start
+from vosarena.tracking.failures import (
+    TrackedRun,
+    collect_failures,
+    engine_words,
+    rerun_start,
+    show_failures,
+    write_failures,
+)
 
+_STARTED = time.time()
 _folders = {name: place(f"<{name}>") for name in ("results", "resources", "logs")}
 
 
@@ -22,16 +32,29 @@ def tracked_runs():
             )
 
 
-def tell_failures(logs):
-    """logs: Snakemake's own log files of this run."""
+def tell_end(logs, finished):
+    """logs: Snakemake's own log files of this run. finished: whether all that was asked for is there."""
     words = {output: said for log in logs for output, said in engine_words(Path(log)).items()}
-    failed = collect_failures(tracked_runs(), words, rerun_start(sys.argv[1:]))
-    report_failures(failed, _folders["results"] / "failures.csv")
+    start = rerun_start(sys.argv[1:])
+    failed = collect_failures(tracked_runs(), words, start)
+    write_failures(failed, _folders["results"] / "failures.csv")
+    # The progress display draws over what is shown before it has ended.
+    atexit.register(show_end, failed, start, finished)
+
+
+def show_end(failed, start, finished):
+    results = _folders["results"]
+    show_failures(failed, results / "failures.csv")
+    if not finished:
+        print(f"What is finished so far: {start} -- partial", file=sys.stderr)
+    for name in ("leaderboard/leaderboard.md", "report/index.html", "partial/leaderboard/leaderboard.md"):
+        if (results / name).exists() and (results / name).stat().st_mtime >= _STARTED:
+            print(f"Made: {results / name}", file=sys.stderr)
 
 
 onerror:
-    tell_failures(log)
+    tell_end(log, finished=False)
 
 
 onsuccess:
-    tell_failures(log)
+    tell_end(log, finished=True)

@@ -42,6 +42,7 @@ _MANY = ("--configfile", "--configfiles", "--config", "--default-resources", "--
 _KEPT = dict.fromkeys(_ONE, 1) | dict.fromkeys((*_MANY, "--software-deployment-method", "--sdm"), sys.maxsize)
 _SHORT = {f"-{name[2]}": name for name in ("--snakefile", "--directory", "--cores", "--executor", "--jobs")}
 _SHORT["-C"] = "--config"
+_SHOWN = 3  # commands
 _TAIL = 20_000  # bytes of a job's own log that are looked at
 
 
@@ -175,22 +176,28 @@ def rerun_start(arguments: Sequence[str]) -> str:
     return shlex.join(["snakemake", *(word for name, values in kept.items() for word in (name, *values))])
 
 
-def report_failures(rows: Sequence[Mapping[str, str]], file: Path, console: Console | None = None) -> None:
-    """Write failures.csv (only its header if nothing failed), and show the failures as a table on the terminal."""
+def write_failures(rows: Sequence[Mapping[str, str]], file: Path) -> None:
+    """Write failures.csv: only its header if nothing failed."""
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     file.parent.mkdir(parents=True, exist_ok=True)
     write_text(file, text.getvalue())
+
+
+def show_failures(rows: Sequence[Mapping[str, str]], file: Path, console: Console | None = None) -> None:
+    """Show failures as a table on the terminal, with the commands that repeat the first of them. file: has them all."""
     if not rows:
         return
     console = console or Console(stderr=True)
-    table = Table(title=f"{len(rows)} sequences failed; details and logs in {file}", title_justify="left")
+    count = f"{len(rows)} sequence{'s' * (len(rows) > 1)} failed"
+    table = Table(title=f"{count}; details and logs in {file}", title_justify="left")
     for column in ("run", "sequence", "class", "attempts", "reason"):
         table.add_column(column, overflow="fold")
     for row in rows:
         run = f"{row['model']} on {row['dataset']}/{row['split']}"
         table.add_row(run, row["sequence"], row["class"], row["attempts"], row["reason"])
     console.print(table)
-    console.print("To repeat one alone:", *(row["rerun"] for row in rows), sep="\n  ", soft_wrap=True, highlight=False)
+    commands = [row["rerun"] for row in rows[:_SHOWN]] + [f"... (more in {file})"] * (len(rows) > _SHOWN)
+    console.print("To repeat one alone:", *commands, sep="\n  ", soft_wrap=True, highlight=False)
