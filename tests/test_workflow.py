@@ -30,7 +30,8 @@ def manifest_times(root: Path) -> dict[str, int]:
 
 
 def test_from_folder_to_leaderboard_and_only_what_changed(dataset, tmp_path, snakemake):
-    """One run; then nothing to do; a touched script repeats no tracking; a changed option repeats one model."""
+    """One run; then nothing to do; a touched script repeats no tracking, an edited frame one sequence's, and a changed
+    option one model's."""
     models = ["static", {"name": "mine", "extends": "flow"}]
     snakemake(config=config(dataset, *models))
     assert (tmp_path / "results/leaderboard/leaderboard.csv").read_text().count("\n") == 3
@@ -42,6 +43,13 @@ def test_from_folder_to_leaderboard_and_only_what_changed(dataset, tmp_path, sna
     snakemake(*shards, "--forcerun", "track")
     assert manifest_times(tmp_path) == times
     assert "already there" in (tmp_path / "logs/track/squares/all/mine/beta.log").read_text()
+
+    frame = dataset / "JPEGImages" / "alpha" / "00002.jpg"
+    frame.write_bytes(frame.with_name("00003.jpg").read_bytes())
+    snakemake(*shards, "--forcerun", "index", "track")
+    after = manifest_times(tmp_path)
+    assert {Path(name).stem for name in times if after[name] != times[name]} == {"alpha"}
+    times = after
 
     models[1] = {**models[1], "revision": 2}
     snakemake(*shards, config=config(dataset, *models))
