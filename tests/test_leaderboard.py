@@ -19,7 +19,7 @@ from vosarena.reporting.partial import partial_leaderboard
 from vosarena.reporting.report import build_report
 from vosarena.reporting.statistics import FEWEST, Bootstrap
 from vosarena.reporting.study import Places, hidden_runs, scored_runs
-from vosarena.reporting.tables import latex
+from vosarena.reporting.tables import latex, unscored
 from vosarena.scoring.pairs import MeasureError
 from vosarena.scoring.table import read_metadata
 from vosarena.stages import measure_predictions
@@ -77,6 +77,11 @@ def test_two_models_ranked_with_paired_differences_and_the_same_bytes(run, tmp_p
         assert shown.isna().all(axis=None), table
     assert (board["n_sequences"] == 3).all() and (board["status"] == "complete").all()
     assert {"j_recall", "j_decay"} <= set(board.columns)
+    assert (board["n_objects"] == 5).all() and (board["n_objects_all"] == 6).all()
+    note = "1 of 6 objects is not scored: davis2017 scores none that appears after the first frame; sa-v, lvos, "
+    for form in ("md", "tex"):
+        assert note in (tmp_path / f"one/leaderboard.{form}").read_text()
+    assert "| 5/6 " in (tmp_path / "one/leaderboard.md").read_text()
     build_leaderboard(scored_runs(study, places), tmp_path / "two")
     files = sorted(path.name for path in (tmp_path / "one").iterdir())
     assert len(files) == 2 * len(TABLES) + 2
@@ -95,6 +100,14 @@ def test_an_interval_and_a_p_value_need_some_sequences(sequences):
         assert np.isnan([found[0].low, found[0].high, found[1].low, found[1].high, found[1].p_value]).all()
     else:
         assert all(item.low < item.value < item.high for item in found) and 0 < found[1].p_value < 0.01
+
+
+def test_objects_that_a_protocol_does_not_score_are_explained():
+    row = {"kind": "measured", "protocol": "lvos", "n_objects": 3}
+    assert unscored(pd.DataFrame([row | {"n_objects_all": 3}])) == ""
+    half, published = row | {"n_objects": 2, "n_objects_all": 2}, {"kind": "published", "protocol": "lvos"}
+    found = unscored(pd.DataFrame([half, published, row | {"n_objects_all": 5}]))
+    assert found == "2 of 5 objects are not scored: no frame that lvos scores has them."
 
 
 def test_what_is_finished_is_shown_as_incomplete_and_nothing_else_is_touched(run):
@@ -270,7 +283,8 @@ def _board() -> dict[str, pd.DataFrame]:
         {"model": "half", "kind": "measured", "status": "incomplete", "j_and_f": 20.0, "j": 19.0, "f": 21.0,
          "ci_low": 10.0, "ci_high": 30.0, "n_sequences": 2, "n_expected": 3, "fps": 1.0, "p_vs_best": 0.0002},
     ]  # fmt: skip
-    board = pd.DataFrame([shared | row for row in rows]).astype({"n_sequences": "Int64", "n_expected": "Int64"})
+    board = pd.DataFrame([shared | {"n_objects": None, "n_objects_all": None} | row for row in rows])
+    board = board.astype(dict.fromkeys(["n_sequences", "n_expected", "n_objects", "n_objects_all"], "Int64"))
     return {"leaderboard": board, "reproduction": pd.DataFrame(columns=TABLES["reproduction"])}
 
 

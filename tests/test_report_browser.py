@@ -224,7 +224,11 @@ def test_filters_of_the_sequences_and_another_protocol(page):
     page.fill("#sequence-filter", "")
     page.select_option("#sequence-attribute", "late")
     assert [node.get_attribute("data-name") for node in page.locator(".seq").all()] == ["gamma"]
+    note = "1 of 6 objects is not scored: davis2017 scores none that appears after the first frame"
+    assert note in page.locator("#board-note").inner_text() and note in page.locator("#hard-note").inner_text()
+    assert "5/6" in page.locator("#board").inner_text()
     page.select_option("#place", label="squares/all, vos-benchmark")
+    assert page.locator("#board-note").inner_text() == ""
     assert page.locator("#sequence-attribute").input_value() == "late"  # the choice stays
     assert column(page, 2).count() == 3
 

@@ -19,13 +19,13 @@ from vosarena.reporting.curves import derived_attributes
 from vosarena.reporting.imported import published_rows, read_scores
 from vosarena.reporting.tables import latex, markdown
 from vosarena.scoring.protocols import score, summarise
-from vosarena.scoring.table import read_metadata, read_metrics
+from vosarena.scoring.table import IGNORE, read_metadata, read_metrics
 from vosarena.tracking.store import Store
 
 COLUMNS = [
     *("model", "dataset", "split", "protocol", "j_and_f", "j", "f", "ci_low", "ci_high", "n_sequences", "n_expected"),
     *("n_objects", "fps", "peak_memory_mb", "device", "kind", "source", "rank", "status", "behind_best", "p_vs_best"),
-    "note",
+    *("note", "n_objects_all"),
 ]
 PLACE = ["dataset", "split", "protocol"]
 SERVER = "server"  # the protocol of splits whose ground truth nobody has
@@ -163,10 +163,14 @@ def _frame(rows: list[dict[str, Any]], columns: list[str]) -> pd.DataFrame:
 def _measured(run: Scored, objects: pd.DataFrame, comparison: Comparison) -> dict[str, Any]:
     found, in_catalog = read_counts(run.table)
     missing = max((in_catalog or found) - found, 0)  # sequences that the split should have on disk, but has not
-    covered, expected = len(read_metadata(run.metrics)["sequences"]), len(read_table(run.table)) + missing
+    measured = read_metadata(run.metrics)["sequences"]
+    covered, expected = len(measured), len(read_table(run.table)) + missing
     row: dict[str, Any] = {"model": run.model, "j_and_f": math.nan, "j": math.nan, "f": math.nan, "n_objects": 0}
     if len(objects):
         row |= summarise(objects).iloc[0].to_dict()
+    known = {(name, number) for name, info in measured.items() for number in _objects_of(info)}
+    unscored = known - set(zip(objects["sequence"], objects["object_id"], strict=True))
+    row["n_objects_all"] = row["n_objects"] + len(unscored)
     return {
         **row,
         **comparison.interval(run.model),
@@ -174,6 +178,13 @@ def _measured(run: Scored, objects: pd.DataFrame, comparison: Comparison) -> dic
         **{"status": "complete" if covered == expected else "incomplete", "note": ""},
         **_speed(run),
     }
+
+
+def _objects_of(info: Mapping[str, Any]) -> list[int]:
+    """Ids of the objects of a sequence that count, as SequenceRows.listed has them, from what `measure` wrote of it."""
+    if info["ranges"]:
+        return [int(number) for number in info["ranges"]]
+    return [number for number in info["objects"] if number != IGNORE or info["per_object"]]
 
 
 def _against_best(rows: list[dict[str, Any]], differences: Sequence[Mapping[str, Any]]) -> None:
@@ -226,7 +237,7 @@ def _ranked(rows: Iterable[dict[str, Any]]) -> pd.DataFrame:
     board = board.sort_values([*PLACE, "j_and_f", "model"], ascending=[True] * 3 + [False, True], ignore_index=True)
     own = board[(board["status"] == "complete") & board["j_and_f"].notna()]
     board["rank"] = own.groupby(PLACE).cumcount() + 1
-    for column in ("rank", "n_sequences", "n_expected", "n_objects"):
+    for column in ("rank", "n_sequences", "n_expected", "n_objects", "n_objects_all"):
         board[column] = board[column].astype("Int64")
     return board[[*COLUMNS, *(column for column in board if column not in COLUMNS)]]
 

@@ -30,6 +30,7 @@ from vosarena.reporting.headline import headline
 from vosarena.reporting.leaderboard import PLACE, Scored, at_place, attributes_of, places_of, read_leaderboard
 from vosarena.reporting.statistics import FEWEST
 from vosarena.reporting.study import Places, scored_runs
+from vosarena.reporting.tables import unscored
 from vosarena.scoring.table import Metrics, read_metrics
 from vosarena.tracking.store import Store, digest_of
 
@@ -89,6 +90,7 @@ def _place(tables: Mapping[str, pd.DataFrame], place: tuple[str, ...]) -> dict[s
         scores.setdefault(str(row.sequence), {})[str(row.model)] = round(float(row.j_and_f), 2)
     return {
         **dict(zip(PLACE, place, strict=True)),
+        "unscored": unscored(at_place(tables["leaderboard"], place)),
         "headline": headline(at_place(tables["leaderboard"], place), here("attributes")),
         "board": _records(here("leaderboard").dropna(axis=1, how="all")),
         "attributes": _records(here("attributes")),

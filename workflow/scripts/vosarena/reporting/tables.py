@@ -6,6 +6,7 @@ from typing import Any
 import pandas as pd
 
 from vosarena.reporting.statistics import FEWEST
+from vosarena.scoring.protocols import PROTOCOLS, find_protocol
 
 Cell = Callable[[pd.Series], str]
 
@@ -27,6 +28,13 @@ def _coverage(row: pd.Series) -> str:
         return ""
     covered = 0 if pd.isna(row["n_sequences"]) else row["n_sequences"]
     return f"{covered}/{row['n_expected']}" + (" incomplete" if row["status"] == "incomplete" else "")
+
+
+def _objects(row: pd.Series) -> str:
+    if "n_objects" not in row or pd.isna(row["n_objects"]):
+        return ""
+    every = row.get("n_objects_all", row["n_objects"])
+    return str(row["n_objects"]) + (f"/{every}" if pd.notna(every) and every > row["n_objects"] else "")
 
 
 def _p_value(row: pd.Series) -> str:
@@ -58,7 +66,7 @@ _COLUMNS: tuple[tuple[str, Cell, bool], ...] = (
     ("behind best", _number("behind_best"), False),
     ("p", _p_value, True),
     ("sequences", _coverage, True),
-    ("objects", _number("n_objects", "{}"), False),
+    ("objects", _objects, False),
     ("fps", _number("fps"), True),
     ("peak MB", _number("peak_memory_mb", "{:.0f}"), False),
     ("device", _text("device"), False),
@@ -86,6 +94,8 @@ def markdown(tables: Mapping[str, pd.DataFrame]) -> str:
     parts = ["# Leaderboard\n"]
     for place, board in _places(tables["leaderboard"]):
         parts.append(f"## {place}\n\n{_shown(board, _COLUMNS).to_markdown(index=False, disable_numparse=True)}\n")
+        if note := unscored(board):
+            parts.append(f"{note}\n")
     for place, board in _places(tables["reproduction"]):
         shown = _shown(board, _REPRODUCED).to_markdown(index=False, disable_numparse=True)
         parts.append(f"## Published and here: {place}\n\n{shown}\n")
@@ -105,11 +115,26 @@ def latex(tables: Mapping[str, pd.DataFrame]) -> str:
             r"\textbf" if pd.notna(value) else r"\textit" if kind == "published" else ""
             for value, kind in zip(best, board["kind"], strict=True)
         ]
-        parts.append(_tabular(shown, styles, place, f"leaderboard:{place}"))
+        parts.append(_tabular(shown, styles, ". ".join(filter(None, [place, unscored(board)])), f"leaderboard:{place}"))
     for place, board in _places(tables["reproduction"]):
         shown = _shown(board, [column for column in _REPRODUCED if column[2]])
         parts.append(_tabular(shown, [""] * len(shown), f"Published and here: {place}", f"reproduction:{place}"))
     return "\n\n".join(parts) + "\n"
+
+
+def unscored(board: pd.DataFrame) -> str:
+    """Footnote on the objects that the protocol of a board does not score; empty if it scores all. One place's rows."""
+    own = board[board["kind"] == "measured"]
+    missing = own["n_objects_all"] - own["n_objects"]
+    if not missing.sum():
+        return ""
+    count, every = int(missing.max()), int(own["n_objects_all"].max())
+    protocol = find_protocol(str(own["protocol"].iloc[0]))
+    others = ", ".join(item.name for item in PROTOCOLS.values() if item.late_objects and not item.repeats_peer)
+    why = f"no frame that {protocol.name} scores has {'it' if count == 1 else 'them'}"
+    if not protocol.late_objects:
+        why = f"{protocol.name} scores none that appears after the first frame; {others} do"
+    return f"{count} of {every} objects {'is' if count == 1 else 'are'} not scored: {why}."
 
 
 def _places(table: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:

@@ -27,7 +27,10 @@ ScoreSequence = Callable[[SequenceRows], Iterator[Scores]]
 
 @dataclass(frozen=True)
 class Protocol:
-    """One way to score. score: the objects of a sequence as fractions; split_mean: average seen and unseen parts."""
+    """One way to score. score: the objects of a sequence as fractions; split_mean: average seen and unseen parts.
+
+    late_objects: whether objects that appear after the first frame are scored.
+    """
 
     name: str
     title: str
@@ -35,6 +38,7 @@ class Protocol:
     split_mean: bool = False
     adaptive: bool = False
     repeats_peer: bool = False
+    late_objects: bool = True
 
 
 def score(source: Source, protocol: str, *, allow_incomplete: bool = False) -> pd.DataFrame:
@@ -274,8 +278,12 @@ def _away_and_back(absent: np.ndarray[Any, Any]) -> dict[str, list[slice]]:
 PROTOCOLS: dict[str, Protocol] = {
     protocol.name: protocol
     for protocol in (
-        Protocol("davis2017", "DAVIS 2017, semi-supervised", _davis),
-        Protocol("davis2017-official", "davis2017-evaluation with its decay bins", _davis_official, repeats_peer=True),
+        Protocol("davis2017", "DAVIS 2017, semi-supervised", _davis, late_objects=False),
+        Protocol(
+            *("davis2017-official", "davis2017-evaluation with its decay bins", _davis_official),
+            repeats_peer=True,
+            late_objects=False,
+        ),
         Protocol("vos-benchmark", "vos-benchmark, as it is", _vos_benchmark, repeats_peer=True),
         Protocol("sa-v", "SA-V, objects and frames from the ground truth", _sa_v),
         Protocol("sa-v-official", "SA-V's evaluator, as it is", _vos_benchmark, repeats_peer=True),

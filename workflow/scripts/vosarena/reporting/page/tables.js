@@ -14,6 +14,7 @@
     number("F unseen", "f_unseen"), number("behind best", "behind_best"),
     { title: "p", key: "p_vs_best", show: (row) => (row.p_vs_best < 0.001 ? "<0.001" : v.show(row.p_vs_best, 3)) },
     { title: "sequences", key: "n_sequences", show: (row) => (row.n_expected ? `${row.n_sequences || 0}/${row.n_expected}` : "") },
+    { title: "objects", key: "n_objects", show: (row) => (row.n_objects_all > row.n_objects ? `${row.n_objects}/${row.n_objects_all}` : row.n_objects) },
     number("fps", "fps"), number("peak MB", "peak_memory_mb", 0), words("device", "device"), words("source", "source"),
   ];
   let table = null, kinds = new Set();
@@ -48,6 +49,7 @@
           : words ? [row[key], row.note, row.status].join(" ") : "") })),
       createdRow: (line, row) => line.classList.add(row.kind === "published" ? "published" : row.status === "complete" ? "complete" : "unfinished"),
     });
+    $("board-note").textContent = v.place().unscored;
     table.search.fixed("kind", (_, row) => kinds.has(row.kind)).search($("board-filter").value).draw();
   }
   function kindBoxes() {
@@ -66,7 +68,8 @@
     const rows = v.place().attributes, names = [...new Set(rows.map((row) => row.attribute))];
     const count = (name) => (rows.find((row) => row.attribute === name) || {}).n_sequences;
     $("hard-note").textContent = "Mean J&F by attribute of the sequences: orange is low, blue is high. Choose a cell to see its sequences, lowest first."
-      + (rows.some((row) => row.derived) ? " The attributes were derived from the ground truth." : "");
+      + (rows.some((row) => row.derived) ? " The attributes were derived from the ground truth." : "")
+      + (names.includes("late") && v.place().unscored ? ` Also under "late": ${v.place().unscored}` : "");
     const models = v.models();
     const find = (model, name) => rows.find((row) => row.model === model && row.attribute === name);
     $("heat").replaceChildren(
