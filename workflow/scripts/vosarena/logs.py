@@ -2,6 +2,7 @@
 
 import logging
 import sys
+import time
 import traceback
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
@@ -23,9 +24,10 @@ def logged(path: str | Path) -> Iterator[None]:
     """Send standard output, errors and log records of the block to a file; end the process on an error.
 
     A VosarenaError is shown on the terminal without a traceback; for anything else the terminal names the log. Warnings
-    about data (a missing sequence, a download that breaks) are shown there too.
+    about data (a missing sequence, a download that breaks) are shown there too. Where it is no terminal, and so has no
+    progress display, a line says that the block has ended.
     """
-    terminal = sys.stderr
+    terminal, started = sys.stderr, time.monotonic()
     shown = logging.StreamHandler(terminal)
     shown.setLevel(logging.WARNING)
     shown.setFormatter(logging.Formatter("warning: %(message)s"))
@@ -34,6 +36,8 @@ def logged(path: str | Path) -> Iterator[None]:
         logging.basicConfig(stream=log, level=logging.INFO, format="%(asctime)s %(message)s", force=True)
         try:
             yield
+            if not terminal.isatty():
+                print(f"{path}: finished after {time.monotonic() - started:.0f} s", file=terminal)
         except VosarenaError as error:
             if error.__cause__:  # such as a mistake in a user's tracker: its place is of interest
                 traceback.print_exception(error.__cause__, file=log)
