@@ -48,6 +48,9 @@ def study(*entries: str):
      "models.0.finetune: unknown key 'iteration'; did you mean 'iterations'?"),
     ("models=[{name: a, extends: cutie-demo-finetuned, finetune: {objects: 1}}]",
      "models.0.finetune.objects: 1 is less than the minimum of 2"),
+    ("models=[{name: a, extends: cutie-demo-finetuned, finetune: {from: b}}, "
+     "{name: b, extends: cutie-demo-finetuned, finetune: {from: a}}]",
+     "models: a: finetune: a would start from its own weights"),
     ("models=[{name: a, tracker: cutie, finetune: {from: cutie-demo}}]",
      "models: a: finetune: the key 'data' is missing"),
     ("models=[{name: a, extends: cutie-demo-finetuned, finetune: {from: cutie-dmo}}]",
@@ -98,10 +101,18 @@ def test_a_number_that_yaml_takes_for_text_is_explained(tmp_path):
 def test_a_folder_that_is_given_as_a_name_is_recognised(tmp_path, monkeypatch):
     (tmp_path / "my-videos").mkdir()
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(
-        ConfigError, match=r"'my-videos'; .* \(for the folder write {path: my-videos}\)"
-    ):
+    with pytest.raises(ConfigError, match=r"'my-videos'; .* \(for the folder write {path: my-videos}\)"):
         study("datasets=[my-videos]")
+
+
+def test_data_of_every_training_on_the_way_belong_to_the_study():
+    twice = "{name: twice, extends: cutie-demo-finetuned, finetune: {from: once, data: [lvos-v2/train]}}"
+    once = "{name: once, extends: cutie-demo-finetuned, finetune: {data: [mose/train]}}"
+    splits = study(f"models=[{twice}, {once}]").every_split()
+    assert list(map(str, splits)) == ["demo/val", "lvos-v2/train", "mose/train"]
+    base = study("models=[{name: again, extends: cutie-base-plus-finetuned, finetune: "
+                 "{from: cutie-base-plus-finetuned, data: [demo/train]}}]")  # fmt: skip
+    assert {str(split) for split in base.every_split()} >= {"mose/train", "lvos-v2/train", "demo/train"}
 
 
 def test_a_missing_key_is_named():

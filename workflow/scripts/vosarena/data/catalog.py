@@ -122,12 +122,24 @@ class Study:
         return self.models.get(name) or self.catalog.model(name)
 
     def every_split(self) -> list[Split]:
-        """The evaluated splits and those that models are fine-tuned on."""
-        training = [name for model in self.models.values() for name in (model.finetune or {}).get("data", ())]
-        return [
-            *self.splits.values(),
-            *(self.split(name) for name in dict.fromkeys(training) if name not in self.splits),
-        ]
+        """The evaluated splits and those that models are fine-tuned on, or the models that these start from."""
+        training: dict[str, None] = {}
+        for model in self.models.values():
+            for trained in self.trainings(model):
+                training |= dict.fromkeys(trained["data"])
+        return [*self.splits.values(), *(self.split(name) for name in training if name not in self.splits)]
+
+    def trainings(self, model: Model) -> list[Mapping[str, Any]]:
+        """The `finetune` mappings that lead to a model's weights, last one first. Raises ConfigError for a circle."""
+        found: dict[str, Mapping[str, Any]] = {}
+        while model.finetune:
+            if model.name in found:
+                raise ConfigError(f"{model.name} would start from its own weights")
+            found[model.name] = model.finetune
+            if missing := [key for key in ("from", "data") if key not in model.finetune]:
+                raise ConfigError(f"the key {missing[0]!r} is missing")
+            model = self.model(model.finetune["from"])
+        return list(found.values())
 
     def protocols_of(self, split: Split) -> tuple[str, ...]:
         """The protocols under which a split is scored: the config's, else the split's own."""
@@ -193,14 +205,9 @@ def load_study(config: Mapping[str, Any], where: str = "config") -> Study:
         download=config.get("download", {}),
     )
     for model in models.values():
-        if model.finetune:
-            with _place(f"{where}: models: {model.name}: finetune"):
-                for key in ("from", "data"):
-                    if key not in model.finetune:
-                        raise ConfigError(f"the key {key!r} is missing")
-                study.model(model.finetune["from"])
-                for name in model.finetune["data"]:
-                    study.split(name)
+        with _place(f"{where}: models: {model.name}: finetune"):
+            for name in [split for training in study.trainings(model) for split in training["data"]]:
+                study.split(name)
     return study
 
 
