@@ -32,7 +32,9 @@ class Mine:
         (self.notes / f"{os.getpid()}-{time.monotonic_ns()}").touch()
         for frame in frames:
             time.sleep(self.pause)
-            yield frame[..., 0] * 0 + os.getpid() % 200 + 1
+            labels = frame[..., 0] * 0
+            labels.flat[: os.getpid() % labels.size] = 1
+            yield labels
 """
 
 WRITER = """

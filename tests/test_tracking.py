@@ -83,8 +83,15 @@ def test_numeric_order_of_unpadded_names_and_sparse_masks(dataset, tmp_path):
 
 
 @pytest.mark.parametrize("body, reason", [
-    ("yield frames[0][..., 0]", "gave 1 masks for 6 frames"),
-    ("yield from (frame[::2, ::2, 0] for frame in frames)", r"expected uint8 \(48, 64\)"),
+    ("yield frames[0][..., 0] * 0", "gave 1 masks for 6 frames"),
+    ("yield from (frame[::2, ::2, 0] for frame in frames)",
+     r"^sequence alpha, frame 00000: the tracker gave uint8, 24 x 32, expected uint8, 48 x 64 \(height x width\), one"),
+    ("yield prompts[0]; yield from [prompts[0] * 0 + 7] * 5",
+     "alpha, frame 00001: the tracker gave object 7, but the prompts of this sequence have only object 1, 2$"),
+    ("return None", "^sequence alpha: the tracker gave None, expected .* `yield` each"),
+    ("yield prompts[0], 0.5", "frame 00000: the tracker gave a tuple, expected uint8, 48 x 64"),
+    ("yield prompts[0] > 0", "gave bool, 48 x 64, expected uint8, .*; write the object's id where it is True$"),
+    ("yield prompts[0].astype(int)", r"gave int64, .* expected uint8, .*; convert it with \.astype\(np\.uint8\)$"),
     ("raise ValueError('odd')", "odd"),
 ])  # fmt: skip
 def test_a_tracker_of_ones_own_is_checked(dataset, tmp_path, body, reason):
@@ -101,7 +108,7 @@ def test_a_tracker_of_ones_own_is_checked(dataset, tmp_path, body, reason):
 def test_editing_a_tracker_of_ones_own_tracks_again(dataset, tmp_path):
     file, store = tmp_path / "mine.py", Store(tmp_path / "out")
     job = Job({"tracker": f"{file}:Mine", "options": {}, "revision": 1})
-    for value in (1, 2):
+    for value in (0, 1):
         file.write_text(
             "class Mine:\n    def __init__(self, device, precision): pass\n"
             "    def track(self, frames, prompts):\n"
@@ -159,3 +166,24 @@ def test_overlapping_objects_have_folders_of_their_own(dataset, tmp_path):
     pair = pair_sequence("alpha", masks, store.masks("alpha"), masks_digest=manifest["masks"])
     measure([pair], tmp_path / "metrics.parquet", dataset="sa-v", split="val", model="static", progress=False)
     assert summarise(score(tmp_path / "metrics.parquet", "sa-v"))["j_and_f"].item() == 100
+
+
+@pytest.mark.parametrize("body, reason", [
+    ("yield prompts[0][0]", "frame 00000: the tracker gave bool, 48 x 64, expected one mapping per frame"),
+    ("yield {0: prompts[0][0], 3: prompts[0][0]}", "gave masks of object 0, 3, but .* have object 0$"),
+    ("yield {0: prompts[0][0].tolist()}", "gave a list for object 0, expected bool, 48 x 64"),
+])  # fmt: skip
+def test_a_tracker_of_overlapping_objects_is_checked(dataset, tmp_path, body, reason):
+    masks = dataset / "Annotations" / "alpha"
+    for path in list(masks.iterdir()):
+        path.unlink()
+    (masks / "000").mkdir()
+    write_mask(masks / "000" / "00000.png", np.ones((48, 64), np.uint8))
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "class Mine:\n    def __init__(self, device, precision): pass\n"
+        f"    def track_objects(self, frames, prompts):\n        {body}\n"
+    )
+    job = Job({"tracker": f"{file}:Mine", "options": {}, "revision": 1})
+    outcome = run(dataset, Store(tmp_path / "out"), job, ["alpha"])
+    assert re.search(reason, outcome.failed["alpha"])
