@@ -129,7 +129,8 @@ class FrameCounter:
         if pred_rows.shape != gt_rows.shape:
             raise MaskError(
                 f"the prediction is {pred_rows.shape[1] - 1}x{pred_rows.shape[0]} pixels but the ground truth is "
-                f"{width}x{height}: write masks at the size of the frames, or allow resizing (resize: nearest)"
+                f"{width}x{height}: write masks at the size of the frames, "
+                "or give `vosarena evaluate` --resize nearest"
             )
         space = self._workspace
         if space is None or space.shape != (height, width):

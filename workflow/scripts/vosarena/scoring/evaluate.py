@@ -137,12 +137,12 @@ def _notes(metadata: dict[str, Any], scores: pd.DataFrame) -> list[str]:
     for name, info in metadata["sequences"].items():
         for label, frame in info["extra_ids"].items():
             where = f"sequence {name}" + (f", frame {frame}" if frame else "")
-            notes.append(f"{where}, object {label}: predicted but not in the ground truth, ignored (extra ids: ignore)")
+            notes.append(f"{where}, object {label}: predicted but not in the ground truth, ignored (--extra-ids)")
         if missing := sorted(set(info["objects"]) - scored.get(name, set())):
             ids = ", ".join(map(str, missing))
             notes.append(f"sequence {name}: object {ids} of the ground truth is not scored by this protocol")
         if info["resized_frames"]:
-            notes.append(f"sequence {name}: {info['resized_frames']} predicted masks were resized (resize: nearest)")
+            notes.append(f"sequence {name}: {info['resized_frames']} predicted masks were resized (--resize)")
     return notes
 
 

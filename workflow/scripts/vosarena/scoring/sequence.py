@@ -192,7 +192,7 @@ class SequenceMeasurement:
             if self.policies.extra_ids == "error":
                 self.fail(
                     "predicted, but the ground truth has no such object in any frame; "
-                    "remove it, or allow it (extra ids: ignore)",
+                    "remove it, or give `vosarena evaluate` --extra-ids ignore",
                     frame,
                     object_id=label,
                 )
@@ -221,8 +221,8 @@ class SequenceMeasurement:
         predicted = {key.split("/")[0] for key in self.pair.prediction}
         extra = sorted(item for item in predicted if not item.isdigit() or int(item) not in folders)
         if extra and self.policies.extra_ids == "error":
-            reason = f"object folder {extra[0]} is predicted, but not in the ground truth; remove it, or allow it"
-            self.fail(f"{reason} (extra ids: ignore)")
+            reason = f"object folder {extra[0]} is predicted, but not in the ground truth"
+            self.fail(f"{reason}; remove it, or give `vosarena evaluate` --extra-ids ignore")
         tolerances, caps = self._tolerances()
         return Measured(
             self.pair.name,
