@@ -189,7 +189,7 @@ def test_memory_that_runs_out_is_tried_once_more_with_less(dataset, tmp_path):
         if enough:
             assert store.manifest(sequence)["saving_memory"] == {"offload": True}
         else:
-            assert outcome.failed == {"beta": "no memory left"}
+            assert outcome.failed == {"beta": "MemoryError: no memory left (hungry.py:8)"}
             assert store.failure(sequence)["class"] == "out of memory"
 
 

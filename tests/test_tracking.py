@@ -92,7 +92,9 @@ def test_numeric_order_of_unpadded_names_and_sparse_masks(dataset, tmp_path):
     ("yield prompts[0], 0.5", "frame 00000: the tracker gave a tuple, expected uint8, 48 x 64"),
     ("yield prompts[0] > 0", "gave bool, 48 x 64, expected uint8, .*; write the object's id where it is True$"),
     ("yield prompts[0].astype(int)", r"gave int64, .* expected uint8, .*; convert it with \.astype\(np\.uint8\)$"),
-    ("raise ValueError('odd')", "odd"),
+    ("raise ValueError('odd')", r"^ValueError: odd \(mine\.py:5\)$"),
+    ("return {}['memory']", r"^KeyError: 'memory' \(mine\.py:5\)$"),
+    ("import json; json.loads('x')", r"^JSONDecodeError: .*\(mine\.py:5\)$"),
 ])  # fmt: skip
 def test_a_tracker_of_ones_own_is_checked(dataset, tmp_path, body, reason):
     file = tmp_path / "mine.py"

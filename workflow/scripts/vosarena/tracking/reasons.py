@@ -4,11 +4,13 @@ import errno
 import signal
 import threading
 import time
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 
-from vosarena.errors import DataError
+from vosarena.errors import DataError, VosarenaError
 
 BAD_DATA, OUT_OF_MEMORY, DISK_FULL, UNEXPECTED = "bad data", "out of memory", "disk full", "unexpected"
 TIMEOUT, CANCELLED, PREEMPTED, NODE_FAILURE = "timeout", "cancelled", "preempted", "node failure"
@@ -36,6 +38,16 @@ def classify(error: BaseException) -> str:
         if is_out_of_memory(item):
             return OUT_OF_MEMORY
     return BAD_DATA if isinstance(error, DataError) else UNEXPECTED
+
+
+def reason_of(error: BaseException, tracker: str = "") -> str:
+    """The sentence of a known error; of any other its class too and, where tracker is `file.py:Class`, its place."""
+    if isinstance(error, VosarenaError | Stopped):
+        return str(error)
+    file = Path(tracker.rpartition(":")[0]).absolute()
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if Path(frame.filename).absolute() == file]
+    return f"{type(error).__name__}: {error}" + (f" ({file.name}:{lines[-1]})" if lines else "")
 
 
 def is_out_of_memory(error: BaseException) -> bool:

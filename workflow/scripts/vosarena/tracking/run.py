@@ -30,7 +30,7 @@ from vosarena.trackers.base import (
 from vosarena.tracking.claims import Claimed
 from vosarena.tracking.devices import take_device
 from vosarena.tracking.outputs import Prompts, output_names, prompted_ids, prompts_of, track_sequence
-from vosarena.tracking.reasons import CANCELLED, Stopped, is_out_of_memory, stopped_by_sigterm
+from vosarena.tracking.reasons import CANCELLED, Stopped, is_out_of_memory, reason_of, stopped_by_sigterm
 from vosarena.tracking.store import Store, digest_of, file_sha256, write_json
 from vosarena.tracking.usage import PeakMemory
 
@@ -157,8 +157,9 @@ def track_sequences(
                 if run.tracker is None and isinstance(error, TrackerError):
                     raise  # the model itself cannot be loaded: no sequence would do better
                 logger.error("%s: %s", name, error, exc_info=not isinstance(error, VosarenaError))
-                store.fail(name, error, run.fingerprint_of(name))
-                outcome.failed[name] = str(error) or type(error).__name__
+                tracker = job.definition["tracker"]
+                store.fail(name, error, run.fingerprint_of(name), tracker)
+                outcome.failed[name] = reason_of(error, tracker)
         if len(busy) == len(pending):
             time.sleep(_PATIENCE)
         pending = busy

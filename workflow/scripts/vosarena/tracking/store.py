@@ -25,7 +25,7 @@ from typing import Any
 
 from vosarena.errors import VosarenaError
 from vosarena.tracking.claims import Claim, Claimed, is_dead, new_token, read_claim, take
-from vosarena.tracking.reasons import SILENT, UNEXPECTED, Stopped, classify, is_final
+from vosarena.tracking.reasons import SILENT, UNEXPECTED, Stopped, classify, is_final, reason_of
 
 logger = logging.getLogger(__name__)
 
@@ -116,16 +116,15 @@ class Store:
         self._manifest_file(sequence).unlink(missing_ok=True)
         shutil.rmtree(self.masks(sequence), ignore_errors=True)
 
-    def fail(self, sequence: str, error: BaseException, fingerprint: str = "") -> None:
-        """Record why an attempt failed and count the attempts. fingerprint: what was being computed."""
+    def fail(self, sequence: str, error: BaseException, fingerprint: str = "", tracker: str = "") -> None:
+        """Record why an attempt failed and count the attempts. fingerprint: what was being computed; tracker: by it."""
         known = isinstance(error, VosarenaError | Stopped)
-        reason = str(error) if known else f"unexpected {type(error).__name__}: {error}"
         self._record(
             sequence,
             {
                 "class": classify(error),
                 "error": type(error).__name__,
-                "reason": reason,
+                "reason": reason_of(error, tracker),
                 "traceback": "" if known else "".join(traceback.format_exception(error)),
                 "fingerprint": fingerprint if is_final(error) else "",
             },
