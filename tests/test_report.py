@@ -120,8 +120,11 @@ def test_the_first_failure_comes_after_the_prompt():
 
 def test_the_mean_of_objects_that_have_frames_of_their_own():
     late = ObjectCurve(2, ("00002", "00010"), np.array([0.2, 0.4]), np.array([False, True]))
-    mean, visible = mean_curve([late, curve([1, 1, 0.6], [1, 1, 0])])
-    assert mean.tolist() == pytest.approx([1, 1, 0.4, 0.4]) and visible.tolist() == [True, True, False, True]
+    mean = mean_curve([late, curve([1, 1, 0.6], [1, 1, 0])])  # nothing of the late one before it appears
+    assert mean.j.tolist() == pytest.approx([1, 1, 0.6, 0.4]) and mean.visible.tolist() == [True, True, False, True]
+    assert mean.stems == ("00000", "00001", "00002", "00010") and mean.failure == 3
+    assert mean_curve([late]).stems == ("00010",)
+    assert mean_curve([curve([1, 1], [0, 0])]) is None and spark([curve([1, 1], [0, 0])]) == []
 
 
 def test_attributes_from_the_ground_truth():

@@ -183,6 +183,7 @@ def test_absence_is_shaded_and_an_address_opens_a_sequence(page, report):
     page.goto(f"{report.as_uri()}#squares%2Fall%2Fgamma")
     page.reload()
     page.locator("#curves .curve").first.wait_for()
+    assert page.locator("#object").input_value() == "1", "davis2017 does not score the late one"
     page.select_option("#object", "2")  # appears in the fourth frame
     assert shaded(page) == [0, 1, 2]
     page.select_option("#object", "1")
@@ -202,7 +203,8 @@ def test_the_axis_of_speeds_has_a_number_however_alike_they_are(page):
 def test_the_mean_of_objects_that_have_frames_of_their_own(page):
     first = {"id": 1, "at": [0, 4, 8], "visible": [1, 0, 1], "j": {"static": [100, 50, 0]}}
     second = {"id": 2, "at": [4, 8, 11], "visible": [0, 1, 1], "j": {"static": [50, 100, 10]}}
-    objects = [item | {"colour": "#000000", "fail": {}} for item in (first, second)]
+    unscored = {"id": 3, "at": [0, 4, 8], "visible": [0, 1, 1], "j": {"static": [100, 100, 100]}, "scored": []}
+    objects = [{"scored": ["davis2017"], "colour": "#000000", "fail": {}} | item for item in (first, second, unscored)]
     detail = {"frames": 12, "shown": list(range(12)), "objects": objects}
     page.evaluate("detail => vosarena.arrived('squares/all/gamma', detail)", detail)
     page.locator(".seq[data-name=gamma]").click()
@@ -211,6 +213,8 @@ def test_the_mean_of_objects_that_have_frames_of_their_own(page):
     for frame, mean in ((4, "J 50"), (8, "J 50"), (11, "J 10")):
         page.evaluate("at => { slider.value = at; slider.dispatchEvent(new Event('input')); }", frame)
         assert now.inner_text() == mean
+    assert "first failure at frame 4" in page.locator("#curves .failure").text_content(), "where the mean is 50"
+    assert page.locator("#object option").all_inner_texts()[::3] == ["scored objects (mean)", "object 3 (not scored)"]
 
 
 @ONCE

@@ -24,13 +24,15 @@ class ObjectCurve:
     visible: np.ndarray
 
     @property
+    def start(self) -> int:
+        """Position of the first frame that the object appears in; the number of frames if it never does."""
+        return int(np.argmax(self.visible)) if self.visible.any() else len(self.visible)
+
+    @property
     def failure(self) -> int | None:
         """Position of the first frame, after the one the object appears in, with J at or below LOST; or None."""
-        if not self.visible.any():
-            return None
-        start = int(np.argmax(self.visible)) + 1
-        lost = np.flatnonzero(self.j[start:] <= LOST)
-        return start + int(lost[0]) if len(lost) else None
+        lost = np.flatnonzero(self.j[self.start + 1 :] <= LOST)
+        return self.start + 1 + int(lost[0]) if len(lost) else None
 
 
 def sequence_curves(rows: SequenceRows) -> list[ObjectCurve]:
@@ -38,25 +40,31 @@ def sequence_curves(rows: SequenceRows) -> list[ObjectCurve]:
     return [ObjectCurve(number, item.frames, item.j, item.in_gt) for number, item in rows.listed.items()]
 
 
-def mean_curve(curves: Sequence[ObjectCurve]) -> tuple[np.ndarray, np.ndarray]:
-    """Mean J, and whether an object is visible, on every frame; a frame counts the objects with ground truth there."""
-    order = list(frame_order({stem for curve in curves for stem in curve.stems}))
-    position = {stem: index for index, stem in enumerate(order)}
-    j, visible = np.full((len(curves), len(order)), np.nan), np.zeros(len(order), bool)
-    for mine, curve in zip(j, curves, strict=True):
-        places = [position[stem] for stem in curve.stems]
-        mine[places] = curve.j
-        visible[places] |= curve.visible
-    return np.nanmean(j, axis=0), visible
+def mean_curve(curves: Sequence[ObjectCurve]) -> ObjectCurve | None:
+    """Mean J over objects, on the frames from the first appearance of any of them on; None without any object.
+
+    A frame counts the objects with ground truth there that have appeared by then; visible: whether any of them is.
+    """
+    values: dict[str, list[float]] = {}
+    seen: dict[str, bool] = {}
+    for curve in curves:
+        for index in range(curve.start, len(curve.j)):
+            stem = curve.stems[index]
+            values.setdefault(stem, []).append(float(curve.j[index]))
+            seen[stem] = seen.get(stem, False) or bool(curve.visible[index])
+    order = list(frame_order(set(values)))
+    if not order:
+        return None
+    j = np.array([np.mean(values[stem]) for stem in order])
+    return ObjectCurve(0, tuple(order), j, np.array([seen[stem] for stem in order]))
 
 
 def spark(curves: Sequence[ObjectCurve]) -> list[int]:
     """Mean J over objects as at most SPARK percentages, each the mean of its part of the video."""
-    if not curves:
+    mean = mean_curve(curves)
+    if mean is None:
         return []
-    points = min(SPARK, *(len(curve.j) for curve in curves))
-    parts = [[part.mean() for part in np.array_split(curve.j, points)] for curve in curves]
-    return [round(100 * float(value)) for value in np.mean(parts, axis=0)]
+    return [round(100 * float(part.mean())) for part in np.array_split(mean.j, min(SPARK, len(mean.j)))]
 
 
 def derived_attributes(metrics: Metrics, table: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:

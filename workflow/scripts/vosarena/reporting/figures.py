@@ -31,6 +31,7 @@ from matplotlib.ticker import LogLocator, NullLocator  # noqa: E402
 MODEL_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # as on the page
 STRIPS, STRIP_FRAMES, CELL = 2, 5, 1.25  # sequences per split, frames of each, inches of one picture
 WIDEST = 480  # pixels of one picture
+Tables = dict[str, pd.DataFrame]
 _NO_DATE = {"pdf": {"CreationDate": None}, "svg": {"Date": None}, "png": {}}
 
 
@@ -52,7 +53,7 @@ def draw_figures(study: Study, places: Places, output: Path) -> None:
         chosen = [str(name) for name, _ in ranked[:STRIPS]]
         for name in chosen:
             _strip(study, split, places, name, output)
-        _curves(study, split, places, chosen, output)
+        _curves(tables, study, split, places, chosen, output)
 
 
 def _save(figure: plt.Figure, path: Path, forms: Sequence[str]) -> None:
@@ -87,20 +88,29 @@ def _strip(study: Study, split: Split, places: Places, name: str, output: Path) 
     _save(figure, output / f"qualitative_{split.dataset}_{split.name}_{name}", ["png", "pdf"])
 
 
-def _curves(study: Study, split: Split, places: Places, names: Sequence[str], output: Path) -> None:
-    """Mean J over the objects on every frame with ground truth; shaded where no object is visible."""
-    found: dict[str, dict[str, list[ObjectCurve]]] = {}
+def _curves(tables: Tables, study: Study, split: Split, places: Places, names: Sequence[str], output: Path) -> None:
+    """Mean J over the objects that the split's first protocol scores, from the first appearance of one on.
+
+    Shaded where none of them is visible.
+    """
+    protocol = study.protocols_of(split)[0]
+    scored = at_place(tables["objects"], (split.dataset, split.name, protocol))
+    counted = set(zip(scored["sequence"], scored["object_id"], strict=True))
+    found: dict[str, dict[str, ObjectCurve]] = {}
     for metrics in read_metrics([places.metrics(split, model) for model in study.models], allow_incomplete=True):
         for rows in metrics.sequences():
             if rows.name in names:
-                found.setdefault(rows.name, {})[metrics.model] = sequence_curves(rows)
+                objects = [curve for curve in sequence_curves(rows) if (rows.name, curve.object_id) in counted]
+                if mean := mean_curve(objects):
+                    found.setdefault(rows.name, {})[metrics.model] = mean
     for name, curves in sorted(found.items()):
         figure, axes = plt.subplots(figsize=(5, 1.8))
-        for model, objects in curves.items():
-            mean, visible = mean_curve(objects)  # visible: by the ground truth, the same for every model
-            axes.plot(100 * mean, color=_colour(list(study.models), model), linewidth=1.2, label=model)
+        for model, mean in curves.items():
+            visible = mean.visible  # by the ground truth, the same for every model
+            axes.plot(100 * mean.j, color=_colour(list(study.models), model), linewidth=1.2, label=model)
         axes.fill_between(np.arange(len(visible)), 0, 100, where=~visible, step="mid", color="0.85", linewidth=0)
-        axes.set(xlim=(0, len(visible) - 1), ylim=(0, 100), xlabel="frame with ground truth", ylabel="J", title=name)
+        axes.set(xlim=(0, len(visible) - 1), ylim=(0, 100), xlabel="frame with ground truth", ylabel="J")
+        axes.set_title(f"{name}, mean of the objects that {protocol} scores", fontsize=8)
         axes.legend(frameon=False, fontsize=6, ncols=3)
         _save(figure, output / f"curves_{split.dataset}_{split.name}_{name}", ["pdf", "svg"])
 
@@ -115,7 +125,7 @@ def _picture(files: SequenceFiles, frame: int, read: media.ReadLabels | None) ->
     return media.blended(picture, labels)
 
 
-def _overview(tables: dict[str, pd.DataFrame], models: list[str], output: Path) -> None:
+def _overview(tables: Tables, models: list[str], output: Path) -> None:
     """One row of panels for each split and protocol with measured rows: bars, attributes, speed."""
     board = tables["leaderboard"]
     measured = board[(board["kind"] == "measured") & board["j_and_f"].notna()]

@@ -25,7 +25,7 @@ from vosarena.data.sequences import ANNOTATIONS, IMAGES, read_sequence, read_tab
 from vosarena.errors import DataError
 from vosarena.logs import progress_bar
 from vosarena.reporting import media
-from vosarena.reporting.curves import LOST, ObjectCurve, sequence_curves, spark
+from vosarena.reporting.curves import LOST, ObjectCurve, mean_curve, sequence_curves, spark
 from vosarena.reporting.headline import headline
 from vosarena.reporting.leaderboard import PLACE, Scored, at_place, attributes_of, places_of, read_leaderboard
 from vosarena.reporting.statistics import FEWEST
@@ -41,6 +41,7 @@ _THUMB = 96  # pixels wide
 _THUMB_COLUMNS = 20
 
 Curves = dict[str, dict[str, list[ObjectCurve]]]  # sequence -> model -> objects
+Counted = dict[tuple[str, int], list[str]]  # (sequence, object) -> protocols that score it
 
 
 def build_report(
@@ -65,7 +66,8 @@ def build_report(
         if here:
             metrics = {item.model: item for item in read_metrics([run.metrics for run in here], allow_incomplete=True)}
             attributes, _ = attributes_of(here)
-            splits[name] = {"sequences": _Pictures(split, metrics, places, output, attributes).write(jobs)}
+            counted = _counted(tables["objects"], split)
+            splits[name] = {"sequences": _Pictures(split, metrics, places, output, attributes, counted).write(jobs)}
     content = {
         "places": [_place(tables, place) for place in places_of(tables["leaderboard"])],
         "splits": splits,
@@ -99,6 +101,16 @@ def _place(tables: Mapping[str, pd.DataFrame], place: tuple[str, ...]) -> dict[s
     }
 
 
+def _counted(objects: pd.DataFrame, split: Split) -> Counted:
+    """The protocols that score each object of a split."""
+    here = objects[(objects["dataset"] == split.dataset) & (objects["split"] == split.name)]
+    found = here[["sequence", "object_id", "protocol"]].drop_duplicates().itertuples(index=False)
+    counted: Counted = {}
+    for sequence, number, protocol in found:
+        counted.setdefault((str(sequence), int(number)), []).append(str(protocol))
+    return counted
+
+
 def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
     """Rows as JSON-able dicts, numbers rounded to what is shown, without missing values."""
 
@@ -114,9 +126,15 @@ class _Pictures:
     """Sheets, curves and thumbnails of all sequences of one split."""
 
     def __init__(
-        self, split: Split, metrics: Mapping[str, Metrics], places: Places, output: Path, attributes: Mapping[str, Any]
+        self,
+        split: Split,
+        metrics: Mapping[str, Metrics],
+        places: Places,
+        output: Path,
+        attributes: Mapping[str, Any],
+        counted: Counted,
     ) -> None:
-        self._split, self._places, self._attributes = split, places, attributes
+        self._split, self._places, self._attributes, self._counted = split, places, attributes, counted
         self._root = places.table(split).parent
         self._table = read_table(places.table(split))
         self._models = list(metrics)
@@ -143,8 +161,12 @@ class _Pictures:
         # By the masks' names: what is scored is named by them, and `7.png` may be the mask of `00007.jpg`.
         masks = (files.masks, *files.objects.values())
         index_of = {path.stem: index for found in masks for index, path in found.items()}
-        failures = {model: _first_failure(objects, index_of) for model, objects in curves.items()}
-        lowest = {model: _lowest(objects, index_of) for model, objects in curves.items()}
+        scored = {
+            model: [curve for curve in objects if (name, curve.object_id) in self._counted]  # by any protocol
+            for model, objects in curves.items()
+        }
+        failures = {model: _first_failure(objects, index_of) for model, objects in scored.items()}
+        lowest = {model: _lowest(objects, index_of) for model, objects in scored.items()}
         wanted = sorted({frame for frame in (*failures.values(), *lowest.values()) if frame is not None})
         shown = media.shown_frames(len(files.frames), self._most, wanted)
         grid = media.Grid.of(files.size, len(shown))
@@ -159,7 +181,9 @@ class _Pictures:
         detail = {
             "frames": len(files.frames),
             "shown": shown,
-            "objects": list(_objects(curves, index_of)),
+            "objects": [
+                item | {"scored": self._counted.get((name, item["id"]), [])} for item in _objects(curves, index_of)
+            ],
         }
         key = json.dumps(f"{self._split}/{name}")
         (folder / "data.js").write_text(f"vosarena.arrived({key}, {_json(detail)});\n")
@@ -169,7 +193,7 @@ class _Pictures:
             "objects": len(next(iter(curves.values()))),
             "attributes": list(self._attributes.get(name, ())),
             "tile": [grid.width, grid.height, len(shown)],
-            "spark": {model: spark(objects) for model, objects in curves.items()},
+            "spark": {model: spark(objects) for model, objects in scored.items()},
             "fail": {model: shown.index(frame) for model, frame in failures.items() if frame in shown},
             "low": {model: shown.index(frame) for model, frame in lowest.items() if frame in shown},
             "layers": layers,
@@ -197,17 +221,14 @@ def _first_failure(objects: Iterable[ObjectCurve], index_of: Mapping[str, int]) 
     return min(frames, default=None)
 
 
-def _lowest(objects: Iterable[ObjectCurve], index_of: Mapping[str, int]) -> int | None:
-    """Frame index at which the sum of J over the objects is lowest; the first one if there are several."""
-    total: dict[int, float] = {}
-    for curve in objects:
-        for stem, value in zip(curve.stems, curve.j, strict=True):
-            total[index_of[stem]] = total.get(index_of[stem], 0.0) + float(value)
-    return min(total, key=lambda frame: (total[frame], frame)) if total else None
+def _lowest(objects: Sequence[ObjectCurve], index_of: Mapping[str, int]) -> int | None:
+    """Frame index at which the mean J over the objects is lowest; the first one if there are several."""
+    mean = mean_curve(objects)
+    return None if mean is None else index_of[mean.stems[int(np.argmin(mean.j))]]
 
 
 def _objects(curves: Mapping[str, list[ObjectCurve]], index_of: Mapping[str, int]) -> Iterable[dict[str, Any]]:
-    """Per object: the frames that are scored, in which of them it is visible, and J in percent of every model."""
+    """Per object: the frames with ground truth, in which of them it is visible, and J in percent of every model."""
     for number, curve in enumerate(next(iter(curves.values()))):
         mine = {model: objects[number] for model, objects in curves.items()}
         fails = {model: item.stems[item.failure] for model, item in mine.items() if item.failure is not None}

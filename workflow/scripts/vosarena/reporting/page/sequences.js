@@ -127,23 +127,31 @@
   }
   function loaded(detail) {
     open.detail = detail;
-    const objects = detail.objects.map((item) => String(item.id));
-    v.options($("object"), ["mean", ...objects], ["all objects (mean)", ...objects.map((id) => `object ${id}`)]);
-    $("object").value = objects.length === 1 ? objects[0] : "mean";
+    const ids = detail.objects.map((item) => String(item.id)), scored = detail.objects.filter(counts);
+    v.options($("object"), ["mean", ...ids], [scored.length < ids.length ? "scored objects (mean)" : "all objects (mean)",
+      ...detail.objects.map((item) => `object ${item.id}${counts(item) ? "" : " (not scored)"}`)]);
+    $("object").value = scored.length === 1 ? String(scored[0].id) : "mean";
     curves();
     go(open.index);
   }
-  // One curve per model for the chosen object; the mean runs over all objects.
+  const counts = (item) => item.scored.includes(v.place().protocol);
+  // One curve per model for the chosen object, or their mean: of the scored ones, of each from its first appearance on.
   function chosen() {
-    const { objects } = open.detail, one = objects.find((item) => String(item.id) === $("object").value);
+    const one = open.detail.objects.find((item) => String(item.id) === $("object").value);
     if (one) return one;
-    const at = [...new Set(objects.flatMap((item) => item.at))].sort((a, b) => a - b), fail = {};
-    const where = objects.map((item) => new Map(item.at.map((frame, i) => [frame, i]))); // objects may have frames of their own
+    const objects = open.detail.objects.filter((item) => counts(item) && item.visible.includes(1));
+    const where = objects.map((item) => { // objects may have frames of their own
+      const start = item.visible.indexOf(1);
+      return new Map(item.at.map((frame, i) => [frame, i]).slice(start));
+    });
+    const at = [...new Set(where.flatMap((frames) => [...frames.keys()]))].sort((a, b) => a - b);
     const there = (frame, values) => objects.flatMap((item, n) => values(item)[where[n].get(frame)] ?? []);
     const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
-    objects.forEach((item) => Object.entries(item.fail).forEach(([model, at]) => { fail[model] = Math.min(at, fail[model] ?? at); }));
-    return { at, visible: at.map((frame) => Math.max(...there(frame, (item) => item.visible))), fail,
-      j: Object.fromEntries(Object.keys(objects[0].j).map((model) => [model, at.map((frame) => mean(there(frame, (item) => item.j[model])))])) };
+    const j = Object.fromEntries(Object.keys(open.detail.objects[0].j).map((model) =>
+      [model, at.map((frame) => mean(there(frame, (item) => item.j[model])))]));
+    const lost = Object.entries(j).map(([model, values]) => [model, at[values.findIndex((value, i) => i > 0 && value <= v.data.lost)]]);
+    return { at, j, visible: at.map((frame) => Math.max(...there(frame, (item) => item.visible))),
+      fail: Object.fromEntries(lost.filter(([, frame]) => frame !== undefined)) };
   }
   function curves() {
     const item = chosen(), models = v.models().filter((model) => model in item.j);
