@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -172,6 +173,50 @@ def test_label_255_is_no_object(tmp_path):
     write_mask(tmp_path / "Annotations/a/0.png", labels)
     sequence = read_sequence(tmp_path / "JPEGImages", tmp_path / "Annotations", "a")
     assert set(np.unique(sequence.prompts()[0])) == {0, 1} and list(sequence.object_prompts()[0]) == [1]
+
+
+@pytest.mark.parametrize(("name", "content", "words"), [
+    ("0.png", None, "0 or 255, and 255 means ignore: set `binary: true` for this dataset, or write 1"),
+    ("0.jpg", frame(0), r"no PNG in .*/mine/Annotations/a, but 1 \.jpg; masks must be PNG$"),
+    ("notes", b"", r"no PNG in .*/mine/Annotations/a; masks must be PNG$"),
+    (None, b"", r"no masks for the frames in .*/mine/JPEGImages/a; expected PNGs, for the first at least$"),
+])  # fmt: skip
+def test_masks_without_an_object_say_what_to_do(tmp_path, name, content, words):
+    """In the folder that the user knows, not in the prepared one."""
+    mine = tmp_path / "mine"
+    (mine / "JPEGImages/a").mkdir(parents=True)
+    (mine / "JPEGImages/a/0.jpg").write_bytes(frame(0))
+    (mine / "Annotations/b").mkdir(parents=True)
+    if name:
+        (mine / "Annotations/a").mkdir()
+        (mine / "Annotations/a" / name).write_bytes(content or b"")
+    if content is None:
+        write_mask(mine / "Annotations/a/0.png", np.eye(*SIZE, dtype=np.uint8) * 255)
+    _, rows = fetch(Split("mine", "all", path=str(mine)), tmp_path)
+    assert re.search(words, rows[0]["problem"])
+    _, rows = fetch(Split("mine", "all", path=str(mine), binary=True), tmp_path)
+    assert rows[0]["object_ids"] == [1] if content is None else re.search(words, rows[0]["problem"])
+
+
+def test_prompts_alone_are_no_ground_truth(dataset, tmp_path, caplog):
+    split = Split("squares", "all", path=str(dataset))
+    fetch(split, tmp_path)
+    assert not caplog.text
+    for path in (dataset / "Annotations").glob("*/*.png"):
+        if int(path.stem):
+            path.unlink()
+    fetch(Split("squares", "all", path=str(dataset), ground_truth="none"), tmp_path)
+    assert not caplog.text
+    fetch(split, tmp_path)
+    assert "squares/all: 3 of 3 sequences have a mask for one frame only" in caplog.text
+    assert "set `ground_truth: first_frame` (a server scores) or `none`" in caplog.text
+
+
+def test_a_video_without_its_layout(tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/boxes.mp4").touch()
+    with pytest.raises(DataError, match=r"no folder JPEGImages/; .*; found boxes\.mp4: set `layout: video`$"):
+        fetch(Split("mine", "all", path=str(tmp_path / "mine")), tmp_path)
 
 
 def test_object_prompts_of_label_maps(tmp_path):

@@ -79,7 +79,9 @@ def find(split: Split, roots: Sequence[Path]) -> Found:
     frames = _folders(roots, split.images, _image_folders(split.layout))
     if not frames:
         wanted = split.images or _image_folders(split.layout)[0]
-        raise DataError(f"{roots[0]}: no folder {wanted}/; expected one folder of frames per sequence in it")
+        videos = sorted(path.name for path in roots[0].iterdir() if path.suffix.lower() in _VIDEOS)
+        hint = f"; found {videos[0]}: set `layout: video`" if videos else ""
+        raise DataError(f"{roots[0]}: no folder {wanted}/; expected one folder of frames per sequence in it{hint}")
     labels = _folders(roots, split.masks, _mask_folders(split.layout))
     images, masks = _images(split, roots, frames), _entries(labels)
     if labels and images == {split.dataset: frames[0]}:  # one sequence, whose masks need no folder of their own either

@@ -99,7 +99,7 @@ def _build(found: Found, split: Split, root: Path) -> None:
             _link(made[IMAGES] / name, source.images, root / IMAGES)
         if source.masks is None:
             continue
-        if split.binary:
+        if split.binary and any(source.masks.glob("*.png")):
             _write_binary(source.masks, made[ANNOTATIONS] / name)
         else:
             _link(made[ANNOTATIONS] / name, source.masks, root / ANNOTATIONS)

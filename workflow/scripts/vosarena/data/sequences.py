@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import re
+from collections import Counter
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -62,6 +63,7 @@ class SequenceFiles:
     frames: image files in numeric order. masks: frame index -> mask file. resize: `never` or `nearest`, what
     happens to a mask whose size differs from its frame's. objects: object id -> frame index -> mask file, instead of
     `masks` where objects may overlap; an id is the number that the object's folder is named by, and may be 0.
+    masks_folder: where the masks lie, or should.
     """
 
     name: str
@@ -69,6 +71,7 @@ class SequenceFiles:
     masks: Mapping[int, Path] = field(default_factory=dict)
     resize: str = "never"
     objects: Mapping[int, Mapping[int, Path]] = field(default_factory=dict)
+    masks_folder: Path | None = None
 
     @cached_property
     def size(self) -> tuple[int, int]:
@@ -104,15 +107,35 @@ class SequenceFiles:
             raise DataError(f"sequence {self.name}: its objects may overlap; use a tracker that takes them one by one")
         seen: set[int] = {0, 255}
         prompts: dict[int, LabelMap] = {}
+        ignored = False
         for index in self.masks:
             labels = self.mask(index)
             new = _labels_in(labels) - seen
             if new:
                 prompts[index] = np.where(np.isin(labels, sorted(new)), labels, 0).astype(np.uint8)
                 seen |= new
+            ignored = ignored or bool((labels == 255).any())
         if not prompts:
-            raise DataError(f"sequence {self.name}: no object in any of its {len(self.masks)} masks; nothing to track")
+            raise DataError(f"sequence {self.name}: {self._nothing(ignored)}")
         return prompts
+
+    def _nothing(self, ignored: bool) -> str:
+        """Why there is nothing to track. ignored: whether the masks hold label 255."""
+        if ignored:
+            return (
+                "all pixels of its masks are 0 or 255, and 255 means ignore: set `binary: true` for this dataset, or "
+                "write 1 for the object"
+            )
+        if self.masks:
+            return f"no object in any of its {len(self.masks)} masks; nothing to track"
+        # Links are followed: people know their own folder, not that of the prepared split.
+        if self.masks_folder is None or not self.masks_folder.is_dir():
+            return (
+                f"no masks for the frames in {self.frames[0].parent.resolve()}; expected PNGs, for the first at least"
+            )
+        others = Counter(path.suffix for path in self.masks_folder.iterdir() if path.is_file() and path.suffix)
+        found = ", ".join(f"{number} {suffix}" for suffix, number in others.most_common(2))
+        return f"no PNG in {self.masks_folder.resolve()}{found and f', but {found}'}; masks must be PNG"
 
     def object_prompts(self) -> dict[int, dict[int, BoolMask]]:
         """Frame index -> object id -> first mask of the object that is not empty, bool (H, W), in order of frames.
@@ -176,6 +199,8 @@ def sequence_names(images: Path) -> list[str]:
     names = sorted(path.name for path in images.iterdir() if path.is_dir() and not path.name.startswith("."))
     if not names:
         raise DataError(f"{images}: no sequence folders; expected one folder of frames per sequence")
+    if IMAGES in names:
+        raise DataError(f"{images}: the folders of frames are in {images / IMAGES}; give that one")
     return names
 
 
@@ -204,7 +229,7 @@ def read_sequence(images: Path, masks: Path | None, name: str, resize: str = "ne
         if not flat:
             every = {int(path.name): by_frame(path, f" (object {path.name})") for path in _object_folders(masks / name)}
             objects = {number: found for number, found in every.items() if found}
-    return SequenceFiles(name, tuple(frames), flat, resize, objects)
+    return SequenceFiles(name, tuple(frames), flat, resize, objects, masks / name if masks else None)
 
 
 def _object_folders(folder: Path) -> list[Path]:
@@ -243,10 +268,22 @@ def index_split(root: Path, output: Path, split: Split) -> None:
     for row in rows:
         if row["problem"]:
             logger.warning("sequence %s: %s", row["sequence"], row["problem"])
+    _warn_of_prompts_alone(rows, split)
     temporary = output.with_name(f".{output.name}.{os.getpid()}.part")
     table = pa.Table.from_pylist(rows, schema=TABLE).replace_schema_metadata({"counts": json.dumps(counts)})
     pq.write_table(table, temporary, compression="zstd")
     temporary.replace(output)
+
+
+def _warn_of_prompts_alone(rows: list[dict[str, Any]], split: Split) -> None:
+    """Prompts without further masks are no ground truth: what would be an empty row of the leaderboard is said here."""
+    alone = sum(row["annotated_frames"] == 1 < row["n_frames"] for row in rows)
+    if alone and split.ground_truth == "full":
+        logger.warning(
+            "%s: %d of %d sequences have a mask for one frame only, so there is nothing to score; set "
+            "`ground_truth: first_frame` (a server scores) or `none`",
+            *(split, alone, len(rows)),
+        )
 
 
 def _row(images: Path, masks: Path, name: str, split: Split, attributes: list[str]) -> dict[str, Any]:
