@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from tests.mask_makers import blobs, write_clip
+from vosarena.cli import main
 from vosarena.data.masks import masks_digest, write_mask
 from vosarena.errors import DataError, VosarenaError
 from vosarena.scoring.evaluate import add_evaluate_parser
@@ -204,7 +205,7 @@ def test_incomplete_tables_are_not_scored_unless_asked(folders, tmp_path: Path) 
     assert score(counts, "davis2017", allow_incomplete=True)["sequence"].nunique() == 3
 
 
-def test_mistakes_in_the_arguments(folders, tmp_path: Path) -> None:
+def test_mistakes_in_the_arguments(folders, tmp_path: Path, capsys) -> None:
     gt, pred = folders
     (tmp_path / "empty").mkdir()
     for bad, message in (
@@ -225,8 +226,18 @@ def test_mistakes_in_the_arguments(folders, tmp_path: Path) -> None:
     ):
         with pytest.raises(VosarenaError, match=message):
             run(gt, pred, *options)
-    with pytest.raises(MeasureError, match="sequence z: predicted in"):
+    with pytest.raises(DataError, match=r"no sequence 'z' in .*gt; known: a, b, c, d$"):
         run(gt, pred, "--sequence", "z")
+    assert main(["evaluate", "--gt", str(gt), "--pred", str(pred)]) == 1
+    assert "error: --protocol is missing; known: davis2017, " in capsys.readouterr().err
+
+
+def test_no_table_of_nothing(folders, tmp_path: Path) -> None:
+    for path in folders[1].glob("*/00003.png"):
+        path.unlink()
+    with pytest.raises(MeasureError, match="4 of 4"):
+        run(*folders, "--output", str(tmp_path / "scores.csv"))
+    assert not (tmp_path / "scores.csv").exists()
 
 
 def test_nothing_is_written_into_the_inputs_and_nothing_is_reused(folders, tmp_path: Path) -> None:

@@ -125,11 +125,15 @@ def test_editing_a_tracker_of_ones_own_tracks_again(dataset, tmp_path):
     (["--tracker", "static", "--option", "size=3"], "has no option 'size'"),
     (["--tracker", "static", "--option", "size"], "expected KEY=VALUE"),
     (["--tracker", "nowhere.py:Mine"], "there is no file nowhere.py"),
+    (["--tracker", "static", "--sequence", "alfa"], "did you mean 'alpha'?"),
+    (["--tracker", "static", "--images", "{}"], "JPEGImages; give that one"),
+    (["--tracker", "cutie-demo"], "is a model of the catalog: give --tracker cutie --option "),
     (["--tracker", "cutie", "--option", "weights=nowhere.pth"], "there is no weights file nowhere.pth"),
 ])  # fmt: skip
 def test_command_line_mistakes_are_one_sentence(dataset, tmp_path, capsys, arguments, reason):
     folders = ["--images", str(dataset / "JPEGImages"), "--masks", str(dataset / "Annotations")]
-    assert main(["track", *arguments, *folders, "--output", str(tmp_path / "out")]) == 1
+    arguments = [argument.format(dataset) for argument in arguments]
+    assert main(["track", *folders, *arguments, "--output", str(tmp_path / "out")]) == 1
     error = capsys.readouterr().err
     assert reason in error and "Traceback" not in error
 
@@ -141,7 +145,7 @@ def test_command_line_tracks(dataset, tmp_path, capsys):
     assert sorted(path.name for path in out.iterdir()) == ["beta", "beta.json"]
     assert len(list((out / "beta").iterdir())) == 8
     assert main(["track", "--tracker", "static", *folders, "--output", str(out), "--sequence", "delta"]) == 1
-    assert "sequence delta: there is no folder" in capsys.readouterr().err
+    assert "no sequence 'delta' in" in capsys.readouterr().err
 
 
 def test_overlapping_objects_have_folders_of_their_own(dataset, tmp_path):

@@ -11,7 +11,7 @@ import yaml
 
 from vosarena import __version__
 from vosarena.data.commands import add_data_parsers
-from vosarena.errors import ConfigError, VosarenaError
+from vosarena.errors import ConfigError, DataError, VosarenaError
 from vosarena.reporting.commands import add_reporting_parsers
 from vosarena.scoring.evaluate import add_evaluate_parser
 from vosarena.training.commands import add_finetune_parser
@@ -57,21 +57,41 @@ def _add_track(commands: Any) -> None:
 
 
 def _track(args: argparse.Namespace) -> int:
+    from vosarena.data.schema import nearest
     from vosarena.data.sequences import sequence_names
     from vosarena.tracking.run import Job, failure_report, track_sequences
     from vosarena.tracking.store import Store
 
+    _refuse_model(args.tracker)
     options = dict(_key_value(item) for item in args.option)
     weights = options.pop("weights", None)
     definition = {"tracker": args.tracker, "options": options, "revision": 1}
     job = Job(definition, Path(weights) if weights else None, args.device, args.precision, args.threads)
-    names = args.sequence or sequence_names(args.images)
+    known = sequence_names(args.images)
+    names = args.sequence or known
+    for name in names:
+        if name not in known:
+            raise DataError(f"no sequence {name!r} in {args.images}; {nearest(name, known)}")
     store = Store(args.output)
     outcome = track_sequences(names, args.images, args.masks, job, store, args.resize)
     if outcome.failed:
         print(failure_report(outcome, store), file=sys.stderr)
     print(f"{len(outcome.masks)} of {len(names)} sequences are in {args.output}")
     return 1 if outcome.failed else 0
+
+
+def _refuse_model(name: str) -> None:
+    """Raise ConfigError for the name of a model where a tracker's is wanted: how that model is tracked with."""
+    from vosarena.data.catalog import load_catalog
+    from vosarena.trackers.base import BUILT_IN
+
+    catalog = load_catalog([])
+    if name in catalog.models and name not in BUILT_IN:
+        model = catalog.model(name)
+        options = {**model.options, **({"weights": f"resources/weights/{name}.pth"} if model.weights else {})}
+        words = "".join(f" --option {key}={value}" for key, value in options.items())
+        fetch = f"; `vosarena fetch {name}` fetches its weights" if model.weights else ""
+        raise ConfigError(f"{name!r} is a model of the catalog: give --tracker {model.tracker}{words}{fetch}")
 
 
 def _key_value(item: str) -> tuple[str, Any]:

@@ -36,7 +36,7 @@ def add_evaluate_parser(subparsers: Any) -> argparse.ArgumentParser:
     )
     parser.add_argument("--gt", type=Path, required=True, help="folder of ground-truth masks, one folder per sequence")
     parser.add_argument("--pred", type=Path, required=True, help="folder of predicted masks, one folder per sequence")
-    parser.add_argument("--protocol", required=True, metavar="NAME", help="see above")
+    parser.add_argument("--protocol", metavar="NAME", help="needed; see above")
     parser.add_argument("--jobs", type=int, default=1, help="sequences to measure at the same time (default: 1)")
     parser.add_argument("--output", type=Path, help="write the scores of all objects here (.parquet or .csv)")
     parser.add_argument("--counts", type=Path, help="write the counts of all frames and objects here (.parquet)")
@@ -65,6 +65,8 @@ def add_evaluate_parser(subparsers: Any) -> argparse.ArgumentParser:
 
 def run(args: argparse.Namespace) -> int:
     """Measures, scores and prints. Returns 1 if sequences could not be measured; raises VosarenaError otherwise."""
+    if args.protocol is None:
+        raise ConfigError(f"--protocol is missing; known: {', '.join(PROTOCOLS)}")
     protocol = find_protocol(args.protocol)
     for path, endings in ((args.output, list(WRITERS)), (args.counts, [".parquet"])):
         if path is not None:
@@ -92,7 +94,7 @@ def run(args: argparse.Namespace) -> int:
             failure = error
         scores = score(counts, protocol.name, allow_incomplete=True)
         notes = _notes(read_metadata(counts), scores)
-    if args.output:
+    if args.output and not scores.empty:
         _write(scores, args.output)
     _print(scores, protocol, len(pairs), notes, objects=not args.quiet)
     if failure is not None:

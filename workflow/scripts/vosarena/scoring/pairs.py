@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from vosarena.data.schema import nearest
 from vosarena.errors import DataError
 
 
@@ -170,8 +171,11 @@ def pair_sequence(name: str, ground_truth: Path, prediction: Path, *, masks_dige
 def pair_folders(ground_truth: Path, prediction: Path, names: Iterable[str] | None = None) -> list[SequencePair]:
     """All sequences of two folders of sequences, by name; those that only one of them has carry a `problem`.
 
-    names: only these. Raises DataError if a folder is missing or holds no sequence.
+    names: only these. Raises DataError if a folder is missing or holds no sequence, or for a name in none of them.
     """
     ground_truth, prediction = mask_root(ground_truth), mask_root(prediction)
     found = sorted({*_folders(ground_truth), *_folders(prediction)})
+    for name in names or ():
+        if name not in found:
+            raise DataError(f"no sequence {name!r} in {ground_truth}; {nearest(name, found)}")
     return [pair_sequence(name, ground_truth / name, prediction / name) for name in (names or found)]
