@@ -77,6 +77,7 @@ def test_the_command(catalog, server, tmp_path, capsys):
     line = next(line for line in printed.splitlines() if line.startswith("mose/val "))
     assert "indexed" in line and "2 of 311" in line and "kB" in line
     assert "absent" in next(line for line in printed.splitlines() if line.startswith("lvos-v2/train"))
+    assert " part of 1507 " in next(line for line in printed.splitlines() if line.startswith("mose/val-local"))
     assert "none needed" in next(line for line in printed.splitlines() if line.startswith("static"))
     (resources / "archives/mose/valid.tar.gz").unlink()
     for folder in ("extracted/mose/valid.tar.gz", "datasets/mose"):

@@ -123,10 +123,11 @@ def _expected(split: Split, resources: Path) -> str:
     from vosarena.data.sequences import read_counts, table_of
 
     table = table_of(split, resources)
+    part = "part of " if split.select or split.exclude or split.attributes or split.sample else ""
     if not table.is_file():
-        return str(split.sequences or "?")
+        return f"{part}{split.sequences or '?'}"
     found, expected = read_counts(table)
-    return str(found) if expected in (None, found) else f"{found} of {expected}"
+    return part + (str(found) if expected in (None, found) else f"{found} of {expected}")
 
 
 def _list_models(args: argparse.Namespace) -> None:
