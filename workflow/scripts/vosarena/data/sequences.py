@@ -110,11 +110,12 @@ class SequenceFiles:
         ignored = False
         for index in self.masks:
             labels = self.mask(index)
-            new = _labels_in(labels) - seen
+            found = _labels_in(labels)
+            new = found - seen
             if new:
                 prompts[index] = np.where(np.isin(labels, sorted(new)), labels, 0).astype(np.uint8)
                 seen |= new
-            ignored = ignored or bool((labels == 255).any())
+            ignored = ignored or 255 in found
         if not prompts:
             raise DataError(f"sequence {self.name}: {self._nothing(ignored)}")
         return prompts
