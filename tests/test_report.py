@@ -3,6 +3,7 @@
 import json
 import re
 import zipfile
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 from vosarena.data.catalog import load_study
 from vosarena.data.masks import write_mask
 from vosarena.data.sequences import SequenceFiles
-from vosarena.reporting import media
+from vosarena.reporting import figures, media
 from vosarena.reporting.curves import ObjectCurve, derived_attributes, mean_curve, spark
 from vosarena.reporting.figures import draw_figures
 from vosarena.reporting.headline import headline
@@ -125,6 +126,21 @@ def test_the_mean_of_objects_that_have_frames_of_their_own():
     assert mean.stems == ("00000", "00001", "00002", "00010") and mean.failure == 3
     assert mean_curve([late]).stems == ("00010",)
     assert mean_curve([curve([1, 1], [0, 0])]) is None and spark([curve([1, 1], [0, 0])]) == []
+
+
+@pytest.mark.parametrize("fps", [(3.9, 9.8, 12.3, 149.3, 719.4), (9.0, 9.5, 31.0), (700.0,), (2.0, 160.0)])
+def test_the_panels_of_the_overview_are_legible(fps):
+    figure, (left, right) = figures.plt.subplots(1, 2, figsize=(5, 2.6))
+    models = [f"a-model-{number}" for number in range(len(fps))]
+    board = pd.DataFrame({"model": models, "fps": fps, "j_and_f": 99.0, "device": "CPU"})
+    figures._attributes(left, board.assign(attribute="late"), models, "3 of 68 objects are not scored")
+    figures._speed(right, board, models)
+    figure.canvas.draw()
+    low, high = right.get_xlim()
+    ticks = [tick.label1.get_window_extent() for tick in right.xaxis.get_major_ticks() if low <= tick.get_loc() <= high]
+    assert ticks and all(first.x1 < second.x0 for first, second in pairwise(ticks))
+    assert left.get_legend().get_window_extent().y0 >= left.get_window_extent().y1, "the legend lies among the dots"
+    figures.plt.close(figure)
 
 
 def test_attributes_from_the_ground_truth():

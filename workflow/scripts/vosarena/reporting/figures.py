@@ -17,6 +17,7 @@ from vosarena.reporting.comparison import ALL
 from vosarena.reporting.curves import ObjectCurve, mean_curve, sequence_curves
 from vosarena.reporting.leaderboard import at_place, places_of, read_leaderboard
 from vosarena.reporting.study import Places, scored_splits
+from vosarena.reporting.tables import unscored
 from vosarena.scoring.table import read_metrics
 
 matplotlib.use("Agg")
@@ -29,6 +30,7 @@ from matplotlib.axes import Axes  # noqa: E402
 from matplotlib.ticker import LogLocator, NullLocator  # noqa: E402
 
 MODEL_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # as on the page
+MARKERS = "os^v"
 STRIPS, STRIP_FRAMES, CELL = 2, 5, 1.25  # sequences per split, frames of each, inches of one picture
 WIDEST = 480  # pixels of one picture
 Tables = dict[str, pd.DataFrame]
@@ -109,9 +111,10 @@ def _curves(tables: Tables, study: Study, split: Split, places: Places, names: S
             visible = mean.visible  # by the ground truth, the same for every model
             axes.plot(100 * mean.j, color=_colour(list(study.models), model), linewidth=1.2, label=model)
         axes.fill_between(np.arange(len(visible)), 0, 100, where=~visible, step="mid", color="0.85", linewidth=0)
-        axes.set(xlim=(0, len(visible) - 1), ylim=(0, 100), xlabel="frame with ground truth", ylabel="J")
-        axes.set_title(f"{name}, mean of the objects that {protocol} scores", fontsize=8)
-        axes.legend(frameon=False, fontsize=6, ncols=3)
+        axes.set(
+            xlim=(0, len(visible) - 1), ylim=(0, 100), xlabel="frame with ground truth", ylabel=f"{name}\nJ, {protocol}"
+        )
+        _legend(axes)
         _save(figure, output / f"curves_{split.dataset}_{split.name}_{name}", ["pdf", "svg"])
 
 
@@ -138,13 +141,25 @@ def _overview(tables: Tables, models: list[str], output: Path) -> None:
         rows = at_place(measured, place)
         _bars(bars, rows, models)
         bars.set_title(f"{place[0]}/{place[1]}, {place[2]}")
-        _attributes(by_attribute, at_place(tables["attributes"], place), models)
+        _attributes(by_attribute, at_place(tables["attributes"], place), models, unscored(rows))
         _speed(speed, rows, models)
     _save(figure, output / "overview", ["pdf", "svg"])
 
 
 def _colour(models: list[str], model: str) -> str:
     return MODEL_COLOURS[models.index(model) % len(MODEL_COLOURS)]
+
+
+def _marker(models: list[str], model: str) -> str:
+    """Tells models of the same colour apart."""
+    return MARKERS[models.index(model) // len(MODEL_COLOURS) % len(MARKERS)]
+
+
+def _legend(axes: Axes) -> None:
+    """Above the axes, where no data are."""
+    axes.legend(
+        loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.2, frameon=False, fontsize=6, ncols=3, numpoints=1
+    )
 
 
 def _bars(axes: Axes, rows: pd.DataFrame, models: list[str]) -> None:
@@ -156,15 +171,20 @@ def _bars(axes: Axes, rows: pd.DataFrame, models: list[str]) -> None:
     axes.set(xlim=(0, 100), xlabel="J&F, 95 % interval" if rows["ci_low"].notna().any() else "J&F")
 
 
-def _attributes(axes: Axes, rows: pd.DataFrame, models: list[str]) -> None:
+def _attributes(axes: Axes, rows: pd.DataFrame, models: list[str], note: str) -> None:
+    """note: on objects that are not scored, although `late` may be about them."""
     names = [name for name in rows["attribute"].unique() if name != ALL]
     for model in models:
         mine = rows[rows["model"] == model].set_index("attribute").reindex(names)
-        axes.plot(names, mine["j_and_f"], "o", markersize=4, color=_colour(models, model), label=model)
+        axes.plot(
+            names, mine["j_and_f"], _marker(models, model), markersize=4, color=_colour(models, model), label=model
+        )
     axes.set(ylim=(0, 100), ylabel="J&F")
     axes.set_xticks(range(len(names)), names, rotation=45, ha="right", rotation_mode="anchor")
     axes.grid(axis="x", linewidth=0.3)
-    axes.legend(frameon=False, fontsize=6, ncols=2)
+    _legend(axes)
+    if note and "late" in names:
+        axes.set_xlabel(note, fontsize=5)
 
 
 def _speed(axes: Axes, rows: pd.DataFrame, models: list[str]) -> None:
@@ -174,11 +194,11 @@ def _speed(axes: Axes, rows: pd.DataFrame, models: list[str]) -> None:
         return
     device = rows["device"].value_counts().sort_index().idxmax()
     for row in rows[rows["device"] == device].itertuples():
-        axes.plot(row.fps, row.j_and_f, "o", color=_colour(models, row.model))
-        axes.annotate(row.model, (row.fps, row.j_and_f), xytext=(4, 4), textcoords="offset points", fontsize=6)
+        axes.plot(row.fps, row.j_and_f, _marker(models, row.model), color=_colour(models, row.model))
     axes.set_xscale("log")
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.margins(x=0.25)
+    low, high = axes.get_xlim()
+    axes.xaxis.set_major_locator(LogLocator(subs=(1,) if high > 50 * low else (1, 2, 5)))  # room for the numbers
     axes.xaxis.set_major_formatter("{x:g}")
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.margins(x=0.25)
     axes.set(ylim=(0, 100), xlabel=f"frames per second, {device}", ylabel="J&F")
