@@ -19,7 +19,7 @@ from vosarena.reporting.partial import partial_leaderboard
 from vosarena.reporting.report import build_report
 from vosarena.reporting.statistics import FEWEST, Bootstrap
 from vosarena.reporting.study import Places, hidden_runs, scored_runs
-from vosarena.reporting.tables import latex, unscored
+from vosarena.reporting.tables import latex, markdown, unscored
 from vosarena.scoring.pairs import MeasureError
 from vosarena.scoring.table import read_metadata
 from vosarena.stages import measure_predictions
@@ -265,12 +265,13 @@ GOLDEN = r"""% needs \usepackage{booktabs}
 model & kind & J\&F & 95\% interval & J & F & p & sequences & fps \\
 \midrule
 \textit{paper 100\%} & \textit{published} & \textit{90.1} &  & \textit{89.1} & \textit{91.1} &  &  & \textit{9.0} \\
-\textbf{a\_b} & \textbf{measured} & \textbf{80.0} & \textbf{70.0 to 85.0} & \textbf{79.0} & \textbf{81.0} &  & \textbf{3/3} &  \\
+a\_b & measured & \textbf{80.0} & 70.0 to 85.0 & \textbf{79.0} & 81.0 &  & 3/3 &  \\
+other & measured & 78.0 & 70.0 to 85.0 & 74.0 & \textbf{82.0} & 0.600 & 3/3 &  \\
 half & measured & 20.0 & 10.0 to 30.0 & 19.0 & 21.0 & \textless{}0.001 & 2/3 incomplete & 1.0 \\
 \bottomrule
 \end{tabular}
 \end{table}
-"""  # noqa: E501
+"""
 
 
 def _board() -> dict[str, pd.DataFrame]:
@@ -280,6 +281,8 @@ def _board() -> dict[str, pd.DataFrame]:
          "fps": 9.0, "rank": None},
         {"model": "a_b", "kind": "measured", "status": "complete", "j_and_f": 80.0, "j": 79.0, "f": 81.0,
          "ci_low": 70.0, "ci_high": 85.0, "n_sequences": 3, "n_expected": 3, "rank": 1},
+        {"model": "other", "kind": "measured", "status": "complete", "j_and_f": 78.0, "j": 74.0, "f": 82.0,
+         "ci_low": 70.0, "ci_high": 85.0, "n_sequences": 3, "n_expected": 3, "rank": 2, "p_vs_best": 0.6},
         {"model": "half", "kind": "measured", "status": "incomplete", "j_and_f": 20.0, "j": 19.0, "f": 21.0,
          "ci_low": 10.0, "ci_high": 30.0, "n_sequences": 2, "n_expected": 3, "fps": 1.0, "p_vs_best": 0.0002},
     ]  # fmt: skip
@@ -290,6 +293,8 @@ def _board() -> dict[str, pd.DataFrame]:
 
 def test_latex_is_what_it_was():
     assert latex(_board()) == GOLDEN
+    own = _board() | {"leaderboard": _board()["leaderboard"].query("kind == 'measured'")}
+    assert "model & J\\&F & 95" in latex(own) and "kind" not in latex(own) + markdown(own), "one kind tells nothing"
 
 
 @pytest.mark.skipif(not shutil.which("pdflatex"), reason="pdflatex is not installed (texlive-latex-recommended)")

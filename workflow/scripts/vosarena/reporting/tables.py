@@ -105,20 +105,19 @@ def markdown(tables: Mapping[str, pd.DataFrame]) -> str:
 def latex(tables: Mapping[str, pd.DataFrame]) -> str:
     r"""The same as LaTeX tables, one \begin{table} each; the document needs \usepackage{booktabs}.
 
-    The best complete row of its own is bold, published rows are italic.
+    The best ranked score of each column is bold, published rows are italic.
     """
     parts = [r"% needs \usepackage{booktabs}"]
     for place, board in _places(tables["leaderboard"]):
         shown = _shown(board, [column for column in _COLUMNS if column[2]])
-        best = board["j_and_f"].where(board["rank"] == 1)
-        styles = [
-            r"\textbf" if pd.notna(value) else r"\textit" if kind == "published" else ""
-            for value, kind in zip(best, board["kind"], strict=True)
-        ]
-        parts.append(_tabular(shown, styles, ". ".join(filter(None, [place, unscored(board)])), f"leaderboard:{place}"))
+        parts.append(
+            _tabular(
+                shown, _styles(shown, board), ". ".join(filter(None, [place, unscored(board)])), f"leaderboard:{place}"
+            )
+        )
     for place, board in _places(tables["reproduction"]):
         shown = _shown(board, [column for column in _REPRODUCED if column[2]])
-        parts.append(_tabular(shown, [""] * len(shown), f"Published and here: {place}", f"reproduction:{place}"))
+        parts.append(_tabular(shown, shown.map(lambda _: ""), f"Published and here: {place}", f"reproduction:{place}"))
     return "\n\n".join(parts) + "\n"
 
 
@@ -144,10 +143,23 @@ def _places(table: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
 
 def _shown(board: pd.DataFrame, columns: Any) -> pd.DataFrame:
     cells = {title: [cell(row) for _, row in board.iterrows()] for title, cell, _ in columns}
+    if set(cells.get("kind", ())) == {"measured"}:
+        del cells["kind"]  # it tells nothing
     return pd.DataFrame({title: column for title, column in cells.items() if any(column)})
 
 
-def _tabular(shown: pd.DataFrame, styles: list[str], caption: str, label: str) -> str:
+def _styles(shown: pd.DataFrame, board: pd.DataFrame) -> pd.DataFrame:
+    """LaTeX command of every cell, or none: as it is shown, so that equal numbers are all bold."""
+    styles = shown.map(lambda _: "")
+    ranked = board["rank"].notna().to_numpy()
+    for title in {"J&F", "J", "F"} & set(shown):
+        scores = pd.to_numeric(shown[title].where(ranked), errors="coerce")
+        styles.loc[scores.notna() & (scores == scores.max()), title] = r"\textbf"
+    styles.loc[(board["kind"] == "published").to_numpy()] = r"\textit"
+    return styles
+
+
+def _tabular(shown: pd.DataFrame, styles: pd.DataFrame, caption: str, label: str) -> str:
     numeric = [title not in ("model", "kind", "published as", "state") for title in shown]
     lines = [
         r"\begin{table}[htbp]",
@@ -159,9 +171,11 @@ def _tabular(shown: pd.DataFrame, styles: list[str], caption: str, label: str) -
         " & ".join(_escape(title) for title in shown) + r" \\",
         r"\midrule",
     ]
-    for (_, row), style in zip(shown.iterrows(), styles, strict=True):
-        cells = [_escape(text) for text in row]
-        lines.append(" & ".join(f"{style}{{{cell}}}" if style and cell else cell for cell in cells) + r" \\")
+    for row, commands in zip(shown.to_numpy(), styles.to_numpy(), strict=True):
+        cells = zip(map(_escape, row), commands, strict=True)
+        lines.append(
+            " & ".join(f"{command}{{{cell}}}" if command and cell else cell for cell, command in cells) + r" \\"
+        )
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}"])
 
 

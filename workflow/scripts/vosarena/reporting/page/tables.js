@@ -39,7 +39,8 @@
       plain ? null : el("span", { class: "badge warn" }, row.status));
   }
   function board() {
-    const rows = v.place().board, columns = COLUMNS.filter(({ key }) => rows.some((row) => (row[key] ?? "") !== ""));
+    const rows = v.place().board, columns = COLUMNS.filter(({ key }) => rows.some((row) => (row[key] ?? "") !== "")
+      && (key !== "kind" || rows.some((row) => row.kind !== "measured" || row.status !== "complete"))); // else it tells nothing
     if (table) table.destroy(true);
     $("board-place").replaceChildren(el("table", { id: "board" }));
     table = new DataTable("#board", { ...PLAIN, data: rows, order: [columns.findIndex(({ key }) => key === "j_and_f"), "desc"],
