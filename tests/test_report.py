@@ -1,7 +1,9 @@
 """The report and the figures: made by the workflow, whole, the same bytes twice, bounded in size."""
 
 import json
+import logging
 import re
+import sys
 import zipfile
 from itertools import pairwise
 from pathlib import Path
@@ -10,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from vosarena.cli import main
 from vosarena.data.catalog import load_study
 from vosarena.data.masks import write_mask
 from vosarena.data.sequences import SequenceFiles
@@ -62,6 +65,22 @@ def test_the_workflow_makes_the_report_and_figures_and_their_bytes_repeat(datase
     assert files_of(tmp_path / "again") == files_of(results / "report")
     draw_figures(study, places, tmp_path / "figures")
     assert files_of(tmp_path / "figures") == files_of(results / "figures")
+
+
+def test_the_report_without_its_packages_says_what_to_install(tmp_path, monkeypatch, capsys):
+    (tmp_path / "config.yaml").write_text("datasets: [demo]\nmodels: [static]\n")
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    monkeypatch.delitem(sys.modules, "vosarena.reporting.report")
+    assert main(["report", "--config", str(tmp_path / "config.yaml")]) == 1
+    assert "vosarena report needs jinja2; install it with pip install '.[workflow]'" in capsys.readouterr().err
+
+
+def test_figures_do_not_fill_the_log_with_fonts(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    figure, axes = figures.plt.subplots()
+    axes.set_title("a title")
+    figures._save(figure, tmp_path / "any", ["pdf"])
+    assert not [record for record in caplog.records if record.name.startswith("fontTools")]
 
 
 def test_names_cannot_break_out_of_the_page(tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -106,6 +107,12 @@ def column(page: sync_api.Page, number: int) -> sync_api.Locator:
 
 def test_the_first_sentence_and_the_width(page):
     assert "leads squares/all with J&F" in page.locator("h1").inner_text()
+    leader = page.locator("h1 b").filter(has=page.locator(".chip"))
+    row = page.locator("#board td.model").filter(has_text=re.compile(f"^{leader.inner_text()}$")).locator(".chip")
+    mine = leader.locator(".chip").get_attribute("style")
+    assert mine == row.get_attribute("style"), "the leader has the colour of its row"
+    names = page.locator("#worst .card .head b, #disagree .card .head b").all_inner_texts()
+    assert sorted(names) == ["alpha", "beta", "gamma"], "each sequence once"
     assert "kind" not in page.locator("#board thead").inner_text(), "where all rows are measured it tells nothing"
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "the page scrolls sideways"
 

@@ -131,8 +131,13 @@ def _split(args: argparse.Namespace, places: Places) -> Split:
 
 def _report(args: argparse.Namespace) -> None:
     from vosarena.reporting.partial import partial_leaderboard
-    from vosarena.reporting.report import build_report
 
+    try:
+        from vosarena.reporting.report import build_report
+    except ModuleNotFoundError as error:
+        if error.name != "jinja2":
+            raise
+        raise ConfigError("vosarena report needs jinja2; install it with pip install '.[workflow]'") from None
     study, places = _study(args), _places(args)
     runs = partial_leaderboard(study, places, args.jobs) if args.partial else None
     folder = places.results / "partial" / "report" if args.partial else places.results / "report"

@@ -1,5 +1,6 @@
 """Figures for papers: strips of frames like the LSVOS report's Fig. 2, and bars and curves as vector files."""
 
+import logging
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,6 +21,7 @@ from vosarena.reporting.study import Places, scored_splits
 from vosarena.reporting.tables import unscored
 from vosarena.scoring.table import read_metrics
 
+logging.getLogger("fontTools").setLevel(logging.WARNING)  # tells every table of a font that a PDF takes
 matplotlib.use("Agg")
 matplotlib.rcParams |= {
     **{"font.size": 8, "axes.spines.top": False, "axes.spines.right": False, "svg.fonttype": "none"},

@@ -60,10 +60,11 @@
     if (!all.length) return;
     const at = (item) => item.low[best] ?? Math.floor(item.tile[2] / 2);
     $("worst-title").replaceChildren("Lowest scores of ", v.chip(best), best, ", each at its worst frame");
-    $("worst").replaceChildren(...[...all].sort((a, b) => v.score(a.name, best) - v.score(b.name, best)).slice(0, 4)
-      .map((item) => card(item, at(item), item.attributes.join(", "))));
-    $("disagree").replaceChildren(...[...all].sort((a, b) => spread(b) - spread(a)).slice(0, 4)
-      .map((item) => card(item, Math.floor(item.tile[2] * 0.75), `${v.show(spread(item))} apart`)));
+    const worst = [...all].sort((a, b) => v.score(a.name, best) - v.score(b.name, best)).slice(0, 4);
+    const apart = all.filter((item) => !worst.includes(item)).sort((a, b) => spread(b) - spread(a)).slice(0, 4); // each once
+    $("disagree-title").hidden = !apart.length;
+    $("worst").replaceChildren(...worst.map((item) => card(item, at(item), item.attributes.join(", "))));
+    $("disagree").replaceChildren(...apart.map((item) => card(item, Math.floor(item.tile[2] * 0.75), `${v.show(spread(item))} apart`)));
   }
 
   function row(sequence) {

@@ -51,7 +51,7 @@ window.vosarena = (() => {
     draw();
   }
   function draw() {
-    $("headline").replaceChildren(...place().headline.map(([text, strong]) => (strong ? el("b", {}, text) : text)));
+    $("headline").replaceChildren(...place().headline.map(([text, strong]) => (strong ? el("b", {}, text in data.models ? chip(text) : null, text) : text)));
     const empty = !sequences().length;
     for (const id of ["hard", "fails", "sequences", "duel", "speed"]) $(id).hidden = empty;
     listeners.forEach((listener) => listener());
