@@ -32,20 +32,20 @@ def tracked_runs():
             )
 
 
-def tell_end(logs, finished):
-    """logs: Snakemake's own log files of this run. finished: whether all that was asked for is there."""
+def tell_failures(logs, partial=False):
+    """logs: Snakemake's own log files of this run. partial: whether to say how to see what is finished."""
     words = {output: said for log in logs for output, said in engine_words(Path(log)).items()}
     start = rerun_start(sys.argv[1:])
     failed = collect_failures(tracked_runs(), words, start)
     write_failures(failed, _folders["results"] / "failures.csv")
     # The progress display draws over what is shown before it has ended.
-    atexit.register(show_end, failed, start, finished)
+    atexit.register(show_end, failed, start, partial)
 
 
-def show_end(failed, start, finished):
+def show_end(failed, start, partial):
     results = _folders["results"]
     show_failures(failed, results / "failures.csv")
-    if not finished:
+    if partial:
         print(f"What is finished so far: {start} -- partial", file=sys.stderr)
     for name in ("leaderboard/leaderboard.md", "report/index.html", "partial/leaderboard/leaderboard.md"):
         if (results / name).exists() and (results / name).stat().st_mtime >= _STARTED:
@@ -53,8 +53,8 @@ def show_end(failed, start, finished):
 
 
 onerror:
-    tell_end(log, finished=False)
+    tell_failures(log, partial=True)
 
 
 onsuccess:
-    tell_end(log, finished=True)
+    tell_failures(log)
