@@ -9,9 +9,9 @@ import time
 
 import pytest
 
+from vosarena import claims
+from vosarena.claims import Claimed, take
 from vosarena.data.masks import masks_digest
-from vosarena.tracking import claims
-from vosarena.tracking.claims import Claimed, take
 from vosarena.tracking.run import Job, track_sequences
 from vosarena.tracking.store import Store
 
@@ -40,7 +40,8 @@ class Mine:
 WRITER = """
 import json, sys
 from pathlib import Path
-from vosarena.tracking import claims, run
+from vosarena import claims
+from vosarena.tracking import run
 from vosarena.tracking.store import Store
 root, store, options, claims.LEASE, names = sys.argv[1], sys.argv[2], json.loads(sys.argv[3]), float(sys.argv[4]), sys.argv[5:]
 claims.BEAT, run._PATIENCE = claims.LEASE / 6, 0.1
@@ -140,7 +141,7 @@ def test_a_frozen_writer_that_lost_its_claim_gives_way(setting):
 def test_only_one_process_takes_over_a_dead_claim(tmp_path):
     """Many processes find the same dead claim at the same moment."""
     racer = (
-        "import sys, time; from pathlib import Path; from vosarena.tracking.claims import take, Claimed\n"
+        "import sys, time; from pathlib import Path; from vosarena.claims import take, Claimed\n"
         "time.sleep(max(0, float(sys.argv[2]) - time.time()))\n"
         "try: take(Path(sys.argv[1])); print('mine'); time.sleep(2)\n"
         "except Claimed: print('claimed')"

@@ -14,6 +14,7 @@ from vosarena.data.catalog import Split, load_study
 from vosarena.data.masks import write_mask
 from vosarena.data.sequences import META, index_split
 from vosarena.errors import DataError
+from vosarena.files import write_json
 from vosarena.reporting.leaderboard import TABLES, build_leaderboard, read_leaderboard
 from vosarena.reporting.partial import partial_leaderboard
 from vosarena.reporting.report import build_report
@@ -24,7 +25,7 @@ from vosarena.scoring.pairs import MeasureError
 from vosarena.scoring.table import read_metadata
 from vosarena.stages import measure_predictions
 from vosarena.tracking.run import Job, track_sequences
-from vosarena.tracking.store import Store, write_json
+from vosarena.tracking.store import Store
 
 NAMES = ("alpha", "beta", "gamma")
 

@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from vosarena.claims import read_claim
 from vosarena.data.catalog import load_catalog
 from vosarena.data.masks import read_mask
 from vosarena.trackers.base import tracker_class
-from vosarena.tracking.claims import read_claim
 from vosarena.tracking.interpreter import NEEDED
 
 from .conftest import REPOSITORY, wait_for, write_sequence

@@ -14,8 +14,8 @@ from vosarena.data.catalog import Split, load_catalog
 from vosarena.data.masks import masks_digest, write_mask
 from vosarena.data.sequences import index_split
 from vosarena.errors import DataError
+from vosarena.files import write_json
 from vosarena.reporting.submission import check_submission, expected, pack_submission
-from vosarena.tracking.store import write_json
 
 FORMATS = {
     "davis2017/test-dev": ("alpha/00000.png", True),

@@ -13,13 +13,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from vosarena.claims import locked
 from vosarena.data.catalog import Split
 from vosarena.data.extract import extract
 from vosarena.data.fetch import Wanted, fetch_file
-from vosarena.data.files import locked, note_of, read_json, write_json
 from vosarena.data.layouts import needed
 from vosarena.data.sources import Policy, source_name
 from vosarena.errors import ConfigError, DataError
+from vosarena.files import note_of, read_json, write_json
 
 logger = logging.getLogger(__name__)
 

@@ -144,8 +144,8 @@ def _list_models(args: argparse.Namespace) -> None:
 
 def weights_state(model: Model, resources: Path) -> tuple[str, int]:
     """How far the weights of a model are on this machine, and their bytes: none needed, absent, local, verified ..."""
-    from vosarena.data.files import note_of
     from vosarena.data.weights import local_files, place_of
+    from vosarena.files import note_of
 
     if not model.weights:
         return "none needed", 0

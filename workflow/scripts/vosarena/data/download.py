@@ -20,9 +20,9 @@ import tenacity
 import urllib3
 from rich.filesize import decimal
 
-from vosarena.data.files import note_of, read_json
 from vosarena.data.sources import Address, Policy, resolve
 from vosarena.errors import DataError
+from vosarena.files import note_of, read_json
 from vosarena.logs import progress_bar
 
 logger = logging.getLogger(__name__)

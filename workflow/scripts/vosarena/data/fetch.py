@@ -16,11 +16,12 @@ from typing import Any
 
 import yaml
 
+from vosarena.claims import locked
 from vosarena.data.download import Refused, download, find_address, new_session
 from vosarena.data.extract import DAMAGED, open_tar
-from vosarena.data.files import locked, note_of, read_json, write_json
 from vosarena.data.sources import Policy, describe, page_of, source_name
 from vosarena.errors import DataError
+from vosarena.files import note_of, read_json, write_json, write_text
 from vosarena.logs import progress_bar
 
 logger = logging.getLogger(__name__)
@@ -142,9 +143,7 @@ def _trust(wanted: Wanted, hashes: Mapping[str, str], path: Path, origin: str, r
                 **{"sha256": hashes["sha256"], "bytes": path.stat().st_size},
                 **{"source": origin, "date": time.strftime("%Y-%m-%d")},
             }
-            temporary = file.with_name(f".{file.name}.part")
-            temporary.write_text(yaml.safe_dump(entries, sort_keys=True))
-            temporary.replace(file)
+            write_text(file, yaml.safe_dump(entries, sort_keys=True))
         elif entry["sha256"] != hashes["sha256"]:
             raise DataError(
                 f"{wanted.name}: sha256 is {hashes['sha256']}, but {entry['sha256']} at its first use on "

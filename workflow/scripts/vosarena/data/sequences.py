@@ -9,7 +9,6 @@ import fnmatch
 import hashlib
 import json
 import logging
-import os
 import re
 from collections import Counter
 from collections.abc import Mapping
@@ -29,6 +28,7 @@ from vosarena.data.catalog import Split
 from vosarena.data.frames import image_size
 from vosarena.data.masks import LabelMap, read_mask
 from vosarena.errors import DataError, MaskError
+from vosarena.files import whole
 
 logger = logging.getLogger(__name__)
 
@@ -270,10 +270,9 @@ def index_split(root: Path, output: Path, split: Split) -> None:
         if row["problem"]:
             logger.warning("sequence %s: %s", row["sequence"], row["problem"])
     _warn_of_prompts_alone(rows, split)
-    temporary = output.with_name(f".{output.name}.{os.getpid()}.part")
     table = pa.Table.from_pylist(rows, schema=TABLE).replace_schema_metadata({"counts": json.dumps(counts)})
-    pq.write_table(table, temporary, compression="zstd")
-    temporary.replace(output)
+    with whole(output) as temporary:
+        pq.write_table(table, temporary, compression="zstd")
 
 
 def _warn_of_prompts_alone(rows: list[dict[str, Any]], split: Split) -> None:

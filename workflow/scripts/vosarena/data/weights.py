@@ -7,10 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from vosarena.claims import locked
 from vosarena.data.fetch import Wanted, fetch_file, is_another
-from vosarena.data.files import locked
 from vosarena.data.sources import Policy, source_name
 from vosarena.errors import DataError
+from vosarena.files import whole
 
 
 def fetch_weights(weights: Mapping[str, Any], output: Path, policy: Policy) -> None:
@@ -31,14 +32,11 @@ def fetch_weights(weights: Mapping[str, Any], output: Path, policy: Policy) -> N
             raise
         place = place.with_name(f"{output.stem}-{place.name}")  # another model's file has the same name
         path = fetch_file(replace(wanted, name=f"weights/{place.name}"), place, resources, policy)
-    with locked(output):
-        temporary = output.with_name(f".{output.name}.part")
-        temporary.unlink(missing_ok=True)
+    with locked(output), whole(output) as temporary:
         if path == place:
             temporary.symlink_to(os.path.relpath(path, output.parent))
         else:
             shutil.copyfile(path, temporary)
-        temporary.replace(output)
 
 
 def place_of(weights: Mapping[str, Any], model: str, resources: Path) -> Path:

@@ -9,7 +9,6 @@ team.json (pages of the challenges).
 from __future__ import annotations
 
 import json
-import os
 import struct
 import zipfile
 from collections import Counter
@@ -25,6 +24,7 @@ from vosarena.data.catalog import Split
 from vosarena.data.masks import decode_mask, masks_digest
 from vosarena.data.sequences import IMAGES, META, read_sequence, read_table
 from vosarena.errors import DataError, MaskError
+from vosarena.files import whole
 from vosarena.stages import discard
 from vosarena.tracking.store import Store
 
@@ -85,7 +85,7 @@ def pack_submission(split: Split, table: Path, predictions: Path, output: Path, 
     """
     wanted, store = expected(split, table), Store(predictions)
     members: dict[str, Path] = {}
-    faults, stale, whole = [], [], dict[str, Wanted]()
+    faults, stale, sound = [], [], dict[str, Wanted]()
     for sequence, item in wanted.sequences.items():
         manifest, folder = store.manifest(sequence), store.masks(sequence)
         if manifest is None:
@@ -100,28 +100,22 @@ def pack_submission(split: Split, table: Path, predictions: Path, output: Path, 
             stale.append(sequence)
             faults.append(f"sequence {sequence}: {fault}; track it again")
             continue
-        whole[sequence] = item
+        sound[sequence] = item
         members |= {
             wanted.name(sequence, stem): path for stem in item.frames if (path := folder / f"{stem}.png").is_file()
         }
     if statuses:
         discard(store, stale, statuses)
-    checked = replace(wanted, sequences=whole)
+    checked = replace(wanted, sequences=sound)
     faults += _faults(checked, list(members), lambda name: members[name].read_bytes(), team=False)
     if faults:
         raise DataError("\n".join([f"{output}: not packed, {len(faults)} faults:", *(f"  {line}" for line in faults)]))
-    output.parent.mkdir(parents=True, exist_ok=True)
-    temporary = output.with_name(f".{output.name}.{os.getpid()}.part")
-    try:
-        # Stored, not deflated: PNGs are compressed already, and the bytes then depend on no library's version.
-        with zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
-            if wanted.team is not None:
-                archive.writestr(_member(TEAM), json.dumps(wanted.team, indent=1, sort_keys=True) + "\n")
-            for name, path in members.items():
-                archive.writestr(_member(name), path.read_bytes())
-        temporary.replace(output)
-    finally:
-        temporary.unlink(missing_ok=True)
+    # Stored, not deflated: PNGs are compressed already, and the bytes then depend on no library's version.
+    with whole(output) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
+        if wanted.team is not None:
+            archive.writestr(_member(TEAM), json.dumps(wanted.team, indent=1, sort_keys=True) + "\n")
+        for name, path in members.items():
+            archive.writestr(_member(name), path.read_bytes())
 
 
 def _member(name: str) -> zipfile.ZipInfo:

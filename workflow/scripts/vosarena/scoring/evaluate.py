@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from vosarena.errors import ConfigError, DataError
+from vosarena.files import whole
 from vosarena.scoring.measure import measure
 from vosarena.scoring.pairs import MeasureError, SequencePair, mask_root, pair_folders
 from vosarena.scoring.protocols import PROTOCOLS, Protocol, find_protocol, score, summarise
@@ -126,10 +127,8 @@ def _check_output(path: Path, endings: list[str], inputs: tuple[Path, ...]) -> N
 
 
 def _write(scores: pd.DataFrame, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.part")
-    WRITERS[path.suffix](scores, temporary)
-    temporary.replace(path)
+    with whole(path) as temporary:
+        WRITERS[path.suffix](scores, temporary)
 
 
 def _notes(metadata: dict[str, Any], scores: pd.DataFrame) -> list[str]:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import glob
 import json
-import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from vosarena import __version__
+from vosarena.files import sweep, whole
 from vosarena.logs import progress_bar
 from vosarena.scoring import counts as c
 from vosarena.scoring.pairs import Failure, MeasureError, SequencePair
@@ -169,30 +168,23 @@ def _write(
     adaptive: bool,
 ) -> None:
     """One row group per sequence; what protocols must know of the file goes into its key-value metadata."""
-    output.parent.mkdir(parents=True, exist_ok=True)
-    for left in output.parent.glob(f".{glob.escape(output.name)}.*.part"):  # by a process that was killed
-        left.unlink(missing_ok=True)
-    temporary = output.with_name(f".{output.name}.{os.getpid()}.part")
+    sweep(output)
     failures: list[Failure] = []
     sequences: dict[str, Any] = {}
     schema = metrics_schema(adaptive)
-    try:
-        with pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
-            for result in results:
-                if isinstance(result, Failure):
-                    failures.append(result)
-                    continue
-                sequences[result.name] = result.info
-                if len(result.counts):
-                    writer.write_table(_table(result, labels, schema, adaptive), row_group_size=len(result.counts))
-            metadata |= {
-                "complete": not failures,
-                "failures": [str(failure) for failure in failures],
-                "sequences": sequences,
-            }
-            writer.add_key_value_metadata({METADATA_KEY: json.dumps(metadata, sort_keys=True)})
-        temporary.replace(output)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with whole(output) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
+        for result in results:
+            if isinstance(result, Failure):
+                failures.append(result)
+                continue
+            sequences[result.name] = result.info
+            if len(result.counts):
+                writer.write_table(_table(result, labels, schema, adaptive), row_group_size=len(result.counts))
+        metadata |= {
+            "complete": not failures,
+            "failures": [str(failure) for failure in failures],
+            "sequences": sequences,
+        }
+        writer.add_key_value_metadata({METADATA_KEY: json.dumps(metadata, sort_keys=True)})
     if failures:
         raise MeasureError(failures, len(sequences))

@@ -13,6 +13,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from vosarena.files import write_text
 from vosarena.tracking.reasons import (
     CANCELLED,
     DISK_FULL,
@@ -23,7 +24,7 @@ from vosarena.tracking.reasons import (
     TIMEOUT,
     UNEXPECTED,
 )
-from vosarena.tracking.store import Store, write_text
+from vosarena.tracking.store import Store
 
 COLUMNS = ("dataset", "split", "model", "sequence", "class", "reason", "attempts", "log", "rerun")
 
@@ -182,7 +183,6 @@ def write_failures(rows: Sequence[Mapping[str, str]], file: Path) -> None:
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    file.parent.mkdir(parents=True, exist_ok=True)
     write_text(file, text.getvalue())
 
 

@@ -15,10 +15,12 @@ import cv2
 import numpy as np
 
 from vosarena import __version__
+from vosarena.claims import Claimed
 from vosarena.data.frames import Frames
 from vosarena.data.masks import LabelMap, masks_digest, write_mask
 from vosarena.data.sequences import SequenceFiles, read_sequence
 from vosarena.errors import DataError, TrackerError, VosarenaError
+from vosarena.files import write_json
 from vosarena.trackers.base import (
     Tracker,
     build_tracker,
@@ -27,11 +29,10 @@ from vosarena.trackers.base import (
     resolve_device,
     tracker_class,
 )
-from vosarena.tracking.claims import Claimed
 from vosarena.tracking.devices import take_device
 from vosarena.tracking.outputs import Prompts, output_names, prompted_ids, prompts_of, track_sequence
 from vosarena.tracking.reasons import CANCELLED, Stopped, is_out_of_memory, reason_of, stopped_by_sigterm
-from vosarena.tracking.store import Store, digest_of, file_sha256, write_json
+from vosarena.tracking.store import Store, digest_of, file_sha256
 from vosarena.tracking.usage import PeakMemory
 
 logger = logging.getLogger(__name__)

@@ -23,8 +23,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from vosarena.claims import Claim, Claimed, is_dead, read_claim, take
 from vosarena.errors import VosarenaError
-from vosarena.tracking.claims import Claim, Claimed, is_dead, new_token, read_claim, take
+from vosarena.files import read_json, write_json
 from vosarena.tracking.reasons import SILENT, UNEXPECTED, Stopped, classify, is_final, reason_of
 
 logger = logging.getLogger(__name__)
@@ -43,7 +44,7 @@ class Store:
 
     def manifest(self, sequence: str) -> dict[str, Any] | None:
         """What is known of a finished sequence, or None."""
-        return _read_json(self._manifest_file(sequence))
+        return read_json(self._manifest_file(sequence)) or None
 
     def holds(self, sequence: str, fingerprint: str, names: Sequence[str]) -> bool:
         """Whether the sequence is there, with all masks `<name>.png`, and made by what `fingerprint` stands for."""
@@ -132,7 +133,7 @@ class Store:
 
     def failure(self, sequence: str) -> dict[str, Any] | None:
         """What the last attempt failed of, and the number of attempts; None if the sequence did not fail."""
-        return _read_json(self._failure_file(sequence))
+        return read_json(self._failure_file(sequence)) or None
 
     def _record(self, sequence: str, entry: Mapping[str, Any]) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -165,29 +166,6 @@ class Store:
         for path in self.folder.iterdir():
             if left.fullmatch(path.name):
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
-
-
-def _read_json(path: Path) -> dict[str, Any] | None:
-    try:
-        return json.loads(path.read_text())
-    except (FileNotFoundError, json.JSONDecodeError):
-        return None  # not there, or edited by hand: as if it were not
-
-
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write JSON so that it is there whole or not at all."""
-    write_text(path, json.dumps(content, indent=1, sort_keys=True) + "\n")
-
-
-def write_text(path: Path, content: str) -> None:
-    """Write a text file so that it is there whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{new_token()}.part")
-    try:
-        temporary.write_text(content)
-        temporary.replace(path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 def digest_of(content: Mapping[str, Any]) -> str:

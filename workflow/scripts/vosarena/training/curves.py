@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from vosarena.files import write_text
+
 _WIDTH, _HEIGHT, _LEFT, _BOTTOM, _TOP = 720, 360, 60, 40, 30
 
 
@@ -41,6 +43,4 @@ def write_curves(table: Path, figure: Path) -> None:
         line(mean, 'stroke="#08519c" stroke-width="2"'),
         "</svg>",
     ]
-    temporary = figure.with_name(f".{figure.name}.part")
-    temporary.write_text("\n".join(parts) + "\n")
-    temporary.replace(figure)
+    write_text(figure, "\n".join(parts) + "\n")

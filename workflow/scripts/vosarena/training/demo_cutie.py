@@ -30,6 +30,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from vosarena.data.synthetic import Clip, clip_seed, random_clip
+from vosarena.files import whole
 from vosarena.logs import progress_bar
 from vosarena.trackers.cutie import Cutie, build_network, cutie_config
 from vosarena.training.held_out import held_out_scores
@@ -224,7 +225,8 @@ def train(part: Part, seed: int, output: Path, start: State | None = None) -> tu
             bar.set_postfix(log[-1])
             recent.clear()
         if (step + 1) % 150 == 0 or step + 1 == part.iterations:
-            torch.save(half(average.state_dict()), output)
+            with whole(output) as temporary, temporary.open("wb") as file:
+                torch.save(half(average.state_dict()), file)
     return half(average.state_dict()), log
 
 

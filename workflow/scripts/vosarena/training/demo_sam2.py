@@ -30,6 +30,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 from vosarena.data.synthetic import SIZE, clip_seed, random_clip
+from vosarena.files import whole
 from vosarena.trackers.sam2 import Sam2
 from vosarena.trackers.sam2_network import instantiate_network, load_weights
 from vosarena.training.held_out import held_out_scores
@@ -345,9 +346,8 @@ def _share_gradients(network: torch.nn.Module, workers: int) -> None:
 def save(weights: dict[str, torch.Tensor], output: Path) -> None:
     """Write `{"model": weights}` in half precision, atomically."""
     half = {name: value.half() if value.is_floating_point() else value for name, value in weights.items()}
-    partial = output.with_suffix(".part")
-    torch.save({"model": half}, partial)
-    partial.replace(output)
+    with whole(output) as temporary, temporary.open("wb") as file:  # a name would become part of the bytes
+        torch.save({"model": half}, file)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

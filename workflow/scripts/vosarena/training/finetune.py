@@ -31,6 +31,7 @@ import torch
 from torch import distributed, nn
 
 from vosarena.errors import TrackerError
+from vosarena.files import sweep, whole
 from vosarena.logs import progress_bar
 from vosarena.trackers.cutie import build_network, cutie_config, load_weights
 from vosarena.training.curves import write_curves
@@ -213,9 +214,8 @@ class _Run:
                 "log": self.log,
             }
             _save(state, self.checkpoint)
-            table = self.work / "loss.parquet"
-            pd.DataFrame(self.log).to_parquet(table.with_suffix(".part"), index=False)
-            table.with_suffix(".part").replace(table)
+            with whole(self.work / "loss.parquet") as table:
+                pd.DataFrame(self.log).to_parquet(table, index=False)
         self.saved = iteration
         if self.processes > 1:
             distributed.barrier()
@@ -248,8 +248,8 @@ def _identity(recipe: Recipe, datasets: Mapping[str, Path], weights: Path) -> st
 
 def _save(state: Any, path: Path) -> None:
     """torch.save, atomically: a killed run leaves the old file or the new one."""
-    temporary = path.with_name(f".{path.name}.part")
-    torch.save(state, temporary)
-    with temporary.open("rb") as file:
+    sweep(path)
+    with whole(path) as temporary, temporary.open("wb") as file:
+        torch.save(state, file)
+        file.flush()
         os.fsync(file.fileno())
-    temporary.replace(path)

@@ -1,4 +1,4 @@
-"""One writer per prediction: a claim is a file that only one process can create.
+"""One writer per prediction, dataset or download: a claim is a file that only one process can create.
 
 It works on any file system that several machines share: creation with O_EXCL is atomic on local disks and on NFS since
 version 3 (open(2)), and no flock is needed. The owner touches its claim every BEAT seconds. A claim is dead, and may be
@@ -8,19 +8,23 @@ server, so the clocks of the machines do not matter.
 
 import contextlib
 import json
+import logging
 import os
 import socket
 import threading
 import time
-import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from vosarena.errors import VosarenaError
+from vosarena.files import new_token
+
+logger = logging.getLogger(__name__)
 
 BEAT = 10.0
 LEASE = 60.0
+_PATIENCE = 0.5  # seconds between two looks at another's claim
 _ABANDONED = 6 * LEASE  # for the few microseconds of a takeover, by clocks that may differ
 
 
@@ -93,6 +97,32 @@ def take(path: Path, on_dead: Callable[[Mapping[str, Any]], None] = lambda owner
     return claim
 
 
+@contextlib.contextmanager
+def locked(place: Path) -> Iterator[None]:
+    """Only one process at a time works on `place`; the others wait.
+
+    Raises VosarenaError at the end if this process stood still for so long that another took over.
+    """
+    place.parent.mkdir(parents=True, exist_ok=True)
+    path = place.with_name(f".{place.name}.claim")
+    waiting = False
+    while True:
+        try:
+            claim = take(path)
+            break
+        except Claimed as error:
+            if not waiting:
+                logger.info("%s: %s; waiting", place, error)
+            waiting = True
+            time.sleep(_PATIENCE)
+    try:
+        yield
+        if not claim.mine():
+            raise VosarenaError(f"{place}: this process stood still, and another took over; run it again")
+    finally:
+        claim.release()
+
+
 def read_claim(path: Path) -> tuple[dict[str, Any], float] | None:
     """What a claim says of its owner, and when it was last touched; None if there is no claim.
 
@@ -132,11 +162,6 @@ def _create(path: Path) -> Claim | None:
         path.unlink()
         raise
     return Claim(path, file, token)
-
-
-def new_token() -> str:
-    """16 hexadecimal digits that no other process will draw."""
-    return uuid.uuid4().hex[:16]
 
 
 def _machine() -> str:
