@@ -276,7 +276,7 @@ half & measured & 20.0 & 10.0 to 30.0 & 19.0 & 21.0 & \textless{}0.001 & 2/3 inc
 
 
 def _board() -> dict[str, pd.DataFrame]:
-    shared = {"dataset": "a_b", "split": "val", "protocol": "davis2017"}
+    shared = {"dataset": "a_b", "split": "val", "protocol": "davis2017", "source": ""}
     rows = [
         {"model": "paper 100%", "kind": "published", "status": "published", "j_and_f": 90.1, "j": 89.1, "f": 91.1,
          "fps": 9.0, "rank": None},
@@ -298,9 +298,48 @@ def test_latex_is_what_it_was():
     assert "model & J\\&F & 95" in latex(own) and "kind" not in latex(own) + markdown(own), "one kind tells nothing"
 
 
+OVERVIEW = r"""
+ & & \multicolumn{3}{c}{a\_b/val, davis2017} & \multicolumn{3}{c}{lvos/val, lvos} \\
+\cmidrule(lr){3-5} \cmidrule(lr){6-8}
+model & kind & J\&F & J & F & J\&F & J & F \\
+\midrule
+other & measured & 78.0 & 74.0 & \textbf{82.0} & \textbf{88.0} & \textbf{84.0} & \textbf{92.0} \\
+half & measured & 20.0* & 19.0* & 21.0* & 30.0* & 29.0* & 31.0* \\
+\textit{paper 100\%} & \textit{published} & \textit{90.1} & \textit{89.1} & \textit{91.1} &  &  &  \\
+a\_b & measured & \textbf{80.0} & \textbf{79.0} & 81.0 &  &  &  \\
+\bottomrule
+"""
+
+
+def _two_splits() -> dict[str, pd.DataFrame]:
+    """The models that are on the second split, too, have ten more there."""
+    first = _board()["leaderboard"]
+    second = first[first["model"].isin(["other", "half"])].assign(dataset="lvos", protocol="lvos")
+    second[["j_and_f", "j", "f"]] += 10
+    return _board() | {"leaderboard": pd.concat([first, second], ignore_index=True)}
+
+
+def test_models_stand_beside_splits():
+    text = latex(_two_splits())
+    assert OVERVIEW in text
+    assert text.index("cmidrule") < text.index("leaderboard:a-b-val"), "the main table comes first"
+    shown = markdown(_two_splits())
+    assert " 20.0* " in shown
+    assert "\\* a part of the split" in shown
+    assert "Models and splits" not in markdown(_board()), "one split needs no such table"
+
+
+def test_several_protocols_have_a_table_each_where_models_stand_beside_splits():
+    tables = _two_splits()
+    own = tables["leaderboard"]
+    tables["leaderboard"] = pd.concat([own.assign(protocol=name) for name in ("davis2017", "sa-v")])
+    titles = [line for line in markdown(tables).splitlines() if line.startswith("## Models")]
+    assert titles == [f"## Models and splits, protocol {name}" for name in ("davis2017", "sa-v")]
+
+
 @pytest.mark.skipif(not shutil.which("pdflatex"), reason="pdflatex is not installed (texlive-latex-recommended)")
 def test_latex_compiles(tmp_path):
-    (tmp_path / "leaderboard.tex").write_text(latex(_board()))
+    (tmp_path / "leaderboard.tex").write_text(latex(_two_splits()))
     document = r"\documentclass{article}\usepackage{booktabs}\begin{document}\input{leaderboard.tex}\end{document}"
     (tmp_path / "paper.tex").write_text(document)
     command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "paper.tex"]

@@ -1,0 +1,54 @@
+"""Models beside datasets: what a paper's main table shows, one row for each model and three scores for each split."""
+
+from collections.abc import Iterator
+
+import pandas as pd
+
+SCORES = {"J&F": "j_and_f", "J": "j", "F": "f"}
+PARTIAL = "*"  # marks scores of a part of the split
+
+
+def overviews(board: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Title and rows of every table that has at least two splits. board: the table `leaderboard`.
+
+    Splits that are each scored under one protocol, mostly their own, stand in one table; a study of several protocols
+    has one table for each.
+    """
+    scored = board[board["j_and_f"].notna()]
+    if (scored.groupby(["dataset", "split"])["protocol"].nunique() <= 1).all():
+        groups = [("Models and splits", scored)]
+    else:
+        groups = [(f"Models and splits, protocol {name}", rows) for name, rows in scored.groupby("protocol")]
+    for title, rows in groups:
+        if len(rows[["dataset", "split"]].drop_duplicates()) > 1:
+            yield title, _beside(rows)
+
+
+def _beside(rows: pd.DataFrame) -> pd.DataFrame:
+    """One row per model, kind and source, the best mean J&F first, those that lack a split last.
+
+    Columns: ("", "model"), ("", "kind") unless all are measured, and (split and protocol, score) as text; a score is
+    empty where there is none, and marked with PARTIAL where sequences are missing.
+    """
+    places = sorted({(row.dataset, row.split, row.protocol) for row in rows.itertuples()})
+    lines = []
+    for (model, kind, _), own in rows.groupby(["model", "kind", "source"], sort=True):
+        line: dict[tuple[str, str], object] = {("", "model"): model, ("", "kind"): kind}
+        for dataset, split, protocol in places:
+            here = own[(own["dataset"] == dataset) & (own["split"] == split)]
+            for title, column in SCORES.items():
+                line[f"{dataset}/{split}, {protocol}", title] = _score(here, column)
+        means = own.groupby(["dataset", "split"])["j_and_f"].max()
+        lines.append((-len(means), -float(means.mean()), line))
+    lines.sort(key=lambda item: item[:2])
+    shown = pd.DataFrame([line for _, _, line in lines])
+    shown.columns = pd.MultiIndex.from_tuples(shown.columns)
+    if set(shown["", "kind"]) == {"measured"}:
+        shown = shown.drop(columns=[("", "kind")])  # it tells nothing
+    return shown.loc[:, (shown != "").any()]
+
+
+def _score(here: pd.DataFrame, column: str) -> str:
+    if here.empty or pd.isna(here.iloc[0][column]):
+        return ""
+    return f"{here.iloc[0][column]:.1f}" + (PARTIAL if here.iloc[0]["status"] == "incomplete" else "")
