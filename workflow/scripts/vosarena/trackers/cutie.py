@@ -1,6 +1,6 @@
 """Cutie (Cheng et al., CVPR 2024) through the `InferenceCore` of the package rf-cutie, unmodified.
 
-Every frame goes the way of upstream's `eval_vos.py`: resize by torchvision, one `step`, probabilities resized back
+Every frame goes the way of upstream's `eval_vos.py`: antialiased resize, one `step`, probabilities resized back
 bilinearly before the argmax; objects that appear later enter like upstream's `use_all_masks`. Only what surrounds the
 core is ours: settings without Hydra's global state, construction without downloads, strict loading of weights.
 """
@@ -56,7 +56,7 @@ class Cutie:
     top_k, stagger_updates, flip_aug, chunk_size: as upstream. precision: auto and fp32 are upstream's `amp: False`.
     """
 
-    packages: ClassVar[tuple[str, ...]] = ("rf-cutie", "torch", "torchvision")
+    packages: ClassVar[tuple[str, ...]] = ("rf-cutie", "torch")
 
     def __init__(
         self,
@@ -97,6 +97,10 @@ class Cutie:
         self.dtype = types[precision]
         network = build_network(self.config)
         load_weights(network, weights)
+        if device == "cpu":
+            encoders: tuple[Any, ...] = (network.pixel_encoder, network.mask_encoder)
+            for encoder in encoders:
+                encoder.maxpool = _quick_max_pool()
         self.network = network.to(device).eval()
 
     def track(self, frames: Sequence[Frame], prompts: Mapping[int, LabelMap]) -> Iterator[LabelMap]:
@@ -123,14 +127,13 @@ class Cutie:
         import torch
         from PIL import Image
         from torch.nn import functional
-        from torchvision.transforms import InterpolationMode
-        from torchvision.transforms import functional as transforms
 
         height, width = frame.shape[:2]
+        image = torch.from_numpy(frame).permute(2, 0, 1).contiguous().float() / 255
         resize = 0 < self.size < min(height, width)
-        image = transforms.to_tensor(frame)
-        if resize:
-            image = transforms.resize(image, [self.size], InterpolationMode.BILINEAR, antialias=True)
+        if resize:  # as torchvision's resize, which takes a second to import: the longer side is rounded down
+            size = [int(self.size * side / min(height, width)) for side in (height, width)]
+            image = functional.interpolate(image[None], size, mode="bilinear", align_corners=False, antialias=True)[0]
         tokens = -(-image.shape[1] // 16) * -(-image.shape[2] // 16)
         if tokens < self.config.top_k:
             raise TrackerError(
@@ -141,7 +144,7 @@ class Cutie:
         if prompt is not None:
             labels = Image.fromarray(prompt)
             if resize:
-                labels = transforms.resize(labels, [self.size], InterpolationMode.NEAREST)
+                labels = labels.resize((size[1], size[0]), Image.Resampling.NEAREST)
             mask = torch.from_numpy(np.array(labels, dtype=np.int64))
             objects = [int(label) for label in torch.unique(mask) if label != 0]
             if lost := set(np.unique(prompt).tolist()) - {0, *objects}:
@@ -153,12 +156,35 @@ class Cutie:
             probability = functional.interpolate(
                 probability.unsqueeze(1), (height, width), mode="bilinear", align_corners=False
             )[:, 0]
-        return core.output_prob_to_mask(probability).to(torch.uint8).cpu().numpy()
+        # As output_prob_to_mask: the first of the largest, but by max(), several times as fast on a CPU as argmax().
+        ids = torch.zeros(len(probability), dtype=torch.uint8)
+        for channel, item in core.object_manager.tmp_id_to_obj.items():
+            ids[channel] = item.id
+        return ids.to(self.device)[probability.max(0).indices].cpu().numpy()
 
     def _autocast(self) -> contextlib.AbstractContextManager[Any]:
         import torch
 
         return contextlib.nullcontext() if self.dtype is None else torch.autocast(self.device, self.dtype)
+
+
+def _quick_max_pool() -> nn.Module:
+    """nn.MaxPool2d(3, stride=2, padding=1) out of slices: the same maxima, without torch's search for their places.
+
+    About six times as fast on a CPU, with one thread and 64 channels.
+    """
+    import torch
+    from torch import nn
+    from torch.nn import functional
+
+    class QuickMaxPool(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            height, width = x.shape[2:]
+            x = functional.pad(x, (1, 1, 1, 1), value=-torch.inf)
+            x = torch.maximum(torch.maximum(x[:, :, :height:2], x[:, :, 1 : height + 1 : 2]), x[:, :, 2::2])
+            return torch.maximum(torch.maximum(x[..., :width:2], x[..., 1 : width + 1 : 2]), x[..., 2::2])
+
+    return QuickMaxPool()
 
 
 @contextlib.contextmanager
