@@ -150,7 +150,7 @@ def on_cpu(options: argparse.Namespace, folder: Path, console: Console) -> list[
     for name in ("objects", "frames", "wall up/ours (s)", "CPU up/ours (s)", "peak up/ours (MB)", "masks"):
         table.add_column(name, justify="right")
     results: list[Run] = []
-    for late in (False, True):
+    for late in (False, True) if options.objects > 1 else (False,):  # the first frame needs an object
         for frames in options.frames:
             place = folder / f"{frames}-{late}"
             video = make_video(place, frames, options.objects, late, (192, 320))

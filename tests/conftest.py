@@ -92,7 +92,7 @@ def wait_for(condition: Callable[[], object], seconds: float = 60) -> None:
         time.sleep(0.05)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def one_torch_thread():
     """Small networks are fastest with one thread, and several would fight over the cores."""
     import torch

@@ -27,6 +27,8 @@ from vosarena.trackers.cutie import Cutie, build_network, cutie_config, package_
 from vosarena.training.finetune import finetune  # noqa: E402
 from vosarena.training.samples import Samples  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
+
 QUICK = {
     "model": "tiny",
     "iterations": 6,
@@ -66,14 +68,6 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("weights") / "start.pth"
     torch.save(build_network(cutie_config("tiny")).state_dict(), path)
     return path
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def command(folder: Path, data: Path, weights: Path, recipe: dict, launcher: tuple[str, ...] = ()) -> list[str]:
