@@ -162,6 +162,25 @@ def test_the_page_shows_masks_that_are_numbered_otherwise_than_the_frames(run):
     assert '"at":[0,1,2,3,4,5]' in (report / "media/squares/all/alpha/data.js").read_text()
 
 
+def test_models_stand_beside_splits_on_the_page(run):
+    study, places, track, measure = run
+    folder, page = places.results / "leaderboard", places.results / "report" / "index.html"
+    for model in study.models:
+        track(model)
+        measure(model)
+    build_leaderboard(scored_runs(study, places), folder)
+    build_report(study, places, page.parent)
+    assert "Models and splits" not in page.read_text()
+    board = pd.read_parquet(folder / "leaderboard.parquet")
+    board = pd.concat([board, board.iloc[:1].assign(dataset="second", status="incomplete")])
+    board.to_parquet(folder / "leaderboard.parquet")
+    build_report(study, places, page.parent)
+    text = page.read_text()
+    section = text[text.index('<section id="matrix"') : text.index('<section id="hard"')]
+    assert '<th colspan="3" scope="colgroup">second/all, davis2017</th>' in section
+    assert f'<td class="number">{board.iloc[0]["j_and_f"]:.1f}*</td>' in section and "a part of the split" in section
+
+
 def test_a_broken_or_foreign_prediction_is_left_out_of_the_partial_leaderboard(run):
     study, places, track, _ = run
     track("static")
@@ -298,7 +317,7 @@ def test_latex_is_what_it_was():
     assert "model & J\\&F & 95" in latex(own) and "kind" not in latex(own) + markdown(own), "one kind tells nothing"
 
 
-OVERVIEW = r"""
+MATRIX = r"""
  & & \multicolumn{3}{c}{a\_b/val, davis2017} & \multicolumn{3}{c}{lvos/val, lvos} \\
 \cmidrule(lr){3-5} \cmidrule(lr){6-8}
 model & kind & J\&F & J & F & J\&F & J & F \\
@@ -321,7 +340,7 @@ def _two_splits() -> dict[str, pd.DataFrame]:
 
 def test_models_stand_beside_splits():
     text = latex(_two_splits())
-    assert OVERVIEW in text
+    assert MATRIX in text
     assert text.index("cmidrule") < text.index("leaderboard:a-b-val"), "the main table comes first"
     shown = markdown(_two_splits())
     assert " 20.0* " in shown

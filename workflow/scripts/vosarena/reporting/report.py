@@ -28,6 +28,7 @@ from vosarena.reporting import media
 from vosarena.reporting.curves import LOST, ObjectCurve, mean_curve, sequence_curves, spark
 from vosarena.reporting.headline import headline
 from vosarena.reporting.leaderboard import PLACE, Scored, at_place, attributes_of, places_of, read_leaderboard
+from vosarena.reporting.matrix import footnote, matrices, spans
 from vosarena.reporting.statistics import FEWEST
 from vosarena.reporting.study import Places, scored_runs
 from vosarena.reporting.tables import unscored
@@ -78,7 +79,7 @@ def build_report(
         "data": {name: _data_digest(places.table(study.splits[name])) for name in splits},
         "version": __version__,
     }
-    (output / "index.html").write_text(_render(content, study))
+    (output / "index.html").write_text(_render(content, study, tables["leaderboard"]))
 
 
 def _place(tables: Mapping[str, pd.DataFrame], place: tuple[str, ...]) -> dict[str, Any]:
@@ -301,7 +302,7 @@ def _json(content: Any) -> str:
     return text.replace("</", "<\\/").replace("<!--", "<\\u0021--")
 
 
-def _render(content: Mapping[str, Any], study: Study) -> str:
+def _render(content: Mapping[str, Any], study: Study, board: pd.DataFrame) -> str:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_PAGE), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
     )
@@ -311,6 +312,7 @@ def _render(content: Mapping[str, Any], study: Study) -> str:
         scripts=[(_PAGE / name).read_text() for name in _SCRIPTS],
         data=_json(content),
         content=content,
+        matrices=[(title, spans(shown), shown, footnote(shown)) for title, shown in matrices(board)],
         splits=splits,
         study=yaml.safe_dump(
             {

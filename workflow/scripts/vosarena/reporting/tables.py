@@ -1,12 +1,11 @@
 """The leaderboard as text: Markdown for people, LaTeX (booktabs) for papers."""
 
 from collections.abc import Callable, Iterator, Mapping
-from itertools import groupby
 from typing import Any
 
 import pandas as pd
 
-from vosarena.reporting.overview import PARTIAL, overviews
+from vosarena.reporting.matrix import footnote, matrices, spans
 from vosarena.reporting.statistics import FEWEST
 from vosarena.scoring.protocols import PROTOCOLS, find_protocol
 
@@ -95,10 +94,10 @@ def markdown(tables: Mapping[str, pd.DataFrame]) -> str:
     """The leaderboard for people: models beside splits, each split and protocol, what was published beside what came
     out."""
     parts = ["# Leaderboard\n"]
-    for title, shown in overviews(tables["leaderboard"]):
+    for title, shown in matrices(tables["leaderboard"]):
         flat = shown.set_axis([" ".join(filter(None, names)) for names in shown.columns], axis=1)
         parts.append(f"## {title}\n\n{flat.to_markdown(index=False, disable_numparse=True)}\n")
-        if note := _partial(shown):
+        if note := footnote(shown):
             parts.append(f"\\{note}\n")  # else a star begins a list
     for place, board in _places(tables["leaderboard"]):
         parts.append(f"## {place}\n\n{_shown(board, _COLUMNS).to_markdown(index=False, disable_numparse=True)}\n")
@@ -116,9 +115,9 @@ def latex(tables: Mapping[str, pd.DataFrame]) -> str:
     The best ranked score of each column is bold, published rows are italic.
     """
     parts = [r"% needs \usepackage{booktabs}"]
-    for title, shown in overviews(tables["leaderboard"]):
-        caption = ". ".join(filter(None, [title, _partial(shown)]))
-        parts.append(_tabular(shown, _best(shown), caption, f"overview:{title.rpartition(' ')[2]}"))
+    for title, shown in matrices(tables["leaderboard"]):
+        caption = ". ".join(filter(None, [title, footnote(shown)]))
+        parts.append(_tabular(shown, _best(shown), caption, f"matrix:{title.rpartition(' ')[2]}"))
     for place, board in _places(tables["leaderboard"]):
         shown = _shown(board, [column for column in _COLUMNS if column[2]])
         parts.append(
@@ -147,14 +146,8 @@ def unscored(board: pd.DataFrame) -> str:
     return f"{count} of {every} objects {'is' if count == 1 else 'are'} not scored: {why}."
 
 
-def _partial(shown: pd.DataFrame) -> str:
-    """Footnote of an overview; empty if nothing in it is marked."""
-    marked = shown.apply(lambda column: column.str.endswith(PARTIAL)).to_numpy().any()
-    return f"{PARTIAL} a part of the split" if marked else ""
-
-
 def _best(shown: pd.DataFrame) -> pd.DataFrame:
-    """LaTeX command of every cell of an overview."""
+    """LaTeX command of every cell of a matrix."""
     styles = shown.map(lambda _: "")
     published = shown["", "kind"] == "published" if ("", "kind") in shown else pd.Series(False, shown.index)
     for column in shown.columns:
@@ -190,8 +183,10 @@ def _styles(shown: pd.DataFrame, board: pd.DataFrame) -> pd.DataFrame:
 
 def _tabular(shown: pd.DataFrame, styles: pd.DataFrame, caption: str, label: str) -> str:
     """shown: its columns may have two levels, of which the first spans several columns."""
-    titles = [title if isinstance(title, tuple) else ("", title) for title in shown]
-    numeric = [title not in ("model", "kind", "published as", "state") for _, title in titles]
+    if shown.columns.nlevels == 1:
+        shown = shown.set_axis(pd.MultiIndex.from_product([[""], shown.columns]), axis=1)
+    titles = [title for _, title in shown.columns]
+    numeric = [title not in ("model", "kind", "published as", "state") for title in titles]
     lines = [
         r"\begin{table}[htbp]",
         r"\centering",
@@ -199,8 +194,8 @@ def _tabular(shown: pd.DataFrame, styles: pd.DataFrame, caption: str, label: str
         rf"\label{{{''.join(c if c.isalnum() or c in ':-' else '-' for c in label)}}}",
         rf"\begin{{tabular}}{{@{{}}{''.join('r' if right else 'l' for right in numeric)}@{{}}}}",
         r"\toprule",
-        *_spans([group for group, _ in titles]),
-        " & ".join(_escape(title) for _, title in titles) + r" \\",
+        *_groups(shown),
+        " & ".join(map(_escape, titles)) + r" \\",
         r"\midrule",
     ]
     for row, commands in zip(shown.to_numpy(), styles.to_numpy(), strict=True):
@@ -211,19 +206,17 @@ def _tabular(shown: pd.DataFrame, styles: pd.DataFrame, caption: str, label: str
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}"])
 
 
-def _spans(groups: list[str]) -> Iterator[str]:
-    """The line above the titles of columns that belong together, and the rules under it."""
-    if not any(groups):
-        return
+def _groups(shown: pd.DataFrame) -> Iterator[str]:
+    """The line above the titles of columns that belong together, and the rules under it; nothing if none do."""
     cells, rules, end = [], [], 0
-    for group, members in groupby(groups):
-        count = len(list(members))
+    for group, count in spans(shown):
         cells.append(rf"\multicolumn{{{count}}}{{c}}{{{_escape(group)}}}" if group else " &" * (count - 1))
         if group:
             rules.append(rf"\cmidrule(lr){{{end + 1}-{end + count}}}")
         end += count
-    yield " & ".join(cells) + r" \\"
-    yield " ".join(rules)
+    if rules:
+        yield " & ".join(cells) + r" \\"
+        yield " ".join(rules)
 
 
 _ESCAPES = str.maketrans({

@@ -1,6 +1,7 @@
 """Models beside datasets: what a paper's main table shows, one row for each model and three scores for each split."""
 
 from collections.abc import Iterator
+from itertools import groupby
 
 import pandas as pd
 
@@ -8,7 +9,7 @@ SCORES = {"J&F": "j_and_f", "J": "j", "F": "f"}
 PARTIAL = "*"  # marks scores of a part of the split
 
 
-def overviews(board: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+def matrices(board: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
     """Title and rows of every table that has at least two splits. board: the table `leaderboard`.
 
     Splits that are each scored under one protocol, mostly their own, stand in one table; a study of several protocols
@@ -22,6 +23,17 @@ def overviews(board: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
     for title, rows in groups:
         if len(rows[["dataset", "split"]].drop_duplicates()) > 1:
             yield title, _beside(rows)
+
+
+def footnote(shown: pd.DataFrame) -> str:
+    """What the marks in a table of `matrices` mean; empty if there are none."""
+    marked = shown.apply(lambda column: column.str.endswith(PARTIAL)).to_numpy().any()
+    return f"{PARTIAL} a part of the split" if marked else ""
+
+
+def spans(shown: pd.DataFrame) -> list[tuple[str, int]]:
+    """The first level of the columns and how many neighbours have it in common."""
+    return [(group, len(list(members))) for group, members in groupby(group for group, _ in shown.columns)]
 
 
 def _beside(rows: pd.DataFrame) -> pd.DataFrame:
