@@ -7,6 +7,7 @@ server, so the clocks of the machines do not matter.
 """
 
 import contextlib
+import errno
 import json
 import logging
 import os
@@ -72,13 +73,12 @@ def take(path: Path, on_dead: Callable[[Mapping[str, Any]], None] = lambda owner
         return claim
     # Only one process at a time looks at an old claim: two would each remove what they think is the dead one.
     examiner = path.with_name(f"{path.name}.break")
-    try:
-        file = os.open(examiner, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
-    except FileExistsError:
+    file = _exclusive(examiner)
+    if file is None:
         with contextlib.suppress(FileNotFoundError):
             if time.time() - examiner.stat().st_mtime > _ABANDONED:
                 examiner.unlink()
-        raise Claimed(f"{path.name} is being taken over by another process") from None
+        raise Claimed(f"{path.name} is being taken over by another process")
     try:
         now = os.fstat(file).st_mtime
         found = read_claim(path)
@@ -148,9 +148,8 @@ def is_dead(owner: Mapping[str, Any], age: float) -> bool:
 
 
 def _create(path: Path) -> Claim | None:
-    try:
-        file = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
-    except FileExistsError:
+    file = _exclusive(path)
+    if file is None:
         return None
     pid, token = os.getpid(), new_token()
     owner = {"token": token, "host": socket.gethostname(), "machine": _machine(), "pid": pid, "started": _started(pid)}
@@ -162,6 +161,19 @@ def _create(path: Path) -> Claim | None:
         path.unlink()
         raise
     return Claim(path, file, token)
+
+
+def _exclusive(path: Path) -> int | None:
+    """Create a file and open it; None if another process was first."""
+    try:
+        return os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
+    except FileExistsError:
+        return None
+    except PermissionError as error:
+        # SFTP only knows that it failed, and sshfs calls that EPERM.
+        if error.errno != errno.EPERM or not os.access(path.parent, os.W_OK):
+            raise
+        return None
 
 
 def _machine() -> str:
