@@ -68,6 +68,16 @@ def test_a_damaged_frame_fails_its_sequence_alone_and_is_mended(dataset, tmp_pat
     assert not (store.folder / "beta.failed.json").exists()
 
 
+def test_a_damaged_frame_of_a_tracked_sequence_that_is_put_back_is_no_failure_any_more(dataset, tmp_path):
+    store, frame = Store(tmp_path / "store"), dataset / "JPEGImages" / "beta" / "00003.jpg"
+    assert not run(dataset, store).failed
+    whole = frame.read_bytes()
+    frame.write_bytes(whole[: len(whole) // 2])
+    assert run(dataset, store).failed and store.failure("beta")
+    frame.write_bytes(whole)
+    assert not run(dataset, store).failed and store.failure("beta") is None
+
+
 def test_numeric_order_of_unpadded_names_and_sparse_masks(dataset, tmp_path):
     images, masks = dataset / "JPEGImages" / "alpha", dataset / "Annotations" / "alpha"
     for folder in (images, masks):

@@ -102,7 +102,8 @@ class Store:
         self._failure_file(sequence).unlink(missing_ok=True)
 
     def tidy(self, sequence: str) -> None:
-        """Remove what a process left that was killed right after it committed the sequence."""
+        """Remove what is left beside a sequence that is held: a failure that is mended, a claim of a killed process."""
+        self._failure_file(sequence).unlink(missing_ok=True)
         if self._claim_file(sequence).exists():
             with contextlib.suppress(Claimed):
                 take(self._claim_file(sequence), on_dead=lambda owner: self._sweep(sequence)).release()
