@@ -11,7 +11,7 @@ import torch
 
 from vosarena.errors import TrackerError
 from vosarena.trackers.base import build_tracker
-from vosarena.trackers.cutie import Cutie, build_network, cutie_config
+from vosarena.trackers.cutie import Cutie, _quick_max_pool, build_network, cutie_config
 
 
 @pytest.fixture(scope="module")
@@ -136,6 +136,13 @@ def test_settings_reach_the_core(weights: Path) -> None:
 def test_wrong_options_are_refused(weights: Path, options: dict, words: str) -> None:
     with pytest.raises(TrackerError, match=words):
         build_tracker("cutie", {"weights": str(weights), **options}, device="cpu")
+
+
+@pytest.mark.parametrize("size", [(1, 1), (7, 8), (8, 7), (30, 54)])
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
+def test_the_quick_max_pool_is_torchs(size: tuple[int, int], kind: torch.dtype) -> None:
+    x = torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(1)).to(kind)
+    assert torch.equal(_quick_max_pool()(x), torch.nn.MaxPool2d(3, stride=2, padding=1)(x))
 
 
 def test_frames_before_the_first_object_are_background(weights: Path, frames: list[np.ndarray]) -> None:

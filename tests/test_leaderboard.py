@@ -18,7 +18,7 @@ from vosarena.files import write_json
 from vosarena.reporting.leaderboard import TABLES, build_leaderboard, read_leaderboard
 from vosarena.reporting.partial import partial_leaderboard
 from vosarena.reporting.report import build_report
-from vosarena.reporting.statistics import FEWEST, Bootstrap
+from vosarena.reporting.statistics import EXACT, FEWEST, Bootstrap
 from vosarena.reporting.study import Places, hidden_runs, scored_runs
 from vosarena.reporting.tables import latex, markdown, unscored
 from vosarena.scoring.pairs import MeasureError
@@ -100,7 +100,23 @@ def test_an_interval_and_a_p_value_need_some_sequences(sequences):
     if sequences < FEWEST:
         assert np.isnan([found[0].low, found[0].high, found[1].low, found[1].high, found[1].p_value]).all()
     else:
-        assert all(item.low < item.value < item.high for item in found) and 0 < found[1].p_value < 0.01
+        assert all(item.low < item.value < item.high for item in found)
+        assert found[1].p_value == 2 / 2**FEWEST, "of all exchanges, only none and all are as far apart"
+
+
+@pytest.mark.parametrize("sequences", [9, 40])
+def test_p_values_are_those_of_scipys_paired_permutation_test(sequences):
+    scipy = pytest.importorskip("scipy.stats")
+    rng = np.random.default_rng(sequences)
+    sizes = rng.integers(1, 5, (sequences, 2))  # objects of seen and of unseen categories
+    sums = rng.normal(70, 9, sizes.shape) * sizes
+    other = sums - rng.normal(1, 8, sizes.shape) * sizes
+    parts = [(item / sizes.sum(axis=0)).sum(axis=1) for item in (sums, other)]
+    wanted = scipy.permutation_test(
+        parts, lambda a, b, axis: (a - b).sum(axis), permutation_type="samples", vectorized=True, rng=rng
+    )
+    found = Bootstrap(sizes).difference(sums, other).p_value
+    assert found == pytest.approx(wanted.pvalue, abs=1e-12 if sequences <= EXACT else 0.01) and 0.005 < found < 0.9
 
 
 def test_objects_that_a_protocol_does_not_score_are_explained():
@@ -322,10 +338,10 @@ MATRIX = r"""
 \cmidrule(lr){3-5} \cmidrule(lr){6-8}
 model & kind & J\&F & J & F & J\&F & J & F \\
 \midrule
-other & measured & 78.0 & 74.0 & \textbf{82.0} & \textbf{88.0} & \textbf{84.0} & \textbf{92.0} \\
-half & measured & 20.0* & 19.0* & 21.0* & 30.0* & 29.0* & 31.0* \\
+other &  & 78.0 & 74.0 & \textbf{82.0} & \textbf{88.0} & \textbf{84.0} & \textbf{92.0} \\
+half &  & 20.0* & 19.0* & 21.0* & 30.0* & 29.0* & 31.0* \\
 \textit{paper 100\%} & \textit{published} & \textit{90.1} & \textit{89.1} & \textit{91.1} &  &  &  \\
-a\_b & measured & \textbf{80.0} & \textbf{79.0} & 81.0 &  &  &  \\
+a\_b &  & \textbf{80.0} & \textbf{79.0} & 81.0 &  &  &  \\
 \bottomrule
 """
 
@@ -346,6 +362,13 @@ def test_models_stand_beside_splits():
     assert " 20.0* " in shown
     assert "\\* a part of the split" in shown
     assert "Models and splits" not in markdown(_board()), "one split needs no such table"
+
+
+def test_a_model_that_one_server_and_this_run_scored_is_one_row():
+    tables = _two_splits()
+    board = tables["leaderboard"]
+    board.loc[board["dataset"] == "lvos", ["kind", "source"]] = ["server", "upload 12345"]
+    assert MATRIX in latex(tables)
 
 
 def test_several_protocols_have_a_table_each_where_models_stand_beside_splits():

@@ -10,24 +10,21 @@ from typing import Any
 
 
 @contextmanager
-def whole(path: Path) -> Iterator[Path]:
+def whole(path: Path, *, alone: bool = False) -> Iterator[Path]:
     """A place beside `path` to write to; what stands there when the block ends becomes `path` in one step.
 
-    If the block fails, `path` is as it was. The folder is made.
+    If the block fails, `path` is as it was. The folder is made. alone: nobody else writes this file now, so what is
+    beside it was left by processes that were killed, and is removed.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.part") if alone else ():
+        left.unlink(missing_ok=True)
     temporary = path.with_name(f".{path.name}.{new_token()}.part")
     try:
         yield temporary
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def sweep(path: Path) -> None:
-    """Remove what killed processes left of `path`; only for its one writer, before it writes."""
-    for left in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
-        left.unlink(missing_ok=True)
 
 
 def new_token() -> str:

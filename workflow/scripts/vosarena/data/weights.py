@@ -32,7 +32,7 @@ def fetch_weights(weights: Mapping[str, Any], output: Path, policy: Policy) -> N
             raise
         place = place.with_name(f"{output.stem}-{place.name}")  # another model's file has the same name
         path = fetch_file(replace(wanted, name=f"weights/{place.name}"), place, resources, policy)
-    with locked(output), whole(output) as temporary:
+    with locked(output), whole(output, alone=True) as temporary:
         if path == place:
             temporary.symlink_to(os.path.relpath(path, output.parent))
         else:

@@ -37,14 +37,18 @@ def spans(shown: pd.DataFrame) -> list[tuple[str, int]]:
 
 
 def _beside(rows: pd.DataFrame) -> pd.DataFrame:
-    """One row per model, kind and source, the best mean J&F first, those that lack a split last.
+    """One row per model, whether it was scored here or by a server, and per published model and source.
 
-    Columns: ("", "model"), ("", "kind") unless all are measured, and (split and protocol, score) as text; a score is
-    empty where there is none, and marked with PARTIAL where sequences are missing.
+    The best mean J&F comes first; rows that lack a split come last. Columns: ("", "model"), ("", "kind") if some are
+    published, and (split and protocol, score) as text; a score is empty where there is none, and marked with PARTIAL
+    where sequences are missing.
     """
+    published = rows["kind"] == "published"
+    kinds = published.map({True: "published", False: ""}).rename("kind")
+    sources = rows["source"].where(published, "")
     places = sorted({(row.dataset, row.split, row.protocol) for row in rows.itertuples()})
     lines = []
-    for (model, kind, _), own in rows.groupby(["model", "kind", "source"], sort=True):
+    for (model, kind, _), own in rows.groupby([rows["model"], kinds, sources], sort=True):
         line: dict[tuple[str, str], object] = {("", "model"): model, ("", "kind"): kind}
         for dataset, split, protocol in places:
             here = own[(own["dataset"] == dataset) & (own["split"] == split)]
@@ -55,8 +59,6 @@ def _beside(rows: pd.DataFrame) -> pd.DataFrame:
     lines.sort(key=lambda item: item[:2])
     shown = pd.DataFrame([line for _, _, line in lines])
     shown.columns = pd.MultiIndex.from_tuples(shown.columns)
-    if set(shown["", "kind"]) == {"measured"}:
-        shown = shown.drop(columns=[("", "kind")])  # it tells nothing
     return shown.loc[:, (shown != "").any()]
 
 

@@ -1,12 +1,14 @@
-"""Confidence intervals and paired differences by the cluster bootstrap.
+"""Confidence intervals and paired differences of models over the sequences of a split.
 
-Sequences, not objects or frames, are drawn with replacement (objects of one video succeed and fail together); every
-model is scored on the same draws, so differences are paired. Percentile intervals; p is the two-sided bootstrap
-probability that the difference has the other sign (Efron & Tibshirani, An Introduction to the Bootstrap, 1993, ch. 13
-and 16).
+Intervals: cluster bootstrap. Sequences, not objects or frames, are drawn with replacement (objects of one video succeed
+and fail together); every model is scored on the same draws, so differences are paired; percentiles (Efron & Tibshirani,
+An Introduction to the Bootstrap, 1993, ch. 13 and 16). p: the paired permutation test. If two models were alike, each
+sequence could as well have had their scores exchanged; p is the two-sided share of the exchanges with a difference as
+large as the one found. Up to EXACT sequences all are tried, above that DRAWS random ones (Phipson & Smyth, Permutation
+P-values should never be zero, 2010).
 
-Below FEWEST sequences there is neither interval nor p: draws of so few tell nothing (of one sequence all are the same).
-Even the exact test of signs cannot fall below 2 / 2^5 = 0.06 with five sequences, whatever the scores.
+Below FEWEST sequences there is neither interval nor p: draws of so few tell nothing (of one sequence all are the same),
+and p cannot fall below 2 / 2^5 = 0.06 with five sequences, whatever the scores.
 """
 
 from dataclasses import dataclass
@@ -18,6 +20,7 @@ DRAWS = 5_000
 SEED = 2408_10125
 LEVEL = 0.95
 FEWEST = 6  # sequences that an interval and a p-value need
+EXACT = 12  # up to so many sequences, all exchanges of two models' scores are tried
 
 Scores = NDArray[np.float64]
 
@@ -50,6 +53,10 @@ class Bootstrap:
         sequences = len(groups)
         self._enough = sequences >= FEWEST
         self._draws = rng.multinomial(sequences, np.full(sequences, 1 / sequences), size=DRAWS).astype(np.float64)
+        if sequences <= EXACT:
+            self._exchanged = (np.arange(2**sequences)[:, None] >> np.arange(sequences) & 1).astype(bool)
+        else:
+            self._exchanged = rng.integers(0, 2, (DRAWS, sequences), dtype=bool)
         self._all = np.ones((1, sequences))
         self._groups = groups.astype(np.float64)
 
@@ -66,8 +73,17 @@ class Bootstrap:
         if not self._enough:
             return Difference(value, np.nan, np.nan, np.nan)
         drawn = self._mean(self._draws, sums) - self._mean(self._draws, other)
-        tail = min(float(np.mean(drawn <= 0)), float(np.mean(drawn >= 0)))
-        return Difference(value, *_percentiles(drawn), p_value=min(1.0, max(2 * tail, 1 / DRAWS)))
+        return Difference(value, *_percentiles(drawn), p_value=self._p_value(sums - other))
+
+    def _p_value(self, differences: Scores) -> float:
+        """Two-sided p of the paired permutation test; differences as `sums` in interval()."""
+        sizes = self._groups.sum(axis=0)
+        parts = (differences[:, sizes > 0] / sizes[sizes > 0]).sum(axis=1)  # what each sequence adds to the score
+        found = parts.sum() - 2 * self._exchanged @ parts
+        reached = np.abs(found) >= abs(parts.sum()) - 1e-9 * np.abs(parts).sum()
+        if len(self._exchanged) == DRAWS:
+            return float((1 + reached.sum()) / (1 + DRAWS))
+        return float(reached.mean())
 
     def _mean(self, weights: Scores, sums: Scores) -> Scores:
         counts = weights @ self._groups

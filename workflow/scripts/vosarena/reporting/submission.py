@@ -111,7 +111,7 @@ def pack_submission(split: Split, table: Path, predictions: Path, output: Path, 
     if faults:
         raise DataError("\n".join([f"{output}: not packed, {len(faults)} faults:", *(f"  {line}" for line in faults)]))
     # Stored, not deflated: PNGs are compressed already, and the bytes then depend on no library's version.
-    with whole(output) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
+    with whole(output, alone=True) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
         if wanted.team is not None:
             archive.writestr(_member(TEAM), json.dumps(wanted.team, indent=1, sort_keys=True) + "\n")
         for name, path in members.items():

@@ -85,7 +85,7 @@ _REPRODUCED: tuple[tuple[str, Cell, bool], ...] = (
 )
 _EXPLAINED = (
     f"Intervals: 95 %, bootstrap over sequences; none and no p below {FEWEST} sequences (of five, p cannot fall below "
-    "0.06). `behind best` and `p`: paired with the best complete measured row. "
+    "0.06). `behind best` and `p` (permutation test): paired with the best complete measured row. "
     "Published and incomplete rows are not ranked."
 )
 

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from vosarena import __version__
-from vosarena.files import sweep, whole
+from vosarena.files import whole
 from vosarena.logs import progress_bar
 from vosarena.scoring import counts as c
 from vosarena.scoring.pairs import Failure, MeasureError, SequencePair
@@ -168,11 +168,10 @@ def _write(
     adaptive: bool,
 ) -> None:
     """One row group per sequence; what protocols must know of the file goes into its key-value metadata."""
-    sweep(output)
     failures: list[Failure] = []
     sequences: dict[str, Any] = {}
     schema = metrics_schema(adaptive)
-    with whole(output) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
+    with whole(output, alone=True) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
         for result in results:
             if isinstance(result, Failure):
                 failures.append(result)

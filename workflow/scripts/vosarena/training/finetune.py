@@ -31,7 +31,7 @@ import torch
 from torch import distributed, nn
 
 from vosarena.errors import TrackerError
-from vosarena.files import sweep, whole
+from vosarena.files import whole
 from vosarena.logs import progress_bar
 from vosarena.trackers.cutie import build_network, cutie_config, load_weights
 from vosarena.training.curves import write_curves
@@ -248,8 +248,7 @@ def _identity(recipe: Recipe, datasets: Mapping[str, Path], weights: Path) -> st
 
 def _save(state: Any, path: Path) -> None:
     """torch.save, atomically: a killed run leaves the old file or the new one."""
-    sweep(path)
-    with whole(path) as temporary, temporary.open("wb") as file:
+    with whole(path, alone=True) as temporary, temporary.open("wb") as file:
         torch.save(state, file)
         file.flush()
         os.fsync(file.fileno())
