@@ -11,7 +11,7 @@ from vosarena.data.reference import reference
 from vosarena.data.schema import _FORMS, SCHEMAS
 from vosarena.errors import ConfigError
 from vosarena.scoring.protocols import PROTOCOLS
-from vosarena.stages import check_models
+from vosarena.stages import check_study
 
 from .conftest import REPOSITORY
 
@@ -19,7 +19,7 @@ from .conftest import REPOSITORY
 def study(*entries: str):
     """The study of `--config ENTRY ...`, with the values that Snakemake makes of them."""
     made = load_study({"datasets": ["demo/val"], "models": ["static"], **parse_config(list(entries))})
-    check_models(made, where="config")
+    check_study(made, where="config")
     return made
 
 
@@ -57,6 +57,9 @@ def study(*entries: str):
      "models: a: finetune: unknown model 'cutie-dmo'; did you mean 'cutie-demo'?"),
     ("models=[{name: a, extends: cutie-demo-finetuned, finetune: {data: [demo/trian]}}]",
      "models: a: finetune: 'demo' has no split 'trian'; did you mean 'train'?"),
+    ("figures={sequences: [demo/vla/round-01]}",
+     "figures.sequences.0: 'demo/vla/round-01' is in none of the datasets; did you mean 'demo/val'?"),
+    ("datasets=[{path: my-vidoes}]", "datasets: my-vidoes/all: there is no folder my-vidoes; mend its `path`"),
     ("datasets=[demo]", "datasets.0: 'demo' names no split; write demo/train or demo/val"),
     ("datasets=[dem/val]", "datasets.0: unknown dataset 'dem'; did you mean 'demo'?"),
     ("datasets=[demo/vall]", "datasets.0: 'demo' has no split 'vall'; did you mean 'val'?"),

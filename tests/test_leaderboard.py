@@ -15,12 +15,14 @@ from vosarena.data.masks import write_mask
 from vosarena.data.sequences import META, index_split
 from vosarena.errors import DataError
 from vosarena.files import write_json
+from vosarena.reporting.latex import latex
 from vosarena.reporting.leaderboard import TABLES, build_leaderboard, read_leaderboard
 from vosarena.reporting.partial import partial_leaderboard
 from vosarena.reporting.report import build_report
 from vosarena.reporting.statistics import EXACT, FEWEST, Bootstrap
 from vosarena.reporting.study import Places, hidden_runs, scored_runs
-from vosarena.reporting.tables import latex, markdown, unscored
+from vosarena.reporting.tables import markdown, unscored
+from vosarena.reporting.titles import BY_NAME, Titles
 from vosarena.scoring.pairs import MeasureError
 from vosarena.scoring.table import read_metadata
 from vosarena.stages import measure_predictions
@@ -294,20 +296,35 @@ GOLDEN = r"""% needs \usepackage{booktabs}
 
 \begin{table}[htbp]
 \centering
-\caption{a\_b/val, protocol davis2017}
-\label{leaderboard:a-b-val--protocol-davis2017}
+\caption{a\_b val, protocol davis2017. Intervals: bootstrap over sequences. p: permutation test against the best}
+\label{leaderboard:a-b-val-davis2017}
 \begin{tabular}{@{}llrrrrrrr@{}}
 \toprule
 model & kind & J\&F & 95\% interval & J & F & p & sequences & fps \\
 \midrule
 \textit{paper 100\%} & \textit{published} & \textit{90.1} &  & \textit{89.1} & \textit{91.1} &  &  & \textit{9.0} \\
-a\_b & measured & \textbf{80.0} & 70.0 to 85.0 & \textbf{79.0} & 81.0 &  & 3/3 &  \\
+Ours (tiny) & measured & \textbf{80.0} & 70.0 to 85.0 & \textbf{79.0} & 81.0 &  & 3/3 &  \\
 other & measured & 78.0 & 70.0 to 85.0 & 74.0 & \textbf{82.0} & 0.600 & 3/3 &  \\
 half & measured & 20.0 & 10.0 to 30.0 & 19.0 & 21.0 & \textless{}0.001 & 2/3 incomplete & 1.0 \\
 \bottomrule
 \end{tabular}
 \end{table}
+
+\begin{table}[htbp]
+\centering
+\caption{a\_b val, protocol davis2017: J\&F by attribute. Attributes are derived from the ground truth}
+\label{attributes:a-b-val-davis2017}
+\begin{tabular}{@{}lrrrr@{}}
+\toprule
+attribute & sequences & Ours (tiny) & other & half \\
+\midrule
+late & 2 & \underline{70.0} & \textbf{75.0} & 20.0 \\
+small & 1 & \textbf{60.0} & \textbf{60.0} &  \\
+\bottomrule
+\end{tabular}
+\end{table}
 """
+TITLES = Titles({"a_b": "Ours (tiny)"})
 
 
 def _board() -> dict[str, pd.DataFrame]:
@@ -324,24 +341,33 @@ def _board() -> dict[str, pd.DataFrame]:
     ]  # fmt: skip
     board = pd.DataFrame([shared | {"n_objects": None, "n_objects_all": None} | row for row in rows])
     board = board.astype(dict.fromkeys(["n_sequences", "n_expected", "n_objects", "n_objects_all"], "Int64"))
-    return {"leaderboard": board, "reproduction": pd.DataFrame(columns=TABLES["reproduction"])}
+    scores = [
+        *[("all", 3, "a_b", 80.0), ("all", 3, "other", 78.0)],
+        *[("late", 2, "a_b", 70.0), ("late", 2, "other", 75.0), ("late", 1, "half", 20.0)],
+        *[("small", 1, "a_b", 60.0), ("small", 1, "other", 60.0)],
+    ]
+    attributes = pd.DataFrame(scores, columns=["attribute", "n_sequences", "model", "j_and_f"])
+    attributes = attributes.assign(dataset="a_b", split="val", protocol="davis2017", derived=True)
+    reproduction = pd.DataFrame(columns=TABLES["reproduction"])
+    return {"leaderboard": board, "attributes": attributes, "reproduction": reproduction}
 
 
 def test_latex_is_what_it_was():
-    assert latex(_board()) == GOLDEN
+    assert latex(_board(), TITLES) == GOLDEN
     own = _board() | {"leaderboard": _board()["leaderboard"].query("kind == 'measured'")}
-    assert "model & J\\&F & 95" in latex(own) and "kind" not in latex(own) + markdown(own), "one kind tells nothing"
+    text = latex(own, BY_NAME)
+    assert "model & J\\&F & 95" in text and "kind" not in text + markdown(own), "one kind tells nothing"
 
 
 MATRIX = r"""
- & & \multicolumn{3}{c}{a\_b/val, davis2017} & \multicolumn{3}{c}{lvos/val, lvos} \\
-\cmidrule(lr){3-5} \cmidrule(lr){6-8}
-model & kind & J\&F & J & F & J\&F & J & F \\
+ & & \multicolumn{3}{c}{a\_b val, davis2017} & \multicolumn{3}{c}{lvos val, lvos} & \multicolumn{1}{c}{mean} \\
+\cmidrule(lr){3-5} \cmidrule(lr){6-8} \cmidrule(lr){9-9}
+model & kind & J\&F & J & F & J\&F & J & F & J\&F \\
 \midrule
-other &  & 78.0 & 74.0 & \textbf{82.0} & \textbf{88.0} & \textbf{84.0} & \textbf{92.0} \\
-half &  & 20.0* & 19.0* & 21.0* & 30.0* & 29.0* & 31.0* \\
-\textit{paper 100\%} & \textit{published} & \textit{90.1} & \textit{89.1} & \textit{91.1} &  &  &  \\
-a\_b &  & \textbf{80.0} & \textbf{79.0} & 81.0 &  &  &  \\
+other &  & 78.0 & 74.0 & \textbf{82.0} & \textbf{88.0} & \textbf{84.0} & \textbf{92.0} & \textbf{83.0} \\
+half &  & 20.0* & 19.0* & 21.0* & 30.0* & 29.0* & 31.0* &  \\
+\textit{paper 100\%} & \textit{published} & \textit{90.1} & \textit{89.1} & \textit{91.1} &  &  &  &  \\
+a\_b &  & \textbf{80.0} & \textbf{79.0} & 81.0 &  &  &  &  \\
 \bottomrule
 """
 
@@ -355,7 +381,7 @@ def _two_splits() -> dict[str, pd.DataFrame]:
 
 
 def test_models_stand_beside_splits():
-    text = latex(_two_splits())
+    text = latex(_two_splits(), BY_NAME)
     assert MATRIX in text
     assert text.index("cmidrule") < text.index("leaderboard:a-b-val"), "the main table comes first"
     shown = markdown(_two_splits())
@@ -368,7 +394,7 @@ def test_a_model_that_one_server_and_this_run_scored_is_one_row():
     tables = _two_splits()
     board = tables["leaderboard"]
     board.loc[board["dataset"] == "lvos", ["kind", "source"]] = ["server", "upload 12345"]
-    assert MATRIX in latex(tables)
+    assert MATRIX in latex(tables, BY_NAME)
 
 
 def test_several_protocols_have_a_table_each_where_models_stand_beside_splits():
@@ -381,7 +407,7 @@ def test_several_protocols_have_a_table_each_where_models_stand_beside_splits():
 
 @pytest.mark.skipif(not shutil.which("pdflatex"), reason="pdflatex is not installed (texlive-latex-recommended)")
 def test_latex_compiles(tmp_path):
-    (tmp_path / "leaderboard.tex").write_text(latex(_two_splits()))
+    (tmp_path / "leaderboard.tex").write_text(latex(_two_splits(), BY_NAME))
     document = r"\documentclass{article}\usepackage{booktabs}\begin{document}\input{leaderboard.tex}\end{document}"
     (tmp_path / "paper.tex").write_text(document)
     command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "paper.tex"]

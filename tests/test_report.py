@@ -16,12 +16,14 @@ from vosarena.cli import main
 from vosarena.data.catalog import load_study
 from vosarena.data.masks import write_mask
 from vosarena.data.sequences import SequenceFiles
+from vosarena.errors import DataError
 from vosarena.reporting import figures, media
 from vosarena.reporting.curves import ObjectCurve, derived_attributes, mean_curve, spark
 from vosarena.reporting.figures import draw_figures
 from vosarena.reporting.headline import headline
 from vosarena.reporting.report import build_report
 from vosarena.reporting.study import Places
+from vosarena.reporting.titles import BY_NAME
 from vosarena.scoring.table import Metrics
 
 
@@ -65,6 +67,19 @@ def test_the_workflow_makes_the_report_and_figures_and_their_bytes_repeat(datase
     assert files_of(tmp_path / "again") == files_of(results / "report")
     draw_figures(study, places, tmp_path / "figures")
     assert files_of(tmp_path / "figures") == files_of(results / "figures")
+    words = (results / "figures/overview.svg").read_text()
+    assert ">Optical flow<" in words and ">squares, davis2017<" in words, "titles are for figures"
+    assert "Optical flow &" in (results / "leaderboard/leaderboard.tex").read_text()
+
+    named = load_study({**setting, "figures": {"sequences": ["squares/all/beta"]}})
+    draw_figures(named, places, tmp_path / "figures")
+    pictures = {path.name for path in (tmp_path / "figures").glob("qualitative_*")}
+    assert pictures == {"qualitative_squares_all_beta.png", "qualitative_squares_all_beta.pdf"}
+    with pytest.raises(DataError, match="squares/all has no scored sequence 'betta'; did you mean 'beta'"):
+        draw_figures(
+            load_study({**setting, "figures": {"sequences": ["squares/all/betta"]}}), places, tmp_path / "figures"
+        )
+    assert pictures == {path.name for path in (tmp_path / "figures").glob("qualitative_*")}, "nothing is lost by that"
 
 
 def test_the_report_without_its_packages_says_what_to_install(tmp_path, monkeypatch, capsys):
@@ -147,12 +162,14 @@ def test_the_mean_of_objects_that_have_frames_of_their_own():
     assert mean_curve([curve([1, 1], [0, 0])]) is None and spark([curve([1, 1], [0, 0])]) == []
 
 
-@pytest.mark.parametrize("fps", [(3.9, 9.8, 12.3, 149.3, 719.4), (9.0, 9.5, 31.0), (700.0,), (2.0, 160.0)])
+@pytest.mark.parametrize(
+    "fps", [(3.9, 9.8, 12.3, 149.3, 719.4), (9.0, 9.5, 31.0), (700.0,), (2.0, 160.0), (3.93, 3.97)]
+)
 def test_the_panels_of_the_overview_are_legible(fps):
     figure, (left, right) = figures.plt.subplots(1, 2, figsize=(5, 2.6))
     models = [f"a-model-{number}" for number in range(len(fps))]
     board = pd.DataFrame({"model": models, "fps": fps, "j_and_f": 99.0, "device": "CPU"})
-    figures._attributes(left, board.assign(attribute="late"), models, "3 of 68 objects are not scored")
+    figures._attributes(left, board.assign(attribute="late"), models, BY_NAME, "3 of 68 objects are not scored")
     figures._speed(right, board, models)
     figure.canvas.draw()
     low, high = right.get_xlim()

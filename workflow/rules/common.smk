@@ -20,13 +20,13 @@ from vosarena.data.prepare import state_of
 from vosarena.data.sequences import read_table
 from vosarena.data.weights import local_files
 from vosarena.errors import VosarenaError
-from vosarena.stages import check_models
+from vosarena.stages import check_study
 from vosarena.trackers.base import names_torch
 from vosarena.tracking.shards import load_of, make_shards, make_shards_by_time
 
 try:
     study = load_study(config, where="config")
-    check_models(study, where="config")
+    check_study(study, where="config")
     archives = collect_archives(study.every_split())
 except VosarenaError as error:
     raise WorkflowError(str(error)) from None

@@ -11,9 +11,9 @@ def places():
     return dict(results=str(place("<results>")), resources=str(place("<resources>")), scores=str(SCORES))
 
 
-def definition_of_study():
-    """What of the config decides which rows the tables have."""
-    return {key: config[key] for key in ("datasets", "models", "protocols", "catalog") if key in config}
+def definition_of_study(*more):
+    """What of the config decides which rows the tables have, and more of its keys."""
+    return {key: config[key] for key in ("datasets", "models", "protocols", "catalog", *more) if key in config}
 
 
 def submissions_of_study(wildcards):

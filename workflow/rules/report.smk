@@ -44,7 +44,7 @@ rule figures:
     conda:
         "../../envs/default.yaml"
     params:
-        study=definition_of_study(),
+        study=definition_of_study("figures"),
         places=places(),
     message:
         "figures: {output}"

@@ -15,8 +15,11 @@ from vosarena.trackers.base import check_options
 from vosarena.tracking.store import Store
 
 
-def check_models(study: Study, where: str) -> None:
-    """Raise ConfigError for a tracker or an option that does not exist, as far as that shows without importing it."""
+def check_study(study: Study, where: str) -> None:
+    """Raise ConfigError for a folder, tracker or option that does not exist, as far as that shows without importing."""
+    for split in study.every_split():
+        if split.path and not Path(split.path).is_dir():
+            raise ConfigError(f"{where}: datasets: {split}: there is no folder {split.path}; mend its `path`")
     for model in study.models.values():
         weights = ["weights"] if model.weights or model.finetune else []
         elsewhere = model.python is not None or model.env != "default"

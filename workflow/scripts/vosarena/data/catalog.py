@@ -105,12 +105,14 @@ class Study:
 
     splits: Mapping[str, Split]
     models: Mapping[str, Model]
+    dataset_titles: Mapping[str, str]
     catalog: Catalog
     protocols: tuple[str, ...]
     sequences_per_job: int
     minutes_per_job: int
     device: str
     precision: str
+    figure_sequences: tuple[str, ...] = ()
     download: Mapping[str, Any] = field(default_factory=dict)
 
     def split(self, name: str) -> Split:
@@ -177,10 +179,13 @@ def load_study(config: Mapping[str, Any], where: str = "config") -> Study:
     validate(config, "config", where)
     catalog = load_catalog(config.get("catalog", []))
     splits: dict[str, Split] = {}
+    titles: dict[str, str] = {}
     for at, item in _items(config, "dataset", where):
         with _place(f"{where}: {at}"):
             for split in [catalog.split(item)] if isinstance(item, str) else _inline_splits(item, catalog):
                 _add(splits, str(split), split)
+                entry = catalog.datasets[split.dataset] if isinstance(item, str) else item
+                titles[split.dataset] = entry.get("title", "")
     models: dict[str, Model] = {}
     for at, item in _items(config, "model", where):
         with _place(f"{where}: {at}"):
@@ -196,14 +201,20 @@ def load_study(config: Mapping[str, Any], where: str = "config") -> Study:
     study = Study(
         splits=splits,
         models=models,
+        dataset_titles=titles,
         catalog=catalog,
         protocols=tuple(config.get("protocols", ())),
         sequences_per_job=by_number or 1,
         minutes_per_job=by_time,
         device=inference.get("device", "auto"),
         precision=inference.get("precision", "auto"),
+        figure_sequences=tuple(config.get("figures", {}).get("sequences", ())),
         download=config.get("download", {}),
     )
+    for index, name in enumerate(study.figure_sequences):
+        if name.rpartition("/")[0] not in splits:
+            known = nearest(name.rpartition("/")[0], splits)
+            raise ConfigError(f"{where}: figures.sequences.{index}: {name!r} is in none of the datasets; {known}")
     for model in models.values():
         with _place(f"{where}: models: {model.name}: finetune"):
             for name in [split for training in study.trainings(model) for split in training["data"]]:
@@ -299,7 +310,7 @@ def _inline_model(item: Mapping[str, Any], catalog: Catalog) -> Model:
     entry = dict(_with_python({key: value for key, value in item.items() if key != "extends"}, Path()))
     if "extends" in item:
         base = catalog.model(item["extends"])
-        entry = {**catalog.models[base.name], **entry}
+        entry = {**catalog.models[base.name], "title": "", **entry}  # two of one title could not be told apart
         for key in ("options", "finetune"):
             if key in item:
                 entry[key] = {**(catalog.models[base.name].get(key) or {}), **item[key]}

@@ -65,6 +65,7 @@ def _leaderboard(args: argparse.Namespace) -> None:
     from vosarena.reporting.leaderboard import build_leaderboard
     from vosarena.reporting.partial import partial_leaderboard
     from vosarena.reporting.study import hidden_runs, scored_runs
+    from vosarena.reporting.titles import Titles
 
     study, places = _study(args), _places(args)
     if args.partial:
@@ -76,7 +77,7 @@ def _leaderboard(args: argparse.Namespace) -> None:
         for file in [*(run.metrics for run in runs), *(run.table for run in hidden)]:
             if not file.is_file():
                 raise DataError(f"{file} is missing; run the workflow, or ask for --partial")
-        build_leaderboard(runs, folder, hidden)
+        build_leaderboard(runs, folder, hidden, Titles.of(study))
     print((folder / "leaderboard.md").read_text(), end="")
 
 

@@ -12,13 +12,16 @@ import pandas as pd
 
 from vosarena.data.catalog import Split, Study
 from vosarena.data.frames import read_frame
+from vosarena.data.schema import nearest
 from vosarena.data.sequences import ANNOTATIONS, IMAGES, SequenceFiles, read_sequence
+from vosarena.errors import DataError
 from vosarena.reporting import media
 from vosarena.reporting.comparison import ALL
 from vosarena.reporting.curves import ObjectCurve, mean_curve, sequence_curves
 from vosarena.reporting.leaderboard import at_place, places_of, read_leaderboard
 from vosarena.reporting.study import Places, scored_splits
 from vosarena.reporting.tables import unscored
+from vosarena.reporting.titles import Titles
 from vosarena.scoring.table import read_metrics
 
 logging.getLogger("fontTools").setLevel(logging.WARNING)  # tells every table of a font that a PDF takes
@@ -29,7 +32,7 @@ matplotlib.rcParams |= {
 }
 from matplotlib import pyplot as plt  # noqa: E402
 from matplotlib.axes import Axes  # noqa: E402
-from matplotlib.ticker import LogLocator, NullLocator  # noqa: E402
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator  # noqa: E402
 
 MODEL_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # as on the page
 MARKERS = "os^v"
@@ -42,22 +45,32 @@ _NO_DATE = {"pdf": {"CreationDate": None}, "svg": {"Date": None}, "png": {}}
 def draw_figures(study: Study, places: Places, output: Path) -> None:
     """Write `overview`, `qualitative_<dataset>_<split>_<sequence>` and `curves_<dataset>_<split>_<sequence>`.
 
-    Pictures as PNG and PDF, the others as PDF and SVG. The sequences of a split are those on which the models' J&F
-    differ most: there is something to see. `output` holds nothing else afterwards.
+    Pictures as PNG and PDF, the others as PDF and SVG. The sequences of a split are those that the study names for it,
+    or those on which the models' J&F differ most: there is something to see. `output` holds nothing else afterwards.
+    Raises DataError for a named sequence that is not scored.
     """
     tables = read_leaderboard(places.results / "leaderboard")
+    titles = Titles.of(study)
+    chosen = {split: _chosen(tables["sequences"], study, split) for split in map(str, scored_splits(study))}
     shutil.rmtree(output, ignore_errors=True)
     output.mkdir(parents=True)
-    _overview(tables, list(study.models), output)
+    _overview(tables, list(study.models), titles, output)
     for split in scored_splits(study):
-        scores = tables["sequences"]
-        here = scores[(scores["dataset"] == split.dataset) & (scores["split"] == split.name)]
-        spread = here.groupby("sequence", observed=True)["j_and_f"].agg(lambda values: values.max() - values.min())
-        ranked = sorted(spread.items(), key=lambda item: (-item[1], item[0]))
-        chosen = [str(name) for name, _ in ranked[:STRIPS]]
-        for name in chosen:
-            _strip(study, split, places, name, output)
-        _curves(tables, study, split, places, chosen, output)
+        for name in chosen[str(split)]:
+            _strip(study, split, places, name, titles, output)
+        _curves(tables, study, split, places, chosen[str(split)], titles, output)
+
+
+def _chosen(scores: pd.DataFrame, study: Study, split: str) -> list[str]:
+    """Sequences of a split that figures show."""
+    here = scores[scores["dataset"] + "/" + scores["split"] == split]
+    spread = here.groupby("sequence", observed=True)["j_and_f"].agg(lambda values: values.max() - values.min())
+    named = [name for place, _, name in (item.rpartition("/") for item in study.figure_sequences) if place == split]
+    for name in named:
+        if name not in spread:
+            raise DataError(f"figures: {split} has no scored sequence {name!r}; {nearest(name, spread.index)}")
+    ranked = sorted(spread.items(), key=lambda item: (-item[1], item[0]))
+    return named or [str(name) for name, _ in ranked[:STRIPS]]
 
 
 def _save(figure: plt.Figure, path: Path, forms: Sequence[str]) -> None:
@@ -67,7 +80,7 @@ def _save(figure: plt.Figure, path: Path, forms: Sequence[str]) -> None:
     plt.close(figure)
 
 
-def _strip(study: Study, split: Split, places: Places, name: str, output: Path) -> None:
+def _strip(study: Study, split: Split, places: Places, name: str, titles: Titles, output: Path) -> None:
     """Frames from left to right; the frame, the ground truth and every model from top to bottom."""
     root = places.table(split).parent
     files = read_sequence(root / IMAGES, root / ANNOTATIONS, name, split.resize)
@@ -75,7 +88,10 @@ def _strip(study: Study, split: Split, places: Places, name: str, output: Path) 
     annotated = sorted({index for masks in (files.masks, *files.objects.values()) for index in masks})
     chosen = [annotated[i] for i in np.linspace(0, len(annotated) - 1, min(STRIP_FRAMES, len(annotated))).astype(int)]
     rows: list[tuple[str, media.ReadLabels | None]] = [("frame", None), ("ground truth", truth)]
-    rows += [(model, media.prediction_reader(files, places.store(split, model) / name)) for model in study.models]
+    rows += [
+        (titles.model(model), media.prediction_reader(files, places.store(split, model) / name))
+        for model in study.models
+    ]
     height = CELL * files.size[0] / files.size[1]
     figure, grid = plt.subplots(
         len(rows), len(chosen), figsize=(CELL * len(chosen), height * len(rows)), squeeze=False,
@@ -92,7 +108,9 @@ def _strip(study: Study, split: Split, places: Places, name: str, output: Path) 
     _save(figure, output / f"qualitative_{split.dataset}_{split.name}_{name}", ["png", "pdf"])
 
 
-def _curves(tables: Tables, study: Study, split: Split, places: Places, names: Sequence[str], output: Path) -> None:
+def _curves(
+    tables: Tables, study: Study, split: Split, places: Places, names: Sequence[str], titles: Titles, output: Path
+) -> None:
     """Mean J over the objects that the split's first protocol scores, from the first appearance of one on.
 
     Shaded where none of them is visible.
@@ -111,7 +129,7 @@ def _curves(tables: Tables, study: Study, split: Split, places: Places, names: S
         figure, axes = plt.subplots(figsize=(5, 1.8))
         for model, mean in curves.items():
             visible = mean.visible  # by the ground truth, the same for every model
-            axes.plot(100 * mean.j, color=_colour(list(study.models), model), linewidth=1.2, label=model)
+            axes.plot(100 * mean.j, color=_colour(list(study.models), model), linewidth=1.2, label=titles.model(model))
         axes.fill_between(np.arange(len(visible)), 0, 100, where=~visible, step="mid", color="0.85", linewidth=0)
         axes.set(
             xlim=(0, len(visible) - 1), ylim=(0, 100), xlabel="frame with ground truth", ylabel=f"{name}\nJ, {protocol}"
@@ -130,7 +148,7 @@ def _picture(files: SequenceFiles, frame: int, read: media.ReadLabels | None) ->
     return media.blended(picture, labels)
 
 
-def _overview(tables: Tables, models: list[str], output: Path) -> None:
+def _overview(tables: Tables, models: list[str], titles: Titles, output: Path) -> None:
     """One row of panels for each split and protocol with measured rows: bars, attributes, speed."""
     board = tables["leaderboard"]
     measured = board[(board["kind"] == "measured") & board["j_and_f"].notna()]
@@ -141,9 +159,9 @@ def _overview(tables: Tables, models: list[str], output: Path) -> None:
     )  # fmt: skip
     for (bars, by_attribute, speed), place in zip(grid, places, strict=False):
         rows = at_place(measured, place)
-        _bars(bars, rows, models)
-        bars.set_title(f"{place[0]}/{place[1]}, {place[2]}")
-        _attributes(by_attribute, at_place(tables["attributes"], place), models, unscored(rows))
+        _bars(bars, rows, models, titles)
+        bars.set_title(f"{titles.split(*place[:2])}, {place[2]}")
+        _attributes(by_attribute, at_place(tables["attributes"], place), models, titles, unscored(rows))
         _speed(speed, rows, models)
     _save(figure, output / "overview", ["pdf", "svg"])
 
@@ -164,23 +182,23 @@ def _legend(axes: Axes) -> None:
     )
 
 
-def _bars(axes: Axes, rows: pd.DataFrame, models: list[str]) -> None:
+def _bars(axes: Axes, rows: pd.DataFrame, models: list[str], titles: Titles) -> None:
     rows = rows.sort_values("j_and_f")
     errors = [rows["j_and_f"] - rows["ci_low"], rows["ci_high"] - rows["j_and_f"]]
-    axes.barh(
-        rows["model"], rows["j_and_f"], xerr=errors, color=[_colour(models, m) for m in rows["model"]], height=0.6
-    )
+    names, colours = rows["model"].map(titles.model), [_colour(models, model) for model in rows["model"]]
+    axes.barh(names, rows["j_and_f"], xerr=errors, color=colours, height=0.6)
     axes.set(xlim=(0, 100), xlabel="J&F, 95 % interval" if rows["ci_low"].notna().any() else "J&F")
 
 
-def _attributes(axes: Axes, rows: pd.DataFrame, models: list[str], note: str) -> None:
+def _attributes(axes: Axes, rows: pd.DataFrame, models: list[str], titles: Titles, note: str) -> None:
     """note: on objects that are not scored, although `late` may be about them."""
     names = [name for name in rows["attribute"].unique() if name != ALL]
+    if not names:
+        axes.set_axis_off()
     for model in models:
         mine = rows[rows["model"] == model].set_index("attribute").reindex(names)
-        axes.plot(
-            names, mine["j_and_f"], _marker(models, model), markersize=4, color=_colour(models, model), label=model
-        )
+        (marks,) = axes.plot(names, mine["j_and_f"], _marker(models, model), color=_colour(models, model), markersize=4)
+        marks.set_label(titles.model(model))
     axes.set(ylim=(0, 100), ylabel="J&F")
     axes.set_xticks(range(len(names)), names, rotation=45, ha="right", rotation_mode="anchor")
     axes.grid(axis="x", linewidth=0.3)
@@ -200,7 +218,8 @@ def _speed(axes: Axes, rows: pd.DataFrame, models: list[str]) -> None:
     axes.set_xscale("log")
     axes.margins(x=0.25)
     low, high = axes.get_xlim()
-    axes.xaxis.set_major_locator(LogLocator(subs=(1,) if high > 50 * low else (1, 2, 5)))  # room for the numbers
+    few = MaxNLocator(3) if high < 5 * low else LogLocator(subs=(1,) if high > 50 * low else (1, 2, 5))
+    axes.xaxis.set_major_locator(few)  # room for the numbers
     axes.xaxis.set_major_formatter("{x:g}")
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set(ylim=(0, 100), xlabel=f"frames per second, {device}", ylabel="J&F")

@@ -17,7 +17,9 @@ from vosarena.data.sequences import read_counts, read_table
 from vosarena.reporting.comparison import ALL, Comparison
 from vosarena.reporting.curves import derived_attributes
 from vosarena.reporting.imported import published_rows, read_scores
-from vosarena.reporting.tables import latex, markdown
+from vosarena.reporting.latex import latex
+from vosarena.reporting.tables import markdown
+from vosarena.reporting.titles import BY_NAME, Titles
 from vosarena.scoring.protocols import score, summarise
 from vosarena.scoring.table import IGNORE, read_metadata, read_metrics
 from vosarena.tracking.store import Store
@@ -70,8 +72,12 @@ class Hidden:
     scores: Path | None = None
 
 
-def build_leaderboard(runs: Sequence[Scored], output: Path, hidden: Sequence[Hidden] = ()) -> dict[str, pd.DataFrame]:
+def build_leaderboard(
+    runs: Sequence[Scored], output: Path, hidden: Sequence[Hidden] = (), titles: Titles = BY_NAME
+) -> dict[str, pd.DataFrame]:
     """Write the tables of TABLES (Parquet and CSV), leaderboard.md and leaderboard.tex; returns the tables.
+
+    titles: for leaderboard.tex; everything else has the names.
 
     Scores are in percent. Intervals: 95 %, cluster bootstrap over sequences, paired between models. A metrics file
     that covers a part of the split gives a row with status `incomplete` and no rank. The same inputs give the same
@@ -83,7 +89,7 @@ def build_leaderboard(runs: Sequence[Scored], output: Path, hidden: Sequence[Hid
         table.to_parquet(output / f"{name}.parquet", index=False, compression="zstd")
         table.to_csv(output / f"{name}.csv", index=False, float_format="%.6g")
     (output / "leaderboard.md").write_text(markdown(tables))
-    (output / "leaderboard.tex").write_text(latex(tables))
+    (output / "leaderboard.tex").write_text(latex(tables, titles))
     return tables
 
 

@@ -1,6 +1,6 @@
 """Models beside datasets: what a paper's main table shows, one row for each model and three scores for each split."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import groupby
 
 import pandas as pd
@@ -9,8 +9,12 @@ SCORES = {"J&F": "j_and_f", "J": "j", "F": "f"}
 PARTIAL = "*"  # marks scores of a part of the split
 
 
-def matrices(board: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+def matrices(
+    board: pd.DataFrame, name_of: Callable[[str, str], str] = "{}/{}".format
+) -> Iterator[tuple[str, pd.DataFrame]]:
     """Title and rows of every table that has at least two splits. board: the table `leaderboard`.
+
+    name_of: from a dataset and its split to what stands above their columns.
 
     Splits that are each scored under one protocol, mostly their own, stand in one table; a study of several protocols
     has one table for each.
@@ -22,7 +26,7 @@ def matrices(board: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
         groups = [(f"Models and splits, protocol {name}", rows) for name, rows in scored.groupby("protocol")]
     for title, rows in groups:
         if len(rows[["dataset", "split"]].drop_duplicates()) > 1:
-            yield title, _beside(rows)
+            yield title, _beside(rows, name_of)
 
 
 def footnote(shown: pd.DataFrame) -> str:
@@ -36,12 +40,12 @@ def spans(shown: pd.DataFrame) -> list[tuple[str, int]]:
     return [(group, len(list(members))) for group, members in groupby(group for group, _ in shown.columns)]
 
 
-def _beside(rows: pd.DataFrame) -> pd.DataFrame:
+def _beside(rows: pd.DataFrame, name_of: Callable[[str, str], str]) -> pd.DataFrame:
     """One row per model, whether it was scored here or by a server, and per published model and source.
 
     The best mean J&F comes first; rows that lack a split come last. Columns: ("", "model"), ("", "kind") if some are
-    published, and (split and protocol, score) as text; a score is empty where there is none, and marked with PARTIAL
-    where sequences are missing.
+    published, (split and protocol, score), and ("mean", "J&F") of models that are whole on every split, as text; a
+    score is empty where there is none, and marked with PARTIAL where sequences are missing.
     """
     published = rows["kind"] == "published"
     kinds = published.map({True: "published", False: ""}).rename("kind")
@@ -53,8 +57,10 @@ def _beside(rows: pd.DataFrame) -> pd.DataFrame:
         for dataset, split, protocol in places:
             here = own[(own["dataset"] == dataset) & (own["split"] == split)]
             for title, column in SCORES.items():
-                line[f"{dataset}/{split}, {protocol}", title] = _score(here, column)
+                line[f"{name_of(dataset, split)}, {protocol}", title] = _score(here, column)
         means = own.groupby(["dataset", "split"])["j_and_f"].max()
+        whole = len(means) == len(places) and (own["status"] != "incomplete").all()
+        line["mean", "J&F"] = f"{means.mean():.1f}" if whole else ""
         lines.append((-len(means), -float(means.mean()), line))
     lines.sort(key=lambda item: item[:2])
     shown = pd.DataFrame([line for _, _, line in lines])

@@ -10,6 +10,7 @@ from vosarena.data.sequences import read_table
 from vosarena.errors import DataError
 from vosarena.reporting.leaderboard import Scored, build_leaderboard
 from vosarena.reporting.study import Places, hidden_runs, scored_runs
+from vosarena.reporting.titles import Titles
 from vosarena.scoring.measure import measure
 from vosarena.scoring.pairs import MeasureError
 from vosarena.scoring.protocols import find_protocol
@@ -36,7 +37,7 @@ def partial_leaderboard(study: Study, places: Places, jobs: int = 1) -> list[Sco
     hidden = [run for run in hidden_runs(study, places) if run.table.is_file()]
     if not runs and not hidden:
         raise DataError(f"nothing is finished yet: {places.results / 'predictions'} holds no sequence of the config")
-    build_leaderboard(runs, output / "leaderboard", hidden)
+    build_leaderboard(runs, output / "leaderboard", hidden, Titles.of(study))
     return runs
 
 

@@ -1,15 +1,17 @@
-"""The leaderboard as text: Markdown for people, LaTeX (booktabs) for papers."""
+"""The leaderboard as text: its cells, and Markdown for people. LaTeX for papers: see latex."""
 
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import pandas as pd
 
-from vosarena.reporting.matrix import footnote, matrices, spans
+from vosarena.reporting.comparison import ALL
+from vosarena.reporting.matrix import footnote, matrices
 from vosarena.reporting.statistics import FEWEST
 from vosarena.scoring.protocols import PROTOCOLS, find_protocol
 
 Cell = Callable[[pd.Series], str]
+Column = tuple[str, Cell, bool]
+Place = tuple[str, str, str]  # dataset, split, protocol
 
 
 def _number(column: str, form: str = "{:.1f}") -> Cell:
@@ -48,7 +50,7 @@ def _kind(row: pd.Series) -> str:
 
 
 # Title, cell and whether LaTeX tables have it; a column that is empty in every row is left out.
-_COLUMNS: tuple[tuple[str, Cell, bool], ...] = (
+COLUMNS: tuple[Column, ...] = (
     ("rank", _number("rank", "{}"), False),
     ("model", _text("model"), True),
     ("kind", _kind, True),
@@ -74,7 +76,7 @@ _COLUMNS: tuple[tuple[str, Cell, bool], ...] = (
     ("source", _text("source"), False),
     ("note", _text("note"), False),
 )
-_REPRODUCED: tuple[tuple[str, Cell, bool], ...] = (
+REPRODUCED: tuple[Column, ...] = (
     ("published as", _text("published"), True),
     ("published J&F", _number("published_j_and_f", "{:.2f}"), True),
     ("model", _text("model"), True),
@@ -96,39 +98,15 @@ def markdown(tables: Mapping[str, pd.DataFrame]) -> str:
     parts = ["# Leaderboard\n"]
     for title, shown in matrices(tables["leaderboard"]):
         flat = shown.set_axis([" ".join(filter(None, names)) for names in shown.columns], axis=1)
-        parts.append(f"## {title}\n\n{flat.to_markdown(index=False, disable_numparse=True)}\n")
-        if note := footnote(shown):
-            parts.append(f"\\{note}\n")  # else a star begins a list
-    for place, board in _places(tables["leaderboard"]):
-        parts.append(f"## {place}\n\n{_shown(board, _COLUMNS).to_markdown(index=False, disable_numparse=True)}\n")
-        if note := unscored(board):
-            parts.append(f"{note}\n")
-    for place, board in _places(tables["reproduction"]):
-        shown = _shown(board, _REPRODUCED).to_markdown(index=False, disable_numparse=True)
-        parts.append(f"## Published and here: {place}\n\n{shown}\n")
+        note = footnote(shown)
+        parts.append(_section(title, flat, note and f"\\{note}"))  # else a star begins a list
+    for place, board in at_places(tables["leaderboard"]):
+        parts.append(_section(_heading(place), shown_cells(board, COLUMNS), unscored(board)))
+    for place, shown, note in attribute_tables(tables["attributes"]):
+        parts.append(_section(f"J&F by attribute: {_heading(place)}", shown, note and f"{note}."))
+    for place, board in at_places(tables["reproduction"]):
+        parts.append(_section(f"Published and here: {_heading(place)}", shown_cells(board, REPRODUCED)))
     return "\n".join([*parts, f"{_EXPLAINED}\n"])
-
-
-def latex(tables: Mapping[str, pd.DataFrame]) -> str:
-    r"""The same as LaTeX tables, one \begin{table} each; the document needs \usepackage{booktabs}.
-
-    The best ranked score of each column is bold, published rows are italic.
-    """
-    parts = [r"% needs \usepackage{booktabs}"]
-    for title, shown in matrices(tables["leaderboard"]):
-        caption = ". ".join(filter(None, [title, footnote(shown)]))
-        parts.append(_tabular(shown, _best(shown), caption, f"matrix:{title.rpartition(' ')[2]}"))
-    for place, board in _places(tables["leaderboard"]):
-        shown = _shown(board, [column for column in _COLUMNS if column[2]])
-        parts.append(
-            _tabular(
-                shown, _styles(shown, board), ". ".join(filter(None, [place, unscored(board)])), f"leaderboard:{place}"
-            )
-        )
-    for place, board in _places(tables["reproduction"]):
-        shown = _shown(board, [column for column in _REPRODUCED if column[2]])
-        parts.append(_tabular(shown, shown.map(lambda _: ""), f"Published and here: {place}", f"reproduction:{place}"))
-    return "\n\n".join(parts) + "\n"
 
 
 def unscored(board: pd.DataFrame) -> str:
@@ -146,85 +124,38 @@ def unscored(board: pd.DataFrame) -> str:
     return f"{count} of {every} objects {'is' if count == 1 else 'are'} not scored: {why}."
 
 
-def _best(shown: pd.DataFrame) -> pd.DataFrame:
-    """LaTeX command of every cell of a matrix."""
-    styles = shown.map(lambda _: "")
-    published = shown["", "kind"] == "published" if ("", "kind") in shown else pd.Series(False, shown.index)
-    for column in shown.columns:
-        scores = pd.to_numeric(shown[column].mask(published), errors="coerce")  # marked ones are not numbers
-        if column[0]:
-            styles.loc[scores.notna() & (scores == scores.max()), column] = r"\textbf"
-    styles.loc[published] = r"\textit"
-    return styles
+def attribute_tables(attributes: pd.DataFrame) -> Iterator[tuple[Place, pd.DataFrame, str]]:
+    """Place, cells and footnote of every table with a row for each attribute and a column for each model.
+
+    attributes: the table of that name. Attributes that no sequence has, and places without any, are left out.
+    """
+    for place, rows in at_places(attributes[attributes["attribute"] != ALL]):
+        scores = rows.pivot(index="attribute", columns="model", values="j_and_f")[list(rows["model"].unique())]
+        numbers = rows.groupby("attribute")["n_sequences"].max()
+        shown = scores.map(lambda value: "" if pd.isna(value) else f"{value:.1f}")
+        shown.insert(0, "sequences", numbers.astype(str))
+        note = "Attributes are derived from the ground truth" if rows["derived"].any() else ""
+        yield place, shown.rename_axis(columns=None).reset_index(), note
 
 
-def _places(table: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
-    for (dataset, split, protocol), board in table.groupby(["dataset", "split", "protocol"], sort=True):
-        yield f"{dataset}/{split}, protocol {protocol}", board
+def at_places(table: pd.DataFrame) -> Iterator[tuple[Place, pd.DataFrame]]:
+    """(dataset, split, protocol) with their rows."""
+    for (dataset, split, protocol), rows in table.groupby(["dataset", "split", "protocol"], sort=True):
+        yield (str(dataset), str(split), str(protocol)), rows
 
 
-def _shown(board: pd.DataFrame, columns: Any) -> pd.DataFrame:
-    cells = {title: [cell(row) for _, row in board.iterrows()] for title, cell, _ in columns}
+def shown_cells(rows: pd.DataFrame, columns: Iterable[Column]) -> pd.DataFrame:
+    """The cells of columns that are not empty in every row, as text."""
+    cells = {title: [cell(row) for _, row in rows.iterrows()] for title, cell, _ in columns}
     if set(cells.get("kind", ())) == {"measured"}:
         del cells["kind"]  # it tells nothing
     return pd.DataFrame({title: column for title, column in cells.items() if any(column)})
 
 
-def _styles(shown: pd.DataFrame, board: pd.DataFrame) -> pd.DataFrame:
-    """LaTeX command of every cell, or none: as it is shown, so that equal numbers are all bold."""
-    styles = shown.map(lambda _: "")
-    ranked = board["rank"].notna().to_numpy()
-    for title in {"J&F", "J", "F"} & set(shown):
-        scores = pd.to_numeric(shown[title].where(ranked), errors="coerce")
-        styles.loc[scores.notna() & (scores == scores.max()), title] = r"\textbf"
-    styles.loc[(board["kind"] == "published").to_numpy()] = r"\textit"
-    return styles
+def _heading(place: Place) -> str:
+    return f"{place[0]}/{place[1]}, protocol {place[2]}"
 
 
-def _tabular(shown: pd.DataFrame, styles: pd.DataFrame, caption: str, label: str) -> str:
-    """shown: its columns may have two levels, of which the first spans several columns."""
-    if shown.columns.nlevels == 1:
-        shown = shown.set_axis(pd.MultiIndex.from_product([[""], shown.columns]), axis=1)
-    titles = [title for _, title in shown.columns]
-    numeric = [title not in ("model", "kind", "published as", "state") for title in titles]
-    lines = [
-        r"\begin{table}[htbp]",
-        r"\centering",
-        rf"\caption{{{_escape(caption)}}}",
-        rf"\label{{{''.join(c if c.isalnum() or c in ':-' else '-' for c in label)}}}",
-        rf"\begin{{tabular}}{{@{{}}{''.join('r' if right else 'l' for right in numeric)}@{{}}}}",
-        r"\toprule",
-        *_groups(shown),
-        " & ".join(map(_escape, titles)) + r" \\",
-        r"\midrule",
-    ]
-    for row, commands in zip(shown.to_numpy(), styles.to_numpy(), strict=True):
-        cells = zip(map(_escape, row), commands, strict=True)
-        lines.append(
-            " & ".join(f"{command}{{{cell}}}" if command and cell else cell for cell, command in cells) + r" \\"
-        )
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}"])
-
-
-def _groups(shown: pd.DataFrame) -> Iterator[str]:
-    """The line above the titles of columns that belong together, and the rules under it; nothing if none do."""
-    cells, rules, end = [], [], 0
-    for group, count in spans(shown):
-        cells.append(rf"\multicolumn{{{count}}}{{c}}{{{_escape(group)}}}" if group else " &" * (count - 1))
-        if group:
-            rules.append(rf"\cmidrule(lr){{{end + 1}-{end + count}}}")
-        end += count
-    if rules:
-        yield " & ".join(cells) + r" \\"
-        yield " ".join(rules)
-
-
-_ESCAPES = str.maketrans({
-    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
-    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
-})  # fmt: skip
-
-
-def _escape(text: str) -> str:
-    """Text that LaTeX prints as it is."""
-    return str(text).translate(_ESCAPES)
+def _section(title: str, shown: pd.DataFrame, note: str = "") -> str:
+    parts = [f"## {title}", shown.to_markdown(index=False, disable_numparse=True), *filter(None, [note])]
+    return "\n\n".join(parts) + "\n"
