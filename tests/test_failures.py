@@ -4,6 +4,7 @@ import csv
 import errno
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -26,7 +27,7 @@ from vosarena.tracking.failures import (
     write_failures,
 )
 from vosarena.tracking.reasons import Stopped, classify, is_final
-from vosarena.tracking.run import Job, track_sequences
+from vosarena.tracking.run import Job, failure_report, track_sequences
 from vosarena.tracking.store import Store
 
 from .conftest import wait_for, workflow_command
@@ -50,6 +51,7 @@ def raised_from(error: Exception, cause: Exception) -> Exception:
     (raised_from(TrackerError("failed"), OSError(errno.ENOSPC, "No space left")), "disk full", False),
     (Stopped("timeout"), "timeout", False),
     (Stopped("cancelled"), "cancelled", False),
+    (TrackerError("the tracker gave 3 masks for 4 frames"), "tracker", False),
     (ValueError("odd"), "unexpected", False),
 ])  # fmt: skip
 def test_classes_of_errors(error, kind, final):
@@ -64,6 +66,7 @@ def row_of(store: Store, words: dict | None = None) -> dict:
     return rows[0]
 
 
+OTHERS = {"options": {}, "revision": 1}
 DEAD = {"token": "t", "host": "h", "machine": "elsewhere", "pid": 1, "started": "1"}
 
 
@@ -83,6 +86,24 @@ def test_a_job_that_ended_without_a_word_is_explained_by_its_engine(tmp_path, wo
     (store.folder / ".a.claim").write_text(json.dumps(DEAD))
     row = row_of(store, {str(store.folder / ".shards" / "shard-1-of-1.json"): words})
     assert (row["sequence"], row["class"], row["attempts"]) == ("a", kind, "1")
+
+
+def test_faults_of_a_tracker_are_its_own_and_names_are_not_said_twice(dataset, tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "class Mine:\n    packages = ()\n    def __init__(self, device='cpu', precision='auto'): pass\n"
+        "    def track(self, frames, prompts):\n        raise KeyError('memory')\n"
+    )
+    store, folders = Store(tmp_path / "m"), (dataset / "JPEGImages", dataset / "Annotations")
+    outcome = track_sequences(["alpha", "beta"], *folders, Job({"tracker": f"{file}:Mine", **OTHERS}), store)
+    assert failure_report(outcome, store).endswith(":\n  alpha, beta: KeyError: 'memory' (mine.py:5)")
+    assert store.failure("alpha")["class"] == "tracker"
+    (dataset / "JPEGImages/beta/00004.jpg").write_bytes(b"")
+    for mask in (dataset / "Annotations/gamma").iterdir():
+        mask.unlink()
+    outcome = track_sequences(["beta", "gamma"], *folders, Job({"tracker": "static", **OTHERS}), store)
+    assert outcome.failed["gamma"].startswith("no PNG in ")
+    assert "sequence beta" not in outcome.failed["beta"] and store.failure("gamma")["reason"] == outcome.failed["gamma"]
 
 
 def test_a_sequence_that_another_job_still_writes_has_not_failed(tmp_path):
@@ -118,6 +139,13 @@ def test_the_csv_and_the_table(tmp_path):
     text = console.export_text()
     assert "m on d/s" in text and "bad data" in text and rows[0]["rerun"] in text
     assert "5 sequences failed" in text and text.count(rows[0]["rerun"]) == 3
+    for number in range(30):
+        store.fail(f"b{number}", DataError("another reason" if number < 7 else f"reason {number}"))
+    run = TrackedRun("d", "s", "m", store.folder, tmp_path, {"1": [f"b{number}" for number in range(30)]})
+    rows = collect_failures([run], {}, "x")
+    show_failures(rows, tmp_path / "failures.csv", console)
+    text = re.sub(r"\s+", " ", re.sub("[│┃]", "", console.export_text()))
+    assert "30 sequences failed" in text and "b0, b1, b2 and 4 more" in text and "4 more lines in" in text
     write_failures([], tmp_path / "failures.csv")
     assert (tmp_path / "failures.csv").read_text() == ",".join(COLUMNS) + "\n"
 

@@ -95,10 +95,10 @@ def test_numeric_order_of_unpadded_names_and_sparse_masks(dataset, tmp_path):
 @pytest.mark.parametrize("body, reason", [
     ("yield frames[0][..., 0] * 0", "gave 1 masks for 6 frames"),
     ("yield from (frame[::2, ::2, 0] for frame in frames)",
-     r"^sequence alpha, frame 00000: the tracker gave uint8, 24 x 32, expected uint8, 48 x 64 \(height x width\), one"),
+     r"^frame 00000: the tracker gave uint8, 24 x 32, expected uint8, 48 x 64 \(height x width\), one"),
     ("yield prompts[0]; yield from [prompts[0] * 0 + 7] * 5",
-     "alpha, frame 00001: the tracker gave object 7, but the prompts of this sequence have only object 1, 2$"),
-    ("return None", "^sequence alpha: the tracker gave None, expected .* `yield` each"),
+     "^frame 00001: the tracker gave object 7, but the prompts of this sequence have only object 1, 2$"),
+    ("return None", "^the tracker gave None, expected .* `yield` each"),
     ("yield prompts[0], 0.5", "frame 00000: the tracker gave a tuple, expected uint8, 48 x 64"),
     ("yield prompts[0] > 0", "gave bool, 48 x 64, expected uint8, .*; write the object's id where it is True$"),
     ("yield prompts[0].astype(int)", r"gave int64, .* expected uint8, .*; convert it with \.astype\(np\.uint8\)$"),

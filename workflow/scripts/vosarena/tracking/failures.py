@@ -23,6 +23,7 @@ from vosarena.tracking.reasons import (
     SILENT,
     TIMEOUT,
     UNEXPECTED,
+    few_of,
 )
 from vosarena.tracking.store import Store
 
@@ -44,6 +45,7 @@ _KEPT = dict.fromkeys(_ONE, 1) | dict.fromkeys((*_MANY, "--software-deployment-m
 _SHORT = {f"-{name[2]}": name for name in ("--snakefile", "--directory", "--cores", "--executor", "--jobs")}
 _SHORT["-C"] = "--config"
 _SHOWN = 3  # commands
+_ROWS = 20  # of the table on the terminal
 _TAIL = 20_000  # bytes of a job's own log that are looked at
 
 
@@ -195,9 +197,14 @@ def show_failures(rows: Sequence[Mapping[str, str]], file: Path, console: Consol
     table = Table(title=f"{count}; details and logs in {file}", title_justify="left")
     for column in ("run", "sequence", "class", "attempts", "reason"):
         table.add_column(column, overflow="fold")
+    alike: dict[tuple[str, ...], list[str]] = {}
     for row in rows:
         run = f"{row['model']} on {row['dataset']}/{row['split']}"
-        table.add_row(run, row["sequence"], row["class"], row["attempts"], row["reason"])
+        alike.setdefault((run, row["class"], row["attempts"], row["reason"]), []).append(row["sequence"])
+    for (run, kind, attempts, reason), names in list(alike.items())[:_ROWS]:
+        table.add_row(run, few_of(names), kind, attempts, reason)
+    if len(alike) > _ROWS:
+        table.add_row("...", "", "", "", f"{len(alike) - _ROWS} more lines in {file}")
     console.print(table)
     commands = [row["rerun"] for row in rows[:_SHOWN]] + [f"... (more in {file})"] * (len(rows) > _SHOWN)
     console.print("To repeat one alone:", *commands, sep="\n  ", soft_wrap=True, highlight=False)

@@ -1,21 +1,24 @@
 """Why a sequence failed: a class for the table, and whether trying again can help."""
 
 import errno
+import re
 import signal
 import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
-from vosarena.errors import DataError, VosarenaError
+from vosarena.errors import DataError, TrackerError, VosarenaError
 
-BAD_DATA, OUT_OF_MEMORY, DISK_FULL, UNEXPECTED = "bad data", "out of memory", "disk full", "unexpected"
+BAD_DATA, TRACKER, UNEXPECTED = "bad data", "tracker", "unexpected"
+OUT_OF_MEMORY, DISK_FULL = "out of memory", "disk full"
 TIMEOUT, CANCELLED, PREEMPTED, NODE_FAILURE = "timeout", "cancelled", "preempted", "node failure"
 
 SILENT = "the process ended without a word: out of memory, killed by hand, or its node went down"
+_NAMED = 3  # sequences of one reason
 _GRACE = 30.0  # seconds that a job may need before this library runs in it
 
 
@@ -28,8 +31,9 @@ class Stopped(BaseException):
         self.kind = kind
 
 
-def classify(error: BaseException) -> str:
-    """The class of an error, from the error itself or what it was raised from."""
+def classify(error: BaseException, tracker: str = "") -> str:
+    """The class of an error, from the error itself or what it was raised from. tracker: its own code, `file.py:Class`,
+    makes a fault the tracker's."""
     for item in _chain(error):
         if isinstance(item, Stopped):
             return item.kind
@@ -37,17 +41,34 @@ def classify(error: BaseException) -> str:
             return DISK_FULL
         if is_out_of_memory(item):
             return OUT_OF_MEMORY
-    return BAD_DATA if isinstance(error, DataError) else UNEXPECTED
+    if isinstance(error, DataError):
+        return BAD_DATA
+    return TRACKER if isinstance(error, TrackerError) or _place_in(tracker, error) else UNEXPECTED
 
 
-def reason_of(error: BaseException, tracker: str = "") -> str:
-    """The sentence of a known error; of any other its class too and, where tracker is `file.py:Class`, its place."""
+def reason_of(error: BaseException, tracker: str = "", sequence: str = "") -> str:
+    """The sentence of a known error; of any other its class too and, where tracker is `file.py:Class`, its place.
+
+    sequence: its name stands beside the reason and is left out in it.
+    """
     if isinstance(error, VosarenaError | Stopped):
-        return str(error)
+        return re.sub(rf"^sequence {re.escape(sequence)}[:,] ", "", str(error))
+    place = _place_in(tracker, error)
+    return f"{type(error).__name__}: {error}" + (f" ({place})" if place else "")
+
+
+def _place_in(tracker: str, error: BaseException) -> str:
+    """The line of `file.py:Class` that an error comes from, as `file.py:7`, or nothing."""
     file = Path(tracker.rpartition(":")[0]).absolute()
     frames = traceback.extract_tb(error.__traceback__)
     lines = [frame.lineno for frame in frames if Path(frame.filename).absolute() == file]
-    return f"{type(error).__name__}: {error}" + (f" ({file.name}:{lines[-1]})" if lines else "")
+    return f"{file.name}:{lines[-1]}" if lines else ""
+
+
+def few_of(names: Sequence[str]) -> str:
+    """The first names and how many more there are."""
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + more
 
 
 def is_out_of_memory(error: BaseException) -> bool:

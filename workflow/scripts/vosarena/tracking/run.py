@@ -31,7 +31,7 @@ from vosarena.trackers.base import (
 )
 from vosarena.tracking.devices import take_device
 from vosarena.tracking.outputs import Prompts, output_names, prompted_ids, prompts_of, track_sequence
-from vosarena.tracking.reasons import CANCELLED, Stopped, is_out_of_memory, reason_of, stopped_by_sigterm
+from vosarena.tracking.reasons import CANCELLED, Stopped, few_of, is_out_of_memory, reason_of, stopped_by_sigterm
 from vosarena.tracking.store import Store, digest_of, file_sha256
 from vosarena.tracking.usage import PeakMemory
 
@@ -125,9 +125,12 @@ def track_shard(
 
 
 def failure_report(outcome: Outcome, store: Store) -> str:
-    """One line for each failed sequence."""
+    """One line for each reason, with the sequences that failed for it."""
     total = len(outcome.failed) + len(outcome.masks)
-    lines = [f"  {name}: {reason}" for name, reason in outcome.failed.items()]
+    by_reason: dict[str, list[str]] = {}
+    for name, reason in outcome.failed.items():
+        by_reason.setdefault(reason, []).append(name)
+    lines = [f"  {few_of(names)}: {reason}" for reason, names in by_reason.items()]
     return "\n".join([f"{len(outcome.failed)} of {total} sequences failed in {store.folder}:", *lines])
 
 
@@ -157,10 +160,10 @@ def track_sequences(
             except Exception as error:
                 if run.tracker is None and isinstance(error, TrackerError):
                     raise  # the model itself cannot be loaded: no sequence would do better
-                logger.error("%s: %s", name, error, exc_info=not isinstance(error, VosarenaError))
                 tracker = job.definition["tracker"]
+                outcome.failed[name] = reason_of(error, tracker, name)
+                logger.error("%s: %s", name, outcome.failed[name], exc_info=not isinstance(error, VosarenaError))
                 store.fail(name, error, run.fingerprint_of(name), tracker)
-                outcome.failed[name] = reason_of(error, tracker)
         if len(busy) == len(pending):
             time.sleep(_PATIENCE)
         pending = busy

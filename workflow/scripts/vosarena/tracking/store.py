@@ -124,9 +124,9 @@ class Store:
         self._record(
             sequence,
             {
-                "class": classify(error),
+                "class": classify(error, tracker),
                 "error": type(error).__name__,
-                "reason": reason_of(error, tracker),
+                "reason": reason_of(error, tracker, sequence),
                 "traceback": "" if known else "".join(traceback.format_exception(error)),
                 "fingerprint": fingerprint if is_final(error) else "",
             },
