@@ -18,9 +18,10 @@ from rich.console import Console
 from vosarena.errors import DataError, TrackerError
 from vosarena.tracking.failures import (
     COLUMNS,
+    FailedJob,
     TrackedRun,
     collect_failures,
-    engine_words,
+    failed_jobs,
     rerun_alone,
     rerun_start,
     show_failures,
@@ -159,8 +160,14 @@ def test_words_of_a_log(tmp_path):
         f"    output: results/p/.shards/a.json\n    log: logs/a.log, {job} (check log file(s) for error details)\n"
         "    external_jobid: 3\nTrying to restart job 13.\n"
     )
-    assert engine_words(log) == {"results/p/.shards/a.json": "job '3' failed\n" + job.read_text()}
-    assert engine_words(tmp_path / "nowhere.log") == {}
+    (found,) = failed_jobs(log)
+    assert found == FailedJob(
+        "track", ["results/p/.shards/a.json"], Path("logs/a.log"), f"job '3' failed\n{job.read_text()}"
+    )
+    assert failed_jobs(tmp_path / "nowhere.log") == []
+    with log.open("a") as file:
+        file.write("[Mon Nov 23 14:11:23 2026]\nFinished jobid: 13 (Rule: track)\n")
+    assert failed_jobs(log) == [], "a later attempt has mended it"
 
 
 def test_the_command_keeps_what_says_where_a_run_happens():
@@ -320,10 +327,16 @@ def test_a_run_ends_with_its_failures_and_the_command_repeats_one(dataset, tmp_p
     frame = dataset / "JPEGImages" / "beta" / "00004.jpg"
     whole = frame.read_bytes()
     frame.write_bytes(whole[:200])
-    config = {"datasets": [{"path": str(dataset)}], "models": ["static"]}
+    nowhere = {"name": "nowhere", "extends": "cutie-demo", "weights": {"sources": [{"local": "nothing.pth"}]}}
+    config = {"datasets": [{"path": str(dataset)}], "models": ["static", nowhere]}
+    board = tmp_path / "results/leaderboard/leaderboard.md"
+    board.parent.mkdir(parents=True)
+    board.touch()
     command = workflow_command(tmp_path, config, "--config", "inference={sequences_per_job: 3}")
     failed = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert failed.returncode == 1 and "1 sequence failed" in failed.stderr
+    assert "\nweights failed: weights/nowhere.pth: no source gave it" in failed.stderr
+    assert "\nOf an earlier run: results/leaderboard/leaderboard.md" in failed.stderr
     with (tmp_path / "results/failures.csv").open() as file:
         (row,) = csv.DictReader(file)
     assert (row["model"], row["sequence"], row["class"], row["attempts"]) == ("static", "beta", "bad data", "1")

@@ -7,9 +7,10 @@ import time
 from vosarena.tracking.failures import (
     TrackedRun,
     collect_failures,
-    engine_words,
+    failed_jobs,
     rerun_start,
     show_failures,
+    show_stages,
     write_failures,
 )
 
@@ -34,22 +35,25 @@ def tracked_runs():
 
 def tell_failures(logs, partial=False):
     """logs: Snakemake's own log files of this run. partial: whether to say how to see what is finished."""
-    words = {output: said for log in logs for output, said in engine_words(Path(log)).items()}
+    jobs = [job for log in logs for job in failed_jobs(Path(log))]
     start = rerun_start(sys.argv[1:])
-    failed = collect_failures(tracked_runs(), words, start)
+    failed = collect_failures(tracked_runs(), {output: job.words for job in jobs for output in job.outputs}, start)
     write_failures(failed, _folders["results"] / "failures.csv")
     # The progress display draws over what is shown before it has ended.
-    atexit.register(show_end, failed, start, partial)
+    atexit.register(show_end, failed, jobs, start, partial)
 
 
-def show_end(failed, start, partial):
+def show_end(failed, jobs, start, partial):
     results = _folders["results"]
     show_failures(failed, results / "failures.csv")
+    show_stages(jobs)
     if partial:
-        print(f"What is finished so far: {start} -- partial", file=sys.stderr)
+        print(f"A leaderboard without what failed, into {results}/partial: {start} -- partial", file=sys.stderr)
     for name in ("leaderboard/leaderboard.md", "report/index.html", "partial/leaderboard/leaderboard.md"):
         if (results / name).exists() and (results / name).stat().st_mtime >= _STARTED:
             print(f"Made: {results / name}", file=sys.stderr)
+        elif partial and (results / name).exists():
+            print(f"Of an earlier run: {results / name}", file=sys.stderr)
 
 
 onerror:

@@ -61,10 +61,20 @@ class TrackedRun:
     shards: Mapping[str, Sequence[str]]
 
 
+@dataclass(frozen=True)
+class FailedJob:
+    """A job of the workflow that failed. log: the rule's own. words: what the engine says of its end."""
+
+    rule: str
+    outputs: Sequence[str]
+    log: Path
+    words: str
+
+
 def collect_failures(runs: Iterable[TrackedRun], words: Mapping[str, str], rerun: str) -> list[dict[str, str]]:
     """Rows with COLUMNS for every sequence whose last attempt failed or ended without a word.
 
-    words: shard's status file -> what the workflow engine said of the job (see engine_words), which decides where
+    words: shard's status file -> what the workflow engine said of the job (see failed_jobs), which decides where
     the job itself could not say anything. rerun: start of the command that repeats a target.
     """
     rows = []
@@ -119,26 +129,35 @@ def _reason(store: Store, sequence: str, words: str | None) -> dict[str, str] | 
 
 def _of_the_job(words: str, log: Path) -> dict[str, str]:
     """The same where a job ended before any of its sequences: the model could not be loaded, or nothing be written."""
-    errors = re.findall(r"^error: (.*)", _tail(log), re.MULTILINE)
-    reason = errors[-1] if errors else f"{SILENT} (before the first sequence)"
+    reason = _last_error(log) or f"{SILENT} (before the first sequence)"
     kind = next((kind for kind, pattern in _WORDS.items() if re.search(pattern, f"{words}\n{reason}")), UNEXPECTED)
     return {"class": kind, "reason": reason, "attempts": "1"}
 
 
-def engine_words(log: Path) -> dict[str, str]:
-    """Output file of every failed job -> what a Snakemake log, and the engine's log of the job, say of its last end."""
-    words: dict[str, str] = {}
+def failed_jobs(log: Path) -> list[FailedJob]:
+    """What a Snakemake log, and the engine's logs of the jobs, say of the jobs that failed and were not mended by a
+    later attempt."""
+    found: dict[str, FailedJob] = {}
     try:
         text = log.read_text(errors="replace")
     except OSError:
-        return words
-    for block in re.findall(r"^Error in rule .*\n(?:[ \t]+.*\n?)+", text, re.MULTILINE):
+        return []
+    ends = r"^Error in rule (\w+):\n((?:[ \t]+.*\n?)+)|^Finished jobid: (\d+)"
+    for rule, block, finished in re.findall(ends, text, re.MULTILINE):
         said = dict(re.findall(r"^ {4}(\w+): (.*)", block, re.MULTILINE))
         logs = re.sub(r" \(check log file.*", "", said.get("log", "")).split(", ")
-        tails = [_tail(Path(path)) for path in logs[1:]]  # the first is the rule's own
-        for output in said.get("output", "").split(", "):
-            words[output] = "\n".join([said.get("message", ""), *tails])
-    return words
+        outputs = re.sub(r" \(\w+\)", "", said.get("output", "")).split(", ")
+        words = "\n".join([said.get("message", ""), *(_tail(Path(path)) for path in logs[1:])])
+        if finished:
+            found.pop(finished, None)
+        else:
+            found[said["jobid"]] = FailedJob(rule, outputs, Path(logs[0]), words)  # the first log is the rule's own
+    return list(found.values())
+
+
+def _last_error(log: Path) -> str:
+    """The sentence that a job's own log ends with, if it does."""
+    return next(reversed(re.findall(r"^error: (.*)", _tail(log), re.MULTILINE)), "")
 
 
 def _tail(path: Path) -> str:
@@ -208,3 +227,12 @@ def show_failures(rows: Sequence[Mapping[str, str]], file: Path, console: Consol
     console.print(table)
     commands = [row["rerun"] for row in rows[:_SHOWN]] + [f"... (more in {file})"] * (len(rows) > _SHOWN)
     console.print("To repeat one alone:", *commands, sep="\n  ", soft_wrap=True, highlight=False)
+
+
+def show_stages(jobs: Iterable[FailedJob], console: Console | None = None) -> None:
+    """Show the jobs of other stages than tracking that failed, each with its reason and log."""
+    console = console or Console(stderr=True)
+    for job in jobs:
+        if job.rule != "track":
+            reason = _last_error(job.log) or "it ended without a word"
+            console.print(f"{job.rule} failed: {reason} ({job.log})", soft_wrap=True, highlight=False, markup=False)
