@@ -30,14 +30,22 @@ def manifest_times(root: Path) -> dict[str, int]:
 
 
 def test_from_folder_to_leaderboard_and_only_what_changed(dataset, tmp_path, snakemake):
-    """One run; then nothing to do; a touched script repeats no tracking, an edited frame one sequence's, and a changed
-    option one model's."""
+    """One run; then nothing to do; what was removed comes back alone; a touched script repeats no tracking, an edited
+    frame one sequence's, and a changed option one model's."""
     models = ["static", {"name": "mine", "extends": "flow"}]
     snakemake(config=config(dataset, *models))
     assert (tmp_path / "results/leaderboard/leaderboard.csv").read_text().count("\n") == 3
     times = manifest_times(tmp_path)
     assert len(times) == 6
     assert "Nothing to be done" in snakemake().stderr
+
+    lost = f"{RUN}/mine/beta"
+    metrics = (tmp_path / "results/metrics/squares/all/mine.parquet").read_bytes()
+    shutil.rmtree(tmp_path / lost)
+    snakemake()
+    assert {name for name, when in manifest_times(tmp_path).items() if when != times[name]} == {f"{lost}.json"}
+    assert (tmp_path / "results/metrics/squares/all/mine.parquet").read_bytes() == metrics
+    times = manifest_times(tmp_path)
 
     shards = [str(Path(name).parent / ".shards" / Path(name).name) for name in times]
     snakemake(*shards, "--forcerun", "track")
@@ -100,7 +108,9 @@ def test_killed_at_any_moment_the_result_is_that_of_an_undisturbed_run(dataset, 
             workflow_command(tmp_path, setting, "--quiet"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
         time.sleep(rng.uniform(1.5, 6))
-        kills += running.poll() is None
+        if running.poll() is not None:
+            break  # before it could be killed: nothing is left to do
+        kills += 1
         for process in [*psutil.Process(running.pid).children(recursive=True), running]:
             try:
                 os.kill(process.pid, signal.SIGKILL)

@@ -23,6 +23,7 @@ from vosarena.errors import VosarenaError
 from vosarena.stages import check_study
 from vosarena.trackers.base import names_torch
 from vosarena.tracking.shards import load_of, make_shards, make_shards_by_time
+from vosarena.tracking.store import Store
 
 try:
     study = load_study(config, where="config")
@@ -49,6 +50,9 @@ wildcard_constraints:
 def place(path):
     """Where a path of this workflow lies, also where another workflow uses it as a module with a prefix."""
     return Path(workflow.pathvars.apply(workflow.modifier.path_modifier.replace_prefix(path)))
+
+
+_predictions = place("<results>/predictions")
 
 
 def split_of(wildcards):
@@ -87,7 +91,10 @@ def _shards_and_loads(table, kind):
 def _plan_of(dataset, split, model):
     """Until the split is indexed this raises what makes Snakemake ask again, and nothing is kept."""
     table = checkpoints.index.get(dataset=dataset, split=split).output.table
-    return shards_and_loads(str(table), model)
+    shards, loads = shards_and_loads(str(table), model)
+    if workflow.is_main_process:
+        Store(_predictions / dataset / split / model).withdraw(shards)
+    return shards, loads
 
 
 def shards_of(wildcards):

@@ -14,6 +14,7 @@ import contextlib
 import hashlib
 import json
 import logging
+import os
 import re
 import shutil
 import time
@@ -62,6 +63,22 @@ class Store:
     def sequences_of(status: Path) -> list[str]:
         """Sequences that a shard's status file vouches for."""
         return list(json.loads(status.read_text())["masks"])
+
+    def withdraw(self, shards: Mapping[str, Sequence[str]]) -> None:
+        """Remove the status files of shards that vouch for a sequence that is no longer there.
+
+        Whoever removed its masks or manifest wants it tracked again. shards: names of their sequences. Costs two looks,
+        at the folder and at that of the status files.
+        """
+        try:
+            statuses, there = set(os.listdir(self.folder / ".shards")), set(os.listdir(self.folder))  # noqa: PTH208
+        except FileNotFoundError:
+            return
+        for shard, names in shards.items():
+            lost = {name for name in names if name not in there or f"{name}.json" not in there}
+            status = self.folder / ".shards" / f"{shard}.json"
+            if lost and status.name in statuses and lost.intersection(read_json(status).get("masks", ())):
+                status.unlink(missing_ok=True)
 
     @contextmanager
     def writing(self, sequence: str) -> Iterator[Path]:
