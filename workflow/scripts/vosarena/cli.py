@@ -40,7 +40,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _add_track(commands: Any) -> None:
-    parser = commands.add_parser("track", help="track the objects of videos with one model")
+    parser = commands.add_parser(
+        "track",
+        help="track the objects of videos with one model",
+        description="Track the objects of videos from their first masks on. What the output folder holds already is "
+        "kept; a sequence that fails is named at the end and stops no other.",
+    )
     parser.add_argument(
         "--tracker", required=True, help="static, flow, cutie, sam2, a plug-in or path/to/file.py:Class"
     )
@@ -102,7 +107,11 @@ def _key_value(item: str) -> tuple[str, Any]:
 
 
 def _add_synthesize(commands: Any) -> None:
-    parser = commands.add_parser("synthesize", help="draw the procedural videos of the demo")
+    parser = commands.add_parser(
+        "synthesize",
+        help="draw the procedural videos of the demo",
+        description="Draw the procedural videos of demo/train or demo/val: the same bytes on every machine.",
+    )
     parser.add_argument("split", choices=["train", "val"])
     parser.add_argument("--output", type=Path, required=True, help="folder for JPEGImages/ and Annotations/")
     parser.set_defaults(run=_synthesize)

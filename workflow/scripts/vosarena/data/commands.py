@@ -22,7 +22,12 @@ def add_data_parsers(commands: Any) -> None:
 
 def _add_fetch(commands: Any) -> None:
     """`vosarena fetch DATASET/SPLIT ...`: exactly what the rules do."""
-    parser = commands.add_parser("fetch", help="download, verify, extract and index splits, or fetch a model's weights")
+    parser = commands.add_parser(
+        "fetch",
+        help="download, verify, extract and index splits, or fetch a model's weights",
+        description="Do what the workflow's rules do for a split (download, verify, extract, prepare, index) or for "
+        "the weights of a model. A download that was broken off goes on where it was.",
+    )
     parser.add_argument("names", nargs="+", metavar="NAME", help="<dataset>/<split>, or the name of a model")
     _add_places(parser)
     parser.add_argument("--attempts", type=int, default=5, help="that may bring nothing new, in a row (default: 5)")
@@ -33,14 +38,22 @@ def _add_fetch(commands: Any) -> None:
 
 def _add_datasets(commands: Any) -> None:
     """`vosarena datasets`: the catalog, and what of it is on this machine."""
-    parser = commands.add_parser("datasets", help="list datasets with their state and size on this machine")
+    parser = commands.add_parser(
+        "datasets",
+        help="list datasets with their state and size on this machine",
+        description="List the splits of the catalog, and how far each is on this machine.",
+    )
     _add_places(parser)
     parser.set_defaults(run=_list_datasets)
 
 
 def _add_models(commands: Any) -> None:
     """`vosarena models`: the catalog, and which weights are on this machine."""
-    parser = commands.add_parser("models", help="list models with the state and size of their weights")
+    parser = commands.add_parser(
+        "models",
+        help="list models with the state and size of their weights",
+        description="List the models of the catalog, and which weights are on this machine.",
+    )
     _add_places(parser)
     parser.set_defaults(run=_list_models)
 
@@ -67,7 +80,7 @@ def _fetch(args: argparse.Namespace) -> None:
             continue
         model = catalog.model(name)
         if not model.weights:
-            print(f"{name}: needs no weights")
+            print(f"{name}: its weights are trained by the run" if model.finetune else f"{name}: needs no weights")
             continue
         output = args.resources / "weights" / f"{name}.pth"
         fetch_weights(model.weights, output, policy)
@@ -95,7 +108,12 @@ def _list_datasets(args: argparse.Namespace) -> None:
             entry = catalog.datasets[name]
             table.add_row(
                 *(str(split), entry.get("title", name), _expected(split, args.resources), state, _size(size)),
-                *(split.layout, split.protocol, split.ground_truth.replace("_", " "), entry.get("license", "")),
+                *(
+                    split.layout,
+                    split.protocol,
+                    split.ground_truth.replace("_", " "),
+                    entry.get("license", "not stated"),
+                ),
             )
     _console().print(table)
 
@@ -143,10 +161,12 @@ def _list_models(args: argparse.Namespace) -> None:
 
 
 def weights_state(model: Model, resources: Path) -> tuple[str, int]:
-    """How far the weights of a model are on this machine, and their bytes: none needed, absent, local, verified ..."""
+    """How far the weights of a model are on this machine, and their bytes: none needed, absent, local ..."""
     from vosarena.data.weights import local_files, place_of
     from vosarena.files import note_of
 
+    if model.finetune:
+        return "trained by the run", 0
     if not model.weights:
         return "none needed", 0
     place = place_of(model.weights, model.name, resources)

@@ -17,19 +17,32 @@ if TYPE_CHECKING:  # the rest is imported where it is needed: every command of t
 
 def add_reporting_parsers(commands: Any) -> None:
     """Add the three commands to a parser."""
-    leaderboard = commands.add_parser("leaderboard", help="tables of all measured, server and published scores")
+    leaderboard = commands.add_parser(
+        "leaderboard",
+        help="tables of all measured, server and published scores",
+        description="Write results/leaderboard/ of what the workflow measured, and print it.",
+    )
     _add_places(leaderboard)
     _add_partial(leaderboard)
     leaderboard.set_defaults(run=_leaderboard)
 
-    submission = commands.add_parser("submission", help="pack masks for an evaluation server, or check an archive")
+    submission = commands.add_parser(
+        "submission",
+        help="pack masks for an evaluation server, or check an archive",
+        description="Pack the masks of a model as a split's evaluation server wants them, or list every fault of an "
+        "archive, also one that was made elsewhere.",
+    )
     _add_places(submission)
     submission.add_argument("--check", type=Path, metavar="FILE.zip", help="list every fault of this archive")
     submission.add_argument("--dataset", metavar="DATASET/SPLIT", help="default with --check: the best fitting split")
     submission.add_argument("--model", help="whose predictions are packed")
     submission.set_defaults(run=_submission)
 
-    report = commands.add_parser("report", help="the page that shows all results")
+    report = commands.add_parser(
+        "report",
+        help="the page that shows all results",
+        description="Write results/report/: a page with tables, curves and masks that opens without a network.",
+    )
     _add_places(report)
     _add_partial(report)
     report.set_defaults(run=_report)

@@ -11,7 +11,12 @@ from vosarena.errors import ConfigError
 
 def add_finetune_parser(commands: Any) -> None:
     """Add `finetune`; under torchrun it is `torchrun ... -m vosarena.cli finetune ...`."""
-    parser = commands.add_parser("finetune", help="fine-tune Cutie on videos with masks")
+    parser = commands.add_parser(
+        "finetune",
+        help="fine-tune Cutie on videos with masks",
+        description="Fine-tune Cutie. Killed and typed again it goes on from its last checkpoint, to the same weights. "
+        "On several GPUs: torchrun ... -m vosarena.cli finetune ...",
+    )
     parser.add_argument("--recipe", type=Path, required=True, help="YAML with a catalog entry's `finetune` mapping")
     parser.add_argument("--data", action="append", required=True, metavar="DATASET/SPLIT=FOLDER", help="to train on")
     parser.add_argument(
