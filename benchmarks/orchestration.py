@@ -26,8 +26,8 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
+from vosarena.data.index import TABLE
 from vosarena.data.masks import write_mask
-from vosarena.data.sequences import TABLE
 from vosarena.data.synthetic import make_clip
 
 REPOSITORY = Path(__file__).parents[1]

@@ -10,7 +10,7 @@ import yaml
 
 from vosarena.cli import main
 from vosarena.data.catalog import BUILT_IN
-from vosarena.data.sequences import read_table
+from vosarena.data.index import read_table
 from vosarena.data.sources import Policy, source_name
 from vosarena.data.weights import fetch_weights
 from vosarena.errors import DataError

@@ -13,16 +13,10 @@ import pytest
 
 from vosarena.data.archives import archives_of
 from vosarena.data.catalog import Split, load_catalog
+from vosarena.data.index import index_split, read_counts, read_table, select_sequences
 from vosarena.data.masks import read_mask, write_mask
 from vosarena.data.prepare import fetch_split, prepare_split, state_of
-from vosarena.data.sequences import (
-    index_split,
-    numbered_files,
-    read_counts,
-    read_sequence,
-    read_table,
-    select_sequences,
-)
+from vosarena.data.sequences import numbered_files, read_sequence
 from vosarena.data.sources import Policy
 from vosarena.errors import DataError
 

@@ -11,8 +11,9 @@ import yaml
 
 from vosarena.cli import main
 from vosarena.data.catalog import Split, load_study
+from vosarena.data.index import index_split
 from vosarena.data.masks import write_mask
-from vosarena.data.sequences import META, index_split
+from vosarena.data.sequences import META
 from vosarena.errors import DataError
 from vosarena.files import write_json
 from vosarena.reporting.latex import latex

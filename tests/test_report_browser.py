@@ -25,7 +25,7 @@ BUILD = """
 import sys
 from pathlib import Path
 from vosarena.data.catalog import Split, load_study
-from vosarena.data.sequences import index_split
+from vosarena.data.index import index_split
 from vosarena.reporting.leaderboard import build_leaderboard
 from vosarena.reporting.report import build_report
 from vosarena.reporting.study import Places, scored_runs

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from vosarena.data.sequences import read_table
+from vosarena.data.index import read_table
 from vosarena.tracking.shards import make_shards_by_time
 
 from .conftest import REPOSITORY

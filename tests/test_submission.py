@@ -11,8 +11,8 @@ import pytest
 
 from vosarena.cli import main
 from vosarena.data.catalog import Split, load_catalog
+from vosarena.data.index import index_split
 from vosarena.data.masks import masks_digest, write_mask
-from vosarena.data.sequences import index_split
 from vosarena.errors import DataError
 from vosarena.files import write_json
 from vosarena.reporting.submission import check_submission, expected, pack_submission

@@ -1,7 +1,7 @@
 from pathlib import Path
 
 from vosarena.data.catalog import Split
-from vosarena.data.sequences import index_split
+from vosarena.data.index import index_split
 from vosarena.logs import logged
 
 with logged(snakemake.log[0]):

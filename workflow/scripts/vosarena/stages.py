@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from vosarena.data.catalog import Study
-from vosarena.data.sequences import ANNOTATIONS, META, read_table
+from vosarena.data.index import read_table
+from vosarena.data.sequences import ANNOTATIONS, META
 from vosarena.errors import ConfigError, TrackerError
 from vosarena.scoring.measure import Resize, measure
 from vosarena.scoring.pairs import MeasureError, SequencePair, pair_sequence

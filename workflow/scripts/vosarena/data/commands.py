@@ -88,7 +88,7 @@ def _fetch(args: argparse.Namespace) -> None:
 
 
 def _counted(table: Path) -> str:
-    from vosarena.data.sequences import read_counts, read_table
+    from vosarena.data.index import read_counts, read_table
 
     rows = read_table(table)
     found, expected = read_counts(table)
@@ -124,7 +124,7 @@ def split_state(split: Split, resources: Path) -> tuple[str, int]:
     absent, partial, downloaded (not verified), verified, extracted or indexed; the least of its archives counts.
     """
     from vosarena.data.archives import archive_state, archives_of, size_on_disk
-    from vosarena.data.sequences import table_of
+    from vosarena.data.index import table_of
 
     archives = archives_of(split)
     size = sum(size_on_disk(archive, resources) for archive in archives)
@@ -138,7 +138,7 @@ def split_state(split: Split, resources: Path) -> tuple[str, int]:
 
 
 def _expected(split: Split, resources: Path) -> str:
-    from vosarena.data.sequences import read_counts, table_of
+    from vosarena.data.index import read_counts, table_of
 
     table = table_of(split, resources)
     part = "part of " if split.select or split.exclude or split.attributes or split.sample else ""

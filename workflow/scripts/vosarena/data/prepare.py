@@ -22,9 +22,10 @@ from vosarena.claims import locked
 from vosarena.data import clips, procedural, synthetic
 from vosarena.data.archives import archives_of, extract_archive, fetch_archive, roots_of
 from vosarena.data.catalog import Split
+from vosarena.data.index import index_split, table_of
 from vosarena.data.layouts import Found, Source, find
 from vosarena.data.masks import read_mask, write_mask
-from vosarena.data.sequences import ANNOTATIONS, ATTRIBUTES, IMAGES, META, index_split, table_of
+from vosarena.data.sequences import ANNOTATIONS, ATTRIBUTES, IMAGES, META
 from vosarena.data.sources import Policy
 from vosarena.data.video import decode_video
 from vosarena.errors import DataError

@@ -117,7 +117,7 @@ def _submission(args: argparse.Namespace) -> int:
 def _split(args: argparse.Namespace, places: Places) -> Split:
     """The split that is named, or the indexed one that shares most sequences with the archive."""
     from vosarena.data.catalog import load_catalog
-    from vosarena.data.sequences import read_table
+    from vosarena.data.index import read_table
     from vosarena.reporting.submission import sequences_in
 
     catalog = load_catalog()

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from vosarena.data.sequences import read_counts, read_table
+from vosarena.data.index import read_counts, read_table
 from vosarena.reporting.comparison import ALL, Comparison
 from vosarena.reporting.curves import derived_attributes
 from vosarena.reporting.imported import published_rows, read_scores

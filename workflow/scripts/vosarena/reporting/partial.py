@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import cast
 
 from vosarena.data.catalog import Model, Split, Study
-from vosarena.data.sequences import read_table
+from vosarena.data.index import read_table
 from vosarena.errors import DataError
 from vosarena.reporting.leaderboard import Scored, build_leaderboard
 from vosarena.reporting.study import Places, hidden_runs, scored_runs

@@ -20,8 +20,9 @@ from PIL import Image
 
 from vosarena import __version__
 from vosarena.data.catalog import Split, Study
+from vosarena.data.index import read_table
 from vosarena.data.masks import masks_digest
-from vosarena.data.sequences import ANNOTATIONS, IMAGES, read_sequence, read_table
+from vosarena.data.sequences import ANNOTATIONS, IMAGES, read_sequence
 from vosarena.errors import DataError
 from vosarena.logs import progress_bar
 from vosarena.reporting import media

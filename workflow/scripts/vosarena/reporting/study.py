@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vosarena.data.catalog import Split, Study
-from vosarena.data.sequences import table_of
+from vosarena.data.index import table_of
 from vosarena.reporting.imported import score_files
 from vosarena.reporting.leaderboard import Hidden, Scored
 

@@ -21,8 +21,9 @@ import numpy as np
 
 from vosarena.data import png
 from vosarena.data.catalog import Split
+from vosarena.data.index import read_table
 from vosarena.data.masks import decode_mask, masks_digest
-from vosarena.data.sequences import IMAGES, META, read_sequence, read_table
+from vosarena.data.sequences import IMAGES, META, read_sequence
 from vosarena.errors import DataError, MaskError
 from vosarena.files import whole
 from vosarena.stages import discard

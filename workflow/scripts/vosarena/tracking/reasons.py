@@ -1,7 +1,6 @@
 """Why a sequence failed: a class for the table, and whether trying again can help."""
 
 import errno
-import re
 import signal
 import threading
 import time
@@ -11,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
-from vosarena.errors import DataError, TrackerError, VosarenaError
+from vosarena.errors import DataError, TrackerError, VosarenaError, beside
 
 BAD_DATA, TRACKER, UNEXPECTED = "bad data", "tracker", "unexpected"
 OUT_OF_MEMORY, DISK_FULL = "out of memory", "disk full"
@@ -52,7 +51,7 @@ def reason_of(error: BaseException, tracker: str = "", sequence: str = "") -> st
     sequence: its name stands beside the reason and is left out in it.
     """
     if isinstance(error, VosarenaError | Stopped):
-        return re.sub(rf"^sequence {re.escape(sequence)}[:,] ", "", str(error))
+        return beside(sequence, error)
     place = _place_in(tracker, error)
     return f"{type(error).__name__}: {error}" + (f" ({place})" if place else "")
 

@@ -1,0 +1,136 @@
+"""The table of a split's sequences: which of them belong to it, how large they are, and what is wrong with them."""
+
+import fnmatch
+import hashlib
+import json
+import logging
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from vosarena.data.catalog import Split
+from vosarena.data.sequences import ANNOTATIONS, ATTRIBUTES, IMAGES, read_sequence, sequence_names
+from vosarena.errors import DataError, beside
+from vosarena.files import whole
+
+logger = logging.getLogger(__name__)
+
+TABLE = pa.schema(
+    [
+        ("sequence", pa.string()),
+        ("n_frames", pa.int32()),
+        ("height", pa.int32()),
+        ("width", pa.int32()),
+        ("first_frame", pa.string()),  # stem of the first image
+        ("object_ids", pa.list_(pa.int32())),
+        ("first_appearance", pa.list_(pa.int32())),  # frame index of each object's first mask
+        ("annotated_frames", pa.int32()),
+        ("has_ground_truth", pa.bool_()),
+        ("attributes", pa.list_(pa.string())),
+        ("problem", pa.string()),  # why the sequence cannot be tracked as it lies there, or empty
+    ]
+)
+
+
+def table_of(split: Split, resources: Path) -> Path:
+    """Where the table of a split's sequences is; frames and masks lie beside it."""
+    return resources / "datasets" / split.dataset / split.name / "sequences.parquet"
+
+
+def index_split(root: Path, output: Path, split: Split) -> None:
+    """Write the table of a prepared split's sequences (Parquet, schema TABLE).
+
+    A sequence that cannot be tracked stays in the table with its problem, so that it fails alone and by name;
+    problems and a number of sequences other than the catalog's are logged as warnings, and the numbers are kept in the
+    table (see read_counts). Raises DataError if there is no sequence at all.
+    """
+    images, masks = root / IMAGES, root / ANNOTATIONS
+    names = sequence_names(images)
+    counts = {"found": len(names), "expected": split.sequences}
+    if split.sequences is not None and len(names) != split.sequences:
+        logger.warning("%s: found %d sequences, but the catalog expects %d", split, len(names), split.sequences)
+    file = root / ATTRIBUTES
+    attributes: dict[str, list[str]] = json.loads(file.read_text()) if file.exists() else {}
+    names = select_sequences(names, split, attributes)
+    if not names:
+        raise DataError(f"{split}: `select`, `exclude`, `attributes` and `sample` leave no sequence of {images}")
+    with ThreadPoolExecutor() as pool:
+        rows = list(pool.map(lambda name: _row(images, masks, name, split, attributes.get(name, [])), names))
+    for row in rows:
+        if row["problem"]:
+            logger.warning("sequence %s: %s", row["sequence"], row["problem"])
+    _warn_of_prompts_alone(rows, split)
+    table = pa.Table.from_pylist(rows, schema=TABLE).replace_schema_metadata({"counts": json.dumps(counts)})
+    with whole(output) as temporary:
+        pq.write_table(table, temporary, compression="zstd")
+
+
+def _warn_of_prompts_alone(rows: list[dict[str, Any]], split: Split) -> None:
+    """Prompts without further masks are no ground truth: what would be an empty row of the leaderboard is said here."""
+    alone = sum(row["annotated_frames"] == 1 < row["n_frames"] for row in rows)
+    if alone and split.ground_truth == "full":
+        logger.warning(
+            "%s: %d of %d sequences have a mask for one frame only, so there is nothing to score; set "
+            "`ground_truth: first_frame` (a server scores) or `none`",
+            *(split, alone, len(rows)),
+        )
+
+
+def _row(images: Path, masks: Path, name: str, split: Split, attributes: list[str]) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        **{"sequence": name, "n_frames": 0, "height": 0, "width": 0, "first_frame": ""},
+        **{"object_ids": [], "first_appearance": [], "annotated_frames": 0},
+        **{"has_ground_truth": split.ground_truth == "full", "attributes": sorted(attributes), "problem": ""},
+    }
+    try:
+        files = read_sequence(images, masks, name, split.resize)
+        row |= {
+            "n_frames": len(files.frames),
+            "first_frame": files.frames[0].stem,
+            "annotated_frames": len(files.masks) or len({i for found in files.objects.values() for i in found}),
+        }
+        row["height"], row["width"] = files.size
+        first = {number: index for index, prompts in files.object_prompts().items() for number in prompts}
+        row |= {"object_ids": sorted(first), "first_appearance": [first[i] for i in sorted(first)]}
+    except DataError as error:
+        row["problem"] = beside(name, error)
+    return row
+
+
+def select_sequences(names: list[str], split: Split, attributes: Mapping[str, list[str]]) -> list[str]:
+    """The names that `select`, `exclude`, `attributes` and `sample` of a split keep, in order.
+
+    A sample is drawn from all names by their hash with the seed, so it is the same on every machine and whatever else
+    is selected; `part: rest` is exactly what `part: drawn` leaves out.
+    """
+
+    def matches(name: str, patterns: tuple[str, ...]) -> bool:
+        return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+
+    kept = [name for name in names if not split.select or matches(name, split.select)]
+    kept = [name for name in kept if not matches(name, split.exclude)]
+    if split.attributes:
+        kept = [name for name in kept if set(split.attributes) & set(attributes.get(name, ()))]
+    if split.sample:
+        seed = split.sample.get("seed", 0)
+        ranked = sorted(names, key=lambda name: hashlib.sha256(f"{seed}:{name}".encode()).digest())
+        drawn = set(ranked[: max(1, round(split.sample["fraction"] * len(names)))])
+        kept = [name for name in kept if (name in drawn) == (split.sample.get("part", "drawn") == "drawn")]
+    return kept
+
+
+def read_counts(path: Path) -> tuple[int, int | None]:
+    """How many sequences a split has on disk, before any selection, and how many the catalog expects (or None)."""
+    with pq.ParquetFile(path) as file:
+        counts = json.loads((file.schema_arrow.metadata or {}).get(b"counts", b"{}"))
+        return counts.get("found", file.metadata.num_rows), counts.get("expected")
+
+
+def read_table(path: Path) -> list[dict]:
+    """Rows of a sequences table, as written by index_split."""
+    with pq.ParquetFile(path) as file:  # pq.read_table would import pandas
+        return file.read().to_pylist()
