@@ -340,7 +340,7 @@ def test_a_run_ends_with_its_failures_and_the_command_repeats_one(dataset, tmp_p
     with (tmp_path / "results/failures.csv").open() as file:
         (row,) = csv.DictReader(file)
     assert (row["model"], row["sequence"], row["class"], row["attempts"]) == ("static", "beta", "bad data", "1")
-    assert "00004" in row["reason"] and "00004" in (tmp_path / row["log"]).read_text()
+    assert str(frame) in row["reason"] and "00004" in (tmp_path / row["log"]).read_text()
     frame.write_bytes(whole)
     store = Store(tmp_path / "results/predictions/squares/all/static")
     times = {name: (store.folder / f"{name}.json").stat().st_mtime_ns for name in ("alpha", "gamma")}

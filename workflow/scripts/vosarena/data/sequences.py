@@ -183,6 +183,7 @@ def read_sequence(images: Path, masks: Path | None, name: str, resize: str = "ne
     folder = images / name
     if not folder.is_dir():
         raise DataError(f"sequence {name}: there is no folder {folder}")
+    folder = _led_to(folder)
     frames = numbered_files(folder, FRAME_SUFFIXES)
     if not frames:
         raise DataError(f"sequence {name}: no {', '.join(FRAME_SUFFIXES)} frames in {folder}")
@@ -199,11 +200,17 @@ def read_sequence(images: Path, masks: Path | None, name: str, resize: str = "ne
     flat: dict[int, Path] = {}
     objects: dict[int, dict[int, Path]] = {}
     if masks is not None and (masks / name).is_dir():
-        flat = by_frame(masks / name, "")
+        masks_folder = _led_to(masks / name)
+        flat = by_frame(masks_folder, "")
         if not flat:
-            every = {int(path.name): by_frame(path, f" (object {path.name})") for path in _object_folders(masks / name)}
+            every = {int(path.name): by_frame(path, f" (object {path.name})") for path in _object_folders(masks_folder)}
             objects = {number: found for number, found in every.items() if found}
     return SequenceFiles(name, tuple(frames), flat, resize, objects, masks / name if masks else None)
+
+
+def _led_to(folder: Path) -> Path:
+    """Where the link of a prepared split leads: people know their own folder, and errors are to name its files."""
+    return folder.resolve() if folder.is_symlink() else folder
 
 
 def _object_folders(folder: Path) -> list[Path]:
