@@ -168,6 +168,8 @@ def test_words_of_a_log(tmp_path):
     with log.open("a") as file:
         file.write("[Mon Nov 23 14:11:23 2026]\nFinished jobid: 13 (Rule: track)\n")
     assert failed_jobs(log) == [], "a later attempt has mended it"
+    log.write_text("Error in rule weights:\n    message: two\nlines\n    jobid: 3\n")  # cut after the first of them
+    assert [(job.rule, job.words) for job in failed_jobs(log)] == [("weights", "two")]
 
 
 def test_the_command_keeps_what_says_where_a_run_happens():

@@ -16,8 +16,8 @@ from snakemake.exceptions import WorkflowError
 
 from vosarena.data.archives import archives_of, collect_archives
 from vosarena.data.catalog import load_study
-from vosarena.data.prepare import state_of
 from vosarena.data.index import read_table
+from vosarena.data.prepare import state_of
 from vosarena.data.weights import local_files
 from vosarena.errors import VosarenaError
 from vosarena.stages import check_study

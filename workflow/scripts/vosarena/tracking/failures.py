@@ -151,7 +151,8 @@ def failed_jobs(log: Path) -> list[FailedJob]:
         if finished:
             found.pop(finished, None)
         else:
-            found[said["jobid"]] = FailedJob(rule, outputs, Path(logs[0]), words)  # the first log is the rule's own
+            # The first log is the rule's own; a message of several lines hides what comes after it.
+            found[said.get("jobid", block)] = FailedJob(rule, outputs, Path(logs[0]), words)
     return list(found.values())
 
 
