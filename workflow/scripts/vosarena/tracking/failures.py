@@ -234,6 +234,6 @@ def show_stages(jobs: Iterable[FailedJob], console: Console | None = None) -> No
     """Show the jobs of other stages than tracking that failed, each with its reason and log."""
     console = console or Console(stderr=True)
     for job in jobs:
-        if job.rule != "track":
+        if not job.rule.endswith("track"):  # with a prefix where this workflow is a module
             reason = _last_error(job.log) or "it ended without a word"
             console.print(f"{job.rule} failed: {reason} ({job.log})", soft_wrap=True, highlight=False, markup=False)
