@@ -2,11 +2,14 @@
 
 import glob
 import json
+import os
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from vosarena.errors import DataError
 
 
 @contextmanager
@@ -49,6 +52,25 @@ def read_json(path: Path) -> dict[str, Any]:
         return json.loads(path.read_text())
     except (FileNotFoundError, ValueError):
         return {}
+
+
+def read_text(path: Path) -> str:
+    """Text of a file that a person wrote: UTF-8 with or without a byte order mark, or UTF-16 as Windows writes it.
+
+    Raises DataError if the file cannot be read or is no text.
+    """
+    try:
+        data = path.read_bytes()
+        return data.decode(json.detect_encoding(data))
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); expected a text file") from None
+    except UnicodeDecodeError:
+        raise DataError(f"{path}: not a text file in UTF-8; save it as one") from None
+
+
+def printable(name: str | Path) -> str:
+    r"""A name as it can be shown and stored: bytes that are no UTF-8 become `\xe9`."""
+    return os.fsencode(name).decode(errors="backslashreplace")
 
 
 def note_of(place: Path) -> Path:

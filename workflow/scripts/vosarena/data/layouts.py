@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from vosarena.data.catalog import Split
-from vosarena.data.sequences import ANNOTATIONS, ATTRIBUTES, FRAME_SUFFIXES, IMAGES
+from vosarena.data.sequences import ANNOTATIONS, ATTRIBUTES, FRAME_SUFFIXES, IMAGES, in_resolution, read_names
 from vosarena.errors import DataError
 
 logger = logging.getLogger(__name__)
@@ -17,7 +17,6 @@ logger = logging.getLogger(__name__)
 # Names of the folders of frames and of masks, of which the first that is there counts.
 _IMAGES = {"sa-v": ("JPEGImages_24fps",), "folder": (IMAGES, "images", "frames", "."), "video": ("videos", IMAGES, ".")}
 _MASKS = {"sa-v": ("Annotations_6fps",)} | dict.fromkeys(("folder", "video"), (ANNOTATIONS, "masks", "annotations"))
-_RESOLUTIONS = ("480p", "Full-Resolution", "1080p")  # DAVIS keeps its frames under one of these
 _VIDEOS = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v")
 _LEVELS = 4  # on which frames and masks are looked for: the top of an archive and three folders down
 
@@ -136,8 +135,7 @@ def _folders(roots: Sequence[Path], named: str | None, choices: Sequence[str]) -
     for root in roots:
         folder = next((root / name for name in ([named] if named else choices) if (root / name).is_dir()), None)
         if folder is not None:
-            nested = [folder / name for name in _RESOLUTIONS if (folder / name).is_dir()]
-            found.append(nested[0] if nested else folder)
+            found.append(in_resolution(folder))
     return found
 
 
@@ -157,7 +155,7 @@ def _descend(root: Path, split: Split) -> Path:
 
 
 def _listed(split: Split, roots: Sequence[Path]) -> list[str]:
-    """Names of the split's sequences from its list, if it has one; DAVIS 2016 lists files instead of names."""
+    """Names of the split's sequences from its list, if it has one."""
     if split.imageset:
         files = [root / split.imageset for root in roots if (root / split.imageset).is_file()]
         if not files:
@@ -166,9 +164,7 @@ def _listed(split: Split, roots: Sequence[Path]) -> list[str]:
         files = [path for root in roots for path in sorted(root.glob("sav_*.txt"))]
     else:
         return []
-    lines = [line.strip() for file in files for line in file.read_text().splitlines() if line.strip()]
-    names = [PurePosixPath(line.split()[0]).parent.name if "/" in line else line for line in lines]
-    return sorted(dict.fromkeys(names))
+    return sorted({name for file in files for name in read_names(file)})
 
 
 def _read_meta(found: Found, split: Split, roots: Sequence[Path]) -> None:

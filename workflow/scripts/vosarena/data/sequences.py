@@ -5,13 +5,14 @@ A prepared split is one folder with `JPEGImages/<sequence>/<frame>.jpg` and, whe
 are `Annotations/<sequence>/<object>/<frame>.png`, and what is not zero belongs to the object.
 """
 
+import os
 import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import cv2
@@ -20,6 +21,7 @@ import numpy as np
 from vosarena.data.frames import image_size
 from vosarena.data.masks import LabelMap, read_mask
 from vosarena.errors import DataError, MaskError
+from vosarena.files import printable, read_text
 
 BoolMask = np.ndarray[Any, np.dtype[np.bool_]]
 
@@ -27,6 +29,9 @@ IMAGES, ANNOTATIONS = "JPEGImages", "Annotations"  # the two folders of a prepar
 ATTRIBUTES, META = "attributes.json", "meta.json"  # facts beside them, where the dataset has any
 FRAME_SUFFIXES = (".jpg", ".jpeg", ".png")
 MASK_SUFFIX = ".png"
+PROBLEM = ".problem.txt"  # in a sequence's folder of a prepared split: why the sequence could not be prepared
+_RESOLUTIONS = ("480p", "Full-Resolution", "1080p")  # DAVIS keeps its sequences under one of these
+_FOREIGN = ("__MACOSX", "@eaDir", "lost+found", "$RECYCLE.BIN", "System Volume Information")  # made by systems
 
 
 @dataclass(frozen=True)
@@ -141,22 +146,57 @@ def _labels_in(labels: LabelMap) -> set[int]:
     return set(np.flatnonzero(np.bincount(labels.ravel(), minlength=256)).tolist())
 
 
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder is none of the user's: `.DS_Store`, `._00000.jpg`, `__MACOSX`, ..."""
+    return name.startswith(".") or name in _FOREIGN
+
+
+def frame_number(stem: str) -> int | None:
+    """The number that a frame or an object's folder is named by; None for other names, such as `0000²`."""
+    return int(stem) if re.fullmatch(r"[0-9]+", stem) else None
+
+
+def in_resolution(folder: Path) -> Path:
+    """The folder of sequences in `folder`, which DAVIS has under the name of a resolution."""
+    return next((folder / name for name in _RESOLUTIONS if (folder / name).is_dir()), folder)
+
+
+def read_names(path: Path) -> list[str]:
+    """Names of sequences in a list, one a line, in order and each once.
+
+    DAVIS 2016 lists files (`/JPEGImages/480p/cow/00000.jpg ...`) instead of names. Raises DataError if the file cannot
+    be read as text.
+    """
+    lines = [line.strip() for line in read_text(path).splitlines()]
+    names = [PurePosixPath(line.split()[0]).parent.name if "/" in line.rstrip("/") else line.rstrip("/")
+             for line in lines if line]  # fmt: skip
+    return list(dict.fromkeys(names))
+
+
 def numbered_files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
     """Files of a folder in the numeric order of their names; other files and hidden ones are ignored.
 
     `2.jpg` comes before `10.jpg` and `00010.jpg`; names that are no numbers are in alphabetical order. Raises DataError
-    where that leaves the order open: two files with one name or number, numbers beside other names, `f10` before `f2`.
+    where that leaves the order open: two files with one name or number, numbers next to other names, `f10` before `f2`;
+    and for a folder, a broken link or a name that is not UTF-8 among the files.
     """
-    files = [
-        path for path in folder.iterdir() if path.suffix.lower() in suffixes and not path.name.startswith(".")
-    ]  # fmt: skip
-    files.sort(key=lambda path: (path.stem.isdigit(), _key(path)))
+    with os.scandir(folder) as entries:
+        found = [entry for entry in entries if Path(entry.name).suffix.lower() in suffixes]
+    found = [entry for entry in found if not is_hidden(entry.name)]
+    for entry in found:
+        if not entry.is_file():
+            raise DataError(f"{printable(entry.path)}: no file, but a folder or a link to nothing; replace it")
+        if printable(entry.name) != entry.name:
+            raise DataError(f"{printable(entry.path)}: the name is not UTF-8; rename the file")
+    files = [folder / entry.name for entry in found]
+    files.sort(key=lambda path: (frame_number(path.stem) is not None, _key(path)))
     for first, second in pairwise(files):
+        numbered = frame_number(first.stem) is not None
         if _key(first) == _key(second):
             raise DataError(f"{folder}: {first.name} and {second.name} are the same frame; keep one of them")
-        if first.stem.isdigit() != second.stem.isdigit():
+        if numbered != (frame_number(second.stem) is not None):
             raise DataError(f"{folder}: {first.name} has no number, but {second.name} has; give it one or remove it")
-        if not first.stem.isdigit() and _with_numbers(first.stem) > _with_numbers(second.stem):
+        if not numbered and _with_numbers(first.stem) > _with_numbers(second.stem):
             raise DataError(f"{folder}: {first.name} comes before {second.name}; number the frames with leading zeros")
     return files
 
@@ -170,7 +210,7 @@ def sequence_names(images: Path) -> list[str]:
     """Names of the sequences under a folder of frames, sorted. Raises DataError if there are none."""
     if not images.is_dir():
         raise DataError(f"{images}: no such folder; expected one folder of frames per sequence in it")
-    names = sorted(path.name for path in images.iterdir() if path.is_dir() and not path.name.startswith("."))
+    names = sorted(path.name for path in images.iterdir() if path.is_dir() and not is_hidden(path.name))
     if not names:
         raise DataError(f"{images}: no sequence folders; expected one folder of frames per sequence")
     if IMAGES in names:
@@ -183,6 +223,7 @@ def read_sequence(images: Path, masks: Path | None, name: str, resize: str = "ne
     folder = images / name
     if not folder.is_dir():
         raise DataError(f"sequence {name}: there is no folder {folder}")
+    _refuse_problem(folder)
     folder = _led_to(folder)
     frames = numbered_files(folder, FRAME_SUFFIXES)
     if not frames:
@@ -200,10 +241,12 @@ def read_sequence(images: Path, masks: Path | None, name: str, resize: str = "ne
     flat: dict[int, Path] = {}
     objects: dict[int, dict[int, Path]] = {}
     if masks is not None and (masks / name).is_dir():
+        _refuse_problem(masks / name)
         masks_folder = _led_to(masks / name)
         flat = by_frame(masks_folder, "")
         if not flat:
-            every = {int(path.name): by_frame(path, f" (object {path.name})") for path in _object_folders(masks_folder)}
+            every = {number: by_frame(path, f" (object {path.name})")
+                     for number, path in _object_folders(masks_folder).items()}  # fmt: skip
             objects = {number: found for number, found in every.items() if found}
     return SequenceFiles(name, tuple(frames), flat, resize, objects, masks / name if masks else None)
 
@@ -213,10 +256,25 @@ def _led_to(folder: Path) -> Path:
     return folder.resolve() if folder.is_symlink() else folder
 
 
-def _object_folders(folder: Path) -> list[Path]:
-    folders = [path for path in folder.iterdir() if path.is_dir() and path.name.isdigit()]
-    return sorted(folders, key=lambda path: int(path.name))
+def _refuse_problem(folder: Path) -> None:
+    """Raise DataError if the sequence could not be prepared. Links lead to folders of the user, without such a file."""
+    if not folder.is_symlink() and (folder / PROBLEM).exists():
+        raise DataError((folder / PROBLEM).read_text().strip())
+
+
+def _object_folders(folder: Path) -> dict[int, Path]:
+    """Folders of objects by number, in order. Raises DataError for another name, or two of one number."""
+    found: dict[int, Path] = {}
+    for path in sorted(path for path in folder.iterdir() if path.is_dir() and not is_hidden(path.name)):
+        number = frame_number(path.name)
+        if number is None:
+            raise DataError(f"{printable(path)}: folders of objects must be numbers, such as 001; rename it")
+        if number in found:
+            raise DataError(f"{folder}: {found[number].name} and {path.name} are the same object; keep one of them")
+        found[number] = path
+    return dict(sorted(found.items()))
 
 
 def _key(path: Path) -> int | str:
-    return int(path.stem) if path.stem.isdigit() else path.stem
+    number = frame_number(path.stem)
+    return path.stem if number is None else number
