@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # the rest is imported where it is needed: every command of the CLI passes through here
-    from rich.console import Console
     from rich.table import Table
 
     from vosarena.data.catalog import Model, Split
@@ -99,6 +98,7 @@ def _counted(table: Path) -> str:
 
 def _list_datasets(args: argparse.Namespace) -> None:
     from vosarena.data.catalog import load_catalog
+    from vosarena.escaping import console
 
     catalog = load_catalog(args.catalog)
     table = _table("split", "title", "sequences", "state", "size", "layout", "protocol", "truth", "licence")
@@ -115,7 +115,7 @@ def _list_datasets(args: argparse.Namespace) -> None:
                     entry.get("license", "not stated"),
                 ),
             )
-    _console().print(table)
+    console(pipe_width=240).print(table)
 
 
 def split_state(split: Split, resources: Path) -> tuple[str, int]:
@@ -150,6 +150,7 @@ def _expected(split: Split, resources: Path) -> str:
 
 def _list_models(args: argparse.Namespace) -> None:
     from vosarena.data.catalog import load_catalog
+    from vosarena.escaping import console
 
     catalog = load_catalog(args.catalog)
     table = _table("model", "title", "tracker", "weights", "size", "description")
@@ -157,7 +158,7 @@ def _list_models(args: argparse.Namespace) -> None:
         model = catalog.model(name)
         state, size = weights_state(model, args.resources)
         table.add_row(name, model.title or name, model.tracker, state, _size(size), model.description)
-    _console().print(table)
+    console(pipe_width=240).print(table)
 
 
 def weights_state(model: Model, resources: Path) -> tuple[str, int]:
@@ -185,14 +186,6 @@ def _table(*columns: str) -> Table:
         prose = column in ("title", "licence", "description")
         table.add_column(column, overflow="fold" if prose else "ellipsis", no_wrap=not prose)
     return table
-
-
-def _console() -> Console:
-    """As wide as the terminal; in a pipe wide enough for whole lines."""
-    from rich.console import Console
-
-    console = Console()
-    return console if console.is_terminal else Console(width=240)
 
 
 def _size(size: int) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 
 import pandas as pd
 
+from vosarena.escaping import latex_text
 from vosarena.reporting.matrix import footnote, matrices, spans
 from vosarena.reporting.tables import (
     COLUMNS,
@@ -113,19 +114,19 @@ def _tabular(shown: pd.DataFrame, styles: pd.DataFrame, caption: str, label: str
     lines = [
         r"\begin{table}[htbp]",
         r"\centering",
-        rf"\caption{{{_escape(caption)}}}",
-        rf"\label{{{''.join(c if c.isalnum() or c in ':-' else '-' for c in label)}}}",
+        rf"\caption{{{latex_text(caption)}}}",
+        rf"\label{{{''.join(c if (c.isascii() and c.isalnum()) or c in ':-' else '-' for c in label)}}}",
         rf"\begin{{tabular}}{{@{{}}{''.join('l' if title in _TEXTS else 'r' for title in titles)}@{{}}}}",
         r"\toprule",
         *_groups(shown),
-        " & ".join(map(_escape, titles)) + r" \\",
+        " & ".join(map(latex_text, titles)) + r" \\",
         r"\midrule",
     ]
     for row, commands in zip(shown.to_numpy(), styles.to_numpy(), strict=True):
-        cells = zip(map(_escape, row), commands, strict=True)
-        lines.append(
-            " & ".join(f"{command}{{{cell}}}" if command and cell else cell for cell, command in cells) + r" \\"
-        )
+        cells = zip(map(latex_text, row), commands, strict=True)
+        line = " & ".join(f"{command}{{{cell}}}" if command and cell else cell for cell, command in cells)
+        start = "{}" if line.startswith(("[", "*")) else ""  # else an argument of the line above
+        lines.append(rf"{start}{line} \\")
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}"])
 
 
@@ -133,21 +134,10 @@ def _groups(shown: pd.DataFrame) -> Iterator[str]:
     """The line above the titles of columns that belong together, and the rules under it; nothing if none do."""
     cells, rules, end = [], [], 0
     for group, count in spans(shown):
-        cells.append(rf"\multicolumn{{{count}}}{{c}}{{{_escape(group)}}}" if group else " &" * (count - 1))
+        cells.append(rf"\multicolumn{{{count}}}{{c}}{{{latex_text(group)}}}" if group else " &" * (count - 1))
         if group:
             rules.append(rf"\cmidrule(lr){{{end + 1}-{end + count}}}")
         end += count
     if rules:
         yield " & ".join(cells) + r" \\"
         yield " ".join(rules)
-
-
-_ESCAPES = str.maketrans({
-    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
-    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
-})  # fmt: skip
-
-
-def _escape(text: str) -> str:
-    """Text that LaTeX prints as it is."""
-    return str(text).translate(_ESCAPES)

@@ -14,6 +14,8 @@ import numpy as np
 import pandas as pd
 
 from vosarena.data.index import read_counts, read_table
+from vosarena.errors import DataError
+from vosarena.escaping import csv_table
 from vosarena.reporting.comparison import ALL, Comparison
 from vosarena.reporting.curves import derived_attributes
 from vosarena.reporting.imported import published_rows, read_scores
@@ -87,15 +89,22 @@ def build_leaderboard(
     output.mkdir(parents=True, exist_ok=True)
     for name, table in tables.items():
         table.to_parquet(output / f"{name}.parquet", index=False, compression="zstd")
-        table.to_csv(output / f"{name}.csv", index=False, float_format="%.6g")
-    (output / "leaderboard.md").write_text(markdown(tables))
-    (output / "leaderboard.tex").write_text(latex(tables, titles))
+        csv_table(table).to_csv(output / f"{name}.csv", index=False, float_format="%.6g")
+    (output / "leaderboard.md").write_text(markdown(tables), encoding="utf-8")
+    (output / "leaderboard.tex").write_text(latex(tables, titles), encoding="utf-8")
     return tables
 
 
 def read_leaderboard(folder: Path) -> dict[str, pd.DataFrame]:
-    """The tables that build_leaderboard wrote."""
-    return {name: pd.read_parquet(folder / f"{name}.parquet") for name in TABLES}
+    """The tables that build_leaderboard wrote. Raises DataError naming one that is missing or damaged."""
+    tables = {}
+    for name in TABLES:
+        file = folder / f"{name}.parquet"
+        try:
+            tables[name] = pd.read_parquet(file)
+        except (OSError, ValueError) as error:  # pyarrow's own errors are both
+            raise DataError(f"{file} is missing or damaged; remove {folder} and run again") from error
+    return tables
 
 
 def places_of(board: pd.DataFrame) -> list[tuple[str, ...]]:

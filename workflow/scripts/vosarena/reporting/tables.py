@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import pandas as pd
 
+from vosarena.escaping import markdown_text
 from vosarena.reporting.comparison import ALL
 from vosarena.reporting.matrix import footnote, matrices
 from vosarena.reporting.statistics import FEWEST
@@ -157,5 +158,7 @@ def _heading(place: Place) -> str:
 
 
 def _section(title: str, shown: pd.DataFrame, note: str = "") -> str:
-    parts = [f"## {title}", shown.to_markdown(index=False, disable_numparse=True), *filter(None, [note])]
+    escaped = shown.map(markdown_text).rename(columns=markdown_text)
+    cells = escaped.to_markdown(index=False, disable_numparse=True)
+    parts = [f"## {markdown_text(title)}", cells, *filter(None, [note])]
     return "\n\n".join(parts) + "\n"

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from rich.console import Console
 from rich.table import Table
 
 from vosarena.errors import ConfigError, DataError
+from vosarena.escaping import console, csv_table
 from vosarena.files import whole
 from vosarena.scoring.measure import measure
 from vosarena.scoring.pairs import MeasureError, SequencePair, mask_root, pair_folders
@@ -22,7 +22,7 @@ from vosarena.scoring.table import read_metadata
 
 WRITERS = {
     ".parquet": lambda table, path: table.to_parquet(path, index=False, compression="zstd"),
-    ".csv": lambda table, path: table.to_csv(path, index=False),
+    ".csv": lambda table, path: csv_table(table).to_csv(path, index=False),
 }
 
 
@@ -151,28 +151,27 @@ _MOST_ROWS = 200  # longer tables are for --output
 
 
 def _print(scores: pd.DataFrame, protocol: Protocol, expected: int, notes: list[str], objects: bool) -> None:
-    # Into a file or a pipe the table is as wide as it needs, not as the terminal that is not there.
-    console = Console() if sys.stdout.isatty() else Console(width=200)
+    shown = console(pipe_width=200)
     hidden = {"dataset", "split", "model", "protocol"}
     if objects and len(scores):
         names = [name for name in scores.columns if name not in hidden | {"sequence", "object_id"}]
         table = _table("sequence", "object", *map(_heading, names))
         for row in scores.head(_MOST_ROWS).to_dict("records"):
             table.add_row(row["sequence"], str(row["object_id"]), *(_text(row[name]) for name in names))
-        console.print(table)
+        shown.print(table)
         if len(scores) > _MOST_ROWS:
-            console.print(f"... and {len(scores) - _MOST_ROWS} more objects, all of them in --output")
+            shown.print(f"... and {len(scores) - _MOST_ROWS} more objects, all of them in --output")
     summary = summarise(scores)
     if len(summary):
         found = f"{summary['n_sequences'][0]} of {expected} sequences"
-        console.print(f"\n{summary['model'][0]}, {protocol.name}, {found}, percent", markup=False, highlight=False)
+        shown.print(f"\n{summary['model'][0]}, {protocol.name}, {found}, percent")
         table = _table(f"all {summary['n_objects'][0]} objects", "")
         for name in summary.columns:
             if name not in hidden and not name.startswith("n_"):
                 table.add_row(_heading(name), _text(summary[name][0]))
-        console.print(table)
+        shown.print(table)
     for note in notes:
-        Console(stderr=True).print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
+        console(stderr=True).print(f"note: {note}", soft_wrap=True)
 
 
 def _table(first: str, *numbers: str) -> Table:

@@ -13,6 +13,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from vosarena.escaping import csv_cell
 from vosarena.files import write_text
 from vosarena.tracking.reasons import (
     CANCELLED,
@@ -204,7 +205,7 @@ def write_failures(rows: Sequence[Mapping[str, str]], file: Path) -> None:
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({name: csv_cell(value) for name, value in row.items()} for row in rows)
     write_text(file, text.getvalue())
 
 
