@@ -16,10 +16,11 @@ from PIL import Image
 from tests.mask_makers import blobs, write_clip
 from vosarena.cli import main
 from vosarena.data.masks import masks_digest, write_mask
+from vosarena.data.sequences import frame_order
 from vosarena.errors import DataError, VosarenaError
 from vosarena.scoring.evaluate import add_evaluate_parser
 from vosarena.scoring.measure import measure
-from vosarena.scoring.pairs import Failure, MeasureError, frame_order, pair_folders, pair_sequence
+from vosarena.scoring.pairs import Failure, MeasureError, pair_folders, pair_sequence
 from vosarena.scoring.protocols import score, summarise
 from vosarena.scoring.table import read_metadata
 

@@ -5,10 +5,9 @@ A prepared split is one folder with `JPEGImages/<sequence>/<frame>.jpg` and, whe
 are `Annotations/<sequence>/<object>/<frame>.png`, and what is not zero belongs to the object.
 """
 
-import os
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
@@ -30,7 +29,8 @@ ATTRIBUTES, META = "attributes.json", "meta.json"  # facts beside them, where th
 FRAME_SUFFIXES = (".jpg", ".jpeg", ".png")
 MASK_SUFFIX = ".png"
 PROBLEM = ".problem.txt"  # in a sequence's folder of a prepared split: why the sequence could not be prepared
-_RESOLUTIONS = ("480p", "Full-Resolution", "1080p")  # DAVIS keeps its sequences under one of these
+MASK_FOLDERS = (ANNOTATIONS, "Annotations_6fps", "masks", "annotations")  # names of folders of masks in datasets
+RESOLUTIONS = ("480p", "Full-Resolution", "1080p")  # DAVIS keeps its sequences under one of these
 _FOREIGN = ("__MACOSX", "@eaDir", "lost+found", "$RECYCLE.BIN", "System Volume Information")  # made by systems
 
 
@@ -156,49 +156,87 @@ def frame_number(stem: str) -> int | None:
     return int(stem) if re.fullmatch(r"[0-9]+", stem) else None
 
 
-def in_resolution(folder: Path) -> Path:
-    """The folder of sequences in `folder`, which DAVIS has under the name of a resolution."""
-    return next((folder / name for name in _RESOLUTIONS if (folder / name).is_dir()), folder)
-
-
 def read_names(path: Path) -> list[str]:
-    """Names of sequences in a list, one a line, in order and each once.
+    """Names of sequences in a list, one a line, in order and each once; empty lines and `# comments` are left out.
 
     DAVIS 2016 lists files (`/JPEGImages/480p/cow/00000.jpg ...`) instead of names. Raises DataError if the file cannot
     be read as text.
     """
     lines = [line.strip() for line in read_text(path).splitlines()]
     names = [PurePosixPath(line.split()[0]).parent.name if "/" in line.rstrip("/") else line.rstrip("/")
-             for line in lines if line]  # fmt: skip
+             for line in lines if line and not line.startswith("#")]  # fmt: skip
     return list(dict.fromkeys(names))
 
 
 def numbered_files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
-    """Files of a folder in the numeric order of their names; other files and hidden ones are ignored.
+    """Files of a folder in the order of their frames (see frame_order); other files and hidden ones are ignored.
 
-    `2.jpg` comes before `10.jpg` and `00010.jpg`; names that are no numbers are in alphabetical order. Raises DataError
-    where that leaves the order open: two files with one name or number, numbers next to other names, `f10` before `f2`;
-    and for a folder, a broken link or a name that is not UTF-8 among the files.
+    Raises DataError where the names leave the order open, or mix numbers with other names.
     """
-    with os.scandir(folder) as entries:
-        found = [entry for entry in entries if Path(entry.name).suffix.lower() in suffixes]
-    found = [entry for entry in found if not is_hidden(entry.name)]
-    for entry in found:
-        if not entry.is_file():
-            raise DataError(f"{printable(entry.path)}: no file, but a folder or a link to nothing; replace it")
-        if printable(entry.name) != entry.name:
-            raise DataError(f"{printable(entry.path)}: the name is not UTF-8; rename the file")
-    files = [folder / entry.name for entry in found]
-    files.sort(key=lambda path: (frame_number(path.stem) is not None, _key(path)))
-    for first, second in pairwise(files):
-        numbered = frame_number(first.stem) is not None
-        if _key(first) == _key(second):
-            raise DataError(f"{folder}: {first.name} and {second.name} are the same frame; keep one of them")
-        if numbered != (frame_number(second.stem) is not None):
-            raise DataError(f"{folder}: {first.name} has no number, but {second.name} has; give it one or remove it")
-        if not numbered and _with_numbers(first.stem) > _with_numbers(second.stem):
-            raise DataError(f"{folder}: {first.name} comes before {second.name}; number the frames with leading zeros")
-    return files
+    files = frame_files(folder, suffixes)
+    order = list(frame_order(files, folder, files))
+    if stray := sorted(set(files) - set(order)):
+        first, other = files[order[0]].name, files[stray[0]].name
+        raise DataError(f"{folder}: {other} has no number, but {first} has; give it one or remove it")
+    return [files[stem] for stem in order]
+
+
+def frame_files(folder: Path, suffixes: tuple[str, ...] = (MASK_SUFFIX,)) -> dict[str, Path]:
+    """{stem: path} of the files of a folder that have one of the suffixes, also in capital letters.
+
+    Hidden files are ignored. Raises DataError for two files with one stem, for a folder, a broken link or a name that
+    is not UTF-8 among the files, and for a folder that cannot be read.
+    """
+    found: dict[str, Path] = {}
+    for path in _entries(folder):
+        if path.suffix.lower() not in suffixes:
+            continue
+        if not path.is_file():
+            raise DataError(f"{printable(path)}: no file, but a folder or a link to nothing; replace it")
+        if printable(path.name) != path.name:
+            raise DataError(f"{printable(path)}: the name is not UTF-8; rename the file")
+        if path.stem in found:
+            other = found[path.stem].name
+            raise DataError(f"{folder}: {other} and {path.name} are the same frame; keep one of them")
+        found[path.stem] = path
+    return found
+
+
+def subfolders(folder: Path) -> list[str]:
+    """Sorted names of the folders in a folder, without hidden ones. Raises DataError if it cannot be read."""
+    return [path.name for path in _entries(folder) if path.is_dir()]
+
+
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return sorted(path for path in folder.iterdir() if not is_hidden(path.name))
+    except OSError as error:
+        raise DataError(f"{printable(folder)} cannot be read ({error.strerror}); expected a folder") from None
+
+
+def frame_order(
+    stems: Iterable[str], folder: Path | None = None, files: Mapping[str, Path] | None = None
+) -> dict[str, int]:
+    """Frame stems in their order with their numbers, `{"2": 2, "10": 10}`: the one rule for frames and masks.
+
+    If some stems are numbers, the others are left out. If none is, all are in alphabetical order, numbered from 0.
+    Raises DataError where that leaves the order open: two stems with one number, or `f10` before `f2`.
+
+    folder, files: what the message names.
+    """
+    names = list(stems)
+    numbers = {stem: number for stem in names if (number := frame_number(stem)) is not None}
+    keys: dict[str, Any] = numbers or {stem: _with_numbers(stem) for stem in names}
+    ordered = sorted(keys, key=numbers.__getitem__ if numbers else None)
+    for first, second in pairwise(ordered):
+        if keys[first] < keys[second]:
+            continue
+        a, b = (files[stem].name if files else f"{stem}{MASK_SUFFIX}" for stem in (first, second))
+        where = f"{folder}: " if folder else ""
+        if keys[first] == keys[second]:
+            raise DataError(f"{where}{a} and {b} are the same frame; keep one of them")
+        raise DataError(f"{where}{a} comes before {b}; number the frames with leading zeros")
+    return {stem: numbers.get(stem, index) for index, stem in enumerate(ordered)}
 
 
 def _with_numbers(stem: str) -> list[str | int]:
@@ -206,11 +244,35 @@ def _with_numbers(stem: str) -> list[str | int]:
     return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", stem)]
 
 
+def in_resolution(folder: Path) -> Path:
+    """The folder of sequences in `folder`, which DAVIS has under the name of a resolution."""
+    return _first_with_folders(folder, RESOLUTIONS) or folder
+
+
+def mask_root(folder: Path) -> Path:
+    """The folder that holds the sequences of masks: `folder`, or the one in it that datasets have for them.
+
+    Raises DataError if there is no such folder or no sequence in it.
+    """
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder; expected one folder of PNG masks per sequence in it")
+    folder = in_resolution(_first_with_folders(folder, MASK_FOLDERS) or folder)
+    if not subfolders(folder):
+        hint = "; this one holds masks itself, give the folder above it" if frame_files(folder) else ""
+        raise DataError(f"{folder}: no sequence folders; expected one folder of PNG masks per sequence in it{hint}")
+    return folder
+
+
+def _first_with_folders(folder: Path, names: Iterable[str]) -> Path | None:
+    """The first of the named folders in `folder` that has folders itself; one that has none is a sequence."""
+    return next((folder / name for name in names if (folder / name).is_dir() and subfolders(folder / name)), None)
+
+
 def sequence_names(images: Path) -> list[str]:
     """Names of the sequences under a folder of frames, sorted. Raises DataError if there are none."""
     if not images.is_dir():
         raise DataError(f"{images}: no such folder; expected one folder of frames per sequence in it")
-    names = sorted(path.name for path in images.iterdir() if path.is_dir() and not is_hidden(path.name))
+    names = subfolders(images)
     if not names:
         raise DataError(f"{images}: no sequence folders; expected one folder of frames per sequence")
     if IMAGES in names:
@@ -246,7 +308,7 @@ def read_sequence(images: Path, masks: Path | None, name: str, resize: str = "ne
         flat = by_frame(masks_folder, "")
         if not flat:
             every = {number: by_frame(path, f" (object {path.name})")
-                     for number, path in _object_folders(masks_folder).items()}  # fmt: skip
+                     for number, path in object_folders(masks_folder).items()}  # fmt: skip
             objects = {number: found for number, found in every.items() if found}
     return SequenceFiles(name, tuple(frames), flat, resize, objects, masks / name if masks else None)
 
@@ -262,16 +324,16 @@ def _refuse_problem(folder: Path) -> None:
         raise DataError((folder / PROBLEM).read_text().strip())
 
 
-def _object_folders(folder: Path) -> dict[int, Path]:
+def object_folders(folder: Path) -> dict[int, Path]:
     """Folders of objects by number, in order. Raises DataError for another name, or two of one number."""
     found: dict[int, Path] = {}
-    for path in sorted(path for path in folder.iterdir() if path.is_dir() and not is_hidden(path.name)):
-        number = frame_number(path.name)
+    for name in subfolders(folder):
+        number = frame_number(name)
         if number is None:
-            raise DataError(f"{printable(path)}: folders of objects must be numbers, such as 001; rename it")
+            raise DataError(f"{printable(folder / name)}: folders of objects must be numbers, such as 001; rename it")
         if number in found:
-            raise DataError(f"{folder}: {found[number].name} and {path.name} are the same object; keep one of them")
-        found[number] = path
+            raise DataError(f"{folder}: {found[number].name} and {name} are the same object; keep one of them")
+        found[number] = folder / name
     return dict(sorted(found.items()))
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from vosarena.scoring.pairs import frame_order
+from vosarena.data.sequences import frame_order
 from vosarena.scoring.table import Metrics, SequenceRows
 
 LOST = 0.5  # a frame counts as failed at or below this J: the threshold of DAVIS's recall

@@ -11,11 +11,12 @@ from typing import Any
 import pandas as pd
 from rich.table import Table
 
+from vosarena.data.sequences import mask_root
 from vosarena.errors import ConfigError, DataError
 from vosarena.escaping import console, csv_table
 from vosarena.files import whole
 from vosarena.scoring.measure import measure
-from vosarena.scoring.pairs import MeasureError, SequencePair, mask_root, pair_folders
+from vosarena.scoring.pairs import MeasureError, SequencePair, pair_folders
 from vosarena.scoring.protocols import PROTOCOLS, Protocol, find_protocol, score, summarise
 from vosarena.scoring.splits import read_meta, with_meta
 from vosarena.scoring.table import read_metadata

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from vosarena.data.schema import nearest
+from vosarena.data.sequences import frame_files, mask_root, object_folders, subfolders
 from vosarena.errors import DataError
+from vosarena.files import printable
 
 
 @dataclass(frozen=True)
@@ -26,9 +28,10 @@ class ObjectInfo:
 
 @dataclass(frozen=True)
 class SequencePair:
-    """Files of one sequence. Keys of the files are frame stems, or `<object folder>/<stem>` if `per_object`.
+    """Files of one sequence. Keys of the files are frame stems, or `<object folder>/<stem>`.
 
     per_object: every object has its own folder of binary masks, objects may overlap (SA-V).
+    merge_objects: only the prediction has folders of objects; they are merged to the label maps that are scored.
     objects: ids and ranges from a meta file; None: they come from the ground truth.
     unseen: whether the whole sequence belongs to the unseen part of a dataset; None: no such split.
     masks_digest: expected `data.masks.masks_digest` of all prediction files, checked while they are read.
@@ -39,6 +42,7 @@ class SequencePair:
     ground_truth: Mapping[str, Path] = field(default_factory=dict)
     prediction: Mapping[str, Path] = field(default_factory=dict)
     per_object: bool = False
+    merge_objects: bool = False
     objects: Mapping[int, ObjectInfo] | None = None
     unseen: bool | None = None
     masks_digest: str | None = None
@@ -56,7 +60,7 @@ class Failure:
     object_id: int | None = None
 
     def __str__(self) -> str:
-        where = f"sequence {self.sequence}"
+        where = f"sequence {printable(self.sequence)}"
         if self.frame:
             where += f", frame {self.frame}"
         if self.object_id is not None:
@@ -88,94 +92,69 @@ class MeasureError(DataError):
         return sorted({failure.sequence for failure in self.failures if failure.side == "prediction"})
 
 
-def frame_order(stems: Iterable[str]) -> dict[str, int]:
-    """Frame stems in numeric order, with their numbers: {"2": 2, "10": 10}.
-
-    If no stem is a number, all are taken in alphabetical order and numbered from 0; if some are, the others are stray
-    files and left out. Raises DataError if two stems are the same number.
-    """
-    names = list(stems)
-    numbers = {stem: int(stem) for stem in names if re.fullmatch(r"[0-9]+", stem)}
-    if not numbers:
-        return {stem: index for index, stem in enumerate(sorted(names))}
-    ordered = dict(sorted(numbers.items(), key=lambda item: item[1]))
-    previous = None
-    for stem, number in ordered.items():
-        if previous is not None and ordered[previous] == number:
-            raise DataError(f"{previous}.png and {stem}.png are the same frame; keep one of them")
-        previous = stem
-    return ordered
-
-
-def png_files(folder: Path) -> dict[str, Path]:
-    """{stem: path} of the PNGs of a folder; hidden files, folders and everything that is not a PNG are ignored."""
-    return {
-        path.stem: path
-        for path in sorted(folder.iterdir())
-        if path.suffix.lower() == ".png" and not path.name.startswith(".") and path.is_file()
-    }
-
-
-def _folders(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-
-
-def mask_root(folder: Path) -> Path:
-    """The folder that holds the sequences: `folder`, or its `Annotations` or `Annotations/480p`, as datasets have it.
-
-    Raises DataError if there is no such folder or no sequence in it.
-    """
-    if not folder.is_dir():
-        raise DataError(f"{folder}: no such folder; expected one folder of PNG masks per sequence in it")
-    for name in ("Annotations", "480p"):
-        if (folder / name).is_dir():
-            folder = folder / name
-    if not _folders(folder):
-        raise DataError(f"{folder}: no sequence folders; expected one folder of PNG masks per sequence in it")
-    return folder
-
-
 def pair_sequence(name: str, ground_truth: Path, prediction: Path, *, masks_digest: str | None = None) -> SequencePair:
     """The files of one sequence, from its two folders; what is wrong with them becomes `problem`.
 
-    Folders in the ground truth's folder are objects (SA-V: `<object>/<frame>.png`), the prediction has the same form.
+    Folders in the ground truth's folder are objects (SA-V: `<object>/<frame>.png`), then the prediction has the same
+    form. Where the ground truth has label maps, the prediction may have either form.
     """
 
     def broken(reason: str, side: str) -> SequencePair:
         return SequencePair(name, problem=Failure(name, reason, side))
 
+    if printable(name) != name:
+        return broken("its name is not UTF-8; rename the folder", "ground_truth")
     if not ground_truth.is_dir():
         return broken(f"predicted in {prediction}, but there is no ground truth {ground_truth}", "ground_truth")
-    files, ids = png_files(ground_truth), _folders(ground_truth)
-    per_object = not files and bool(ids)
-    if per_object:
-        if bad := [item for item in ids if not re.fullmatch(r"[0-9]+", item)]:
-            return broken(f"{ground_truth / bad[0]}: folders of objects must be numbers", "ground_truth")
-        files = {f"{item}/{stem}": path for item in ids for stem, path in png_files(ground_truth / item).items()}
-    if not files:
-        return broken(f"{ground_truth} holds no PNG masks", "ground_truth")
+    try:
+        files, per_object = _masks(ground_truth)
+    except DataError as error:
+        return broken(str(error), "ground_truth")
     if not prediction.is_dir():
         return broken(f"not predicted, there is no folder {prediction}", "prediction")
-    predicted = png_files(prediction)
-    if per_object:
-        folders = _folders(prediction)
-        if predicted and not folders:
-            reason = f"{prediction} holds label maps, but the ground truth has a folder of binary masks per object"
-            return broken(reason, "prediction")
-        predicted = {f"{item}/{stem}": path for item in folders for stem, path in png_files(prediction / item).items()}
-    if not predicted:
-        return broken(f"{prediction} holds no PNG masks", "prediction")
-    return SequencePair(name, files, predicted, per_object, masks_digest=masks_digest)
+    try:
+        predicted, objects_predicted = _masks(prediction)
+    except DataError as error:
+        return broken(str(error), "prediction")
+    if per_object and not objects_predicted:
+        reason = f"{prediction} holds label maps, but the ground truth has a folder of binary masks per object"
+        return broken(reason, "prediction")
+    merge = objects_predicted and not per_object
+    return SequencePair(name, files, predicted, per_object, merge, masks_digest=masks_digest)
+
+
+def _masks(folder: Path) -> tuple[dict[str, Path], bool]:
+    """Masks of a sequence by key, and whether its objects have folders. Raises DataError if there are none."""
+    if files := frame_files(folder):
+        return files, False
+    objects = object_folders(folder)
+    files = {f"{path.name}/{stem}": mask for path in objects.values() for stem, mask in frame_files(path).items()}
+    if not files:
+        others = Counter(path.suffix for path in folder.iterdir() if path.is_file() and path.suffix)
+        found = ", ".join(f"{number} {suffix}" for suffix, number in others.most_common(2))
+        raise DataError(f"{folder} holds no PNG masks{found and f', but {found}'}")
+    return files, True
 
 
 def pair_folders(ground_truth: Path, prediction: Path, names: Iterable[str] | None = None) -> list[SequencePair]:
     """All sequences of two folders of sequences, by name; those that only one of them has carry a `problem`.
 
-    names: only these. Raises DataError if a folder is missing or holds no sequence, or for a name in none of them.
+    names: only these. Raises DataError if a folder is missing or holds no sequence, if the two have no sequence in
+    common, or for a name in none of them.
     """
     ground_truth, prediction = mask_root(ground_truth), mask_root(prediction)
-    found = sorted({*_folders(ground_truth), *_folders(prediction)})
+    known, predicted = subfolders(ground_truth), subfolders(prediction)
+    if not set(known) & set(predicted):
+        raise DataError(
+            f"{ground_truth} and {prediction} have no sequence in common ({_some(known)}; {_some(predicted)}); give "
+            "the two folders that hold one folder per sequence"
+        )
+    found = sorted({*known, *predicted})
     for name in names or ():
         if name not in found:
             raise DataError(f"no sequence {name!r} in {ground_truth}; {nearest(name, found)}")
     return [pair_sequence(name, ground_truth / name, prediction / name) for name in (names or found)]
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(map(printable, names[:2])) + ", ..." * (len(names) > 2)

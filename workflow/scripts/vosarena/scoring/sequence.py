@@ -10,9 +10,10 @@ from typing import Any, Literal, NoReturn
 import numpy as np
 
 from vosarena.data.masks import LabelMap, MasksDigest, decode_rows
+from vosarena.data.sequences import frame_order
 from vosarena.errors import DataError, MaskError
 from vosarena.scoring import counts as c
-from vosarena.scoring.pairs import Failure, SequencePair, frame_order
+from vosarena.scoring.pairs import Failure, SequencePair
 
 ExtraIds = Literal["error", "ignore"]
 Resize = Literal["never", "nearest"]
