@@ -10,7 +10,6 @@ pixel belongs to.
 from __future__ import annotations
 
 import hashlib
-import io
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
@@ -44,36 +43,16 @@ def decode_rows(data: bytes, name: str) -> LabelMap:
 
     A PNG stores a byte before each row; leaving it there saves a copy of every mask.
     """
-    _check_header(data, name)
-    try:
-        rows = png.decode_rows(data)
-    except png.PngError as error:
-        raise MaskError(f"mask {name} is damaged ({error}): write or download this PNG again") from error
-    return np.pad(_decode_with_pil(data, name), ((0, 0), (1, 0))) if rows is None else rows
-
-
-def _decode_with_pil(data: bytes, name: str) -> LabelMap:
-    """The same by PIL, for what `png` does not read: interlaced files."""
-    try:
-        with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
-            image.load()
-            return np.asarray(image).astype(np.uint8)
-    except (OSError, SyntaxError, ValueError) as error:
-        raise MaskError(f"mask {name} is damaged ({error}): write or download this PNG again") from error
-
-
-def _check_header(data: bytes, name: str) -> None:
-    """Raises MaskError unless the data begin like a PNG of one channel of at most 8 bits."""
     if not data:
         raise MaskError(f"mask {name} is empty (zero bytes): write or download this PNG again")
-    if data[:8] != png.SIGNATURE or len(data) < 33:
-        raise MaskError(f"mask {name} is not a PNG or is truncated: expected a palette or 8-bit greyscale PNG")
-    depth, colour = data[24], data[25]
-    if colour not in (png.GREY, png.PALETTE):
-        kind = {2: "RGB", 4: "grey with alpha", 6: "RGBA"}.get(colour, "unknown colour type")
-        raise MaskError(f"mask {name} is {kind}: expected object ids, save it as a palette or 8-bit greyscale PNG")
-    if depth > 8:
-        raise MaskError(f"mask {name} has {depth} bits per pixel: expected at most 8, save it as a palette PNG")
+    if not data.startswith(png.SIGNATURE):
+        raise MaskError(f"mask {name} is not a PNG: expected a palette or 8-bit greyscale PNG")
+    try:
+        return png.decode_rows(data)
+    except png.OtherKindError as error:
+        raise MaskError(f"mask {name} {error}") from None
+    except png.PngError as error:
+        raise MaskError(f"mask {name} is damaged ({error}): write or download this PNG again") from error
 
 
 @cache
