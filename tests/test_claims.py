@@ -12,6 +12,7 @@ import pytest
 from vosarena import claims
 from vosarena.claims import Claimed, take
 from vosarena.data.masks import masks_digest
+from vosarena.errors import VosarenaError
 from vosarena.tracking.run import Job, track_sequences
 from vosarena.tracking.store import Store
 
@@ -224,3 +225,61 @@ def test_few_metadata_operations_per_frame(dataset, tmp_path):
     active = False
     per_frame = (counts["long"] - counts["alpha"]) / (frames["long"] - frames["alpha"])
     assert 0 < per_frame <= 5  # frame: digest and picture; mask: written and digested
+
+
+def test_claims_from_the_future_end_too(tmp_path, monkeypatch):
+    """They were left while the clock of the file server was ahead."""
+    monkeypatch.setattr(claims, "LEASE", 0.5)
+    monkeypatch.setattr(claims, "_ABANDONED", 0.5)
+    ahead = time.time() + 30 * 86400
+    path = tmp_path / ".a.claim"
+    owner = {"token": "t", "host": "elsewhere", "machine": "elsewhere", "pid": 1, "started": "1"}
+    path.write_text(json.dumps(owner))
+    examiner = tmp_path / ".a.claim.break"
+    for future in (path, examiner):
+        future.touch()
+        os.utime(future, (ahead, ahead))
+
+    def taken() -> bool:
+        try:
+            take(path).release()
+        except Claimed:
+            return False
+        return True
+
+    assert not taken()
+    wait_for(taken)
+    assert not path.exists() and not examiner.exists()
+
+
+def test_a_living_owner_keeps_a_claim_from_the_future(tmp_path, monkeypatch):
+    monkeypatch.setattr(claims, "LEASE", 0.6)
+    monkeypatch.setattr(claims, "BEAT", 0.05)
+    claim = take(tmp_path / ".a.claim")
+    end = time.monotonic() + 1.5
+    while time.monotonic() < end:
+        with pytest.raises(Claimed):
+            take(claim.path)
+        time.sleep(0.05)
+    claim.release()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"\xff\xfe\x80", b"3", b"[]", b"null", b'{"machine": MACHINE, "pid": 1}', b'{"pid": "x"}', b"[" * 99999],
+)
+def test_a_damaged_claim_is_one_of_an_unknown_owner(tmp_path, content):
+    path = tmp_path / ".a.claim"
+    path.write_bytes(content.replace(b"MACHINE", json.dumps(claims._machine()).encode()))
+    with pytest.raises(Claimed, match=r"process \? on"):
+        take(path)
+    past = time.time() - claims.LEASE - 1
+    os.utime(path, (past, past))
+    take(path).release()
+    assert not path.exists()
+
+
+def test_a_folder_that_cannot_be_made_is_a_sentence(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(VosarenaError, match="cannot be written to"), claims.locked(tmp_path / "file" / "a"):
+        pass

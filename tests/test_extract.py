@@ -1,19 +1,24 @@
 """Archives from somewhere else: hostile, damaged, too big, killed in the middle."""
 
+import gzip
 import io
 import os
 import signal
 import stat
+import struct
 import subprocess
 import sys
 import tarfile
+import tempfile
 import time
 import zipfile
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from vosarena.data.extract import BOMB_FREE, extract
+from vosarena.data.extract import BOMB_FREE, check_archive, extract
 from vosarena.errors import DataError
 
 from .miniature import tar_of, zip_of
@@ -82,7 +87,7 @@ def test_only_what_is_needed(tmp_path):
         ({"name": "/etc/evil", "data": b"x"}, "absolute"),
         ({"name": "../evil", "data": b"x"}, "climbs out"),
         ({"name": "valid/../../evil", "data": b"x"}, "climbs out"),
-        ({"name": "valid\\..\\..\\evil", "data": b"x"}, "absolute"),
+        ({"name": "valid\\..\\..\\evil", "data": b"x"}, "climbs out"),
         ({"name": "c:/evil", "data": b"x"}, "absolute"),
         ({"type": tarfile.SYMTYPE, "linkname": "/etc"}, "outside the folder"),
         ({"type": tarfile.SYMTYPE, "linkname": "../../etc"}, "outside the folder"),
@@ -227,3 +232,240 @@ def test_a_full_disk(tmp_path):
         assert not list(small.iterdir())
     finally:
         subprocess.run(["umount", small], check=True)
+
+
+def zip_named(members: list[tuple[str, bytes]], **attributes) -> bytes:
+    """A zip whose members have exactly these names, which the zipfile module would change."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, content in members:
+            info = zipfile.ZipInfo("x")
+            info.filename = name
+            for key, value in attributes.items():
+                setattr(info, key, value)
+            archive.writestr(info, content)
+    return buffer.getvalue()
+
+
+def test_backslashes_separate_folders_as_on_windows(tmp_path):
+    members = [("JPEGImages\\", b""), ("JPEGImages\\a\\", b""), ("JPEGImages\\a\\0.jpg", b"frame")]
+    out = unpack(tmp_path, zip_named(members, create_system=0), "a.zip")
+    assert (out / "JPEGImages/a/0.jpg").read_bytes() == b"frame"
+    assert "climbs out" in refused(tmp_path, zip_named([("a\\..\\..\\evil", b"x")]), "b.zip")
+    assert "absolute" in refused(tmp_path, zip_named([("\\\\server\\share", b"x")]), "c.zip")
+
+
+def header(name: bytes, size: bytes = b"0" * 11 + b"\0", kind: bytes = b"0") -> bytes:
+    """A header of a tar with a right checksum and whatever else."""
+    block = bytearray(512)
+    block[: len(name)], block[100:108], block[108:124], block[136:148] = name, b"0000644\0", b"0000000\0" * 2, bytes(12)
+    block[124:136], block[156:157], block[257:265], block[148:156] = size, kind, b"ustar\x0000", b" " * 8
+    block[148:156] = b"%06o\0 " % sum(block)
+    return bytes(block)
+
+
+def octal(number: int) -> bytes:
+    return b"%011o\0" % number
+
+
+def block(content: bytes) -> bytes:
+    return content + bytes(-len(content) % 512)
+
+
+def pax(text: bytes) -> bytes:
+    return header(b"x", octal(len(text)), b"x") + block(text)
+
+
+MEMBER = header(b"a/0.jpg", octal(1)) + block(b"x")
+END = bytes(1024)
+NEGATIVE = b"\xff" * 4 + struct.pack(">q", -512)
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (MEMBER + header(b"x", NEGATIVE) + END, "size"),
+        (header(b"x", NEGATIVE) + MEMBER + END, "size"),
+        (header(b"x", NEGATIVE, b"x") + MEMBER + END, "header of -512"),
+        (pax(b"13 size=-512\n") + MEMBER + END, "size of '-512'"),
+        (pax(b"11 size=\xc2\xb2\n") + MEMBER + END, "size of '²'"),
+        (header(b"h", octal(1 << 30), b"L") + bytes(1 << 20), "header of 1073741824"),
+        (header(b"h", octal(1 << 30), b"x") + bytes(1 << 20), "header of 1073741824"),
+        (header(b"h", octal(1 << 20), b"g") + bytes(99), "ends in the middle"),
+        (pax(b"1" * 500_000) + MEMBER + END, "size of"),
+        (pax(b"0 a=b\n") + MEMBER + END, "damaged header"),
+        (pax(b"99 path=x\n") + MEMBER + END, "damaged header"),
+        (pax(b"8 a=b") + MEMBER + END, "damaged header"),
+        (pax(b"6 a=b\n") * 999 + MEMBER + END, "too many headers"),
+        (header(b"a/0.jpg", octal(512), b"S") + bytes(512) + END, "sparse"),
+        (pax(b"22 GNU.sparse.major=1\n") + MEMBER + END, "sparse"),
+        (pax(b"200014 path=" + b"a/" * 100_000 + b"b\n") + MEMBER + END, "path that is too long"),
+        (pax(b"6 a=b\n" * 170_000 + b"7 a=bc\n" + b"13 size=-512\n") + MEMBER + END, "size of '-512'"),
+        (MEMBER + bytes(512) + MEMBER + END, "follows its end mark"),
+        (MEMBER, "ends in the middle"),
+        (header(b"evil\x07\x1b[31m", octal(1)) + block(b"x") + END, "control characters"),
+    ],
+)
+@pytest.mark.parametrize("compressed", [False, True])
+def test_headers_of_a_tar_that_no_tool_writes(tmp_path, content, words, compressed):
+    text = refused(tmp_path, gzip.compress(content) if compressed else content)
+    assert words in text and len(text) < 600
+
+
+def test_extended_headers_are_understood(tmp_path):
+    """Long names as GNU and POSIX write them, and a size that is only in the extended header."""
+    long = "valid/" + "/".join("d" * 60 for _ in range(9)) + "/é.jpg"
+    for form in (tarfile.GNU_FORMAT, tarfile.PAX_FORMAT):
+        buffer = io.BytesIO()
+        with tarfile.open(fileobj=buffer, mode="w", format=form, pax_headers={"comment": "0123"}) as archive:
+            entry = tarfile.TarInfo(long)
+            entry.size, entry.pax_headers = 4, {"SCHILY.xattr.user": "a\nb"}
+            archive.addfile(entry, io.BytesIO(b"good"))
+        assert (unpack(tmp_path, buffer.getvalue(), "a.tar") / long).read_bytes() == b"good"
+    out = unpack(tmp_path, pax(b"9 size=5\n") + header(b"a.jpg") + block(b"hello") + END, "b.tar")
+    assert (out / "a.jpg").read_bytes() == b"hello"
+
+
+@pytest.mark.parametrize("name", ["n" * 300 + ".jpg", "/".join(["d" * 200] * 25) + "/a.jpg"])
+def test_names_that_no_disk_takes(tmp_path, name):
+    text = refused(tmp_path, zip_of({name: b"x"}), "a.zip")
+    assert "member" in text and len(text) < 700
+
+
+def test_many_empty_members_are_a_bomb(tmp_path, monkeypatch):
+    monkeypatch.setattr("vosarena.data.extract.BOMB_FREE", 1 << 20)
+    (tmp_path / "b.tar.gz").write_bytes(gzip.compress(header(b"a") * 3000 + END))
+    with pytest.raises(DataError, match="times its"):
+        check_archive(tmp_path / "b.tar.gz", "b.tar.gz")
+
+
+def test_the_start_says_what_an_archive_is(tmp_path):
+    """Zips are read from their end, and so a zip at the end of something else looks like the whole."""
+    inner = zip_of({"valid/other/0.jpg": b"evil"})
+    out = unpack(tmp_path, tar_of({GOOD: b"good", "valid/extras.zip": inner}, "w"), "a.tar")
+    assert {path.name for path in out.rglob("*.*")} == {"00000.jpg", "extras.zip"}
+    cut = tar_of({GOOD: b"good", "valid/extras.zip": inner}, "w")
+    cut = cut[: cut.index(inner) + len(inner)]
+    assert "ends in the middle" in refused(tmp_path, cut, "b.tar")
+    outer = io.BytesIO()
+    with zipfile.ZipFile(outer, "w") as archive:
+        archive.writestr(GOOD, b"good")
+        archive.writestr("extras.zip", inner)
+    content = outer.getvalue()
+    cut = content[: content.index(inner) + len(inner)]
+    assert "cut off, or two were joined" in refused(tmp_path, cut, "c.zip")
+    assert "two were joined" in refused(tmp_path, zip_of(FILES) + inner, "d.zip")
+    assert "damaged" in refused(tmp_path, b"x" * 512 + inner, "e.zip")
+
+
+def test_encrypted_zips_say_so(tmp_path):
+    content = bytearray(zip_of({GOOD: b"x"}))
+    for mark, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        content[content.index(mark) + offset] |= 1
+    assert "is encrypted; unpack it by hand" in refused(tmp_path, bytes(content), "a.zip")
+
+
+def test_compression_that_python_does_not_know(tmp_path):
+    """Windows compresses files of more than 2 GB by deflate64, method 9."""
+    content = bytearray(zip_of({GOOD: b"x"}))
+    for mark, offset in ((b"PK\x03\x04", 8), (b"PK\x01\x02", 10)):
+        content[content.index(mark) + offset] = 9
+    assert "unpack it by hand" in refused(tmp_path, bytes(content), "a.zip")
+
+
+@pytest.mark.parametrize("content", [b"[" * 200_000, b"\xff\xfe{", b"{", b"<html>"])
+def test_json_files_that_are_none(tmp_path, content):
+    assert "not a JSON file" in refused(tmp_path, content, "meta.json")
+
+
+def test_a_folder_that_cannot_be_written_to(tmp_path):
+    (tmp_path / "a.zip").write_bytes(zip_of(FILES))
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(DataError, match="cannot be unpacked to"):
+        extract(tmp_path / "a.zip", tmp_path / "file" / "out", everything)
+
+
+def contents(folder: Path) -> dict[str, bytes | None]:
+    return {str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
+
+
+FUZZED = {
+    "v/JPEGImages/a/00000.jpg": os.urandom(700),
+    "v/ImageSets/val.txt": b"bear\ndog\n",
+    "v/extras.zip": zip_of({"v/x": b"x"}),
+}
+KINDS = {
+    "zip": zip_of(FUZZED),
+    "tar.gz": tar_of(FUZZED),
+    "tar.bz2": tar_of(FUZZED, "w:bz2"),
+    "tar": tar_of(FUZZED, "w"),
+}
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("kind", KINDS)
+@given(data=st.data())
+@settings(max_examples=60, deadline=5000)
+def test_any_damage_gives_the_same_files_or_one_sentence(kind, data):
+    """Bits that flipped, a cut, zeros and bytes of something else; a plain tar has no checksum of what files hold."""
+    whole = KINDS[kind]
+    damage = data.draw(st.sampled_from(["bit", "cut", "zeros", "bytes"]))
+    place = data.draw(st.integers(0, len(whole) - 1))
+    changed = bytearray(whole)
+    if damage == "bit":
+        changed[place] ^= 1 << data.draw(st.integers(0, 7))
+    elif damage == "cut":
+        del changed[place:]
+    elif damage == "zeros":
+        changed[place : place + 512] = bytes(min(512, len(whole) - place))
+    else:
+        new = data.draw(st.binary(min_size=1, max_size=64))
+        changed[place : place + len(new)] = new
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        try:
+            out = unpack(folder, bytes(changed), f"a.{kind}")
+        except DataError as error:
+            assert "\n" not in str(error)
+            assert [path.name for path in folder.iterdir()] == [f"a.{kind}"]
+        else:
+            assert sorted(path.name for path in folder.iterdir()) == [f"a.{kind}", "out"]
+            found, expected = contents(out), contents_of(FUZZED)
+            assert found.keys() == expected.keys() if kind == "tar" else found == expected
+
+
+def contents_of(files: dict[str, bytes]) -> dict[str, bytes | None]:
+    folders = {str(parent): None for name in files for parent in Path(name).parents if parent.name}
+    return {**folders, **files}
+
+
+NAMES = st.from_regex(r"[a-zé]{1,80}(/[a-z]{1,60}){0,3}", fullmatch=True)
+
+
+@pytest.mark.timeout(120)
+@given(
+    st.dictionaries(NAMES, st.binary(max_size=1500), min_size=1, max_size=6), st.sampled_from(["gnu", "pax", "ustar"])
+)
+@settings(max_examples=30, deadline=5000)
+def test_what_tarfile_writes_and_reads(files, form):
+    """Python's tarfile is the reference for the archives that tools write."""
+    folders = {str(parent) for name in files for parent in Path(name).parents}
+    files = {name: content for name, content in files.items() if name not in folders}
+    buffer = io.BytesIO()
+    forms = {"gnu": tarfile.GNU_FORMAT, "pax": tarfile.PAX_FORMAT, "ustar": tarfile.USTAR_FORMAT}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        try:
+            with tarfile.open(fileobj=buffer, mode="w:gz", format=forms[form]) as archive:
+                for path, content in files.items():
+                    entry = tarfile.TarInfo(path)
+                    entry.size, entry.mtime = len(content), 1.5
+                    archive.addfile(entry, io.BytesIO(content))
+        except ValueError:  # ustar has no room for long names
+            return
+        out = unpack(folder, buffer.getvalue(), "a.tgz")
+        buffer.seek(0)
+        with tarfile.open(fileobj=buffer) as archive:
+            archive.extractall(folder / "reference", filter="data")
+        assert contents(out) == contents(folder / "reference")

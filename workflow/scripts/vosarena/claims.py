@@ -3,7 +3,8 @@
 It works on any file system that several machines share: creation with O_EXCL is atomic on local disks and on NFS since
 version 3 (open(2)), and no flock is needed. The owner touches its claim every BEAT seconds. A claim is dead, and may be
 taken over, if its process is known to have ended, or if it was not touched for LEASE seconds by the clock of the file
-server, so the clocks of the machines do not matter.
+server, so the clocks of the machines do not matter. A claim from the future, left while that clock was ahead, is
+touched by whoever finds it, and so its lease begins again.
 """
 
 import contextlib
@@ -19,12 +20,13 @@ from pathlib import Path
 from typing import Any
 
 from vosarena.errors import VosarenaError
-from vosarena.files import new_token
+from vosarena.files import new_token, read_json
 
 logger = logging.getLogger(__name__)
 
 BEAT = 10.0
 LEASE = 60.0
+_TEXTS = ("token", "host", "machine", "started")  # of a claim, besides the pid
 _PATIENCE = 0.5  # seconds between two looks at another's claim
 _ABANDONED = 6 * LEASE  # for the few microseconds of a takeover, by clocks that may differ
 
@@ -75,9 +77,12 @@ def take(path: Path, on_dead: Callable[[Mapping[str, Any]], None] = lambda owner
     examiner = path.with_name(f"{path.name}.break")
     file = _exclusive(examiner)
     if file is None:
-        with contextlib.suppress(FileNotFoundError):
-            if time.time() - examiner.stat().st_mtime > _ABANDONED:
+        with contextlib.suppress(OSError):
+            age = time.time() - examiner.stat().st_mtime
+            if age > _ABANDONED:
                 examiner.unlink()
+            elif age < -_ABANDONED:
+                os.utime(examiner)
         raise Claimed(f"{path.name} is being taken over by another process")
     try:
         now = os.fstat(file).st_mtime
@@ -85,6 +90,9 @@ def take(path: Path, on_dead: Callable[[Mapping[str, Any]], None] = lambda owner
         if found:
             owner, touched = found
             if not is_dead(owner, now - touched):
+                if touched > now:
+                    with contextlib.suppress(OSError):
+                        os.utime(path)
                 raise Claimed(f"process {owner.get('pid', '?')} on {owner.get('host', '?')} is writing it")
             on_dead(owner)
             path.unlink(missing_ok=True)
@@ -101,15 +109,21 @@ def take(path: Path, on_dead: Callable[[Mapping[str, Any]], None] = lambda owner
 def locked(place: Path) -> Iterator[None]:
     """Only one process at a time works on `place`; the others wait.
 
-    Raises VosarenaError at the end if this process stood still for so long that another took over.
+    Raises VosarenaError if the folder cannot be written to, and at the end if this process stood still for so long that
+    another took over.
     """
-    place.parent.mkdir(parents=True, exist_ok=True)
     path = place.with_name(f".{place.name}.claim")
     waiting = False
     while True:
         try:
+            place.parent.mkdir(parents=True, exist_ok=True)
             claim = take(path)
             break
+        except OSError as error:
+            reason = error.strerror or type(error).__name__
+            raise VosarenaError(
+                f"{place.parent}: cannot be written to ({reason}); make room or choose another"
+            ) from None
         except Claimed as error:
             if not waiting:
                 logger.info("%s: %s; waiting", place, error)
@@ -126,25 +140,23 @@ def locked(place: Path) -> Iterator[None]:
 def read_claim(path: Path) -> tuple[dict[str, Any], float] | None:
     """What a claim says of its owner, and when it was last touched; None if there is no claim.
 
-    Nothing is known (an empty description) of an owner that was stopped between the file's creation and its content.
+    Nothing is known (an empty description) of an owner that was stopped between the file's creation and its content, or
+    if the file is damaged.
     """
     try:
-        with path.open() as file:
-            touched = os.fstat(file.fileno()).st_mtime
-            text = file.read()
+        touched = path.stat().st_mtime
     except FileNotFoundError:
         return None
-    try:
-        return json.loads(text), touched
-    except json.JSONDecodeError:
-        return {}, touched
+    owner = read_json(path)
+    known = isinstance(owner.get("pid"), int) and all(isinstance(owner.get(key), str) for key in _TEXTS)
+    return owner if known else {}, touched
 
 
 def is_dead(owner: Mapping[str, Any], age: float) -> bool:
     """Whether an owner that last touched its claim `age` seconds ago has ended."""
     if age > LEASE:
         return True
-    return owner.get("machine") == _machine() and _started(owner["pid"]) != owner["started"]
+    return bool(owner) and owner["machine"] == _machine() and _started(owner["pid"]) != owner["started"]
 
 
 def _create(path: Path) -> Claim | None:

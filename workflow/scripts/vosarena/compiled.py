@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -48,15 +49,31 @@ def _cache_folder() -> Path | None:
     for base in bases:
         folder = base / "numba" / (llvm.get_host_cpu_name() or "cpu")
         try:
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            # Cached code is executed: a folder that belongs to someone else is not ours to trust.
-            if hasattr(os, "getuid") and folder.stat().st_uid != os.getuid():
+            for new in (*reversed(folder.parents), folder):
+                if not new.exists():  # mkdir(parents=True) would give parents the mode of the umask
+                    new.mkdir(exist_ok=True, mode=0o700)
+            if not _is_private(folder.resolve()):
                 continue
             with tempfile.TemporaryFile(dir=folder):
                 return folder
         except OSError:
             continue
     return None
+
+
+def _is_private(folder: Path) -> bool:
+    """Whether only this user can put files there: cached code is executed.
+
+    The folder must be the user's, and nobody else may write to it or replace it or one above it; in a folder like /tmp
+    (sticky) others cannot replace what is not theirs.
+    """
+    if not hasattr(os, "getuid"):  # Windows
+        return True
+    if folder.stat().st_uid != os.getuid() or folder.stat().st_mode & 0o022:
+        return False
+    return not any(
+        mode & 0o022 and not mode & stat.S_ISVTX for mode in (path.stat().st_mode for path in folder.parents)
+    )
 
 
 @contextlib.contextmanager

@@ -1,22 +1,31 @@
 """Files that are there whole or not at all, and the notes that the steps leave for one another on disk."""
 
+import contextlib
+import errno
 import glob
 import json
+import logging
 import os
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from vosarena.errors import DataError
+
+logger = logging.getLogger(__name__)
+
+_CHECKSUM = "checksum"
 
 
 @contextmanager
 def whole(path: Path, *, alone: bool = False) -> Iterator[Path]:
     """A place beside `path` to write to; what stands there when the block ends becomes `path` in one step.
 
-    If the block fails, `path` is as it was. The folder is made. alone: nobody else writes this file now, so what is
+    If the block fails, `path` is as it was, and so it is after a power cut: the content is on the disk before the name
+    changes. The folder is made. alone: nobody else writes this file now, so what is
     beside it was left by processes that were killed, and is removed.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -25,9 +34,20 @@ def whole(path: Path, *, alone: bool = False) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.{new_token()}.part")
     try:
         yield temporary
+        _to_disk(temporary)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _to_disk(path: Path) -> None:
+    """Wait until the disk has the content of a file; file systems that cannot say so are believed."""
+    with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
+        try:
+            os.fsync(file.fileno())
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+                raise
 
 
 def new_token() -> str:
@@ -47,11 +67,33 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """What write_json wrote; empty if the file is not there, or damaged by hand."""
+    """The mapping in a JSON file; empty if the file is not there or holds anything else."""
     try:
-        return json.loads(path.read_text())
-    except (FileNotFoundError, ValueError):
+        content = json.loads(path.read_bytes())
+    except (FileNotFoundError, NotADirectoryError, ValueError, RecursionError):
         return {}
+    return content if isinstance(content, dict) else {}
+
+
+def write_note(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a JSON file that `read_note` can tell from a damaged one: it holds a checksum of its content."""
+    plain = json.loads(json.dumps(content))  # as it will be read
+    write_json(path, {**plain, _CHECKSUM: checksum(plain)})
+
+
+def read_note(path: Path) -> dict[str, Any]:
+    """What write_note wrote; empty if the file is not there or damaged. One without a checksum is taken as it is."""
+    content = read_json(path)
+    expected = content.pop(_CHECKSUM, None)
+    if expected is not None and expected != checksum(content):
+        logger.warning("%s is damaged, and counts as one that is not there", path)
+        return {}
+    return content
+
+
+def checksum(content: Any) -> str:
+    """16 hexadecimal digits that change with the content, which must be as JSON gives it back."""
+    return sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def read_text(path: Path) -> str:

@@ -20,7 +20,7 @@ from vosarena.data.fetch import Wanted, fetch_file
 from vosarena.data.layouts import needed
 from vosarena.data.sources import Policy, source_name
 from vosarena.errors import ConfigError, DataError
-from vosarena.files import note_of, read_json, write_json
+from vosarena.files import note_of, read_note, write_note
 
 logger = logging.getLogger(__name__)
 
@@ -94,7 +94,7 @@ def fetch_archive(archive: Archive, resources: Path, policy: Policy) -> Path | N
     had. Raises DataError in one sentence otherwise.
     """
     place = archive.place(resources)
-    was_here = read_json(note_of(place)).get("path") == place.name
+    was_here = read_note(note_of(place)).get("path") == place.name
     if was_here and not place.exists() and _extracted(archive, resources):
         logger.info("%s/%s: already extracted", archive.home, archive.file)
         return place
@@ -104,7 +104,7 @@ def fetch_archive(archive: Archive, resources: Path, policy: Policy) -> Path | N
         if not archive.optional:
             raise
         logger.warning("%s; going on without it", error)
-        write_json(note_of(place), {"absent": str(error)})
+        write_note(note_of(place), {"absent": str(error)})
         return None
 
 
@@ -117,20 +117,20 @@ def extract_archive(archive: Archive, resources: Path, policy: Policy, keep: boo
     place, folder = archive.place(resources), archive.folder(resources)
     with locked(folder):
         path = fetch_archive(archive, resources, policy)
-        state = read_json(note_of(place))
+        state = read_note(note_of(place))
         if path is None:
-            write_json(note_of(folder), state)
+            write_note(note_of(folder), state)
             return None
         if path.is_dir():
-            write_json(note_of(folder), {"folder": os.path.abspath(path), "sha256": None})  # noqa: PTH100
+            write_note(note_of(folder), {"folder": os.path.abspath(path), "sha256": None})  # noqa: PTH100
             return path
         done = _extracted(archive, resources)
         if done:
             return done
-        folders = sorted({*archive.folders, *read_json(note_of(folder)).get("folders", ())})  # of other splits too
+        folders = sorted({*archive.folders, *read_note(note_of(folder)).get("folders", ())})  # of other splits too
         extract(path, folder, lambda name: needed(name, archive.layout, folders))
         note = {"folder": os.path.relpath(folder, resources), "sha256": state.get("sha256")}
-        write_json(note_of(folder), {**note, "layout": archive.layout, "folders": folders})
+        write_note(note_of(folder), {**note, "layout": archive.layout, "folders": folders})
         if not keep and path == place:
             path.unlink()
             logger.info("removed %s", path)
@@ -139,7 +139,7 @@ def extract_archive(archive: Archive, resources: Path, policy: Policy, keep: boo
 
 def _extracted(archive: Archive, resources: Path) -> Path | None:
     """The folder that was extracted from the archive that was last verified, if all that is wanted now is in it."""
-    state, done = read_json(note_of(archive.place(resources))), read_json(note_of(archive.folder(resources)))
+    state, done = read_note(note_of(archive.place(resources))), read_note(note_of(archive.folder(resources)))
     if not state or "folder" not in done or done["sha256"] != state.get("sha256"):
         return None
     if any(getattr(archive, kind) not in (None, state.get(kind)) for kind in ("sha256", "md5")):
@@ -155,7 +155,7 @@ def roots_of(split: Split, resources: Path) -> list[Path]:
     """Folders that hold the frames and masks of an extracted split. Raises DataError if one is not there."""
     roots = []
     for archive in archives_of(split):
-        done = read_json(note_of(archive.folder(resources)))
+        done = read_note(note_of(archive.folder(resources)))
         if "absent" in done:
             continue
         if not done or not Path(resources, done["folder"]).is_dir():
@@ -179,7 +179,7 @@ def archive_state(archive: Archive, resources: Path) -> str:
     place = archive.place(resources)
     if _extracted(archive, resources):
         return "extracted"
-    verified = read_json(note_of(place)).get("path")
+    verified = read_note(note_of(place)).get("path")
     if verified and Path(place.parent, verified).exists():
         return "verified"
     if place.exists():

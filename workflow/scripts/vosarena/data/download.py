@@ -22,7 +22,7 @@ from rich.filesize import decimal
 
 from vosarena.data.sources import Address, Policy, resolve
 from vosarena.errors import DataError
-from vosarena.files import note_of, read_json
+from vosarena.files import note_of, read_note
 from vosarena.logs import progress_bar
 
 logger = logging.getLogger(__name__)
@@ -38,8 +38,8 @@ class _Again(Exception):
     """This attempt failed, the next one may not."""
 
 
-class _WebPage(_Again):
-    """The server sent a page for people."""
+class _Message(_Again):
+    """The server sent a page or message instead of the file."""
 
 
 class Refused(DataError):
@@ -72,7 +72,7 @@ def download(address: Address, part: Path, policy: Policy, session: requests.Ses
     )
     try:
         retrying(transfer.attempt)
-    except _WebPage as error:
+    except _Message as error:
         raise Refused(str(error)) from None
     except _Again as error:
         raise Refused(f"{error}, {transfer.fruitless} times in a row") from None
@@ -157,7 +157,7 @@ class _Transfer:
             stream = self._stream(answer)
             first = next(stream, b"")
             if not offset:
-                self._refuse_web_page(first)
+                self._refuse_message(first)
             size = notes["size"]
             _check_space(self.part, (size or 0) - offset, self.title)
             with self.part.open("ab" if offset else "wb") as file:
@@ -202,7 +202,7 @@ class _Transfer:
 
     def _known(self) -> dict[str, Any] | None:
         """Notes on the bytes that are here, if more can be added to them."""
-        notes = read_json(self.notes)
+        notes = read_note(self.notes)
         if not notes:
             return None
         same = notes["source"] == self.address.identity and notes["size"] is not None
@@ -221,13 +221,10 @@ class _Transfer:
                     raise _Again(f"no more than {received} bytes came in {passed:.0f} s")
                 since, received = time.monotonic(), 0
 
-    def _refuse_web_page(self, start: bytes) -> None:
-        text = start[:4096].lstrip(b"\xef\xbb\xbf \r\n\t").lower()
-        if text.startswith((b"<!doctype html", b"<html", b"<head", b"<script")):
+    def _refuse_message(self, start: bytes) -> None:
+        if message := server_message(start, self.title):
             self.pages += 1
-            title = re.search(rb"<title[^>]*>(.*?)</title>", start[:65536], re.DOTALL | re.IGNORECASE)
-            named = f" ({' '.join(title[1].decode(errors='replace').split())})" if title else ""
-            raise _WebPage(f"the server sent a web page{named} instead of the file")
+            raise _Message(f"the server sent {message} instead of the file")
 
     def _copy(self, first: bytes, stream: Iterator[bytes], file: Any, offset: int, size: int | None) -> None:
         bar = progress_bar(total=size, initial=offset, desc=self.title, unit="B", unit_scale=True, unit_divisor=1024)
@@ -253,6 +250,31 @@ def new_session() -> Iterator[requests.Session]:
     with requests.Session() as session:
         session.headers["User-Agent"] = f"vosarena/{__version__}"
         yield session
+
+
+def server_message(start: bytes, name: str) -> str:
+    """What a server said instead of giving a file, if its first bytes are a web page or such; "" if they are not.
+
+    name: of the file; a JSON file may be JSON.
+    """
+    encoding = "utf-16" if start.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
+    text = start[:65536].decode(encoding, errors="replace").lstrip()
+    if any(char < " " and not char.isspace() for char in text[:1024]):
+        return ""  # binary
+    if text.startswith("version https://git-lfs"):
+        return "a pointer of Git LFS"
+    if text.startswith("<"):
+        title = re.search(r"<(title|message|code)\b[^>]*>(.*?)</\1", text, re.DOTALL | re.IGNORECASE)
+        kind = "an XML message" if text.startswith("<?xml") and "<html" not in text.lower() else "a web page"
+        return f"{kind} ({_short(title[2])})" if title else kind
+    if text.startswith(("{", "[")) and not name.lower().endswith((".json", ".txt")):
+        return f"a JSON message ({_short(text)})"
+    return ""
+
+
+def _short(text: str) -> str:
+    """A server's words as they can be printed: one line, not long, nothing that a terminal obeys."""
+    return "".join(char if char.isprintable() else "?" for char in " ".join(text.split())[:100])
 
 
 def _check_space(part: Path, need: int, title: str) -> None:

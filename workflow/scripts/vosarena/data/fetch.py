@@ -7,7 +7,6 @@ reading it. A file that a person put in its place is verified like any other.
 
 import logging
 import time
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import md5, sha256
@@ -17,11 +16,11 @@ from typing import Any
 import yaml
 
 from vosarena.claims import locked
-from vosarena.data.download import Refused, download, find_address, new_session
-from vosarena.data.extract import DAMAGED, open_tar
+from vosarena.data.download import Refused, download, find_address, new_session, server_message
+from vosarena.data.extract import check_archive, is_zip
 from vosarena.data.sources import Policy, describe, page_of, source_name
 from vosarena.errors import DataError
-from vosarena.files import note_of, read_json, write_json, write_text
+from vosarena.files import note_of, read_note, write_note, write_text
 from vosarena.logs import progress_bar
 
 logger = logging.getLogger(__name__)
@@ -29,6 +28,7 @@ logger = logging.getLogger(__name__)
 LOCK_FILE = "hashes.lock.yaml"
 _BY_HAND = "put there by hand"
 _BLOCK = 1 << 22
+_ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".tbz2", ".xz", ".txz")
 
 
 @dataclass(frozen=True)
@@ -152,23 +152,19 @@ def _trust(wanted: Wanted, hashes: Mapping[str, str], path: Path, origin: str, r
 
 
 def check_whole(path: Path, name: str) -> None:
-    """Raise DataError if a zip or tar archive ends before its end; other files are only checked for not being empty."""
+    """Raise DataError if a zip or tar archive ends before its end, or if the file is a page or message of a server.
+
+    Of other files only that is checked: any bytes may be a checkpoint.
+    """
     with path.open("rb") as file:
-        start = file.read(4)
+        start = file.read(4096)
     if not start:
         raise DataError(f"{name}: the file is empty; fetch it again")
-    if zipfile.is_zipfile(path):
-        return
-    if start == b"PK\x03\x04":  # checkpoints are zip files too
-        raise DataError(f"{name}: not a whole zip file (its end is missing); fetch it again")
-    if not path.name.removesuffix(".part").endswith((".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz")):
-        return
-    try:
-        with open_tar(path) as archive:
-            for _ in archive:
-                pass
-    except (*DAMAGED, OSError) as error:
-        raise DataError(f"{name}: not a whole zip or tar archive ({error}); fetch it again") from None
+    final = path.name.removesuffix(".part")
+    if message := server_message(start, final):
+        raise DataError(f"{name}: the file is {message}; fetch it again")
+    if is_zip(path) or final.lower().endswith(_ARCHIVES):  # checkpoints are zip files too
+        check_archive(path, name)
 
 
 def _difference(wanted: Wanted, hashes: Mapping[str, str]) -> str:
@@ -194,13 +190,13 @@ def _note(path: Path, place: Path, content: Mapping[str, Any]) -> Path:
     """Write beside `place` what was accepted. A path is only kept if it leads elsewhere: resources may be moved."""
     status = path.stat()
     where = place.name if path == place else str(path)
-    write_json(note_of(place), {"path": where, **content, "bytes": status.st_size, "mtime_ns": status.st_mtime_ns})
+    write_note(note_of(place), {"path": where, **content, "bytes": status.st_size, "mtime_ns": status.st_mtime_ns})
     return path
 
 
 def is_another(place: Path, wanted: Wanted) -> bool:
     """Whether the file that was accepted at `place` is not the wanted one: by its hash or, without one, its source."""
-    note = read_json(note_of(place))
+    note = read_note(note_of(place))
     if "source" not in note or not place.exists():
         return False
     if wanted.published:
@@ -213,7 +209,7 @@ def _accepted_before(place: Path, wanted: Wanted) -> Path | None:
 
     Raises DataError if nothing but its name says that it is wanted: it came from another source.
     """
-    note = read_json(note_of(place))
+    note = read_note(note_of(place))
     try:
         path = Path(place.parent, note["path"])
         status = path.stat()

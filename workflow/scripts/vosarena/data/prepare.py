@@ -29,7 +29,7 @@ from vosarena.data.sequences import ANNOTATIONS, ATTRIBUTES, IMAGES, META
 from vosarena.data.sources import Policy
 from vosarena.data.video import decode_video
 from vosarena.errors import DataError
-from vosarena.files import note_of, read_json, write_json
+from vosarena.files import note_of, read_note, write_json, write_note
 
 logger = logging.getLogger(__name__)
 
@@ -73,7 +73,7 @@ def prepare_split(split: Split, root: Path) -> None:
             found = find(split, _roots(split, root.parents[2]))
             logger.info("%s: %d sequences", split, len(found.sequences))
             _build(found, split, root)
-        write_json(root / _MARK, {"origin": origin, "links": _links(root)})
+        write_note(root / _MARK, {"origin": origin, "links": _links(root)})
         came_from = ", ".join(archive.file for archive in archives_of(split)) or split.path or "procedural videos"
         (root / _NOTE).write_text(f"{split} from {came_from}\n")
 
@@ -138,7 +138,7 @@ def _discard(path: Path) -> None:
 
 
 def _is_made(root: Path, origin: str) -> bool:
-    mark = read_json(root / _MARK)
+    mark = read_note(root / _MARK)
     there = _links(root)
     same = mark.get("origin") == origin and mark.get("links") == there and (root / _NOTE).is_file()
     return same and all((root / link).exists() for link in there)
@@ -157,7 +157,7 @@ def _origin(split: Split, resources: Path) -> str:
         known["generator"] = [sha256(Path(file).read_bytes()).hexdigest() for file in files]
     known["state"] = state_of(split)
     for archive in archives_of(split):
-        known[archive.file] = read_json(note_of(archive.folder(resources)))
+        known[archive.file] = read_note(note_of(archive.folder(resources)))
     return sha256(json.dumps(known, sort_keys=True, default=str).encode()).hexdigest()
 
 
