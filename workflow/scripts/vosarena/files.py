@@ -6,6 +6,7 @@ import glob
 import json
 import logging
 import os
+import re
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -110,9 +111,10 @@ def read_text(path: Path) -> str:
         raise DataError(f"{path}: not a text file in UTF-8; save it as one") from None
 
 
-def printable(name: str | Path) -> str:
-    r"""A name as it can be shown and stored: bytes that are no UTF-8 become `\xe9`."""
-    return os.fsencode(name).decode(errors="backslashreplace")
+def printable(text: str | Path) -> str:
+    r"""A name or message that can be shown and stored: bytes that are not UTF-8, control characters become `\xe9`."""
+    shown = os.fsencode(text).decode(errors="backslashreplace")
+    return re.sub(r"[\x00-\x1f\x7f-\x9f]", lambda match: f"\\x{ord(match[0]):02x}", shown)
 
 
 def note_of(place: Path) -> Path:

@@ -4,7 +4,7 @@ import fnmatch
 import hashlib
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from vosarena.data.catalog import Split
+from vosarena.data.schema import nearest
 from vosarena.data.sequences import ANNOTATIONS, ATTRIBUTES, IMAGES, read_sequence, sequence_names
 from vosarena.errors import DataError, beside
-from vosarena.files import whole
+from vosarena.files import printable, whole
 
 logger = logging.getLogger(__name__)
 
@@ -96,8 +97,8 @@ def _row(images: Path, masks: Path, name: str, split: Split, attributes: list[st
         row["height"], row["width"] = files.size
         first = {number: index for index, prompts in files.object_prompts().items() for number in prompts}
         row |= {"object_ids": sorted(first), "first_appearance": [first[i] for i in sorted(first)]}
-    except DataError as error:
-        row["problem"] = beside(name, error)
+    except (DataError, OSError) as error:
+        row["problem"] = printable(beside(name, error))
     return row
 
 
@@ -105,15 +106,17 @@ def select_sequences(names: list[str], split: Split, attributes: Mapping[str, li
     """The names that `select`, `exclude`, `attributes` and `sample` of a split keep, in order.
 
     A sample is drawn from all names by their hash with the seed, so it is the same on every machine and whatever else
-    is selected; `part: rest` is exactly what `part: drawn` leaves out.
+    is selected; `part: rest` is exactly what `part: drawn` leaves out. A pattern or attribute that fits no sequence is
+    logged as a warning.
     """
-
-    def matches(name: str, patterns: tuple[str, ...]) -> bool:
-        return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
-
-    kept = [name for name in names if not split.select or matches(name, split.select)]
-    kept = [name for name in kept if not matches(name, split.exclude)]
+    selected = _fitting("select", split.select, names, split) if split.select else set(names)
+    selected -= _fitting("exclude", split.exclude, names, split)
+    kept = [name for name in names if name in selected]
     if split.attributes:
+        given = {attribute for name in names for attribute in attributes.get(name, ())}
+        for attribute in sorted(set(split.attributes) - given):
+            hint = nearest(attribute, given)
+            logger.warning("%s: `attributes` has %r, which no sequence has; %s", split, attribute, hint)
         kept = [name for name in kept if set(split.attributes) & set(attributes.get(name, ()))]
     if split.sample:
         seed = split.sample.get("seed", 0)
@@ -121,6 +124,17 @@ def select_sequences(names: list[str], split: Split, attributes: Mapping[str, li
         drawn = set(ranked[: max(1, round(split.sample["fraction"] * len(names)))])
         kept = [name for name in kept if (name in drawn) == (split.sample.get("part", "drawn") == "drawn")]
     return kept
+
+
+def _fitting(key: str, patterns: Sequence[str], names: list[str], split: Split) -> set[str]:
+    """The names that fit any of the patterns; a pattern that is a name, such as `clip[a]`, means that sequence only."""
+    found: set[str] = set()
+    for pattern in patterns:
+        fitting = {pattern} if pattern in names else set(fnmatch.filter(names, pattern))
+        if not fitting:
+            logger.warning("%s: `%s` has %r, which fits no sequence; %s", split, key, pattern, nearest(pattern, names))
+        found |= fitting
+    return found
 
 
 def read_counts(path: Path) -> tuple[int, int | None]:

@@ -5,11 +5,14 @@ archives; frames of videos and masks that had to be changed are files. Beside th
 attributes) and `meta.json` (the dataset's own, with the split's sequences only), where there is such a thing.
 """
 
+import contextlib
+import itertools
 import json
 import logging
 import os
 import shutil
-from collections.abc import Iterable
+import stat
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from hashlib import sha256
@@ -25,11 +28,11 @@ from vosarena.data.catalog import Split
 from vosarena.data.index import index_split, table_of
 from vosarena.data.layouts import Found, Source, find
 from vosarena.data.masks import read_mask, write_mask
-from vosarena.data.sequences import ANNOTATIONS, ATTRIBUTES, IMAGES, META
+from vosarena.data.sequences import ANNOTATIONS, ATTRIBUTES, IMAGES, MASK_SUFFIX, META, PROBLEM, numbered_files
 from vosarena.data.sources import Policy
 from vosarena.data.video import decode_video
 from vosarena.errors import DataError
-from vosarena.files import note_of, read_note, write_json, write_note
+from vosarena.files import note_of, printable, read_note, write_json, write_note, write_text
 
 logger = logging.getLogger(__name__)
 
@@ -70,8 +73,10 @@ def prepare_split(split: Split, root: Path) -> None:
         if split.synthetic:
             synthetic.synthesize(root, "train" if split.synthetic == "train" else "val")
         else:
-            found = find(split, _roots(split, root.parents[2]))
+            found = _found(split, _roots(split, root.parents[2]))
             logger.info("%s: %d sequences", split, len(found.sequences))
+            for warning in found.warnings:
+                logger.warning("%s", warning)
             _build(found, split, root)
         write_note(root / _MARK, {"origin": origin, "links": _links(root)})
         came_from = ", ".join(archive.file for archive in archives_of(split)) or split.path or "procedural videos"
@@ -94,17 +99,21 @@ def _build(found: Found, split: Split, root: Path) -> None:
     for folder in made.values():
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
+    problems: list[str] = []
     for name, source in found.sequences.items():
-        if source.images.is_file():
-            decode_video(source.images, made[IMAGES] / name)
-        else:
-            _link(made[IMAGES] / name, source.images, root / IMAGES)
-        if source.masks is None:
-            continue
-        if split.binary and any(source.masks.glob("*.png")):
-            _write_binary(source.masks, made[ANNOTATIONS] / name)
-        else:
-            _link(made[ANNOTATIONS] / name, source.masks, root / ANNOTATIONS)
+        try:
+            if source.problem:
+                raise DataError(source.problem)
+            _build_sequence(name, source, split, made, root)
+        except DataError as error:  # only this sequence fails, by name, when it is indexed or tracked
+            problems.append(f"sequence {name}: {error}")
+            for folder in made.values():
+                _discard(folder / name)
+            (made[IMAGES] / name).mkdir()
+            write_text(made[IMAGES] / name / PROBLEM, f"sequence {name}: {printable(str(error))}\n")
+    if len(problems) == len(found.sequences):
+        more = f" (and {len(problems) - 1} more sequences that cannot be used)" if problems[1:] else ""
+        raise DataError(f"{problems[0]}{more}")
     for name, folder in made.items():
         _discard(root / name)
         folder.replace(root / name)
@@ -115,11 +124,20 @@ def _build(found: Found, split: Split, root: Path) -> None:
             (root / file).unlink(missing_ok=True)
 
 
-def _write_binary(masks: Path, folder: Path) -> None:
-    """The masks with label 1 for all that is not zero."""
-    folder.mkdir()
-    for path in sorted(masks.glob("*.png")):
-        write_mask(folder / path.name, (read_mask(path) > 0).astype(np.uint8))
+def _build_sequence(name: str, source: Source, split: Split, made: Mapping[str, Path], root: Path) -> None:
+    if source.images.is_dir():
+        _link(made[IMAGES] / name, source.images, root / IMAGES)
+    else:
+        decode_video(source.images, made[IMAGES] / name)
+    if source.masks is None:
+        return
+    files = numbered_files(source.masks, (MASK_SUFFIX,)) if split.binary else []
+    if not files:
+        _link(made[ANNOTATIONS] / name, source.masks, root / ANNOTATIONS)
+        return
+    (made[ANNOTATIONS] / name).mkdir()
+    for path in files:  # label 1 for all that is not zero
+        write_mask(made[ANNOTATIONS] / name / f"{path.stem}{MASK_SUFFIX}", (read_mask(path) > 0).astype(np.uint8))
 
 
 def _link(link: Path, target: Path, final: Path) -> None:
@@ -164,28 +182,54 @@ def _origin(split: Split, resources: Path) -> str:
 def state_of(split: Split) -> str:
     """Changes when sequences or frames of a user's folder are added, removed or replaced: the signal to index again.
 
-    Only folders are looked at (one look per sequence), so this stays quick for thousands of sequences.
+    Only folders are looked at (one look per sequence), so this stays quick for thousands of sequences; and files where
+    they are copied, videos and masks of `binary: true`, because no later stage reads them again. The time of the last
+    change of the inode is part of it: what `mv`, `rsync -a` and `tar` bring keeps its old time of modification.
     """
     if not split.path or not Path(split.path).is_dir():
         return ""
     try:
-        found = find(split, [Path(split.path)])
+        found = _found(split, [Path(split.path)])
     except DataError:
         return "incomplete"
-    folders = list(_folders_of(found.sequences.values(), split.layout))
+    sources = sorted(found.sequences.items())
     with ThreadPoolExecutor(_LOOKS) as pool:
-        times = pool.map(_last_change, (folders[start::_LOOKS] for start in range(_LOOKS)))
-        return f"{len(folders)} folders, last changed {max(times)}"
+        looks = pool.map(lambda part: [_look(*item, binary=split.binary) for item in part], _parts(sources))
+        seen = sorted(itertools.chain.from_iterable(looks))
+    known = json.dumps([seen, found.attributes, found.meta], sort_keys=True)
+    return f"{len(sources)} sequences, {sha256(known.encode()).hexdigest()[:16]}"
 
 
-def _last_change(folders: Iterable[Path]) -> int:
-    return max((folder.stat().st_mtime_ns for folder in folders), default=0)
+def _found(split: Split, roots: Sequence[Path]) -> Found:
+    try:
+        return find(split, roots)
+    except OSError as error:
+        raise DataError(f"{split}: {error.filename} cannot be read ({error.strerror}); make it readable") from error
 
 
-def _folders_of(sources: Iterable[Source], layout: str) -> Iterable[Path]:
-    for source in sources:
-        yield source.images
-        if source.masks:
-            yield source.masks
-            if layout == "sa-v":  # a folder for each object
-                yield from (path for path in source.masks.iterdir() if path.is_dir())
+def _parts(items: list[Any]) -> Iterator[list[Any]]:
+    return (items[start::_LOOKS] for start in range(_LOOKS))
+
+
+def _look(name: str, source: Source, *, binary: bool) -> list[str]:
+    """What a look at the folders of a sequence shows. binary: whether at its mask files too."""
+    seen = [name, source.problem, _stamp(source.images)]
+    if source.masks is None:
+        return seen
+    seen.append(_stamp(source.masks))
+    with contextlib.suppress(OSError):
+        # Unless it has no folder in it (as link counts say, where a file system keeps them) it may be one per object.
+        if binary or source.masks.stat().st_nlink != 2:
+            with os.scandir(source.masks) as entries:
+                inside = sorted(entry.name for entry in entries if binary or entry.is_dir())
+            seen += [f"{printable(name)} {_stamp(source.masks / name)}" for name in inside]
+    return seen
+
+
+def _stamp(path: Path) -> str:
+    """Changes when a file is edited or replaced, or when an entry of a folder is."""
+    try:
+        found = path.stat()
+    except OSError as error:
+        return str(error.strerror)
+    return f"{found.st_mtime_ns} {found.st_ctime_ns} {0 if stat.S_ISDIR(found.st_mode) else found.st_size}"

@@ -194,7 +194,7 @@ def frame_files(folder: Path, suffixes: tuple[str, ...] = (MASK_SUFFIX,)) -> dic
         if not path.is_file():
             raise DataError(f"{printable(path)}: no file, but a folder or a link to nothing; replace it")
         if printable(path.name) != path.name:
-            raise DataError(f"{printable(path)}: the name is not UTF-8; rename the file")
+            raise DataError(f"{printable(path)}: its name is not UTF-8 or has control characters; rename it")
         if path.stem in found:
             other = found[path.stem].name
             raise DataError(f"{folder}: {other} and {path.name} are the same frame; keep one of them")
@@ -285,7 +285,8 @@ def read_sequence(images: Path, masks: Path | None, name: str, resize: str = "ne
     folder = images / name
     if not folder.is_dir():
         raise DataError(f"sequence {name}: there is no folder {folder}")
-    _refuse_problem(folder)
+    if not folder.is_symlink() and (folder / PROBLEM).exists():  # a link leads to the user's folder
+        raise DataError((folder / PROBLEM).read_text().strip())
     folder = _led_to(folder)
     frames = numbered_files(folder, FRAME_SUFFIXES)
     if not frames:
@@ -303,7 +304,6 @@ def read_sequence(images: Path, masks: Path | None, name: str, resize: str = "ne
     flat: dict[int, Path] = {}
     objects: dict[int, dict[int, Path]] = {}
     if masks is not None and (masks / name).is_dir():
-        _refuse_problem(masks / name)
         masks_folder = _led_to(masks / name)
         flat = by_frame(masks_folder, "")
         if not flat:
@@ -316,12 +316,6 @@ def read_sequence(images: Path, masks: Path | None, name: str, resize: str = "ne
 def _led_to(folder: Path) -> Path:
     """Where the link of a prepared split leads: people know their own folder, and errors are to name its files."""
     return folder.resolve() if folder.is_symlink() else folder
-
-
-def _refuse_problem(folder: Path) -> None:
-    """Raise DataError if the sequence could not be prepared. Links lead to folders of the user, without such a file."""
-    if not folder.is_symlink() and (folder / PROBLEM).exists():
-        raise DataError((folder / PROBLEM).read_text().strip())
 
 
 def object_folders(folder: Path) -> dict[int, Path]:
