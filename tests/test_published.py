@@ -45,6 +45,50 @@ def test_a_published_row_that_contradicts_itself_is_kept_marked(tmp_path):
     assert row["status"] == "inconsistent" and row["j_and_f"] == 86.37 and "(J+F)/2 is 85.00" in row["note"]
 
 
+@pytest.mark.parametrize("scores, consistent", [
+    ("79.8,61.4,68.1", False),  # XMem-s2 on DAVIS test-dev in XMem's docs/RESULTS.md
+    ("81.0,77.4,84.5", True),  # 80.95
+    ("81.0,77.4,84.8", True),  # 81.1, one unit of the last digit
+    ("81.0,77.4,84.9", False),
+    ("71.90,68.56,75.24", True), ("71.90,68.56,75.26", True), ("71.90,68.56,75.27", False),
+    ("71.9,68.56,75.24", True), ("72.0,68.56,75.24", True), ("72.1,68.56,75.24", False),
+    ("80.51,79,82.03", True), ("80.61,79,82.03", False),  # 79.00
+    ("80,79.4,81.9", True), ("82,79.4,81.9", False),
+    ("70.1,,", True), ("70.1,65.1,", True),
+])  # fmt: skip
+def test_the_check_knows_how_many_digits_were_given(tmp_path, scores, consistent):
+    file = tmp_path / "published.csv"
+    file.write_text(HEADER + f"Team,d,s,{scores},,,server,a page,,\n")
+    (row,) = published_rows({("d", "s")}, file)
+    assert row["status"] == ("published" if consistent else "inconsistent")
+    answer = dict(zip(("J&F", "J", "F"), scores.split(","), strict=True))
+    for name, text in (("a.txt", "".join(f"{key}: {value}\n" for key, value in answer.items() if value)),
+                       ("a.yaml", "".join(f"{key}: {value}\n" for key, value in answer.items() if value)),
+                       ("a.json", "{" + ", ".join(f'"{k}": {v}' for k, v in answer.items() if v) + "}")):  # fmt: skip
+        (tmp_path / name).write_text(text)
+        if consistent:
+            assert read_scores(tmp_path / name)["j_and_f"] == float(answer["J&F"])
+        else:
+            with pytest.raises(DataError, match="copy the answer again"):
+                read_scores(tmp_path / name)
+
+
+ADDITIONS = REPOSITORY.parent / "shared" / "published-additions.csv"
+
+
+@pytest.mark.skipif(not ADDITIONS.is_file(), reason=f"{ADDITIONS} is not there")
+def test_sound_rows_with_one_decimal_are_consistent():
+    lines = ADDITIONS.read_text().splitlines()[1:]
+    rows = published_rows({tuple(line.split(",")[1:3]) for line in lines if '"' not in line.split(",")[0]}, ADDITIONS)
+    assert len(rows) > 200 and sum(not math.isnan(row["j"] + row["f"]) for row in rows) > 50
+    assert [row for row in rows if row["status"] != "published"] == []
+
+
+def test_rows_of_papers_models_repeat_no_released_checkpoint():
+    rows = [row for row in published_rows(places()) if row["source"] == "EdgeTAM README" and "(paper)" in row["model"]]
+    assert len(rows) == 2 and not any(row["same_as"] for row in rows)
+
+
 @pytest.mark.parametrize("lines, message", [
     ("A,d,s,190,,,,,server,page,,\n", "line 2: j_and_f is 190.0, expected a percentage"),
     ("A,d,s,,,,,,server,page,,\n", "line 2: no J&F"),

@@ -13,6 +13,7 @@ import json
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,11 @@ import yaml
 
 from vosarena.data.catalog import BUILT_IN
 from vosarena.errors import DataError
+from vosarena.files import read_text
 
 PUBLISHED = BUILT_IN / "published.csv"
 SCORES = ("j_and_f", "j", "f")
 SUFFIXES = (".txt", ".json", ".yaml", ".yml")
-_DIGITS = 2  # what challenge tables give; J&F and the mean of J and F may differ by one unit of the last digit
 
 # Names of the same numbers in the answers of DAVIS, MOSE, LVOS and YouTube-VOS servers, in lower case without marks.
 _ALIASES = {
@@ -70,7 +71,8 @@ def _read(file: Path) -> Iterator[Row]:
             _check_range(row, where)
             row |= {name: line[name] for name in ("model", "dataset", "split", "protocol", "source", "same_as")}
             row |= {"device": line["hardware"], "kind": "published", "note": line["note"]}
-            row["status"] = "published" if _is_consistent(row) else "inconsistent"
+            consistent = _is_consistent(row, {name: _digits(line[name]) for name in SCORES})
+            row["status"] = "published" if consistent else "inconsistent"
             if row["status"] == "inconsistent":
                 mean = (row["j"] + row["f"]) / 2
                 row["note"] = "; ".join([*filter(None, [row["note"]]), f"(J+F)/2 is {mean:.2f}"])
@@ -93,11 +95,21 @@ def _check_range(row: Mapping[str, Any], where: str) -> None:
             raise DataError(f"{where}: {name} is {row[name]}, expected a percentage between 0 and 100")
 
 
-def _is_consistent(row: Mapping[str, Any], digits: int = _DIGITS) -> bool:
-    """Whether (J + F) / 2 is J&F as far as rounding tells; true where J or F is missing."""
+def _digits(text: str) -> int:
+    """How many digits after the decimal point a number is given with."""
+    exponent = Decimal(text).as_tuple().exponent if text else 0
+    return max(0, -exponent) if isinstance(exponent, int) else 0
+
+
+def _is_consistent(row: Mapping[str, Any], digits: Mapping[str, int]) -> bool:
+    """Whether (J + F) / 2 is J&F within one unit of the last digit given; true where J or F is missing.
+
+    digits: of each score. J and F are taken to have equally many: 79 beside 81.25 is 79.00.
+    """
     if math.isnan(row["j"]) or math.isnan(row["f"]):
         return True
-    return abs((row["j"] + row["f"]) / 2 - row["j_and_f"]) <= 10**-digits + 1e-9
+    last = min(digits["j_and_f"], max(digits["j"], digits["f"]))
+    return abs((row["j"] + row["f"]) / 2 - row["j_and_f"]) <= 10.0**-last + 1e-9
 
 
 def score_files(folder: Path, dataset: str, split: str, models: Iterable[str]) -> dict[str, Path]:
@@ -121,6 +133,7 @@ def read_scores(file: Path) -> Row:
     """
     given = _content(file)
     row: Row = {name: math.nan for name in SCORES}
+    digits: dict[str, int] = dict.fromkeys(SCORES, 0)
     for key, value in given:
         name = _MEANING.get(re.sub(r"[^a-z]", "", str(key).lower().replace("&", "")))
         if name is None:
@@ -128,17 +141,18 @@ def read_scores(file: Path) -> Row:
         number, other = _number(str(value), str(file), str(key)), row.get(name, math.nan)
         if number != other and not math.isnan(other):
             raise DataError(f"{file}: {key} is {number}, but {other} stands there for the same; keep the right one")
-        row[name] = number
+        row[name], digits[name] = number, max(digits.get(name, 0), _digits(str(value)))
     parts = [name for name in ("j_seen", "f_seen", "j_unseen", "f_unseen") if name in row]
     if len(parts) == 4:
-        row["j"] = (row["j_seen"] + row["j_unseen"]) / 2 if math.isnan(row["j"]) else row["j"]
-        row["f"] = (row["f_seen"] + row["f_unseen"]) / 2 if math.isnan(row["f"]) else row["f"]
+        for name in ("j", "f"):
+            if math.isnan(row[name]):
+                row[name] = (row[f"{name}_seen"] + row[f"{name}_unseen"]) / 2
+                digits[name] = max(digits[f"{name}_seen"], digits[f"{name}_unseen"])
     if math.isnan(row["j_and_f"]):
         row["j_and_f"] = (row["j"] + row["f"]) / 2
-    digits = _DIGITS
     if all(row[name] <= 1 for name in SCORES if not math.isnan(row[name])):
         row = {name: value * 100 for name, value in row.items()}
-        digits = _DIGITS - 1  # fractions are given with three digits or more
+        digits = {name: count - 2 for name, count in digits.items()}
     _check_range(row, str(file))
     if not _is_consistent(row, digits):
         mean = (row["j"] + row["f"]) / 2
@@ -147,14 +161,19 @@ def read_scores(file: Path) -> Row:
 
 
 def _content(file: Path) -> list[tuple[Any, Any]]:
-    text = file.read_text()
+    text = read_text(file)
     try:
         if file.suffix == ".txt":
             pairs = re.findall(r"^\s*([A-Za-z][\w &+./-]*?)\s*[:=]\s*(.+?)\s*$", text, re.MULTILINE)
         else:
-            content = json.loads(text) if file.suffix == ".json" else yaml.safe_load(text)
+            # Numbers stay text: 71.90 has two digits.
+            content = (
+                json.loads(text, parse_float=str, parse_int=str)
+                if file.suffix == ".json"
+                else yaml.load(text, yaml.BaseLoader)
+            )
             pairs = list(content.items()) if isinstance(content, Mapping) else []
-    except (yaml.YAMLError, json.JSONDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise DataError(f"{file}: not valid {file.suffix[1:].upper()}: {' '.join(str(error).split())}") from None
     if not pairs:
         raise DataError(f"{file}: no scores found; expected lines of `name: value`, such as `J&F: 71.90`")
