@@ -1,5 +1,7 @@
 """Archives for servers: every format, the same bytes, and a checker that lists every fault."""
 
+import contextlib
+import io
 import json
 import shutil
 import zipfile
@@ -15,7 +17,14 @@ from vosarena.data.index import index_split
 from vosarena.data.masks import masks_digest, write_mask
 from vosarena.errors import DataError
 from vosarena.files import write_json
-from vosarena.reporting.submission import check_submission, expected, pack_submission
+from vosarena.reporting.submission import (
+    Format,
+    Wanted,
+    check_submission,
+    expected,
+    pack_submission,
+    sequences_in,
+)
 
 FORMATS = {
     "davis2017/test-dev": ("alpha/00000.png", True),
@@ -219,3 +228,88 @@ def test_workflow_packs_hidden_splits_and_takes_the_servers_answer(dataset, tmp_
     assert "Nothing to be done" in snakemake().stderr
     snakemake("--", "partial")
     assert "50.5" in (tmp_path / "results/partial/leaderboard/leaderboard.csv").read_text()
+
+
+@pytest.fixture
+def tiny(tmp_path) -> tuple[bytes, Format]:
+    """A sound archive of two frames, and what its server wants."""
+    mask, file = png(np.eye(16, 24), tmp_path), io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for stem in ("00000", "00001"):
+            archive.writestr(f"a/{stem}.png", mask)
+    return file.getvalue(), Format("", None, {"a": Wanted(("00000", "00001"), (16, 24), frozenset([1]))})
+
+
+@pytest.mark.timeout(60)
+def test_damaged_archives_are_lists_of_faults(tiny, tmp_path):
+    data, wanted = tiny
+    file, random = tmp_path / "f.zip", np.random.default_rng(0)
+    file.write_bytes(data)
+    assert check_submission(file, wanted) == []
+    truncated = [data[:end] for end in range(0, len(data), 7)]
+    flipped = []
+    for position, bit in zip(random.integers(len(data), size=600), random.integers(8, size=600), strict=True):
+        damaged = bytearray(data)
+        damaged[position] ^= 1 << bit
+        flipped.append(bytes(damaged))
+    for damaged in truncated + flipped:
+        file.write_bytes(damaged)
+        faults = check_submission(file, wanted)
+        assert all(isinstance(fault, str) and fault for fault in faults)
+        assert faults or damaged in flipped, "a truncated archive has a fault"
+        with contextlib.suppress(DataError):
+            sequences_in(file)
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_members_that_are_not_what_the_archive_says(tiny, tmp_path, method):
+    data, wanted = tiny
+    file = tmp_path / "f.zip"
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(file, "w", method) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    assert check_submission(file, wanted) == []
+    whole = file.read_bytes()
+    for other in {0, 1, 8, 9, 12, 14, 99} - {method}:  # the method, in the local headers and in the directory
+        changed = bytearray(whole)
+        for signature, offset in ((b"PK\3\4", 8), (b"PK\1\2", 10)):
+            start = -1
+            while (start := whole.find(signature, start + 1)) >= 0:
+                changed[start + offset : start + offset + 2] = other.to_bytes(2, "little")
+        file.write_bytes(changed)
+        assert check_submission(file, wanted), f"{method} read as {other}"
+
+
+def test_encrypted_nested_and_huge_members(tiny, tmp_path, monkeypatch):
+    data, wanted = tiny
+    file = tmp_path / "f.zip"
+    encrypted = bytearray(data)
+    for signature, offset in ((b"PK\3\4", 6), (b"PK\1\2", 8)):
+        start = -1
+        while (start := data.find(signature, start + 1)) >= 0:
+            encrypted[start + offset] |= 1
+    file.write_bytes(encrypted)
+    assert check_submission(file, wanted) == [
+        "2 files are encrypted: a/00000.png, a/00001.png; pack them without a password"
+    ]
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("inner.zip", data)
+    assert check_submission(file, wanted) == [
+        "root: 1 files that do not belong there: inner.zip",
+        "sequence a: missing; expected 2 masks in a/",
+    ]
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a/00000.png", bytes(50_000_000))
+    faults = check_submission(file, wanted)
+    assert "sequence a, frame 00000: is larger than 1049344 bytes when it is unpacked" in faults
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"videos": []}', '{"videos": {"a": {"objects": {"1": {}}}}}', "[" * 5000])
+def test_a_meta_file_that_names_no_frames_is_named(packed, text):
+    split = load_catalog().split("youtube-vos-2019/valid")
+    _, table, _ = packed(split)
+    (table.parent / "meta.json").write_text(text)
+    with pytest.raises(DataError, match="not a meta file that names frames"):
+        expected(split, table)

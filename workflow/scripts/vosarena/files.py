@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import re
+import tempfile
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -120,3 +121,19 @@ def printable(text: str | Path) -> str:
 def note_of(place: Path) -> Path:
     """The file beside a file or folder that says what it is: `<name>.json`."""
     return place.with_name(f"{place.name}.json")
+
+
+def check_folder(folder: Path) -> None:
+    """Make a folder and try to write into it: before the work, not after it.
+
+    Raises DataError naming the folder where that fails, such as on a full disk.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as probe:
+            probe.write(bytes(4096))
+    except OSError as error:
+        raise DataError(
+            f"{folder}: nothing can be written there ({error.strerror}); free space, change its permissions or choose "
+            "another folder"
+        ) from None

@@ -95,6 +95,7 @@ def _leaderboard(args: argparse.Namespace) -> None:
 
 
 def _submission(args: argparse.Namespace) -> int:
+    from vosarena.escaping import one_line
     from vosarena.reporting.submission import check_submission, expected, pack_submission
 
     places = _places(args)
@@ -102,7 +103,7 @@ def _submission(args: argparse.Namespace) -> int:
         split = _split(args, places)
         faults = check_submission(args.check, expected(split, places.table(split)))
         for fault in faults:
-            print(fault)
+            print(one_line(fault))
         print(f"{args.check}: {len(faults)} faults" if faults else f"{args.check}: whole, as {split} wants it")
         return 1 if faults else 0
     if not args.dataset or not args.model:

@@ -13,6 +13,7 @@ import struct
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,13 +26,17 @@ from vosarena.data.index import read_table
 from vosarena.data.masks import decode_mask, masks_digest
 from vosarena.data.sequences import IMAGES, META, read_sequence
 from vosarena.errors import DataError, MaskError
-from vosarena.files import whole
+from vosarena.files import check_folder, whole
 from vosarena.stages import discard
 from vosarena.tracking.store import Store
 
 TEAM = "team.json"
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 _SHOWN = 5  # names in one sentence
+_ENCRYPTED = 1  # flag of a member
+_MOST_OVERHEAD = 2**20  # bytes of a PNG besides its pixels, or of team.json
+
+ReadMember = Callable[[str, int], bytes]  # name and the most bytes that it may have
 
 
 @dataclass(frozen=True)
@@ -63,7 +68,7 @@ def expected(split: Split, table: Path) -> Format:
     if options.get("frames") == "required":
         if not meta.is_file():
             raise DataError(f"{meta} is missing; the server of {split} wants only the frames that it names")
-        videos = json.loads(meta.read_text())["videos"]
+        videos = _required_frames(meta)
     sequences = {}
     for row in read_table(table):
         name = row["sequence"]
@@ -71,10 +76,23 @@ def expected(split: Split, table: Path) -> Format:
         if videos is not None:
             if name not in videos:
                 raise DataError(f"{meta} does not have sequence {name}; the server of {split} wants what it names")
-            required = {frame for item in videos[name]["objects"].values() for frame in item["frames"]}
-            stems = [stem for stem in stems if stem in required]
+            stems = [stem for stem in stems if stem in videos[name]]
         sequences[name] = Wanted(tuple(stems), (row["height"], row["width"]), frozenset(row["object_ids"]))
     return Format(options.get("folder", ""), options.get("team"), sequences)
+
+
+def _required_frames(meta: Path) -> dict[str, set[str]]:
+    """The frames of each sequence that a meta file of YouTube-VOS names. Raises DataError if it is none."""
+    try:
+        videos = json.loads(meta.read_text())["videos"]
+        return {
+            name: {str(frame) for item in video["objects"].values() for frame in item["frames"]}
+            for name, video in videos.items()
+        }
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise DataError(
+            f"{meta}: not a meta file that names frames ({type(error).__name__}: {error}); get it again"
+        ) from None
 
 
 def pack_submission(split: Split, table: Path, predictions: Path, output: Path, statuses: Sequence[Path] = ()) -> None:
@@ -84,6 +102,7 @@ def pack_submission(split: Split, table: Path, predictions: Path, output: Path, 
     what its manifest vouches for is discarded with its shard's status, so that the next run tracks it again. Raises
     DataError listing every fault; nothing is written then.
     """
+    check_folder(output.parent)
     wanted, store = expected(split, table), Store(predictions)
     members: dict[str, Path] = {}
     faults, stale, sound = [], [], dict[str, Wanted]()
@@ -108,7 +127,7 @@ def pack_submission(split: Split, table: Path, predictions: Path, output: Path, 
     if statuses:
         discard(store, stale, statuses)
     checked = replace(wanted, sequences=sound)
-    faults += _faults(checked, list(members), lambda name: members[name].read_bytes(), team=False)
+    faults += _faults(checked, list(members), lambda name, _: members[name].read_bytes(), team=False)
     if faults:
         raise DataError("\n".join([f"{output}: not packed, {len(faults)} faults:", *(f"  {line}" for line in faults)]))
     # Stored, not deflated: PNGs are compressed already, and the bytes then depend on no library's version.
@@ -128,27 +147,58 @@ def _member(name: str) -> zipfile.ZipInfo:
 def check_submission(file: Path, wanted: Format) -> list[str]:
     """Every fault of an archive, made here or elsewhere, as sentences; an empty list if a server would take it."""
     try:
-        with zipfile.ZipFile(file) as archive:
-            names = [info.filename for info in archive.infolist() if not info.is_dir()]
-            times = Counter(names)
+        with _opened(file) as archive:
+            infos = [info for info in archive.infolist() if not info.is_dir()]
+            times = Counter(info.filename for info in infos)
             faults = [f"{name}: stands in the archive more than once" for name in sorted(times) if times[name] > 1]
-            return faults + _faults(wanted, list(times), archive.read, team=wanted.team is not None)
-    except FileNotFoundError:
-        raise DataError(f"{file}: no such file") from None
-    except (zipfile.BadZipFile, OSError) as error:
-        return [f"{file} is not a whole ZIP archive ({error}); pack it again"]
+            if secret := sorted({info.filename for info in infos if info.flag_bits & _ENCRYPTED}):
+                faults.append(f"{len(secret)} files are encrypted: {_some(secret)}; pack them without a password")
+                return faults
+
+            def read(name: str, most: int) -> bytes:
+                return _member_bytes(archive, name, most)
+
+            return faults + _faults(wanted, list(times), read, team=wanted.team is not None)
+    except _DamagedArchiveError as error:
+        return [str(error)]
 
 
 def sequences_in(file: Path) -> set[str]:
     """Names of all folders that hold PNGs in an archive. Raises DataError if it is none."""
+    with _opened(file) as archive:
+        return {name.split("/")[-2] for name in archive.namelist() if name.endswith(".png") and "/" in name}
+
+
+class _DamagedArchiveError(DataError):
+    """A file is no whole ZIP archive."""
+
+
+@contextmanager
+def _opened(file: Path) -> Iterator[zipfile.ZipFile]:
+    """An archive to read. Raises DataError if there is no such file, and its subclass if that is no whole archive."""
+    if not file.exists():
+        raise DataError(f"{file}: no such file")
     try:
-        with zipfile.ZipFile(file) as archive:
-            return {name.split("/")[-2] for name in archive.namelist() if name.endswith(".png") and "/" in name}
-    except (zipfile.BadZipFile, OSError) as error:
-        raise DataError(f"{file} is not a whole ZIP archive ({error})") from None
+        archive = zipfile.ZipFile(file)
+    except Exception as error:  # of many classes, depending on which bytes are damaged
+        raise _DamagedArchiveError(f"{file} is not a whole ZIP archive ({error}); pack it again") from None
+    with archive:
+        yield archive
 
 
-def _faults(wanted: Format, names: Sequence[str], read: Callable[[str], bytes], team: bool) -> list[str]:
+def _member_bytes(archive: zipfile.ZipFile, name: str, most: int) -> bytes:
+    """A member of at most `most` bytes. Raises DataError if it cannot be read."""
+    try:
+        with archive.open(name) as member:
+            data = member.read(most + 1)
+    except Exception as error:  # as above, and those of the decompressors
+        raise DataError(f"cannot be read ({error or type(error).__name__}); pack it again") from None
+    if len(data) > most:
+        raise DataError(f"is larger than {most} bytes when it is unpacked")
+    return data
+
+
+def _faults(wanted: Format, names: Sequence[str], read: ReadMember, team: bool) -> list[str]:
     """All that is wrong with the members of an archive."""
     prefix = f"{wanted.folder}/" if wanted.folder else ""
     strangers, present = [], dict[str, dict[str, str]]()
@@ -196,23 +246,27 @@ def _strangers(names: Sequence[str], wanted: Format, prefix: str) -> Iterator[st
         yield f"{count} sequences lie in {above or 'the root'}; expected them in {where}"
 
 
-def _team_faults(names: Sequence[str], read: Callable[[str], bytes]) -> list[str]:
+def _team_faults(names: Sequence[str], read: ReadMember) -> list[str]:
     if TEAM not in names:
         return [f"{TEAM} is missing at the root of the archive"]
     try:
-        content = json.loads(read(TEAM))
-    except ValueError as error:
+        content = json.loads(read(TEAM, _MOST_OVERHEAD))
+    except DataError as error:
+        return [f"{TEAM}: {error}"]
+    except (ValueError, RecursionError) as error:
         return [f"{TEAM}: not valid JSON: {error}"]
     if not isinstance(content, dict) or not content:
         return [f"{TEAM}: expected a JSON object that describes the team"]
     return [f"{TEAM}: {key} is empty" for key, value in content.items() if value in ("", [], None)]
 
 
-def _mask_fault(wanted: Wanted, name: str, read: Callable[[str], bytes]) -> str:
+def _mask_fault(wanted: Wanted, name: str, read: ReadMember) -> str:
     try:
-        data = read(name)
-    except (zipfile.BadZipFile, OSError) as error:
-        return f"cannot be read ({error})"
+        data = read(name, 2 * wanted.size[0] * wanted.size[1] + _MOST_OVERHEAD)
+    except DataError as error:
+        return str(error)
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
     if data[:8] != png.SIGNATURE or len(data) < 33:
         return "is not a PNG file"
     width, height, _, colour = struct.unpack(">IIBB", data[16:26])
