@@ -27,6 +27,8 @@ from vosarena.reporting.titles import BY_NAME, Titles
 from vosarena.scoring.pairs import MeasureError
 from vosarena.scoring.table import read_metadata
 from vosarena.stages import measure_predictions
+from vosarena.tracking.failures import COLUMNS as FAILED
+from vosarena.tracking.failures import write_failures
 from vosarena.tracking.run import Job, track_sequences
 from vosarena.tracking.store import Store
 
@@ -167,6 +169,17 @@ def test_the_page_of_an_unfinished_run_says_what_failed(run, dataset, tmp_path, 
     text = page.read_text()
     assert "frame 00004 is &lt;damaged&gt;" in text and "No complete score on squares/all yet: 1 runs" in text
     assert "squares/all (2 sequences, davis2017)" in text and "later/all (nothing finished, lvos)" in text
+    rows = [dict.fromkeys(FAILED, "") | {"dataset": "squares", "split": "all", "model": "static", "sequence": "gamma"}]
+    command = f"snakemake --directory {Path.cwd()} -- x/gamma.json"
+    rows[0] |= {"reason": "an older one", "log": f"{Path.cwd()}/logs/gamma.log", "rerun": command}
+    write_failures(rows, places.results / "failures.csv")
+    for damaged in places.store(split, "static").glob("*alpha*.json"):
+        damaged.with_name(damaged.name.replace("alpha", "beta").replace(".json", ".failed.json")).write_bytes(b"")
+    assert main(["report", "--partial", *folders]) == 0
+    text = page.read_text()
+    assert "<td>logs/gamma.log</td><td><code>snakemake --directory . -- x/gamma.json</code>" in text
+    assert "frame 00004 is &lt;damaged&gt;" in text and "an older one" not in text
+    assert str(tmp_path) not in text, "a path of this machine is published"
     assert main(["report", *folders]) == 1
     assert "holds no leaderboard" in capsys.readouterr().err
 
@@ -255,6 +268,31 @@ def hidden(run, tmp_path):
     target.parent.mkdir(parents=True)
     shutil.copy(places.resources / "datasets/squares/all/sequences.parquet", target)
     return study, places
+
+
+@pytest.mark.parametrize("damage", [b"", b"PAR1", None])
+def test_damaged_tables_are_named_with_what_to_do(run, tmp_path, damage):
+    study, places, track, _ = run
+    track("static")
+    runs = partial_leaderboard(study, places)
+    file = places.results / "partial/leaderboard/objects.parquet"
+    file.write_bytes(damage if damage is not None else file.read_bytes()[:-100])
+    with pytest.raises(DataError, match=r"objects\.parquet is missing or damaged; remove .* and run again"):
+        build_report(study, places, places.results / "partial/report", runs=runs)
+
+
+def test_an_output_that_cannot_be_written_is_reported_before_the_work(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match="file/out: nothing can be written there"):
+        build_leaderboard([], tmp_path / "file" / "out")
+
+
+def test_names_with_marks_are_shown_as_they_are():
+    board = _board()
+    board["leaderboard"]["model"] = ["a|b", "[red]x", "`c` <b>", "*d*"]
+    shown, text = markdown(board), latex(board, BY_NAME)
+    assert all(f"| {name} " in shown for name in ("a\\|b", "\\[red\\]x", "\\`c\\` \\<b>", "\\*d*"))
+    assert "\n{}[red]x & " in text and "\n{}*d* & " in text, "they would be arguments of the line above"
 
 
 def test_the_command_names_what_is_missing(run, dataset, tmp_path, capsys):

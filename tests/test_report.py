@@ -21,7 +21,7 @@ from vosarena.reporting import figures, media
 from vosarena.reporting.curves import ObjectCurve, derived_attributes, mean_curve, spark
 from vosarena.reporting.figures import draw_figures
 from vosarena.reporting.headline import headline
-from vosarena.reporting.report import build_report
+from vosarena.reporting.report import _LocalPaths, build_report
 from vosarena.reporting.study import Places
 from vosarena.reporting.titles import BY_NAME
 from vosarena.scoring.table import Metrics
@@ -98,11 +98,28 @@ def test_figures_do_not_fill_the_log_with_fonts(tmp_path, caplog):
     assert not [record for record in caplog.records if record.name.startswith("fontTools")]
 
 
-def test_names_cannot_break_out_of_the_page(tmp_path):
-    from vosarena.reporting.report import _json
+HOME = str(Path.home())
+SECRET = [
+    ("frame /data/anna smith/set/JPEGImages/s2/00002.jpg: damaged", "frame JPEGImages/s2/00002.jpg: damaged"),
+    ("/home/anna/x.py:Class", ".../x.py:Class"),
+    ("see file:///home/anna/x/y.png, file:///Users/anna", "see .../y.png, ~"),
+    ("in /home/anna: no", "in ~: no"),
+    ("'/home/anna/My Data/x' (/a/b/c.png) [/a/d.png]", "'.../My Data/x' (.../c.png) [.../d.png]"),
+    ("a=/a/b/c,//d/e/f", "a=.../c,.../f"),
+    (f"{HOME}/private/z.jpg and ~/private/z.jpg", ".../z.jpg and .../z.jpg"),
+    (f"--directory {Path.cwd()} --configfile {Path.cwd()}/c.yaml", "--directory . --configfile c.yaml"),
+    (f"{Path.cwd()}-other/x", ".../x"),
+    ("https://anna:secret@host/a/b", "https://host/a/b"),
+]
 
-    assert "</script>" not in _json({"name": "</script><b>"})
-    assert json.loads(_json({"name": "</script>"})) == {"name": "</script>"}
+
+@pytest.mark.parametrize(
+    "text, shown", [*SECRET, *((text, text) for text in ["https://host/a/b c", "3/5, J/F, a / b"])]
+)
+def test_paths_of_this_machine_are_not_published(text, shown):
+    paths = _LocalPaths([Path(), Path("/data/anna smith/set")])
+    assert paths.hide({"x": [text, 1, None]}) == {"x": [shown, 1, None]}
+    assert paths.hide(shown) == shown
 
 
 @pytest.mark.parametrize("sequences, models", [(1, 1), (28, 5), (450, 10), (4000, 10)])

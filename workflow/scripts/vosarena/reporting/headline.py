@@ -33,6 +33,7 @@ def headline(board: pd.DataFrame, attributes: pd.DataFrame) -> list[tuple[str, b
         (attributes["model"] == best["model"])
         & (attributes["attribute"] != ALL)
         & (attributes["n_sequences"] >= _WEAKNESS)
+        & attributes["j_and_f"].notna()
     ]
     if len(mine):
         worst = mine.loc[mine["j_and_f"].idxmin()]

@@ -16,6 +16,7 @@ import pandas as pd
 from vosarena.data.index import read_counts, read_table
 from vosarena.errors import DataError
 from vosarena.escaping import csv_table
+from vosarena.files import check_folder
 from vosarena.reporting.comparison import ALL, Comparison
 from vosarena.reporting.curves import derived_attributes
 from vosarena.reporting.imported import published_rows, read_scores
@@ -85,8 +86,8 @@ def build_leaderboard(
     that covers a part of the split gives a row with status `incomplete` and no rank. The same inputs give the same
     bytes. Raises DataError for a scores file or a published row that cannot be right.
     """
+    check_folder(output)
     tables = _tables(runs, hidden)
-    output.mkdir(parents=True, exist_ok=True)
     for name, table in tables.items():
         table.to_parquet(output / f"{name}.parquet", index=False, compression="zstd")
         csv_table(table).to_csv(output / f"{name}.csv", index=False, float_format="%.6g")
@@ -241,7 +242,8 @@ def _speed(run: Scored | Hidden) -> dict[str, Any]:
     seconds = sum(manifest["seconds"]["track"] for manifest in manifests)
     devices = sorted({manifest["device"] for manifest in manifests})
     memory = [manifest["peak_gpu_memory_mb"] or manifest["peak_memory_mb"] for manifest in manifests]
-    return {"fps": round(frames / seconds, 2), "peak_memory_mb": max(memory), "device": ", ".join(devices)}
+    fps = round(frames / seconds, 2) if seconds > 0 else np.nan
+    return {"fps": fps, "peak_memory_mb": max(memory), "device": ", ".join(devices)}
 
 
 def _ranked(rows: Iterable[dict[str, Any]]) -> pd.DataFrame:

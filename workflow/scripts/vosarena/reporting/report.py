@@ -4,8 +4,8 @@ The page holds the tables and the sparklines; frames, masks and curves of a sequ
 somebody looks at that sequence. Data files are scripts, because a page opened from a disk may not fetch JSON.
 """
 
-import json
 import math
+import re
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +24,8 @@ from vosarena.data.index import read_table
 from vosarena.data.masks import masks_digest
 from vosarena.data.sequences import ANNOTATIONS, IMAGES, read_sequence
 from vosarena.errors import DataError
+from vosarena.escaping import script_json
+from vosarena.files import check_folder
 from vosarena.logs import progress_bar
 from vosarena.reporting import media
 from vosarena.reporting.curves import LOST, ObjectCurve, mean_curve, sequence_curves, spark
@@ -34,6 +36,7 @@ from vosarena.reporting.statistics import FEWEST
 from vosarena.reporting.study import Places, scored_runs
 from vosarena.reporting.tables import unscored
 from vosarena.scoring.table import Metrics, read_metrics
+from vosarena.tracking.failures import read_failures
 from vosarena.tracking.store import Store, digest_of
 
 MEDIA = "media"
@@ -58,7 +61,7 @@ def build_report(
     if not (folder / "leaderboard.parquet").is_file():
         raise DataError(f"{folder} holds no leaderboard; run the workflow or `vosarena leaderboard` first")
     tables = read_leaderboard(folder)
-    output.mkdir(parents=True, exist_ok=True)
+    check_folder(output)
     shutil.rmtree(output / MEDIA, ignore_errors=True)
     (output / MEDIA).mkdir()
     scored = scored_runs(study, places) if runs is None else runs
@@ -70,17 +73,20 @@ def build_report(
             attributes, _ = attributes_of(here)
             counted = _counted(tables["objects"], split)
             splits[name] = {"sequences": _Pictures(split, metrics, places, output, attributes, counted).write(jobs)}
+    data = [Path(split.path) for split in study.every_split() if split.path]
+    paths = _LocalPaths([Path(), places.results.parent, *data])
     content = {
-        "places": [_place(tables, place) for place in places_of(tables["leaderboard"])],
+        "places": paths.hide([_place(tables, place) for place in places_of(tables["leaderboard"])]),
         "splits": splits,
-        "models": _models(study, places),
+        "models": paths.hide(_models(study, places)),
         "lost": round(100 * LOST),
         "fewest": FEWEST,
-        "failures": list(_failures(study, places)),
+        "failures": paths.hide(list(_failures(study, places))),
         "data": {name: _data_digest(places.table(study.splits[name])) for name in splits},
         "version": __version__,
     }
-    (output / "index.html").write_text(_render(content, study, tables["leaderboard"]))
+    page = _render(content, paths.hide(_definition(study)), tables["leaderboard"])
+    (output / "index.html").write_text(page, encoding="utf-8", errors="backslashreplace")
 
 
 def _place(tables: Mapping[str, pd.DataFrame], place: tuple[str, ...]) -> dict[str, Any]:
@@ -90,7 +96,7 @@ def _place(tables: Mapping[str, pd.DataFrame], place: tuple[str, ...]) -> dict[s
         return at_place(tables[name], place).drop(columns=PLACE)
 
     scores: dict[str, dict[str, float]] = {}
-    for row in here("sequences").itertuples():
+    for row in here("sequences").dropna(subset="j_and_f").itertuples():
         scores.setdefault(str(row.sequence), {})[str(row.model)] = round(float(row.j_and_f), 2)
     return {
         **dict(zip(PLACE, place, strict=True)),
@@ -114,14 +120,17 @@ def _counted(objects: pd.DataFrame, split: Split) -> Counted:
 
 
 def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """Rows as JSON-able dicts, numbers rounded to what is shown, without missing values."""
+    """Rows as JSON-able dicts, numbers rounded to what is shown, without missing and infinite values."""
+
+    def known(value: Any) -> bool:
+        return bool(pd.notna(value)) and not (isinstance(value, float) and math.isinf(value))
 
     def clean(value: Any) -> Any:
         if isinstance(value, float | np.floating):
             return round(float(value), 4)
         return value.item() if isinstance(value, np.generic) else value
 
-    return [{key: clean(value) for key, value in row.items() if pd.notna(value)} for row in table.to_dict("records")]
+    return [{key: clean(value) for key, value in row.items() if known(value)} for row in table.to_dict("records")]
 
 
 class _Pictures:
@@ -178,7 +187,7 @@ class _Pictures:
         media.write_masks(media.truth_reader(files), shown, grid, folder / "truth.png")
         layers = {model: number for number, model in enumerate(self._models) if model in curves}
         for model, number in layers.items():
-            read = media.prediction_reader(files, self._places.store(self._split, model) / name)
+            read = media.prediction_reader(files, Store(self._places.store(self._split, model)).masks(name))
             media.write_masks(read, shown, grid, folder / f"{number}.png")
         detail = {
             "frames": len(files.frames),
@@ -187,8 +196,8 @@ class _Pictures:
                 item | {"scored": self._counted.get((name, item["id"]), [])} for item in _objects(curves, index_of)
             ],
         }
-        key = json.dumps(f"{self._split}/{name}")
-        (folder / "data.js").write_text(f"vosarena.arrived({key}, {_json(detail)});\n")
+        key = script_json(f"{self._split}/{name}")
+        (folder / "data.js").write_text(f"vosarena.arrived({key}, {script_json(detail)});\n")
         entry = {
             "name": name,
             "frames": len(files.frames),
@@ -204,6 +213,8 @@ class _Pictures:
 
     def _thumbs(self, pictures: list[media.Picture]) -> None:
         """One sheet of thumbnails, each cut to 16:9."""
+        if not pictures:
+            return
         height = _THUMB * 9 // 16
         rows = -(-len(pictures) // _THUMB_COLUMNS)
         sheet = Image.new("RGB", (_THUMB * min(_THUMB_COLUMNS, len(pictures)), height * rows))
@@ -283,44 +294,75 @@ def _data_digest(table: Path) -> str:
 
 
 def _failures(study: Study, places: Places) -> Iterable[dict[str, Any]]:
-    """Why sequences are missing: what the last attempt said."""
+    """Why sequences are missing: what their last attempts said, and what failures.csv adds: log and command."""
+    listed = {
+        tuple(row[key] for key in ("dataset", "split", "model", "sequence")): row
+        for row in read_failures(places.results / "failures.csv")
+    }
     for split in study.splits.values():
+        table = places.table(split)
+        names = [row["sequence"] for row in read_table(table)] if table.is_file() else []
         for model in study.models:
-            for file in sorted(places.store(split, model).glob("*.failed.json")):
-                found = json.loads(file.read_text())
-                yield {
-                    "split": str(split),
-                    "model": model,
-                    **{key: found.get(key, "") for key in ("sequence", "reason", "attempts")},
-                    "log": f"logs/track/{split}/{model}/",
-                    "command": f"snakemake --cores all --keep-going  # tracks {found.get('sequence')} again",
-                }
+            store = Store(places.store(split, model))
+            for name in names:
+                row = listed.get((split.dataset, split.name, model, name), {})
+                found = store.failure(name) or (row if row and store.manifest(name) is None else None)
+                if found:
+                    yield {
+                        **{"split": str(split), "model": model, "sequence": name},
+                        **{key: found.get(key, "") for key in ("reason", "attempts")},
+                        **{"log": row.get("log", ""), "command": row.get("rerun", "")},
+                    }
 
 
-def _json(content: Any) -> str:
-    """JSON that may stand inside a script element."""
-    text = json.dumps(content, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-    return text.replace("</", "<\\/").replace("<!--", "<\\u0021--")
+class _LocalPaths:
+    """Absolute paths of this machine, which a page that is published must not show."""
+
+    def __init__(self, folders: Iterable[Path]) -> None:
+        """folders: paths inside them are shown relative to them; of others only the last part is shown."""
+        known = {str(form) for folder in folders for form in (folder.expanduser().absolute(), folder.resolve())} - {"/"}
+        longest_first = "|".join(re.escape(folder) for folder in sorted(known, key=len, reverse=True))
+        before, end = r"(?<![\w.~/-])", r"(?![^\s:,;'\"<>|)\]])"
+        self._inside = re.compile(rf"{before}(?:{longest_first})(?:/+(?=[^\s/])|/?{end})")
+        homes = rf"{re.escape(str(Path.home()))}|/(?:home|Users)/[^\s/:,;'\"<>|]+"
+        self._home = re.compile(rf"{before}(?:{homes})(?={end}|/)")
+        self._others = re.compile(rf"{before}(?:~/|/(?!/)|(?<!:)//+)(?:[^\s/:,;'\"<>|]+/+)*(?=[^\s/:,;'\"<>|])")
+
+    def hide(self, value: Any) -> Any:
+        """The same text, or mapping or list of texts, without such paths; keys of mappings stay."""
+        if isinstance(value, Mapping):
+            return {key: self.hide(item) for key, item in value.items()}
+        if isinstance(value, list | tuple):
+            return [self.hide(item) for item in value]
+        return self._without(value) if isinstance(value, str) else value
+
+    def _without(self, text: str) -> str:
+        text = re.sub(r"(://)[^/@\s]+@", r"\1", text.replace("file://", ""))  # nor names and passwords of URLs
+        text = self._inside.sub(lambda found: "" if found[0].endswith("/") else ".", text)
+        return self._others.sub(".../", self._home.sub("~", text))
 
 
-def _render(content: Mapping[str, Any], study: Study, board: pd.DataFrame) -> str:
+def _definition(study: Study) -> dict[str, Any]:
+    """What the page says of the study itself."""
+    return {
+        "datasets": list(study.splits),
+        "models": {name: dict(model.definition()) for name, model in study.models.items()},
+        "protocols": {name: list(study.protocols_of(split)) for name, split in study.splits.items()},
+        "ground_truth": {name: split.ground_truth for name, split in study.splits.items()},
+    }
+
+
+def _render(content: Mapping[str, Any], study: Mapping[str, Any], board: pd.DataFrame) -> str:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_PAGE), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
     )
-    splits = [(str(split), split.ground_truth, study.protocols_of(split)) for split in study.splits.values()]
+    splits = [(name, study["ground_truth"][name], study["protocols"][name]) for name in study["datasets"]]
     return environment.get_template("page.html.j2").render(
         css=(_PAGE / "page.css").read_text(),
         scripts=[(_PAGE / name).read_text() for name in _SCRIPTS],
-        data=_json(content),
+        data=script_json(content),
         content=content,
         matrices=[(title, spans(shown), shown, footnote(shown)) for title, shown in matrices(board)],
         splits=splits,
-        study=yaml.safe_dump(
-            {
-                "datasets": list(study.splits),
-                "models": {name: dict(model.definition()) for name, model in study.models.items()},
-                "protocols": {name: list(protocols) for name, _, protocols in splits},
-            },
-            sort_keys=False,
-        ),
+        study=yaml.safe_dump({key: study[key] for key in ("datasets", "models", "protocols")}, sort_keys=False),
     )

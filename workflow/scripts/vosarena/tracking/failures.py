@@ -13,7 +13,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from vosarena.escaping import csv_cell
+from vosarena.escaping import csv_cell, csv_text
 from vosarena.files import write_text
 from vosarena.tracking.reasons import (
     CANCELLED,
@@ -207,6 +207,15 @@ def write_failures(rows: Sequence[Mapping[str, str]], file: Path) -> None:
     writer.writeheader()
     writer.writerows({name: csv_cell(value) for name, value in row.items()} for row in rows)
     write_text(file, text.getvalue())
+
+
+def read_failures(file: Path) -> list[dict[str, str]]:
+    """The rows that write_failures wrote; none if the file is not there or damaged."""
+    try:
+        rows = list(csv.DictReader(io.StringIO(file.read_text(encoding="utf-8"), newline="")))
+    except (OSError, ValueError, csv.Error):
+        return []
+    return [{name: csv_text(row.get(name) or "") for name in COLUMNS} for row in rows]
 
 
 def show_failures(rows: Sequence[Mapping[str, str]], file: Path, console: Console | None = None) -> None:
