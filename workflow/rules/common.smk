@@ -20,6 +20,7 @@ from vosarena.data.index import read_table
 from vosarena.data.prepare import state_of
 from vosarena.data.weights import local_files
 from vosarena.errors import VosarenaError
+from vosarena.files import with_home
 from vosarena.stages import check_study
 from vosarena.trackers.base import names_torch
 from vosarena.tracking.shards import load_of, make_shards, make_shards_by_time
@@ -36,6 +37,9 @@ except VosarenaError as error:
 pathvars:
     run="{dataset}/{split}/{model}",
     benchmarks="<results>/benchmarks",
+
+
+workflow.pathvars.items = with_home(workflow.pathvars.items)
 
 
 wildcard_constraints:

@@ -12,6 +12,7 @@ import yaml
 from vosarena import __version__
 from vosarena.data.commands import add_data_parsers
 from vosarena.errors import ConfigError, DataError, VosarenaError
+from vosarena.files import with_home
 from vosarena.reporting.commands import add_reporting_parsers
 from vosarena.scoring.evaluate import add_evaluate_parser
 from vosarena.training.commands import add_finetune_parser
@@ -28,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add_finetune_parser(commands)
     add_reporting_parsers(commands)
     add_evaluate_parser(commands)
-    args = parser.parse_args(arguments)
+    args = parser.parse_args([_with_home(item) for item in (sys.argv[1:] if arguments is None else arguments)])
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
         return args.run(args) or 0
@@ -37,6 +38,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         return 130
+
+
+def _with_home(argument: str) -> str:
+    """`--output=~/masks` as a path: shells look for `~` at the beginning of a word only."""
+    option, equals, value = argument.partition("=") if argument.startswith("--") else ("", "", argument)
+    return f"{option}{equals}{with_home(value)}"
 
 
 def _add_track(commands: Any) -> None:
@@ -63,7 +70,7 @@ def _add_track(commands: Any) -> None:
 
 def _track(args: argparse.Namespace) -> int:
     from vosarena.data.schema import nearest
-    from vosarena.data.sequences import sequence_names
+    from vosarena.data.sequences import in_resolution, mask_root, sequence_names
     from vosarena.tracking.run import Job, failure_report, track_sequences
     from vosarena.tracking.store import Store
 
@@ -72,13 +79,16 @@ def _track(args: argparse.Namespace) -> int:
     weights = options.pop("weights", None)
     definition = {"tracker": args.tracker, "options": options, "revision": 1}
     job = Job(definition, Path(weights) if weights else None, args.device, args.precision, args.threads)
-    known = sequence_names(args.images)
+    images, masks = in_resolution(args.images), mask_root(args.masks)
+    known = sequence_names(images)
+    if not any((masks / name).is_dir() for name in known):
+        raise DataError(f"{masks}: no masks of any sequence in {images}; expected a folder {known[0]}/ of PNG masks")
     names = args.sequence or known
     for name in names:
         if name not in known:
-            raise DataError(f"no sequence {name!r} in {args.images}; {nearest(name, known)}")
+            raise DataError(f"no sequence {name!r} in {images}; {nearest(name, known)}")
     store = Store(args.output)
-    outcome = track_sequences(names, args.images, args.masks, job, store, args.resize)
+    outcome = track_sequences(names, images, masks, job, store, args.resize)
     if outcome.failed:
         print(failure_report(outcome, store), file=sys.stderr)
     print(f"{len(outcome.masks)} of {len(names)} sequences are in {args.output}")
@@ -103,7 +113,7 @@ def _key_value(item: str) -> tuple[str, Any]:
     key, equals, value = item.partition("=")
     if not equals:
         raise ConfigError(f"--option {item}: expected KEY=VALUE")
-    return key, yaml.safe_load(value)
+    return key, with_home(yaml.safe_load(value))
 
 
 def _add_synthesize(commands: Any) -> None:

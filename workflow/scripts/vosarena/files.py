@@ -118,6 +118,15 @@ def printable(text: str | Path) -> str:
     return re.sub(r"[\x00-\x1f\x7f-\x9f]", lambda match: f"\\x{ord(match[0]):02x}", shown)
 
 
+def with_home(value: Any) -> Any:
+    """Text that begins with `~/` or `~user/` as the path that it means, also in lists and mappings."""
+    if isinstance(value, str):
+        return os.path.expanduser(value)  # noqa: PTH111 (text of an unknown user stays as it is)
+    if isinstance(value, Mapping):
+        return {key: with_home(item) for key, item in value.items()}
+    return [with_home(item) for item in value] if isinstance(value, list) else value
+
+
 def note_of(place: Path) -> Path:
     """The file beside a file or folder that says what it is: `<name>.json`."""
     return place.with_name(f"{place.name}.json")

@@ -11,6 +11,7 @@ import yaml
 
 from vosarena.data.schema import nearest, typed, validate
 from vosarena.errors import ConfigError
+from vosarena.files import with_home
 
 BUILT_IN = (Path(__file__).parents[1] / "catalog").resolve()  # in a checkout a link, in a wheel the files
 
@@ -156,17 +157,17 @@ def load_catalog(folders: Iterable[str | Path] = ()) -> Catalog:
     """
     datasets: dict[str, Mapping[str, Any]] = {}
     models: dict[str, Mapping[str, Any]] = {}
-    for folder in [BUILT_IN, *map(Path, folders)]:
+    for folder in [BUILT_IN, *(Path(with_home(str(folder))) for folder in folders)]:
         if not folder.is_dir():
             raise ConfigError(f"catalog: {folder} is not a folder; give one that holds datasets/ or models/")
         for file in sorted(folder.glob("datasets/*.yaml")):
             entry = _read_yaml(file)
             validate(entry, "dataset", str(file))
-            datasets[entry.get("name", file.stem)] = _from_folder(entry, file.parent)
+            datasets[entry.get("name", file.stem)] = _from_folder(with_home(entry), file.parent)
         for file in sorted(folder.glob("models/*.yaml")):
             for name, entry in _read_yaml(file).items():
                 validate(entry, "model", f"{file}: {name}")
-                models[name] = _with_python(_from_folder(entry, file.parent), file.parent)
+                models[name] = _with_python(_from_folder(with_home(entry), file.parent), file.parent)
     return Catalog(datasets, models)
 
 
@@ -232,7 +233,7 @@ def _items(config: Mapping[str, Any], kind: str, where: str) -> Iterator[tuple[s
     for index, item in enumerate(config[f"{kind}s"]):
         at = f"{kind}s.{index}"
         if isinstance(item, Mapping):
-            item = typed(item, kind)
+            item = with_home(typed(item, kind))
             validate(item, kind, where, at)
         yield at, item
 
@@ -260,7 +261,7 @@ def _with_python(entry: Mapping[str, Any], folder: Path) -> Mapping[str, Any]:
     """The interpreter's path made absolute without following links: a virtual environment's is one."""
     if "python" not in entry:
         return entry
-    return {**entry, "python": os.path.abspath(folder / Path(entry["python"]).expanduser())}  # noqa: PTH100
+    return {**entry, "python": os.path.abspath(folder / entry["python"])}  # noqa: PTH100
 
 
 def _from_folder(entry: Any, folder: Path) -> Any:
