@@ -24,14 +24,15 @@ def logged(path: str | Path) -> Iterator[None]:
     """Send standard output, errors and log records of the block to a file; end the process on an error.
 
     A VosarenaError is shown on the terminal without a traceback; for anything else the terminal names the log. Warnings
-    about data (a missing sequence, a download that breaks) are shown there too. Where it is no terminal, and so has no
+    about data (a missing sequence, a download that breaks) and figures are shown there too. Where it is no terminal, and so has no
     progress display, a line says that the block has ended.
     """
     terminal, started = sys.stderr, time.monotonic()
     shown = logging.StreamHandler(terminal)
     shown.setLevel(logging.WARNING)
     shown.setFormatter(logging.Formatter("warning: %(message)s"))
-    logging.getLogger("vosarena.data").addHandler(shown)
+    for part in ("vosarena.data", "vosarena.reporting"):
+        logging.getLogger(part).addHandler(shown)
     with Path(path).open("w", buffering=1) as log, redirect_stdout(log), redirect_stderr(log):
         logging.basicConfig(stream=log, level=logging.INFO, format="%(asctime)s %(message)s", force=True)
         try:
