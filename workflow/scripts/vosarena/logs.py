@@ -24,8 +24,8 @@ def logged(path: str | Path) -> Iterator[None]:
     """Send standard output, errors and log records of the block to a file; end the process on an error.
 
     A VosarenaError is shown on the terminal without a traceback; for anything else the terminal names the log. Warnings
-    about data (a missing sequence, a download that breaks) and figures are shown there too. Where it is no terminal, and so has no
-    progress display, a line says that the block has ended.
+    about data (a missing sequence, a download that breaks) and figures are shown there too. Where it is no terminal,
+    and so has no progress display, a line says that the block has ended.
     """
     terminal, started = sys.stderr, time.monotonic()
     shown = logging.StreamHandler(terminal)
