@@ -1,12 +1,15 @@
 # vosarena: semi-supervised video object segmentation, from datasets to a leaderboard.
 #
-#   data -> weights, finetune -> track -> measure -> leaderboard -> submission, report, failures
+#   data -> weights, finetune -> track -> measure, submission -> leaderboard -> report, failures
 #
 # One file per stage in workflow/rules/.
 
 from snakemake.utils import min_version
 
 min_version("9.13")
+
+
+include: "workflow/rules/library.smk"
 
 
 configfile: "config.yaml"

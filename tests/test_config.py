@@ -1,15 +1,19 @@
 """Mistakes in a config and on the command line: one sentence with the key's path and the nearest valid choice."""
 
 import re
+from urllib.parse import unquote
 
 import pytest
 import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from snakemake.cli import parse_config
 
-from vosarena.data.catalog import load_catalog, load_study
+from vosarena.data.catalog import from_command_line, load_catalog, load_study
 from vosarena.data.reference import reference
-from vosarena.data.schema import _FORMS, SCHEMAS
+from vosarena.data.schema import _FORMS, SCHEMAS, read_yaml
 from vosarena.errors import ConfigError
+from vosarena.files import path_name
 from vosarena.scoring.protocols import PROTOCOLS
 from vosarena.stages import check_study
 
@@ -18,7 +22,9 @@ from .conftest import REPOSITORY
 
 def study(*entries: str):
     """The study of `--config ENTRY ...`, with the values that Snakemake makes of them."""
-    made = load_study({"datasets": ["demo/val"], "models": ["static"], **parse_config(list(entries))})
+    made = load_study(
+        {"datasets": ["demo/val"], "models": ["static"], **from_command_line(parse_config(list(entries)))}
+    )
     check_study(made, where="config")
     return made
 
@@ -74,6 +80,15 @@ def study(*entries: str):
      "datasets.1: another one before it has the name 'mine/all' too; give one of them another `name`"),
     ("models=[flow, {name: flow, extends: static}]",
      "models.1: another one before it has the name 'flow' too; give one of them another `name`"),
+    ("models=[flow, flow]", "models.1: 'flow' is in the list twice; leave one out"),
+    ("datasets=[demo/val, demo/val]", "datasets.1: 'demo/val' is in the list twice; leave one out"),
+    ("protocols=[lvos, lvos]", "protocols: 'lvos' is in the list twice; leave one out"),
+    ("models=[{name: flow, extends: static}]",
+     "models.0: the catalog has 'flow' already, which is something else; give this one another `name`"),
+    ("datasets=[{name: mose, extends: demo/val}]",
+     "datasets.0: the catalog has 'mose/val' already, which is something else; give this one another `name`"),
+    ("datasets=[{path: 'my {videos}'}]",
+     "datasets.0: the folder's name 'my {videos}' cannot be that of a dataset; give it a `name`"),
     ("models=[{name: my model, extends: flow}]",
      "models.0.name: 'my model' is no name: use letters, digits, ., _ and -, and begin with a letter or digit"),
     ("inference={sequnces_per_job: 4}",
@@ -131,6 +146,101 @@ def test_nested_numbers_of_the_command_line_are_numbers():
     assert (model.revision, model.options["size"], model.options["long_term"]) == (3, 96, True)
     assert model.options["mem_every"] == 1  # from the entry that it extends
     assert made.sequences_per_job == 16 and made.download == {"attempts": 2, "timeout": 1.5}
+
+
+def yaml_study(text: str):
+    return load_study({"datasets": ["demo/val"], "models": ["static"], **yaml.safe_load(text)})
+
+
+@pytest.mark.parametrize(
+    "text", ["007", "1.10", "0049123", "49123", "1_000", "1e3", "true", "no", "nan", "0x10", "１２"]
+)
+def test_quoted_text_of_a_config_file_stays_text(text):
+    made = yaml_study(f"""
+        datasets: [{{name: a, splits: {{b: {{path: x, submission: {{team: {{phone: "{text}"}}}}}}}}}}]
+        models: [{{name: "7", tracker: flow, options: {{version: "{text}", deep: ["{text}"]}}}}]
+    """)
+    assert made.splits["a/b"].submission == {"team": {"phone": text}}
+    assert made.models["7"].options == {"version": text, "deep": [text]}
+
+
+@given(st.recursive(st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(), st.lists))
+@settings(max_examples=15, deadline=None)
+def test_options_are_what_the_config_file_says(value):
+    made = load_study({"datasets": ["demo/val"], "models": [{"name": "m", "tracker": "flow", "options": {"x": value}}]})
+    assert repr(made.models["m"].options["x"]) == repr(value)
+
+
+@pytest.mark.parametrize("text, value", [
+    ("96", 96), ("-1", -1), ("0.5", 0.5), ("true", True), ("007", "007"), ("1.10", "1.10"), ("1_000", "1_000"),
+    ("nan", "nan"), ("no", "no"), ("1.2.3", "1.2.3"),
+])  # fmt: skip
+def test_text_of_the_command_line_is_a_number_if_it_is_written_like_one(text, value):
+    """Snakemake gives all that is nested in `--config` as text, with or without quotes."""
+    config = from_command_line(parse_config([f"models=[{{name: '7', options: {{size: {text}}}}}]"]))
+    option = config["models"][0]["options"]["size"]
+    assert (option, type(option)) == (value, type(value)) and config["models"][0]["name"] == "7"
+
+
+@pytest.mark.parametrize("word", ["0123", "no", "1.10", "12:30", "2024-01-01", "~"])
+@pytest.mark.parametrize("key", [
+    "datasets: [{path: x, select: [WORD]}]",
+    "datasets: [{path: x, exclude: [WORD]}]",
+    "datasets: [{path: x, attributes: [WORD]}]",
+    "datasets: [{name: a, splits: {val: {path: x, select: [WORD]}}}]",
+    "datasets: [{name: WORD, path: x}]",
+    "datasets: [{name: a, splits: {WORD: {path: x}}}]",
+    "datasets: [WORD]",
+    "models: [WORD]",
+    "models: [{name: WORD, tracker: flow}]",
+    "models: [{name: a, tracker: cutie, finetune: {from: cutie-demo, data: [WORD]}}]",
+    "figures: {sequences: [WORD]}",
+    "catalog: [WORD]",
+])  # fmt: skip
+def test_a_name_that_yaml_takes_for_something_else_needs_quotes(key, word):
+    with pytest.raises(ConfigError, match=r"is not text.*; put it in quotes"):
+        yaml_study(key.replace("WORD", word))
+
+
+def test_results_of_two_videos_of_one_name_are_not_mixed(tmp_path):
+    """The same in a catalog folder: there the last entry of a name won."""
+    (tmp_path / "models").mkdir()
+    for name in ("a", "b"):
+        (tmp_path / "models" / f"{name}.yaml").write_text("mine: {tracker: flow}")
+    with pytest.raises(
+        ConfigError, match=r"b\.yaml: .*a\.yaml has a model with the name 'mine' too; rename one of them"
+    ):
+        load_catalog([tmp_path])
+
+
+@pytest.mark.parametrize("text, sentence", [
+    ("a: [1\nb: 2\n", ", line 2, column 2: not valid YAML: expected ',' or ']'"),
+    ("a: 1\n\tb: 2\n", ", line 2, column 1: not valid YAML: found character '\\\\t'"),
+    ("a: 1\nb: 2\na: 3\n", ", line 3, column 1: not valid YAML: the key 'a' is there twice"),
+    ("a: {b: 1, b: 2}\n", ", line 1, column 11: not valid YAML: the key 'b' is there twice"),
+    ("a: 2024-13-45\n", ": not valid YAML: month must be in 1..12"),
+    ("a: \xff\n", ": not valid YAML: .*invalid start byte"),
+    ("- a\n", ": expected a mapping of keys to values"),
+    ("", ": expected a mapping of keys to values"),
+])  # fmt: skip
+def test_a_mistake_in_yaml_names_file_and_line(tmp_path, text, sentence):
+    file = tmp_path / "mine.yaml"
+    file.write_bytes(text.encode("latin-1"))
+    with pytest.raises(ConfigError, match=f"^{file}{sentence}"):
+        read_yaml(file)
+
+
+@given(st.text(min_size=1), st.text(min_size=1))
+@settings(max_examples=200)
+def test_names_are_safe_in_paths_of_snakemake_and_stay_different(name, other):
+    assert not set(path_name(name)) & set("{}<>\n,()")
+    assert (path_name(name) == path_name(other)) == (name == other)
+    assert unquote(path_name(name), errors="surrogateescape") == name
+
+
+@pytest.mark.parametrize("name", ["bear", "take 2", "0a1b-c_d.e", "été", "日本", "bmx#1", "it's"])
+def test_ordinary_names_are_unchanged_in_paths(name):
+    assert path_name(name) == name
 
 
 @pytest.mark.parametrize("entry, sentence", [

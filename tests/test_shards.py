@@ -18,6 +18,8 @@ def table(count: int) -> list[dict]:
 
 def test_one_sequence_per_job_is_named_after_it():
     assert make_shards(table(3), 1) == {"s000": ["s000"], "s001": ["s001"], "s002": ["s002"]}
+    odd = [{**row, "sequence": name} for row, name in zip(table(2), ("{x}", "<results>"), strict=True)]
+    assert make_shards(odd, 1) == {"%7Bx%7D": ["{x}"], "%3Cresults%3E": ["<results>"]}
 
 
 def test_every_sequence_is_in_exactly_one_shard_whatever_the_order_of_the_table():

@@ -1,21 +1,13 @@
 # The study that the config describes, and the questions that rules ask about it.
 
-import sys
 from argparse import Namespace
 from dataclasses import asdict
 from functools import lru_cache
-from pathlib import Path
 
-# Scripts find the library beside them, and the rules here the same way; where the rules were fetched from a
-# repository, which may be another workflow's doing, the library is the installed one.
-_scripts = Path(str(workflow.current_basedir.join("../scripts")))
-if _scripts.is_dir():
-    sys.path.insert(0, str(_scripts))
-
-from snakemake.exceptions import WorkflowError
+from snakemake.utils import update_config
 
 from vosarena.data.archives import archives_of, collect_archives
-from vosarena.data.catalog import load_study
+from vosarena.data.catalog import from_command_line, load_study
 from vosarena.data.index import read_table
 from vosarena.data.prepare import state_of
 from vosarena.data.weights import local_files
@@ -27,6 +19,10 @@ from vosarena.tracking.shards import load_of, make_shards, make_shards_by_time
 from vosarena.tracking.store import Store
 
 try:
+    if not workflow.modifier.is_module:
+        update_config(config, from_command_line(dict(workflow.config_settings.config)))
+    for file in workflow.configfiles:
+        read_yaml(Path(file))  # a key that is there twice
     study = load_study(config, where="config")
     check_study(study, where="config")
     archives = collect_archives(study.every_split())
@@ -143,12 +139,13 @@ def table_of(split):
     return f"<resources>/datasets/{split}/sequences.parquet"
 
 
-def runs(scored):
-    """Splits with every model; `scored`: only splits with ground truth, the others wait for a server's scores."""
+def runs(*truths):
+    """Splits with every model; truths: only splits with this `ground_truth` (full: scored here; first_frame: by a
+    server; none: by nobody)."""
     return [
         (split, model)
         for split in study.splits.values()
-        if split.ground_truth == "full" or not scored
+        if not truths or split.ground_truth in truths
         for model in study.models.values()
     ]
 
@@ -156,18 +153,18 @@ def runs(scored):
 def predictions_of_study(wildcards):
     return [
         status
-        for split, model in runs(scored=False)
+        for split, model in runs()
         for status in statuses_of(Namespace(dataset=split.dataset, split=split.name, model=model.name))
     ]
 
 
 def metrics_of_study(wildcards):
-    return [f"<results>/metrics/{split}/{model.name}.parquet" for split, model in runs(scored=True)]
+    return [f"<results>/metrics/{split}/{model.name}.parquet" for split, model in runs("full")]
 
 
 def tables_of_study(wildcards):
-    return [table_of(split) for split, _ in runs(scored=False)]
+    return [table_of(split) for split, _ in runs("full", "first_frame")]
 
 
 def leaderboard_of_study(wildcards):
-    return ["<results>/leaderboard/leaderboard.md"] if runs(scored=False) else []
+    return ["<results>/leaderboard/leaderboard.md"] if runs("full", "first_frame") else []

@@ -17,11 +17,7 @@ def definition_of_study(*more):
 
 
 def submissions_of_study(wildcards):
-    return [
-        f"<results>/submissions/{split}/{model.name}.zip"
-        for split, model in runs(scored=False)
-        if split.ground_truth != "full"
-    ]
+    return [f"<results>/submissions/{split}/{model.name}.zip" for split, model in runs("first_frame")]
 
 
 def server_scores(wildcards):
@@ -39,10 +35,10 @@ def server_scores(wildcards):
 def predictions_of_scored(wildcards):
     return [
         status
-        for split, model in runs(scored=True)
+        for split, model in runs("full")
         for status in statuses_of(Namespace(dataset=split.dataset, split=split.name, model=model.name))
     ]
 
 
 def report_of_study(wildcards):
-    return ["<results>/report/index.html", "<results>/figures"] if runs(scored=True) else []
+    return ["<results>/report/index.html", "<results>/figures"] if runs("full") else []

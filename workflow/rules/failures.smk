@@ -20,7 +20,7 @@ _folders = {name: place(f"<{name}>") for name in ("results", "resources", "logs"
 
 def tracked_runs():
     """Every model on every split whose sequences are known by now."""
-    for split, model in runs(scored=False):
+    for split, model in runs():
         table = _folders["resources"] / "datasets" / str(split) / "sequences.parquet"
         if table.exists():
             yield TrackedRun(

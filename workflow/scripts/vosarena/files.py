@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from vosarena.errors import DataError
 
@@ -125,6 +126,20 @@ def with_home(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: with_home(item) for key, item in value.items()}
     return [with_home(item) for item in value] if isinstance(value, list) else value
+
+
+def path_name(name: str) -> str:
+    """The name as one part of a path that Snakemake takes as it is; an ordinary name is unchanged.
+
+    Snakemake takes {x} for a wildcard and <x> for a path variable, its log separates files by commas and adds remarks
+    in brackets, and bytes that are no text cannot be kept. Such characters are written as in web addresses (%7B), and
+    so is %: no two names are written alike.
+    """
+    safe = (
+        char if char.isprintable() and char not in "{}<>%,()\\" else quote(char, safe="", errors="surrogateescape")
+        for char in name
+    )
+    return re.sub(r"^ | $", "%20", "".join(safe))
 
 
 def note_of(place: Path) -> Path:

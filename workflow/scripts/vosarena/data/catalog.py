@@ -7,11 +7,9 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from vosarena.data.schema import nearest, typed, validate
+from vosarena.data.schema import check_keys, nearest, read_yaml, typed, validate
 from vosarena.errors import ConfigError
-from vosarena.files import with_home
+from vosarena.files import path_name, with_home
 
 BUILT_IN = (Path(__file__).parents[1] / "catalog").resolve()  # in a checkout a link, in a wheel the files
 
@@ -82,6 +80,11 @@ class Catalog:
             folder = f" (for the folder write {{path: {name}}})" if Path(name).is_dir() else ""
             raise ConfigError(f"unknown dataset {name!r}; {nearest(name, self.datasets)}{folder}")
         return _splits(self.datasets[name], name)
+
+    def known_split(self, name: str) -> Split | None:
+        """The split `<dataset>/<split>`, or None if there is none of that name."""
+        dataset, _, split = name.partition("/")
+        return self.splits(dataset).get(split) if dataset in self.datasets else None
 
     def split(self, name: str) -> Split:
         """The split `<dataset>/<split>`."""
@@ -160,15 +163,43 @@ def load_catalog(folders: Iterable[str | Path] = ()) -> Catalog:
     for folder in [BUILT_IN, *(Path(with_home(str(folder))) for folder in folders)]:
         if not folder.is_dir():
             raise ConfigError(f"catalog: {folder} is not a folder; give one that holds datasets/ or models/")
+        files: dict[tuple[str, str], Path] = {}  # of this folder's entries
         for file in sorted(folder.glob("datasets/*.yaml")):
-            entry = _read_yaml(file)
+            entry = read_yaml(file)
             validate(entry, "dataset", str(file))
-            datasets[entry.get("name", file.stem)] = _from_folder(with_home(entry), file.parent)
+            name = entry.get("name", file.stem)
+            _check_entry(files, "dataset", name, file)
+            datasets[name] = _from_folder(with_home(entry), file.parent)
         for file in sorted(folder.glob("models/*.yaml")):
-            for name, entry in _read_yaml(file).items():
+            entries = read_yaml(file)
+            check_keys(entries, str(file))
+            for name, entry in entries.items():
                 validate(entry, "model", f"{file}: {name}")
+                _check_entry(files, "model", name, file)
                 models[name] = _with_python(_from_folder(with_home(entry), file.parent), file.parent)
     return Catalog(datasets, models)
+
+
+def _check_entry(files: dict[tuple[str, str], Path], kind: str, name: str, file: Path) -> None:
+    """Raise ConfigError for a name that no rule can use, or that another file of the same folder has too."""
+    if path_name(name) != name:
+        raise ConfigError(f"{file}: {name!r} cannot be the name of a {kind}; give it another `name`")
+    other = files.setdefault((kind, name), file)
+    if other != file:
+        raise ConfigError(f"{file}: {other} has a {kind} with the name {name!r} too; rename one of them")
+
+
+def from_command_line(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What Snakemake makes of `--config`, with numbers and booleans where it has text for all that is nested.
+
+    Text that is no number as it is written, such as 007 or 1.10, stays text; for 7 as text use a config file.
+    """
+    parts = {
+        f"{kind}s": [typed(item, kind, untyped=True) if isinstance(item, Mapping) else item for item in items]
+        for kind in ("dataset", "model")
+        if isinstance(items := config.get(f"{kind}s"), list)
+    }
+    return typed({**config, **parts}, "config", untyped=True)
 
 
 def load_study(config: Mapping[str, Any], where: str = "config") -> Study:
@@ -184,14 +215,14 @@ def load_study(config: Mapping[str, Any], where: str = "config") -> Study:
     for at, item in _items(config, "dataset", where):
         with _place(f"{where}: {at}"):
             for split in [catalog.split(item)] if isinstance(item, str) else _inline_splits(item, catalog):
-                _add(splits, str(split), split)
+                _add(splits, str(split), catalog.known_split(str(split)), split)
                 entry = catalog.datasets[split.dataset] if isinstance(item, str) else item
                 titles[split.dataset] = entry.get("title", "")
     models: dict[str, Model] = {}
     for at, item in _items(config, "model", where):
         with _place(f"{where}: {at}"):
             model = catalog.model(item) if isinstance(item, str) else _inline_model(item, catalog)
-            _add(models, model.name, model)
+            _add(models, model.name, catalog.models.get(model.name) and catalog.model(model.name), model)
     inference = config.get("inference", {})
     by_number, by_time = inference.get("sequences_per_job", 0), inference.get("minutes_per_job", 0)
     if by_number and by_time:
@@ -223,9 +254,15 @@ def load_study(config: Mapping[str, Any], where: str = "config") -> Study:
     return study
 
 
-def _add(found: dict[str, Any], name: str, item: Any) -> None:
-    if found.setdefault(name, item) != item:
+def _add(found: dict[str, Any], name: str, known: Any, item: Any) -> None:
+    """Add an item by its name, which must be its own: results are kept and shown by it. known: the catalog's."""
+    if found.get(name) == item:
+        raise ConfigError(f"{name!r} is in the list twice; leave one out")
+    if name in found:
         raise ConfigError(f"another one before it has the name {name!r} too; give one of them another `name`")
+    if known is not None and known != item:
+        raise ConfigError(f"the catalog has {name!r} already, which is something else; give this one another `name`")
+    found[name] = item
 
 
 def _items(config: Mapping[str, Any], kind: str, where: str) -> Iterator[tuple[str, Any]]:
@@ -245,16 +282,6 @@ def _place(place: str) -> Iterator[None]:
         yield
     except ConfigError as error:
         raise ConfigError(f"{place}: {error}") from None
-
-
-def _read_yaml(file: Path) -> dict[str, Any]:
-    try:
-        content = yaml.safe_load(file.read_text())
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{file}: not valid YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(content, dict):
-        raise ConfigError(f"{file}: expected a mapping of keys to values")
-    return content
 
 
 def _with_python(entry: Mapping[str, Any], folder: Path) -> Mapping[str, Any]:
@@ -297,6 +324,8 @@ def _inline_splits(item: Mapping[str, Any], catalog: Catalog) -> Sequence[Split]
     if sum(key in item for key in ("path", "splits", "extends")) != 1:
         raise ConfigError(f"a mapping needs either `path`, `splits` or `extends`; got {', '.join(item)}")
     name = item.get("name") or (Path(item["path"]).resolve().name if "path" in item else None)
+    if name and path_name(name) != name:
+        raise ConfigError(f"the folder's name {name!r} cannot be that of a dataset; give it a `name`")
     if not name:
         raise ConfigError("a mapping with `splits` or `extends` needs a `name`")
     if "extends" in item:

@@ -47,7 +47,7 @@ def scored_splits(study: Study) -> list[Split]:
 
 def hidden_splits(study: Study) -> list[Split]:
     """Splits that only a server can score."""
-    return [split for split in study.splits.values() if split.ground_truth != "full"]
+    return [split for split in study.splits.values() if split.ground_truth == "first_frame"]
 
 
 def scored_runs(study: Study, places: Places) -> list[Scored]:

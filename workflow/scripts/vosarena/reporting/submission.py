@@ -25,7 +25,7 @@ from vosarena.data.catalog import Split
 from vosarena.data.index import read_table
 from vosarena.data.masks import decode_mask, masks_digest
 from vosarena.data.sequences import IMAGES, META, read_sequence
-from vosarena.errors import DataError, MaskError
+from vosarena.errors import ConfigError, DataError, MaskError
 from vosarena.files import check_folder, whole
 from vosarena.stages import discard
 from vosarena.tracking.store import Store
@@ -102,6 +102,8 @@ def pack_submission(split: Split, table: Path, predictions: Path, output: Path, 
     what its manifest vouches for is discarded with its shard's status, so that the next run tracks it again. Raises
     DataError listing every fault; nothing is written then.
     """
+    if split.ground_truth == "none":
+        raise ConfigError(f"{split} has `ground_truth: none`, so no server scores it; write first_frame if one does")
     check_folder(output.parent)
     wanted, store = expected(split, table), Store(predictions)
     members: dict[str, Path] = {}

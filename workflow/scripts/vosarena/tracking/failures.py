@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from vosarena.escaping import csv_cell, csv_text
-from vosarena.files import write_text
+from vosarena.files import path_name, write_text
 from vosarena.tracking.reasons import (
     CANCELLED,
     DISK_FULL,
@@ -173,10 +173,10 @@ def _tail(path: Path) -> str:
 
 def rerun_alone(start: str, status: Path, sequence: str) -> str:
     """The command that tracks one sequence by itself, whatever shard it belongs to. start: of `rerun_start`."""
-    if status.stem != sequence:
+    if status.stem != path_name(sequence):
         flag = "" if " --config " in start else "--config "
         start += f" {flag}'inference={{sequences_per_job: 1, minutes_per_job: 0}}'"
-    return f"{start} -- {shlex.quote(str(status.with_name(f'{sequence}.json')))}"
+    return f"{start} -- {shlex.quote(str(status.with_name(f'{path_name(sequence)}.json')))}"
 
 
 def rerun_start(arguments: Sequence[str]) -> str:

@@ -1,0 +1,28 @@
+# The library that belongs to these rules, and a look at the config before Snakemake reads it.
+
+import sys
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+from snakemake.logging import logger
+
+# Scripts find the library beside them, and the rules here the same way; where the rules were fetched from a
+# repository, which may be another workflow's doing, the library is the installed one.
+_scripts = Path(str(workflow.current_basedir.join("../scripts")))
+if _scripts.is_dir():
+    sys.path.insert(0, str(_scripts))
+
+import vosarena
+from vosarena.data.schema import read_yaml
+from vosarena.errors import VosarenaError
+
+_library = Path(vosarena.__file__).parent
+if _scripts.is_dir() and not _library.samefile(_scripts / "vosarena"):
+    logger.warning(f"The rules use the library in {_library}, not their own in {_scripts / 'vosarena'}.")
+
+# Snakemake says of a mistake in YAML neither the file nor the line.
+if Path("config.yaml").is_file() and not workflow.modifier.skip_configfile:
+    try:
+        read_yaml(Path("config.yaml"))
+    except VosarenaError as error:
+        raise WorkflowError(str(error)) from None
