@@ -14,6 +14,8 @@ from vosarena.data.reference import reference
 from vosarena.data.schema import _FORMS, SCHEMAS, read_yaml
 from vosarena.errors import ConfigError
 from vosarena.files import path_name
+from vosarena.reporting.study import hidden_splits, scored_splits
+from vosarena.reporting.submission import pack_submission
 from vosarena.scoring.protocols import PROTOCOLS
 from vosarena.stages import check_study
 
@@ -202,8 +204,16 @@ def test_a_name_that_yaml_takes_for_something_else_needs_quotes(key, word):
         yaml_study(key.replace("WORD", word))
 
 
-def test_results_of_two_videos_of_one_name_are_not_mixed(tmp_path):
-    """The same in a catalog folder: there the last entry of a name won."""
+@pytest.mark.parametrize("truth, hidden", [("full", False), ("first_frame", True), ("none", False)])
+def test_only_a_split_with_a_server_waits_for_one(truth, hidden, tmp_path):
+    made = yaml_study(f"datasets: [{{name: a, path: x, ground_truth: {truth}}}]")
+    assert bool(hidden_splits(made)) is hidden and bool(scored_splits(made)) is (truth == "full")
+    if truth == "none":
+        with pytest.raises(ConfigError, match="a/all has `ground_truth: none`, so no server scores it"):
+            pack_submission(made.splits["a/all"], tmp_path / "t.parquet", tmp_path, tmp_path / "a.zip")
+
+
+def test_two_files_of_a_catalog_folder_define_one_name(tmp_path):
     (tmp_path / "models").mkdir()
     for name in ("a", "b"):
         (tmp_path / "models" / f"{name}.yaml").write_text("mine: {tracker: flow}")

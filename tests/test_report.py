@@ -198,7 +198,7 @@ def test_the_panels_of_the_overview_are_legible(fps):
 
 def test_attributes_from_the_ground_truth():
     rows = []
-    for object_id, areas in ((1, [50, 0, 50]), (2, [0, 500, 500]), (3, [0, 0, 0])):
+    for object_id, areas in ((1, [30, 0, 30]), (2, [0, 500, 500]), (3, [0, 0, 0])):
         for index, area in enumerate(areas):
             counts = dict.fromkeys(["intersection", "pred_pixels", "gt_boundary", "pred_boundary"], 0)
             counts |= dict.fromkeys(["gt_matched", "pred_matched"], 0)

@@ -2,24 +2,56 @@
 
 import argparse
 import logging
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 from vosarena import __version__
 from vosarena.data.commands import add_data_parsers
 from vosarena.errors import ConfigError, DataError, VosarenaError
 from vosarena.files import with_home
 from vosarena.reporting.commands import add_reporting_parsers
-from vosarena.scoring.evaluate import add_evaluate_parser
 from vosarena.training.commands import add_finetune_parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one subcommand; mistakes are one sentence on standard error and exit code 1."""
+    """Run one subcommand; mistakes are one sentence on standard error and exit code 1, Ctrl-C is 130."""
+    try:
+        args = _parse(sys.argv[1:] if arguments is None else arguments)
+        logging.basicConfig(level=logging.INFO, format="%(message)s")
+        if warning := other_library(Path.cwd()):
+            print(f"warning: {warning}", file=sys.stderr)
+        return args.run(args) or 0
+    except VosarenaError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # the next one ends the process, without a traceback too
+        print("interrupted", file=sys.stderr)
+        return 130
+
+
+def other_library(folder: Path) -> str:
+    """A sentence if a folder is in a checkout whose library is not this one; else nothing."""
+    here = Path(__file__).parent
+    for checkout in (folder, *folder.parents):
+        own = checkout / "workflow" / "scripts" / "vosarena"
+        if (own / "cli.py").is_file():
+            names = {str(file.relative_to(root)) for root in (own, here) for file in root.rglob("*.py")}
+            if own.samefile(here) or all(_content(own / name) == _content(here / name) for name in names):
+                return ""
+            return f"this is the vosarena in {here}, not that of the checkout: pip install -e {checkout}"
+    return ""
+
+
+def _content(file: Path) -> bytes | None:
+    return file.read_bytes() if file.is_file() else None
+
+
+def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """The arguments. Until the command is known nothing heavy is imported."""
     parser = argparse.ArgumentParser(prog="vosarena", description=__doc__)
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -28,16 +60,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add_data_parsers(commands)
     add_finetune_parser(commands)
     add_reporting_parsers(commands)
-    add_evaluate_parser(commands)
-    args = parser.parse_args([_with_home(item) for item in (sys.argv[1:] if arguments is None else arguments)])
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    try:
-        return args.run(args) or 0
-    except VosarenaError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
+    if next((word for word in arguments if not word.startswith("-")), None) == "evaluate":
+        from vosarena.scoring.evaluate import add_evaluate_parser
+
+        add_evaluate_parser(commands)
+    else:  # its own parser lists the protocols, and so needs all that they need
+        commands.add_parser("evaluate", help="score predicted masks against ground truth")
+    return parser.parse_args([_with_home(item) for item in arguments])
 
 
 def _with_home(argument: str) -> str:
@@ -113,7 +142,14 @@ def _key_value(item: str) -> tuple[str, Any]:
     key, equals, value = item.partition("=")
     if not equals:
         raise ConfigError(f"--option {item}: expected KEY=VALUE")
-    return key, with_home(yaml.safe_load(value))
+    import yaml
+
+    try:
+        return key, with_home(yaml.safe_load(value))
+    except (yaml.YAMLError, ValueError):
+        raise ConfigError(
+            f"--option {item}: the value is not valid YAML; write text of this kind as '\"text\"'"
+        ) from None
 
 
 def _add_synthesize(commands: Any) -> None:

@@ -6,10 +6,10 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:  # the rest is imported where it is needed: every command of the CLI passes through here
+if TYPE_CHECKING:  # imported where it is needed, so that `vosarena --help` is quick
     from rich.table import Table
 
-    from vosarena.data.catalog import Model, Split
+    from vosarena.data.catalog import Catalog, Model, Split
 
 
 def add_data_parsers(commands: Any) -> None:
@@ -72,6 +72,8 @@ def _fetch(args: argparse.Namespace) -> None:
     catalog = load_catalog(args.catalog)
     policy = Policy(attempts=args.attempts, timeout=args.timeout)
     for name in args.names:
+        _check_name(name, catalog)
+    for name in args.names:
         if "/" in name:
             collect_archives(catalog.splits(name.split("/")[0]).values())
             table = fetch_split(catalog.split(name), args.resources, policy, keep=not args.remove_archives)
@@ -84,6 +86,20 @@ def _fetch(args: argparse.Namespace) -> None:
         output = args.resources / "weights" / f"{name}.pth"
         fetch_weights(model.weights, output, policy)
         print(f"{name}: {output}")
+
+
+def _check_name(name: str, catalog: Catalog) -> None:
+    """Raise ConfigError for what is neither a split nor a model, with the splits or the name that may be meant."""
+    from vosarena.data.schema import nearest
+    from vosarena.errors import ConfigError
+
+    if "/" in name:
+        catalog.split(name)
+    elif name not in catalog.models:
+        splits = [str(split) for dataset in sorted(catalog.datasets) for split in catalog.splits(dataset).values()]
+        meant = [split for split in splits if split.startswith(name.lower())]
+        hint = f"write {' or '.join(meant)}" if meant else nearest(name, [*catalog.models, *catalog.datasets])
+        raise ConfigError(f"{name!r} is neither a model nor a split, <dataset>/<split>; {hint}")
 
 
 def _counted(table: Path) -> str:

@@ -22,8 +22,9 @@ SCHEMAS = (Path(__file__).parents[1] / "schemas").resolve()  # in a checkout a l
 def nearest(word: str, known) -> str:
     """`; did you mean 'x'?` for the closest of the known words, else the list of them."""
     known = sorted(map(str, known))
-    close = get_close_matches(str(word), known, n=1, cutoff=0.5)
-    return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"
+    alike = {name.lower(): name for name in known}
+    close = get_close_matches(str(word).lower(), alike, n=1, cutoff=0.5)
+    return f"did you mean {alike[close[0]]!r}?" if close else f"known: {', '.join(known)}"
 
 
 class _Loader(yaml.SafeLoader):

@@ -6,11 +6,9 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from vosarena.errors import ConfigError, DataError
 
-if TYPE_CHECKING:  # the rest is imported where it is needed: every command of the CLI passes through here
+if TYPE_CHECKING:  # imported where it is needed, so that `vosarena --help` is quick
     from vosarena.data.catalog import Split, Study
     from vosarena.reporting.study import Places
 
@@ -50,8 +48,8 @@ def add_reporting_parsers(commands: Any) -> None:
 
 def _add_places(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", type=Path, default=Path("config.yaml"), help="default: %(default)s")
-    parser.add_argument("--results", type=Path, default=Path("results"), help="default: %(default)s")
-    parser.add_argument("--resources", type=Path, default=Path("resources"), help="default: %(default)s")
+    for name in ("results", "resources"):
+        parser.add_argument(f"--{name}", type=Path, help=f"default: pathvars.{name} of the config, or {name}")
     parser.add_argument("--scores", type=Path, default=Path("scores"), help="answers of servers; default: %(default)s")
 
 
@@ -63,15 +61,28 @@ def _add_partial(parser: argparse.ArgumentParser) -> None:
 def _places(args: argparse.Namespace) -> Places:
     from vosarena.reporting.study import Places
 
-    return Places(args.results, args.resources, args.scores)
+    pathvars = _config(args).get("pathvars", {}) if args.config.is_file() else {}
+    return Places(
+        args.results or Path(pathvars.get("results", "results")),
+        args.resources or Path(pathvars.get("resources", "resources")),
+        args.scores,
+    )
 
 
 def _study(args: argparse.Namespace) -> Study:
     from vosarena.data.catalog import load_study
 
+    return load_study(_config(args), str(args.config))
+
+
+def _config(args: argparse.Namespace) -> dict[str, Any]:
+    from vosarena.data.schema import read_yaml, validate
+
     if not args.config.is_file():
         raise ConfigError(f"{args.config}: no such file; name the config of the run with --config")
-    return load_study(yaml.safe_load(args.config.read_text()), str(args.config))
+    config = read_yaml(args.config)
+    validate(config, "config", str(args.config))
+    return config
 
 
 def _leaderboard(args: argparse.Namespace) -> None:

@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
+from vosarena.data.clips import LONG_FRAMES, MANY_OBJECTS, SMALL_AREA
 from vosarena.data.sequences import frame_order
 from vosarena.scoring.table import Metrics, SequenceRows
 
 LOST = 0.5  # a frame counts as failed at or below this J: the threshold of DAVIS's recall
 SPARK = 32  # points of a sparkline
-SMALL, MANY, LONG = 0.01, 5, 150  # part of the frame; objects; frames
 
 
 @dataclass(frozen=True)
@@ -70,9 +70,8 @@ def spark(curves: Sequence[ObjectCurve]) -> list[int]:
 def derived_attributes(metrics: Metrics, table: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
     """Attributes that the ground truth shows, for datasets that give none.
 
-    small: an object whose median visible area is below 1 % of the frame. many-objects: five or more. long: more than
-    150 frames. disappearance: an object is absent in a frame after it appeared; return: and is there again later. late:
-    an object appears after the first frame.
+    small, many-objects, long: as for procedural clips (data.clips). disappearance: an object is absent in a frame after
+    it appeared; return: and is there again later. late: an object appears after the first frame.
     """
     facts = {row["sequence"]: row for row in table}
     found: dict[str, list[str]] = {}
@@ -81,9 +80,9 @@ def derived_attributes(metrics: Metrics, table: Sequence[Mapping[str, Any]]) -> 
         area = fact["height"] * fact["width"]
         gone = [item.in_gt[int(np.argmax(item.in_gt)) :] for item in objects]
         signs = {
-            "small": any(np.median(item.counts[item.in_gt, 1]) < SMALL * area for item in objects),
-            "many-objects": len(objects) >= MANY,
-            "long": fact["n_frames"] > LONG,
+            "small": any(np.median(item.counts[item.in_gt, 1]) < SMALL_AREA * area for item in objects),
+            "many-objects": len(objects) >= MANY_OBJECTS,
+            "long": fact["n_frames"] >= LONG_FRAMES,
             "disappearance": any(not seen.all() for seen in gone),
             "return": any((~seen[:-1] & seen[1:]).any() for seen in gone),
             "late": any(not item.in_gt[0] for item in objects),

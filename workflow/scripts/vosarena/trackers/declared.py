@@ -1,7 +1,8 @@
 """What a tracker's source says of it without being imported: the names of its options, and its packages.
 
-A run is planned by many short processes, and importing a tracker of torch takes each of them seconds; reading its
-source takes none, so a misspelt option is found before the run and not when a job starts on a cluster.
+A run is planned by many short processes, and importing a user's file that imports torch takes each of them seconds;
+reading its source takes none, so a misspelt option is found before the run and not when a job starts on a cluster.
+Built-in trackers import torch only when they are used; they are read in the same way.
 """
 
 import ast

@@ -4,8 +4,6 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from vosarena.errors import ConfigError
 
 
@@ -30,10 +28,11 @@ def add_finetune_parser(commands: Any) -> None:
 
 
 def _finetune(args: argparse.Namespace) -> None:
+    from vosarena.data.schema import read_yaml
     from vosarena.training.finetune import finetune
 
     data, evaluated = _folders(args.data), _folders(args.evaluated)
-    recipe = yaml.safe_load(args.recipe.read_text())
+    recipe = read_yaml(args.recipe)
     finetune(recipe, data, args.weights, args.output, args.work, args.device, evaluated)
 
 
