@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vosarena.errors import ConfigError, DataError
+from vosarena.files import with_home
 
 if TYPE_CHECKING:  # imported where it is needed, so that `vosarena --help` is quick
     from vosarena.data.catalog import Split, Study
@@ -61,7 +62,7 @@ def _add_partial(parser: argparse.ArgumentParser) -> None:
 def _places(args: argparse.Namespace) -> Places:
     from vosarena.reporting.study import Places
 
-    pathvars = _config(args).get("pathvars", {}) if args.config.is_file() else {}
+    pathvars = with_home(_config(args).get("pathvars", {})) if args.config.is_file() else {}
     return Places(
         args.results or Path(pathvars.get("results", "results")),
         args.resources or Path(pathvars.get("resources", "resources")),
