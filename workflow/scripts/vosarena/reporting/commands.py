@@ -103,7 +103,7 @@ def _leaderboard(args: argparse.Namespace) -> None:
             if not file.is_file():
                 raise DataError(f"{file} is missing; run the workflow, or ask for --partial")
         build_leaderboard(runs, folder, hidden, Titles.of(study))
-    print((folder / "leaderboard.md").read_text(), end="")
+    print((folder / "leaderboard.md").read_text(encoding="utf-8"), end="")
 
 
 def _submission(args: argparse.Namespace) -> int:
