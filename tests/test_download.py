@@ -6,18 +6,24 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from hashlib import md5, sha256
 from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
 import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from vosarena.data.fetch import LOCK_FILE, Wanted, fetch_file
-from vosarena.data.sources import Policy
-from vosarena.errors import DataError
+from vosarena.data.fetch import LOCK_FILE, Wanted, _locked_hashes, fetch_file
+from vosarena.data.sources import Policy, describe, shown
+from vosarena.errors import DataError, VosarenaError
+from vosarena.files import checksum, read_note
 
 from .loopback import PAGE, Server
 from .miniature import zip_of
@@ -44,7 +50,8 @@ def error_of(call, *arguments, **options) -> str:
     with pytest.raises(DataError) as caught:
         call(*arguments, **options)
     text = str(caught.value)
-    assert "\n" not in text and "Traceback" not in text
+    assert all(line.startswith(("  tried: ", "  by hand: ")) for line in text.splitlines()[1:])
+    assert "Traceback" not in text
     return text
 
 
@@ -359,3 +366,259 @@ def test_google_drive_asks_for_a_confirmation(server, tmp_path, monkeypatch):
         text = error_of(get, server, tmp_path / "quota", sources=[{"drive": "ID"}])
     assert "refuses connections" in error_of(get, server, tmp_path / "gone", sources=[{"drive": "ID"}])
     assert "Too many users" in text and "https://drive.google.com/file/d/ID/view" in text
+
+
+SECRETS = "http://me:PassWord@127.0.0.1:9/dir/a.zip?id=7&token=PassWord&sig=Pass%20Word#PassWord"
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("https://example.org/a.zip", "https://example.org/a.zip"),
+        ("https://example.org:8080/x@y/a.zip?id=3&download=1", "https://example.org:8080/x@y/a.zip?id=3&download=1"),
+        ("https://me:pass@example.org/a.zip", "https://***@example.org/a.zip"),
+        ("https://token@example.org/a.zip", "https://***@example.org/a.zip"),
+        ("https://me:pa/ss@example.org/a.zip", "https://***@example.org/a.zip"),
+        ("https://me:p@ss@example.org/a.zip", "https://***@example.org/a.zip"),
+        ("https://h/a.zip?X-Amz-Signature=x&Expires=1&y", "https://h/a.zip?X-Amz-Signature=***&Expires=***&***"),
+        ("https://h/a.zip#key", "https://h/a.zip"),
+        ("http://me:pass@[::1/a.zip", "http://***@[::1/a.zip"),
+    ],
+)
+def test_addresses_are_shown_without_secrets(url, expected):
+    assert shown(url) == expected and describe({"url": url}) == expected
+
+
+def test_passwords_are_in_no_note_log_or_error(server, tmp_path, caplog):
+    caplog.set_level("DEBUG", logger="vosarena")
+    url = server.url("a.zip").replace("//", "//me:PassWord@") + "?token=PassWord"
+    server.faults = ["truncate", "500"]
+    get(server, tmp_path, sources=[{"url": url}])
+    texts = [path.read_text() for path in tmp_path.rglob("*") if path.suffix in (".json", ".yaml")]
+    assert len(texts) == 2
+    for source in ({"url": SECRETS}, {"url": "http://me:PassWord@[::1/a.zip?PassWord"}, {"url": "gopher://me:PassWord@h/a"},
+                   {"page": "https://me:PassWord@h/a?key=PassWord"}):  # fmt: skip
+        texts.append(error_of(get, None, tmp_path / "no", sources=[source], policy=Policy(1, 0.5, 0)))
+    server.files["b.zip"] = PAGE
+    texts.append(error_of(get, server, tmp_path / "b", sources=[{"url": url.replace("a.zip", "b.zip")}]))
+    assert "PassWord" not in caplog.text + "".join(texts)
+
+
+def test_addresses_that_differ_in_what_is_hidden_are_different_sources(server, tmp_path):
+    get(server, tmp_path, sources=[{"url": server.url("a.zip?item=1")}])
+    assert "is no source of" in error_of(get, server, tmp_path, sources=[{"url": server.url("a.zip?item=2")}])
+
+
+def test_the_error_says_what_was_tried_and_how_to_do_it_by_hand(server, tmp_path):
+    sources = [{"url": server.url("gone.zip")}, {"page": "https://example.org/sign-up", "file": "set.zip"}]
+    assert error_of(get, server, tmp_path, sources=sources).splitlines() == [
+        "set/a.zip: could not be downloaded",
+        f"  tried: {server.url('gone.zip')} (the server answered 404 Not Found)",
+        "  tried: https://example.org/sign-up (needs a person to sign up or click)",
+        f"  by hand: open https://example.org/sign-up, save set.zip as {tmp_path}/archives/set/a.zip, run again",
+    ]
+
+
+def test_a_name_that_cannot_be_resolved(tmp_path, monkeypatch):
+    def fail(*_: object, **__: object) -> None:
+        raise socket.gaierror(-3, "Temporary failure in name resolution")
+
+    monkeypatch.setattr(socket, "getaddrinfo", fail)
+    text = error_of(get, None, tmp_path, sources=[{"url": "http://nowhere.example/a.zip"}], policy=Policy(1, 1, 0))
+    assert "cannot be resolved; is this machine offline?" in text
+
+
+MESSAGES = [
+    (PAGE, "a web page (Please sign in)"),
+    (b"\n<!-- x --><html>\x1b[31m", ""),
+    (b"\xef\xbb\xbf<HTML><TITLE>No\n access</TITLE>", "a web page (No access)"),
+    ("<html><title>Nein</title>".encode("utf-16"), "a web page (Nein)"),
+    (b'<?xml version="1.0"?><Error><Code>AccessDenied</Code></Error>', "an XML message (AccessDenied)"),
+    (b'{"error": "quota"}', 'a JSON message ({"error": "quota"})'),
+    (b' [{"a": 1}]', "a JSON message"),
+    (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "a pointer of Git LFS"),
+    (b"\x7b\x01\0\0\0\0\0\0{}", ""),  # the length in front of a safetensors header
+    (b"\x80\x02", ""),
+    (b"hello", ""),
+]
+
+
+@pytest.mark.parametrize(("body", "words"), MESSAGES)
+@pytest.mark.parametrize("name", ["w.pth", "a.zip"])
+def test_messages_of_servers_are_not_files(tmp_path, body, words, name):
+    """Downloaded or saved from a browser; the next source is asked."""
+    place = tmp_path / "archives/set" / name
+    good = BODY if name == "a.zip" else b"weights"
+    with Server({"bad": body, "good": good}) as server:
+        sources = ({"url": server.url("bad")}, {"url": server.url("good")})
+        fetch_file(Wanted(f"set/{name}", sources), place, tmp_path, POLICY)
+    assert place.read_bytes() == (good if words or name == "a.zip" else body)
+    if words:
+        (tmp_path / LOCK_FILE).unlink()
+        place.write_bytes(body)
+        assert words in error_of(fetch_file, Wanted(f"set/{name}", ()), place, tmp_path, POLICY)
+
+
+def test_json_files_may_be_json(tmp_path):
+    with Server({"meta.json": b'{"videos": {}}'}) as server:
+        wanted = Wanted("set/meta.json", ({"url": server.url("meta.json")},))
+        assert fetch_file(wanted, tmp_path / "meta.json", tmp_path, POLICY).read_bytes() == b'{"videos": {}}'
+
+
+@contextmanager
+def raw_server(answer):
+    """A server that calls `answer(connection)` for every request, or sends these bytes."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            while True:
+                try:
+                    connection, _ = listener.accept()
+                except OSError:
+                    return
+                threading.Thread(target=work, args=(connection,), daemon=True).start()
+
+        def work(connection: socket.socket) -> None:
+            with suppress(OSError), connection:
+                connection.recv(65536)
+                connection.sendall(answer) if isinstance(answer, bytes) else answer(connection)
+
+        threading.Thread(target=serve, daemon=True).start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}/a.zip"
+        listener.shutdown(socket.SHUT_RDWR)
+
+
+HEADERS = [
+    "Location: http://[::1",
+    "Location: http://127.0.0.1/\xfc",
+    "Location: file:///etc/passwd",
+    "Location: //",
+    "Location: http://127.0.0.1:99999/",
+    "Location: javascript:alert(1)",
+    "Content-Length: \xb2",
+    "Content-Length: -5",
+    "Content-Length: 999999999999999999999999",
+    "Content-Length: 5, 7",
+    f"Content-Length: {'9' * 5000}",
+    "Retry-After: \xb2",
+    "Retry-After: -1",
+    f"Retry-After: {'9' * 5000}",
+    "Content-Range: bytes \xb2-4/5",
+    "Content-Range: bytes 0-4/*",
+    'ETag: "\xff\x01"\r\n more',
+    "Last-Modified: \x1b[31m",
+    "Transfer-Encoding: chunked",
+    "no colon",
+]
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("header", HEADERS)
+@pytest.mark.parametrize("status", ["200 OK", "206 Partial", "302 Found", "503 No", "\xb2\xb3 \x1b[31m"])
+def test_odd_headers_lead_to_the_next_source_or_the_file(server, tmp_path, header, status):
+    head = f"HTTP/1.1 {status}\r\n{header}\r\nConnection: close\r\n\r\n".encode("latin-1")
+    with raw_server(head + BODY[:5]) as url:
+        sources = [{"url": url}, {"url": server.url("a.zip")}]
+        assert get(server, tmp_path, sources=sources, policy=Policy(1, 0.5, 0)).read_bytes() == BODY
+
+
+@pytest.mark.timeout(60)
+@given(head=st.binary(max_size=200), lines=st.lists(st.sampled_from(HEADERS), max_size=3))
+@settings(max_examples=25, deadline=None)
+def test_any_answer_leads_to_the_next_source_or_the_file(head, lines):
+    answer = b"HTTP/1.1 200 OK\r\n" + "\r\n".join(lines).encode("latin-1") + head
+    with Server({"a.zip": BODY}) as server, raw_server(answer) as url, tempfile.TemporaryDirectory() as folder:
+        sources = [{"url": url}, {"url": server.url("a.zip")}]
+        assert get(server, Path(folder), sources=sources, policy=Policy(1, 0.5, 0)).read_bytes() == BODY
+
+
+def drip(start: bytes, piece: bytes):
+    def answer(connection: socket.socket) -> None:
+        connection.sendall(start)
+        while True:
+            connection.sendall(piece)
+            time.sleep(0.05)
+
+    return answer
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize(
+    "answer",
+    [
+        drip(b"HTTP/1.1 200 OK\r\nX: ", b"x"),
+        drip(b"HTTP/1.1 200 OK\r\nContent-Length: 9000000\r\n\r\nPK", b"x"),
+        drip(b"HTTP/1.1 200 OK\r\n\r\nPK", b"x"),
+        drip(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"0"),
+        drip(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\nx\r\n"),
+        b'HTTP/1.1 200 OK\r\nETag: "x"\r\nContent-Length: 9000000\r\n\r\nPK',
+    ],
+)
+def test_a_server_that_drips_bytes_for_ever(server, tmp_path, answer, monkeypatch):
+    monkeypatch.setattr("vosarena.data.download._patience", lambda policy: 1.0)
+    with raw_server(answer) as url:
+        sources = [{"url": url}, {"url": server.url("a.zip")}]
+        assert get(server, tmp_path, sources=sources, policy=Policy(2, 0.3, 0)).read_bytes() == BODY
+
+
+@pytest.mark.parametrize("content", [b"", b"\n", bytes(99), b"- a\n", b"\xff", b"3", b"{}", b"[" * 100_000, b"x: 'y"])
+def test_a_damaged_lock_file_is_never_one_without_entries(server, tmp_path, content):
+    get(server, tmp_path)
+    (tmp_path / "archives/set/a.zip").unlink()
+    (tmp_path / LOCK_FILE).write_bytes(content)
+    text = error_of(get, server, tmp_path)
+    assert f"{tmp_path / LOCK_FILE}: damaged" in text and "restore it" in text
+    assert not (tmp_path / "archives/set/a.zip").exists()
+
+
+@pytest.mark.timeout(60)
+@given(place=st.integers(0), bit=st.integers(0, 7), cut=st.booleans())
+@settings(max_examples=100, deadline=None)
+def test_every_damage_of_the_lock_file_is_noticed(place, bit, cut, tmp_path_factory):
+    file = tmp_path_factory.getbasetemp() / "lock.yaml"
+    entries = {name: {"sha256": HASH, "bytes": 5, "source": "x", "date": "2026-01-01"} for name in ("a/b", "c")}
+    whole = {name: {**entry, "checksum": checksum([name, entry])} for name, entry in entries.items()}
+    data = bytearray((yaml.safe_dump(whole) + "# end\n").encode())
+    place %= len(data)
+    if cut:
+        del data[place:]
+    else:
+        data[place] ^= 1 << bit
+    file.write_bytes(data)
+    try:
+        found = _locked_hashes(file)
+    except DataError:
+        return
+    assert found == whole and not cut
+
+
+def test_an_entry_of_the_lock_file_may_be_removed_by_hand(server, tmp_path):
+    get(server, tmp_path)
+    file = tmp_path / LOCK_FILE
+    file.write_text("# end\n")
+    (tmp_path / "archives/set/a.zip").unlink()
+    server.files["a.zip"] = OTHER
+    assert get(server, tmp_path).read_bytes() == OTHER
+
+
+@pytest.mark.parametrize(
+    "note", [b"", b"[]", b'{"path": 3}', b'{"path": "a.zip"}', b'{"path": "\\u0000"}', b"\xff", b"{"]
+)
+def test_a_damaged_note_is_written_again(server, tmp_path, note):
+    path = get(server, tmp_path)
+    whole = Path(f"{path}.json").read_bytes()
+    Path(f"{path}.json").write_bytes(note)
+    assert get(server, tmp_path) == path and len(server.requests) == 1
+    assert Path(f"{path}.json").read_bytes().replace(b"put there by hand", b"") != note
+    assert len(whole) > 99 and "sha256" in read_note(Path(f"{path}.json"))
+    for kind in (b"", b"[]", b'{"size": "x", "source": 3}'):
+        path.with_name("a.zip.part").write_bytes(BODY[:99])
+        path.with_name("a.zip.part.json").write_bytes(kind)
+        path.unlink(missing_ok=True)
+        assert get(server, tmp_path).read_bytes() == BODY
+
+
+def test_a_place_that_cannot_be_written_to(server, tmp_path):
+    (tmp_path / "archives").write_text("no folder")
+    with pytest.raises(VosarenaError, match="cannot be written to"):
+        get(server, tmp_path)

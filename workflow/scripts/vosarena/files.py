@@ -37,13 +37,13 @@ def whole(path: Path, *, alone: bool = False) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.{new_token()}.part")
     try:
         yield temporary
-        _to_disk(temporary)
+        to_disk(temporary)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def _to_disk(path: Path) -> None:
+def to_disk(path: Path) -> None:
     """Wait until the disk has the content of a file; file systems that cannot say so are believed."""
     with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
         try:

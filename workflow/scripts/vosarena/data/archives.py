@@ -103,7 +103,7 @@ def fetch_archive(archive: Archive, resources: Path, policy: Policy) -> Path | N
     except DataError as error:
         if not archive.optional:
             raise
-        logger.warning("%s; going on without it", error)
+        logger.warning("going on without %s/%s, which is optional: %s", archive.home, archive.file, error)
         write_note(note_of(place), {"absent": str(error)})
         return None
 
@@ -129,6 +129,7 @@ def extract_archive(archive: Archive, resources: Path, policy: Policy, keep: boo
             return done
         folders = sorted({*archive.folders, *read_note(note_of(folder)).get("folders", ())})  # of other splits too
         extract(path, folder, lambda name: needed(name, archive.layout, folders))
+        os.sync()  # a power cut must not leave empty frames that the note vouches for
         note = {"folder": os.path.relpath(folder, resources), "sha256": state.get("sha256")}
         write_note(note_of(folder), {**note, "layout": archive.layout, "folders": folders})
         if not keep and path == place:
@@ -140,7 +141,7 @@ def extract_archive(archive: Archive, resources: Path, policy: Policy, keep: boo
 def _extracted(archive: Archive, resources: Path) -> Path | None:
     """The folder that was extracted from the archive that was last verified, if all that is wanted now is in it."""
     state, done = read_note(note_of(archive.place(resources))), read_note(note_of(archive.folder(resources)))
-    if not state or "folder" not in done or done["sha256"] != state.get("sha256"):
+    if not state or "folder" not in done or done.get("sha256") != state.get("sha256"):
         return None
     if any(getattr(archive, kind) not in (None, state.get(kind)) for kind in ("sha256", "md5")):
         return None

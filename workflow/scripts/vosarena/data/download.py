@@ -5,12 +5,13 @@ They are put together from several answers only if the server vouches that the f
 """
 
 import errno
-import json
 import logging
+import queue
 import re
 import shutil
+import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from rich.filesize import decimal
 
 from vosarena.data.sources import Address, Policy, resolve
 from vosarena.errors import DataError
-from vosarena.files import note_of, read_note
+from vosarena.files import note_of, read_note, write_note
 from vosarena.logs import progress_bar
 
 logger = logging.getLogger(__name__)
@@ -30,6 +31,7 @@ logger = logging.getLogger(__name__)
 _CHUNK = 1 << 20
 _LATER = {408, 425, 429}  # worth another attempt, like all 5xx
 _SLOWEST = 1024  # bytes per second over a whole timeout; less counts as stalled
+_WORTH = 64 << 10  # bytes; attempts that bring less altogether are fruitless, or a server could drip for ever
 _BROKEN = (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError,
            urllib3.exceptions.HTTPError, ConnectionError, TimeoutError)  # fmt: skip
 
@@ -40,6 +42,10 @@ class _Again(Exception):
 
 class _Message(_Again):
     """The server sent a page or message instead of the file."""
+
+
+class _Stuck(requests.Timeout):
+    """A call did not return, and a thread is still in it."""
 
 
 class Refused(DataError):
@@ -88,13 +94,13 @@ def find_address(source: Mapping[str, Any], kind: str, policy: Policy, session: 
         reraise=True,
     )
     try:
-        return patiently(resolve, source, kind, session, policy.timeout)
+        return patiently(_within, _patience(policy), resolve, source, kind, session, policy.timeout)
     except DataError as error:
         raise Refused(str(error)) from None
     except _BROKEN as error:
         raise Refused(f"{_words(error)}, {policy.attempts} times in a row") from None
-    except requests.RequestException as error:
-        raise Refused(f"not an address that can be asked ({error})") from None
+    except (requests.RequestException, ValueError) as error:
+        raise Refused(_odd(error)) from None
 
 
 class _Transfer:
@@ -116,8 +122,8 @@ class _Transfer:
         except _BROKEN as error:
             self._judge()
             raise _Again(_words(error)) from None
-        except requests.RequestException as error:
-            raise Refused(f"not an address that can be asked ({error})") from None
+        except (requests.RequestException, ValueError) as error:
+            raise Refused(_odd(error)) from None
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise DataError(
@@ -128,8 +134,10 @@ class _Transfer:
 
     def _judge(self) -> None:
         offset = self._offset()
-        self.fruitless = 0 if offset > self.furthest else self.fruitless + 1
-        self.furthest = max(self.furthest, offset)
+        if offset >= self.furthest + _WORTH:
+            self.fruitless, self.furthest = 0, offset
+        else:
+            self.fruitless += 1
 
     def _attempt(self) -> None:
         known = self._known()
@@ -142,9 +150,8 @@ class _Transfer:
             headers["Range"] = f"bytes={offset}-"
             if known["etag"] or known["date"]:
                 headers["If-Range"] = known["etag"] or known["date"]
-        with self.session.get(
-            self.address.url, headers=headers, stream=True, timeout=(10, self.policy.timeout)
-        ) as answer:
+        options = {"headers": headers, "stream": True, "timeout": (10, self.policy.timeout)}
+        with _closing(_within(_patience(self.policy), self.session.get, self.address.url, **options)) as answer:
             self._check_status(answer)
             notes = self._notes(answer, offset)
             if answer.status_code == 206:
@@ -163,7 +170,7 @@ class _Transfer:
             with self.part.open("ab" if offset else "wb") as file:
                 if not offset:
                     file.flush()
-                    self.notes.write_text(json.dumps(notes))
+                    write_note(self.notes, notes)
                 self._copy(first, stream, file, offset, size)
         if size is not None and self._offset() != size:
             raise _Again(f"the connection ended after {decimal(self._offset())} of {decimal(size)}")
@@ -172,47 +179,44 @@ class _Transfer:
         status = answer.status_code
         if status in (200, 206):
             return
-        said = f"the server answered {status} {answer.reason or ''}".rstrip()
+        said = f"the server answered {status} {_short(str(answer.reason or ''))}".rstrip()
         if status == 416:  # what is here is longer than the file there
             self.part.unlink(missing_ok=True)
             raise _Again(said)
         if status in _LATER or status >= 500:
-            after = answer.headers.get("Retry-After", "")
-            if after.isdigit():
-                time.sleep(min(60, int(after)))
+            time.sleep(min(60, _number(answer.headers.get("Retry-After", "")) or 0))
             raise _Again(said)
         raise Refused(said)
 
     def _notes(self, answer: requests.Response, offset: int) -> dict[str, Any]:
         """What the server says of the whole file: its size and what tells it from another version."""
-        etag = answer.headers.get("ETag", "")
+        etag, date = answer.headers.get("ETag", ""), answer.headers.get("Last-Modified", "")
         notes: dict[str, Any] = {
             "source": self.address.identity,
             "size": None,
-            "etag": "" if etag.startswith("W/") else etag,  # weak ones do not vouch for bytes
-            "date": answer.headers.get("Last-Modified", ""),
+            "etag": etag if re.fullmatch(r'"[!#-~]*"', etag) else "",  # weak ones (W/) do not vouch for bytes
+            "date": date if re.fullmatch(r"[\w,: +-]{1,60}", date, re.ASCII) else "",
         }
         if answer.status_code == 206:
-            match = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", answer.headers.get("Content-Range", ""))
-            if match and int(match[1]) == offset:
-                notes["size"] = int(match[2])
-        elif answer.headers.get("Content-Length", "").isdigit():
-            notes["size"] = int(answer.headers["Content-Length"])
+            match = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", answer.headers.get("Content-Range", ""), re.ASCII)
+            if match and _number(match[1]) == offset:
+                notes["size"] = _number(match[2])
+        else:
+            notes["size"] = _number(answer.headers.get("Content-Length", ""))
         return notes
 
     def _known(self) -> dict[str, Any] | None:
         """Notes on the bytes that are here, if more can be added to them."""
         notes = read_note(self.notes)
-        if not notes:
+        size = notes.get("size")
+        if notes.get("source") != self.address.identity or not isinstance(size, int) or self._offset() > size:
             return None
-        same = notes["source"] == self.address.identity and notes["size"] is not None
-        vouched = notes["etag"] or notes["date"] or self.hashed
-        return notes if same and vouched and self._offset() <= notes["size"] else None
+        return notes if notes.get("etag") or notes.get("date") or self.hashed else None
 
     def _stream(self, answer: requests.Response) -> Iterator[bytes]:
         """Pieces as they arrive; a connection that only trickles counts as broken."""
         since, received = time.monotonic(), 0
-        while chunk := answer.raw.read1(_CHUNK, decode_content=False):
+        while chunk := _within(_patience(self.policy), answer.raw.read1, _CHUNK, decode_content=False):
             yield chunk
             received += len(chunk)
             passed = time.monotonic() - since
@@ -240,6 +244,48 @@ class _Transfer:
 
     def _offset(self) -> int:
         return self.part.stat().st_size if self.part.exists() else 0
+
+
+def _patience(policy: Policy) -> float:
+    """Seconds for an answer to begin, redirects included, or for the next bytes to come."""
+    return 10 + 3 * policy.timeout
+
+
+def _within(seconds: float, call: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+    """What a call returns. Raises _Stuck if it takes longer.
+
+    The timeout of a socket begins again with every byte, and so a server that drips the bytes of a header can hold a
+    reader for days.
+    """
+    done: queue.SimpleQueue[tuple[Any, BaseException | None]] = queue.SimpleQueue()
+
+    def work() -> None:
+        try:
+            done.put((call(*arguments, **options), None))
+        except BaseException as error:  # raised again below, in the thread that waits
+            done.put((None, error))
+
+    threading.Thread(target=work, name="download", daemon=True).start()
+    try:
+        result, error = done.get(timeout=seconds)
+    except queue.Empty:
+        raise _Stuck("timed out") from None
+    if error:
+        raise error
+    return result
+
+
+@contextmanager
+def _closing(answer: requests.Response) -> Iterator[requests.Response]:
+    """Close the answer at the end, unless a thread is stuck in it: closing would wait for that thread."""
+    try:
+        yield answer
+    except _Stuck:
+        raise
+    except BaseException:
+        answer.close()
+        raise
+    answer.close()
 
 
 @contextmanager
@@ -283,13 +329,31 @@ def _check_space(part: Path, need: int, title: str) -> None:
         raise DataError(f"{title} needs {decimal(need)}, but {part.parent} has {decimal(free)} free; make room there")
 
 
+def _number(text: str) -> int | None:
+    """A number in a header; None if it is none, or beyond all sizes of files."""
+    return int(text) if re.fullmatch("[0-9]{1,15}", text) else None
+
+
+def _odd(error: Exception) -> str:
+    """An address or answer that the library rejects; its own words may hold passwords."""
+    if isinstance(error, requests.TooManyRedirects):
+        return "the server sends from one address to the next without end"
+    return f"it is not an address that can be asked, or leads to one ({type(error).__name__})"
+
+
 def _words(error: Exception) -> str:
     """A network error without the objects' addresses that libraries print."""
-    text = str(error)
-    if "timed out" in text.lower():
+    text = str(error).lower()
+    if "timed out" in text:
         return "the connection timed out"
-    if "Name or service not known" in text or "NameResolution" in text or "name resolution" in text:
-        return "the server's name cannot be resolved"
-    if "refused" in text.lower():
+    if any(words in text for words in ("name or service not known", "resol", "getaddrinfo", "nodename", "no address")):
+        return "the server's name cannot be resolved; is this machine offline?"
+    if "unreachable" in text or "no route to host" in text:
+        return "the network cannot be reached; is this machine offline?"
+    if "proxy" in text:
+        return "the proxy does not let it through"
+    if "certificate" in text:
+        return "the server's certificate is not valid"
+    if "refused" in text:
         return "the server refuses connections"
     return f"the connection broke ({type(error).__name__})"

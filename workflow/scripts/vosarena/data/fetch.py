@@ -18,15 +18,16 @@ import yaml
 from vosarena.claims import locked
 from vosarena.data.download import Refused, download, find_address, new_session, server_message
 from vosarena.data.extract import check_archive, is_zip
-from vosarena.data.sources import Policy, describe, page_of, source_name
+from vosarena.data.sources import Policy, describe, identity, page_of, source_name
 from vosarena.errors import DataError
-from vosarena.files import note_of, read_note, write_note, write_text
+from vosarena.files import checksum, note_of, read_note, to_disk, write_note, write_text
 from vosarena.logs import progress_bar
 
 logger = logging.getLogger(__name__)
 
 LOCK_FILE = "hashes.lock.yaml"
 _BY_HAND = "put there by hand"
+_LOCK_END = "# end\n"
 _BLOCK = 1 << 22
 _ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".tbz2", ".xz", ".txz")
 
@@ -54,29 +55,38 @@ class Wanted:
 def fetch_file(wanted: Wanted, place: Path, resources: Path, policy: Policy) -> Path:
     """The verified file: at `place`, or where a local source names it (which may also be an extracted folder).
 
-    Sources are tried in order. Raises DataError in one sentence: what is wrong with the file, or why no source gave
-    it, which page has it and where to put it.
+    Sources are tried in order. Raises DataError: what is wrong with the file, or why no source gave it, which page has
+    it and where to put it.
     """
     with locked(place):
-        known = _accepted_before(place, wanted)
-        if known:
-            logger.info("%s: already verified", wanted.name)
-            return known
-        if place.exists():
-            logger.info("%s: found in %s", wanted.name, place)
-            return _accept(place, place, _BY_HAND, wanted, resources)
-        problems = []
-        for source in wanted.sources:
-            try:
-                path = _from_source(source, wanted, place, policy)
-            except Refused as error:
-                logger.info("%s from %s: %s", wanted.name, describe(source), error)
-                problems.append(f"{describe(source)}: {error}")
-                continue
+        try:
+            return _fetch(wanted, place, resources, policy)
+        except OSError as error:
+            where = error.filename or place
+            raise DataError(
+                f"{wanted.name}: {where}: {error.strerror or error}; make it usable and run again"
+            ) from None
+
+
+def _fetch(wanted: Wanted, place: Path, resources: Path, policy: Policy) -> Path:
+    known = _accepted_before(place, wanted)
+    if known:
+        logger.info("%s: already verified", wanted.name)
+        return known
+    if place.exists():
+        logger.info("%s: found in %s", wanted.name, place)
+        return _accept(place, place, None, wanted, resources)
+    problems = []
+    for source in wanted.sources:
+        try:
+            path = _from_source(source, wanted, place, policy)
             if path.is_dir():
                 return _note(path, place, {"folder": True})
-            return _accept(path, place, describe(source), wanted, resources, own="local" in source)
-        raise DataError(_cannot(wanted, place, problems))
+            return _accept(path, place, source, wanted, resources)
+        except Refused as error:
+            logger.info("%s from %s: %s", wanted.name, describe(source), error)
+            problems.append(f"{describe(source)} ({error})")
+    raise DataError(_cannot(wanted, place, problems))
 
 
 def _from_source(source: Mapping[str, Any], wanted: Wanted, place: Path, policy: Policy) -> Path:
@@ -100,55 +110,83 @@ def _from_source(source: Mapping[str, Any], wanted: Wanted, place: Path, policy:
     return part
 
 
-def _accept(path: Path, place: Path, origin: str, wanted: Wanted, resources: Path, own: bool = False) -> Path:
-    """Verify a file and put it in its place. Raises DataError with the expected and the found hash.
+def _accept(path: Path, place: Path, source: Mapping[str, Any] | None, wanted: Wanted, resources: Path) -> Path:
+    """Verify a file and put it in its place. source: where it came from; None if a person put it there.
 
-    own: a file of the user, named as a local source: without a published hash it may change.
+    A file that is named as a local source is the user's own: without a published hash it may change. Raises DataError
+    with the expected and the found hash, and Refused for a download, so that the next source is asked.
     """
     downloaded = path != place and path.name == f"{place.name}.part"
+    own = source is not None and "local" in source
     hashes = _hashes(path, wanted)
     try:
         difference = _difference(wanted, hashes)
+        if difference and downloaded:
+            raise DataError(f"{difference}; the file there is not the published one")
         if difference:
-            raise DataError(
-                f"{wanted.name} from {origin if downloaded else path}: {difference}; "
-                + ("the file there is not the published one" if downloaded else "replace that file with the right one")
-            )
+            raise DataError(f"{wanted.name} from {path}: {difference}; replace that file with the right one")
         if not wanted.published:
             check_whole(path, wanted.name if downloaded else str(path))
             if not own:
-                _trust(wanted, hashes, path, origin, resources)
-    except DataError:
-        if downloaded:
-            path.unlink()
-            note_of(path).unlink(missing_ok=True)
-        raise
+                _trust(wanted, hashes, path, describe(source) if source else _BY_HAND, resources)
+    except DataError as error:
+        if not downloaded:
+            raise
+        path.unlink()
+        note_of(path).unlink(missing_ok=True)
+        raise Refused(str(error)) from None
     if downloaded:
+        to_disk(path)
         path.replace(place)
         note_of(path).unlink(missing_ok=True)
         path = place
     verified = "published hash" if wanted.published else "local file" if own else "hash of first use"
     logger.info("%s: verified by the %s, sha256 %s", wanted.name, verified, hashes["sha256"])
-    return _note(path, place, {**hashes, "source": origin, "verified": verified})
+    origin = {"source": describe(source), "source_id": identity(source)} if source else {"source": _BY_HAND}
+    return _note(path, place, {**hashes, **origin, "verified": verified})
 
 
 def _trust(wanted: Wanted, hashes: Mapping[str, str], path: Path, origin: str, resources: Path) -> None:
     """Compare with the hash of the first use, or make this the first use."""
     file = resources / LOCK_FILE
     with locked(file):
-        entries = (yaml.safe_load(file.read_text()) if file.exists() else None) or {}
+        entries = _locked_hashes(file)
         entry = entries.get(wanted.name)
         if entry is None:
-            entries[wanted.name] = {
+            entry = {
                 **{"sha256": hashes["sha256"], "bytes": path.stat().st_size},
                 **{"source": origin, "date": time.strftime("%Y-%m-%d")},
             }
-            write_text(file, yaml.safe_dump(entries, sort_keys=True))
+            entries[wanted.name] = {**entry, "checksum": checksum([wanted.name, entry])}
+            write_text(file, yaml.safe_dump(entries, sort_keys=True) + _LOCK_END)
         elif entry["sha256"] != hashes["sha256"]:
             raise DataError(
                 f"{wanted.name}: sha256 is {hashes['sha256']}, but {entry['sha256']} at its first use on "
                 f"{entry['date']}; fetch that file again, or remove the entry from {file} if the new one is right"
             )
+
+
+def _locked_hashes(file: Path) -> dict[str, dict[str, Any]]:
+    """The entries of the lock file; none if there is no such file. Raises DataError if it is damaged, even empty.
+
+    Every entry has a checksum, and the file an end, so that a person may remove entries and nothing else removes any.
+    """
+    try:
+        text = file.read_bytes().decode()
+        entries = yaml.safe_load(text)
+        whole = text.endswith(_LOCK_END) and all(
+            entry.pop("checksum") == checksum([name, entry]) for name, entry in (entries or {}).items()
+        )
+    except FileNotFoundError:
+        return {}
+    except (ValueError, yaml.YAMLError, RecursionError, AttributeError, TypeError, KeyError):
+        whole = False
+    if not whole:
+        raise DataError(
+            f"{file}: damaged, so that nothing says whether files are still those of their first use; restore it from "
+            "a backup, or remove it to trust the files as they are now"
+        )
+    return {name: {**entry, "checksum": checksum([name, entry])} for name, entry in (entries or {}).items()}
 
 
 def check_whole(path: Path, name: str) -> None:
@@ -201,7 +239,7 @@ def is_another(place: Path, wanted: Wanted) -> bool:
         return False
     if wanted.published:
         return bool(_difference(wanted, note))
-    return note["source"] not in (_BY_HAND, *map(describe, wanted.sources))
+    return "source_id" in note and note["source_id"] not in map(identity, wanted.sources)
 
 
 def _accepted_before(place: Path, wanted: Wanted) -> Path | None:
@@ -213,14 +251,14 @@ def _accepted_before(place: Path, wanted: Wanted) -> Path | None:
     try:
         path = Path(place.parent, note["path"])
         status = path.stat()
-    except (OSError, KeyError):
+    except (OSError, KeyError, TypeError, ValueError):
         return None
     own = path in wanted.local()
     if path != place and not own:
         return None
     if note.get("folder"):
         return path
-    if (note["bytes"], note["mtime_ns"]) != (status.st_size, status.st_mtime_ns) or _difference(wanted, note):
+    if (note.get("bytes"), note.get("mtime_ns")) != (status.st_size, status.st_mtime_ns) or _difference(wanted, note):
         return None
     if not own and is_another(place, wanted):
         raise DataError(
@@ -233,7 +271,8 @@ def _accepted_before(place: Path, wanted: Wanted) -> Path | None:
 def _cannot(wanted: Wanted, place: Path, problems: list[str]) -> str:
     pages = [page for source in wanted.sources if (page := page_of(source, wanted.kind))]
     names = [name for source in wanted.sources if "page" in source and (name := source_name(source))]
-    page = next((source["page"] for source in wanted.sources if "page" in source), pages[0] if pages else None)
-    what = names[0] if names else "the file"
-    where = f"fetch {what} from {page} and put it at {place}" if page else f"put the file at {place}"
-    return f"{wanted.name}: no source gave it ({'; '.join(problems)}); {where}, then run again"
+    page = next((page_of(source, "") for source in wanted.sources if "page" in source), pages[0] if pages else None)
+    tried = "".join(f"\n  tried: {problem}" for problem in problems)
+    opened = f"open {page}, " if page else ""
+    by_hand = f"\n  by hand: {opened}save {names[0] if names else 'the file'} as {place}, run again"
+    return f"{wanted.name}: could not be downloaded{tried}{by_hand}"
