@@ -197,11 +197,12 @@ def test_ctrl_c_is_a_cancellation(dataset, tmp_path):
     tracker = tmp_path / "interrupted.py"
     tracker.write_text(
         "class Interrupted:\n    packages = ()\n    def __init__(self, device, precision): pass\n"
-        "    def track(self, frames, prompts): raise KeyboardInterrupt\n"
+        "    def track(self, frames, prompts):\n        import os, signal, time\n"
+        "        os.kill(os.getpid(), signal.SIGINT)\n        time.sleep(5)\n"
     )
     store, job = Store(tmp_path / "out"), Job({"tracker": f"{tracker}:Interrupted", "options": {}, "revision": 1})
-    with pytest.raises(KeyboardInterrupt):
-        track_sequences(["alpha"], dataset / "JPEGImages", dataset / "Annotations", job, store)
+    with pytest.raises(Stopped):
+        track_sequences(["alpha", "beta"], dataset / "JPEGImages", dataset / "Annotations", job, store)
     failure = store.failure("alpha")
     assert (failure["class"], failure["reason"]) == ("cancelled", "the job was cancelled or preempted")
 
@@ -278,9 +279,9 @@ def test_a_job_that_is_asked_to_end_says_what_it_was_doing(dataset, tmp_path):
         assert process.returncode == 1 and "Traceback" not in error and "is kept in" in error
         assert store.failure("beta")["class"] == kind
         assert sorted(path.name for path in store.folder.iterdir()) == [
+            ".beta.failed.json",
             "alpha",
             "alpha.json",
-            "beta.failed.json",
             "log",
         ]
 
@@ -303,7 +304,7 @@ def test_a_full_disk_is_named_and_leaves_nothing_half_written(dataset, tmp_path,
     folders = dataset / "JPEGImages", dataset / "Annotations"
     outcome = track_sequences(["alpha"], *folders, job, store)
     assert "No space left on device" in outcome.failed["alpha"]
-    assert [path.name for path in store.folder.iterdir()] == ["alpha.failed.json"]
+    assert [path.name for path in store.folder.iterdir()] == [".alpha.failed.json"]
     assert store.failure("alpha")["class"] == "disk full"
     ballast.unlink()
     assert not track_sequences(["alpha"], *folders, job, store).failed

@@ -165,8 +165,8 @@ def test_there_is_one_process_and_it_says_that_it_was_stopped(plugin, dataset, t
     assert "the job was cancelled" in job.communicate(timeout=30)[1]
     assert job.returncode == 1
     assert "the job was cancelled" in (tmp_path / "log").read_text()
-    assert json.loads((store / "alpha.failed.json").read_text())["class"] == "cancelled"
-    assert {path.name for path in store.iterdir()} == {"alpha.failed.json"}
+    assert json.loads((store / ".alpha.failed.json").read_text())["class"] == "cancelled"
+    assert {path.name for path in store.iterdir()} == {".alpha.failed.json"}
 
 
 def test_an_interpreter_in_a_catalog_lies_relative_to_it_and_links_are_not_followed(tmp_path):

@@ -41,10 +41,10 @@ def test_failures_count_attempts_and_go_away_with_success(tmp_path):
     store = Store(tmp_path / "model")
     store.fail("a", DataError("frame 3 is damaged"))
     store.fail("a", ValueError("odd"))
-    failed = (store.folder / "a.failed.json").read_text()
+    failed = (store.folder / ".a.failed.json").read_text()
     assert '"attempts": 2' in failed and "ValueError: odd" in failed
     put(store, "a", "f", ["0"])
-    assert not (store.folder / "a.failed.json").exists()
+    assert not (store.folder / ".a.failed.json").exists()
 
 
 def test_digest_of_ignores_the_order_of_keys():

@@ -59,13 +59,13 @@ def test_a_damaged_frame_fails_its_sequence_alone_and_is_mended(dataset, tmp_pat
                     tmp_path / "status.json")  # fmt: skip
     assert not (tmp_path / "status.json").exists()
     assert store.manifest("alpha") and store.manifest("gamma") and not store.manifest("beta")
-    assert "00004" in json.loads((store.folder / "beta.failed.json").read_text())["reason"]
+    assert "00004" in json.loads((store.folder / ".beta.failed.json").read_text())["reason"]
     untouched = (store.folder / "alpha.json").stat().st_mtime_ns
     frame.write_bytes(whole)
     outcome = run(dataset, store)
     assert sorted(outcome.masks) == ["alpha", "beta", "gamma"] and not outcome.failed
     assert (store.folder / "alpha.json").stat().st_mtime_ns == untouched
-    assert not (store.folder / "beta.failed.json").exists()
+    assert not (store.folder / ".beta.failed.json").exists()
 
 
 def test_a_damaged_frame_of_a_tracked_sequence_that_is_put_back_is_no_failure_any_more(dataset, tmp_path):

@@ -2,11 +2,12 @@ from pathlib import Path
 
 from vosarena.data.sequences import ANNOTATIONS, IMAGES
 from vosarena.logs import logged
+from vosarena.tracking.child import ended_with_all_threads
 from vosarena.tracking.interpreter import track_shard_in
 from vosarena.tracking.run import Job, track_shard
 from vosarena.tracking.store import Store
 
-with logged(snakemake.log[0]):
+with ended_with_all_threads(), logged(snakemake.log[0]):
     root, status = Path(snakemake.input.table).parent, Path(snakemake.output.status)
     weights = Path(snakemake.input.weights) if snakemake.input.get("weights") else None
     params = snakemake.params

@@ -100,7 +100,9 @@ def _add_track(commands: Any) -> None:
 def _track(args: argparse.Namespace) -> int:
     from vosarena.data.schema import nearest
     from vosarena.data.sequences import in_resolution, mask_root, sequence_names
-    from vosarena.tracking.run import Job, failure_report, track_sequences
+    from vosarena.files import check_folder
+    from vosarena.tracking.child import track_in_child
+    from vosarena.tracking.run import Job, failure_report
     from vosarena.tracking.store import Store
 
     _refuse_model(args.tracker)
@@ -116,8 +118,9 @@ def _track(args: argparse.Namespace) -> int:
     for name in names:
         if name not in known:
             raise DataError(f"no sequence {name!r} in {images}; {nearest(name, known)}")
+    check_folder(args.output)
     store = Store(args.output)
-    outcome = track_sequences(names, images, masks, job, store, args.resize)
+    outcome = track_in_child(names, images, masks, job, store, args.resize)
     if outcome.failed:
         print(failure_report(outcome, store), file=sys.stderr)
     print(f"{len(outcome.masks)} of {len(names)} sequences are in {args.output}")

@@ -23,6 +23,18 @@ class TrackerError(VosarenaError):
     """A tracker cannot be built, or gave something that is not a mask sequence."""
 
 
+TIMEOUT, CANCELLED = "timeout", "cancelled"
+
+
+class Stopped(BaseException):
+    """The process was asked to end. kind: TIMEOUT or CANCELLED. Not an Exception: trackers must not swallow it."""
+
+    def __init__(self, kind: str) -> None:
+        reached = "the job's time limit was reached"
+        super().__init__(reached if kind == TIMEOUT else "the job was cancelled or preempted")
+        self.kind = kind
+
+
 def beside(sequence: str, error: BaseException) -> str:
     """What an error says, where the name of its sequence stands beside it already."""
     return re.sub(rf"^sequence {re.escape(sequence)}[:,] ", "", str(error))

@@ -45,6 +45,10 @@ def logged(path: str | Path) -> Iterator[None]:
             print(f"error: {error}", file=log)
             print(f"error: {error}", file=terminal)
             sys.exit(1)
+        except KeyboardInterrupt:
+            print("error: interrupted", file=log)
+            print("error: interrupted; run it again to go on", file=terminal)
+            sys.exit(130)
         except Exception as error:
             traceback.print_exc(file=log)
             print(f"error: unexpected {type(error).__name__}: {error}; the traceback is in {path}", file=terminal)

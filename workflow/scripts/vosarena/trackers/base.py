@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from vosarena.data.masks import LabelMap
 from vosarena.data.schema import nearest
-from vosarena.errors import TrackerError, VosarenaError
+from vosarena.errors import Stopped, TrackerError, VosarenaError
 from vosarena.trackers.declared import Declared, check_names, read_declared
 
 Frame = NDArray[np.uint8]  # (H, W, 3) RGB
@@ -29,6 +29,9 @@ BUILT_IN = {
     "edgetam": "vosarena.trackers.sam2_forks:EdgeTam",
     "efficienttam": "vosarena.trackers.sam2_forks:EfficientTam",
 }
+
+
+NOT_THE_TRACKERS = (VosarenaError, Stopped, KeyboardInterrupt)
 
 
 class Tracker(Protocol):
@@ -69,6 +72,10 @@ def tracker_class(name: str) -> type[Tracker]:
             return plugins[name].load()
     except ImportError as error:
         raise TrackerError(f"tracker {name!r} cannot be imported ({error}); install the packages it needs") from error
+    except NOT_THE_TRACKERS:
+        raise
+    except BaseException as error:  # its code may do anything, such as sys.exit
+        raise TrackerError(f"tracker {name!r} cannot be imported: {type(error).__name__}: {error}") from error
     raise _unknown(name)
 
 
@@ -92,9 +99,9 @@ def build_tracker(name: str, options: Mapping[str, Any], device: str = "auto", p
         check_names(name, options, {item.name: item.default is not item.empty for item in parameters})
     try:
         return cls(**options, device=resolve_device(cls, device), precision=precision)  # type: ignore[call-arg]
-    except VosarenaError:
+    except NOT_THE_TRACKERS:
         raise
-    except Exception as error:
+    except BaseException as error:
         raise TrackerError(f"tracker {name!r} cannot be built: {type(error).__name__}: {error}") from error
 
 
@@ -142,10 +149,10 @@ def packages_of(cls: type[Tracker]) -> tuple[str, ...]:
     return getattr(cls, "packages", ())
 
 
-def package_versions(cls: type[Tracker]) -> dict[str, str]:
-    """Installed versions of the packages that decide a tracker's masks."""
+def package_versions(packages: Iterable[str]) -> dict[str, str]:
+    """Installed versions of packages, such as those that decide a tracker's masks."""
     versions = {}
-    for package in packages_of(cls):
+    for package in packages:
         try:
             versions[package] = version(package)
         except PackageNotFoundError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ def read_checkpoint(path: str | Path) -> Any:
     if not path.is_file():
         raise TrackerError(f"there is no weights file {path}")
     try:
+        _check_sums(path)
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises pickle, zip, EOF and runtime errors of many classes for a wrong file
         reason = " ".join(str(error).split())[:120] or type(error).__name__
@@ -27,6 +29,14 @@ def read_checkpoint(path: str | Path) -> Any:
             f"weights {path} ({path.stat().st_size} bytes) are not a PyTorch checkpoint of plain tensors ({reason}); "
             "the file may be truncated, or an error page: fetch it again"
         ) from error
+
+
+def _check_sums(path: Path) -> None:
+    """Raise ValueError if a part of the file is not what its checksum says: torch does not look at them."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            if damaged := archive.testzip():
+                raise ValueError(f"checksum of {damaged} does not fit")
 
 
 def fill(network: torch.nn.Module, state: Any, path: str | Path, belongs_to: str) -> None:

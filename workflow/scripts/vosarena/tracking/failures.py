@@ -2,7 +2,6 @@
 
 import csv
 import io
-import os
 import re
 import shlex
 import sys
@@ -12,6 +11,7 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from vosarena.escaping import csv_cell, csv_text
 from vosarena.files import path_name, write_text
@@ -19,6 +19,7 @@ from vosarena.tracking.reasons import (
     CANCELLED,
     DISK_FULL,
     NODE_FAILURE,
+    NOT_REACHED,
     OUT_OF_MEMORY,
     PREEMPTED,
     SILENT,
@@ -80,30 +81,24 @@ def collect_failures(runs: Iterable[TrackedRun], words: Mapping[str, str], rerun
     """
     rows = []
     for run in runs:
-        suspects, store = _suspects(run.store), Store(run.store)
+        store = Store(run.store)
+        suspects = store.suspects()
         for shard, sequences in run.shards.items():
             status, log = run.store / ".shards" / f"{shard}.json", run.logs / f"{shard}.log"
             said = words.get(str(status))
-            found = {name: _reason(store, name, said) for name in sorted(suspects.intersection(sequences))}
-            if said is not None and not any(found.values()):
-                found = {name: _of_the_job(said, log) for name in sequences if store.manifest(name) is None}
+            reasons = {name: _reason(store, name, said) for name in sorted(suspects.intersection(sequences))}
+            found = {name: known for name, known in reasons.items() if known}
+            claimed = {name for name in found if said is not None and store.abandoned(name) is not None}
+            ended = [name for name in found if name in claimed or store.is_deadly(name)]
+            if ended or (said is not None and not found):
+                known = _not_reached(ended) if ended else _of_the_job(said or "", log)
+                found |= {name: known for name in sequences if name not in found and store.manifest(name) is None}
             for sequence, known in found.items():
-                if known:
-                    rows.append({
-                        **{"dataset": run.dataset, "split": run.split, "model": run.model, "sequence": sequence},
-                        **known, "log": str(log), "rerun": rerun_alone(rerun, status, sequence),
-                    })  # fmt: skip
+                rows.append({
+                    **{"dataset": run.dataset, "split": run.split, "model": run.model, "sequence": sequence},
+                    **known, "log": str(log), "rerun": rerun_alone(rerun, status, sequence),
+                })  # fmt: skip
     return rows
-
-
-def _suspects(folder: Path) -> set[str]:
-    """Sequences with a record of failure or a claim: found with one look at the folder."""
-    try:
-        names = os.listdir(folder)  # noqa: PTH208 (thousands of names, and nothing else of them)
-    except FileNotFoundError:
-        return set()
-    failed = {name.removesuffix(".failed.json") for name in names if name.endswith(".failed.json")}
-    return failed | {name[1:].removesuffix(".claim") for name in names if name.endswith(".claim")}
 
 
 def _reason(store: Store, sequence: str, words: str | None) -> dict[str, str] | None:
@@ -126,6 +121,12 @@ def _reason(store: Store, sequence: str, words: str | None) -> dict[str, str] | 
                 kind = told
                 break
     return {"class": kind, "reason": reason, "attempts": str(failure["attempts"])}
+
+
+def _not_reached(culprits: Sequence[str]) -> dict[str, str]:
+    """The same for a sequence that its job did not come to. culprits: those that its process did not survive."""
+    reason = f"not tracked yet: the process ended without a word before, in {few_of(culprits)}; run it again"
+    return {"class": NOT_REACHED, "reason": reason, "attempts": "0"}
 
 
 def _of_the_job(words: str, log: Path) -> dict[str, str]:
@@ -158,8 +159,9 @@ def failed_jobs(log: Path) -> list[FailedJob]:
 
 
 def _last_error(log: Path) -> str:
-    """The sentence that a job's own log ends with, if it does."""
-    return next(reversed(re.findall(r"^error: (.*)", _tail(log), re.MULTILINE)), "")
+    """The sentence of the last error in a job's own log, with its class if it is not one of this library's."""
+    ends = r"^(?:error: |Fatal Python error: |Traceback \(most recent call last\):\n(?:[ \t].*\n)*)(.*)"
+    return next(reversed(re.findall(ends, _tail(log), re.MULTILINE)), "")
 
 
 def _tail(path: Path) -> str:
@@ -206,7 +208,7 @@ def write_failures(rows: Sequence[Mapping[str, str]], file: Path) -> None:
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()
     writer.writerows({name: csv_cell(value) for name, value in row.items()} for row in rows)
-    write_text(file, text.getvalue())
+    write_text(file, text.getvalue().encode(errors="backslashreplace").decode())  # names may not be UTF-8
 
 
 def read_failures(file: Path) -> list[dict[str, str]]:
@@ -224,7 +226,7 @@ def show_failures(rows: Sequence[Mapping[str, str]], file: Path, console: Consol
         return
     console = console or Console(stderr=True)
     count = f"{len(rows)} sequence{'s' * (len(rows) > 1)} failed"
-    table = Table(title=f"{count}; details and logs in {file}", title_justify="left")
+    table = Table(title=Text(f"{count}; details and logs in {file}"), title_justify="left")
     for column in ("run", "sequence", "class", "attempts", "reason"):
         table.add_column(column, overflow="fold")
     alike: dict[tuple[str, ...], list[str]] = {}
@@ -232,12 +234,12 @@ def show_failures(rows: Sequence[Mapping[str, str]], file: Path, console: Consol
         run = f"{row['model']} on {row['dataset']}/{row['split']}"
         alike.setdefault((run, row["class"], row["attempts"], row["reason"]), []).append(row["sequence"])
     for (run, kind, attempts, reason), names in list(alike.items())[:_ROWS]:
-        table.add_row(run, few_of(names), kind, attempts, reason)
+        table.add_row(*(Text(cell) for cell in (run, few_of(names), kind, attempts, reason)))
     if len(alike) > _ROWS:
-        table.add_row("...", "", "", "", f"{len(alike) - _ROWS} more lines in {file}")
+        table.add_row("...", "", "", "", Text(f"{len(alike) - _ROWS} more lines in {file}"))
     console.print(table)
     commands = [row["rerun"] for row in rows[:_SHOWN]] + [f"... (more in {file})"] * (len(rows) > _SHOWN)
-    console.print("To repeat one alone:", *commands, sep="\n  ", soft_wrap=True, highlight=False)
+    print_plain(console, "\n  ".join(["To repeat one alone:", *commands]))
 
 
 def show_stages(jobs: Iterable[FailedJob], console: Console | None = None) -> None:
@@ -246,4 +248,9 @@ def show_stages(jobs: Iterable[FailedJob], console: Console | None = None) -> No
     for job in jobs:
         if not job.rule.endswith("track"):  # with a prefix where this workflow is a module
             reason = _last_error(job.log) or "it ended without a word"
-            console.print(f"{job.rule} failed: {reason} ({job.log})", soft_wrap=True, highlight=False, markup=False)
+            print_plain(console, f"{job.rule} failed: {reason} ({job.log})")
+
+
+def print_plain(console: Console, text: str) -> None:
+    """Print text as it is: names and paths of users are not markup."""
+    console.print(text, soft_wrap=True, highlight=False, markup=False, emoji=False)

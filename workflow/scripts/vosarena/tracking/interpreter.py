@@ -83,11 +83,12 @@ def main() -> None:
         _refuse(work["log"], f"is Python {sys.version.split()[0]}; vosarena needs 3.11 or newer")
     try:
         from vosarena.logs import logged
+        from vosarena.tracking.child import ended_with_all_threads
         from vosarena.tracking.run import Job, track_shard
         from vosarena.tracking.store import Store
     except ImportError as error:
         _refuse(work["log"], f"lacks what vosarena needs ({error}); install there: {NEEDED}")
-    with logged(work["log"]):
+    with ended_with_all_threads(), logged(work["log"]):
         definition, weights, *rest = work["job"]
         places: dict[str, Any] = {name: Path(place) for name, place in work["places"].items()}
         track_shard(

@@ -1,5 +1,6 @@
 """What a tracker gives, checked and named: one label map per frame, or a mask per frame and object (SA-V)."""
 
+import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -43,6 +44,7 @@ def track_sequence(
     Raises TrackerError if the tracker does not give, for every frame, one mask of its size with prompted objects only.
     """
     stems = [path.stem for path in files.frames]
+    prompts = copy.deepcopy(prompts)  # the tracker may write into them
     if not files.objects:
         ids = {number for prompt in prompts.values() for number in prompted_ids(prompt)}
         check = _label_map_check(files.size, ids)

@@ -1,33 +1,29 @@
 """Why a sequence failed: a class for the table, and whether trying again can help."""
 
+import contextlib
 import errno
 import signal
+import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
-from vosarena.errors import DataError, TrackerError, VosarenaError, beside
+from vosarena.errors import CANCELLED, TIMEOUT, DataError, Stopped, TrackerError, VosarenaError, beside
 
 BAD_DATA, TRACKER, UNEXPECTED = "bad data", "tracker", "unexpected"
 OUT_OF_MEMORY, DISK_FULL = "out of memory", "disk full"
-TIMEOUT, CANCELLED, PREEMPTED, NODE_FAILURE = "timeout", "cancelled", "preempted", "node failure"
+PREEMPTED, NODE_FAILURE = "preempted", "node failure"
+NOT_REACHED = "not reached"
 
 SILENT = "the process ended without a word: out of memory, killed by hand, or its node went down"
 _NAMED = 3  # sequences of one reason
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _GRACE = 30.0  # seconds that a job may need before this library runs in it
-
-
-class Stopped(BaseException):
-    """The process was asked to end. kind: TIMEOUT or CANCELLED. Not an Exception: trackers must not swallow it."""
-
-    def __init__(self, kind: str) -> None:
-        reached = "the job's time limit was reached"
-        super().__init__(reached if kind == TIMEOUT else "the job was cancelled or preempted")
-        self.kind = kind
 
 
 def classify(error: BaseException, tracker: str = "") -> str:
@@ -86,9 +82,10 @@ def is_final(error: BaseException) -> bool:
 
 
 @contextmanager
-def stopped_by_sigterm(minutes: float | None = None) -> Iterator[None]:
+def stopped_by_signals(minutes: float | None = None) -> Iterator[None]:
     """Raise Stopped in the main thread when this process is asked to end, so that it can say what it was doing.
 
+    By SIGTERM or Ctrl-C: a KeyboardInterrupt that is raised inside is none of the user's.
     minutes: time limit of the job, by which a time-out is told from a cancellation.
     """
     if threading.current_thread() is not threading.main_thread():
@@ -97,15 +94,44 @@ def stopped_by_sigterm(minutes: float | None = None) -> Iterator[None]:
     started = time.monotonic()
 
     def stop(number: int, frame: FrameType | None) -> None:
-        signal.signal(number, signal.SIG_IGN)  # once is enough: the second would interrupt the cleaning up
+        for each in _SIGNALS:  # once is enough: the second would interrupt the cleaning up
+            signal.signal(each, signal.SIG_IGN)
         late = minutes is not None and time.monotonic() - started > 60 * minutes - _GRACE
         raise Stopped(TIMEOUT if late else CANCELLED)
 
-    before = signal.signal(signal.SIGTERM, stop)
+    before = _handlers()
+    for number, handler in before.items():
+        if handler is not signal.SIG_IGN:  # as in the background of a shell
+            signal.signal(number, stop)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        _put_back(before)
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Put back what a tracker may change of the process: working directory, standard streams, handlers of signals."""
+    before = _handlers()
+    with contextlib.chdir(Path.cwd()), redirect_stdout(sys.stdout), redirect_stderr(sys.stderr):
+        try:
+            yield
+        except Stopped:
+            before = {}  # a second signal is to be ignored
+            raise
+        finally:
+            _put_back(before)
+
+
+def _handlers() -> dict[signal.Signals, Any]:
+    return {number: signal.getsignal(number) for number in _SIGNALS}
+
+
+def _put_back(handlers: Mapping[signal.Signals, Any]) -> None:
+    if threading.current_thread() is threading.main_thread():
+        for number, handler in handlers.items():
+            if handler is not None:  # not installed by Python
+                signal.signal(number, handler)
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

@@ -20,7 +20,6 @@ from vosarena.data.frames import Frames
 from vosarena.data.masks import LabelMap, masks_digest, write_mask
 from vosarena.data.sequences import SequenceFiles, read_sequence
 from vosarena.errors import DataError, TrackerError, VosarenaError
-from vosarena.files import write_json
 from vosarena.trackers.base import (
     Tracker,
     build_tracker,
@@ -31,8 +30,8 @@ from vosarena.trackers.base import (
 )
 from vosarena.tracking.devices import take_device
 from vosarena.tracking.outputs import Prompts, output_names, prompted_ids, prompts_of, track_sequence
-from vosarena.tracking.reasons import CANCELLED, Stopped, few_of, is_out_of_memory, reason_of, stopped_by_sigterm
-from vosarena.tracking.store import Store, digest_of, file_sha256
+from vosarena.tracking.reasons import Stopped, few_of, is_out_of_memory, reason_of, stopped_by_signals, undisturbed
+from vosarena.tracking.store import Store, digest_of, file_sha256, write_note
 from vosarena.tracking.usage import PeakMemory
 
 logger = logging.getLogger(__name__)
@@ -71,7 +70,7 @@ class Job:
             "precision": self.precision,
             "weights": file_sha256(self.weights) if self.weights else None,
             "files": [file_sha256(path) for path in files],
-            "packages": package_versions(tracker_class(tracker)),
+            "packages": package_versions(packages_of(tracker_class(tracker))),
         }
 
     def build(self) -> Tracker:
@@ -114,14 +113,14 @@ def track_shard(
     minutes: the job's time limit. Raises TrackerError naming every failed sequence with its reason, or the one in
     flight when the job was stopped; the others are finished all the same.
     """
+    status = status.absolute()  # wherever the tracker moves
     try:
-        with stopped_by_sigterm(minutes):
-            outcome = track_sequences(names, images, annotations, job, store, resize)
+        outcome = track_sequences(names, images, annotations, job, store, resize, minutes)
     except Stopped as error:
         raise TrackerError(f"{error}; what is finished is kept in {store.folder}") from None
     if outcome.failed:
         raise TrackerError(failure_report(outcome, store))
-    write_json(status, {"masks": outcome.masks})
+    write_note(status, {"masks": outcome.masks})
 
 
 def failure_report(outcome: Outcome, store: Store) -> str:
@@ -135,17 +134,29 @@ def failure_report(outcome: Outcome, store: Store) -> str:
 
 
 def track_sequences(
-    names: Sequence[str], images: Path, annotations: Path, job: Job, store: Store, resize: str = "never"
+    names: Sequence[str],
+    images: Path,
+    annotations: Path,
+    job: Job,
+    store: Store,
+    resize: str = "never",
+    minutes: float | None = None,
 ) -> Outcome:
     """Track every sequence that the store does not hold yet. The model is loaded once, and only if it is needed.
 
-    images, annotations: folders with one folder per sequence. A sequence that fails is recorded and passed over; one
-    that another process is writing is left for the end, and taken from the store when it is there.
-    Raises TrackerError if the model cannot be loaded.
+    images, annotations: folders with one folder per sequence. A sequence that fails, whatever the tracker raised, is
+    recorded and passed over; one that another process is writing is left for the end, and taken from the store when it
+    is there. One that the last process did not survive comes after the others. minutes: the job's time limit.
+    Raises TrackerError if the model cannot be loaded, and Stopped if the process is asked to end.
     """
-    run = _Run(images, annotations, job, store, resize)
-    outcome = Outcome()
-    pending = list(names)
+    with stopped_by_signals(minutes):
+        places = images.absolute(), annotations.absolute()  # wherever the tracker moves
+        return _track_all(names, _Run(*places, job, Store(store.folder.absolute()), resize))
+
+
+def _track_all(names: Sequence[str], run: "_Run") -> Outcome:
+    outcome, store, tracker = Outcome(), run.store, run.job.definition["tracker"]
+    pending = sorted(names, key=store.is_deadly)
     while pending:
         busy: list[str] = []
         for name in pending:
@@ -154,16 +165,15 @@ def track_sequences(
             except Claimed as error:
                 logger.info("%s: left for later: %s", name, error)
                 busy.append(name)
-            except (Stopped, KeyboardInterrupt) as error:
-                store.fail(name, error if isinstance(error, Stopped) else Stopped(CANCELLED))
+            except Stopped as error:
+                store.fail(name, error)
                 raise
-            except Exception as error:
+            except BaseException as error:  # a tracker may call sys.exit
                 if run.tracker is None and isinstance(error, TrackerError):
                     raise  # the model itself cannot be loaded: no sequence would do better
-                tracker = job.definition["tracker"]
                 outcome.failed[name] = reason_of(error, tracker, name)
-                logger.error("%s: %s", name, outcome.failed[name], exc_info=not isinstance(error, VosarenaError))
                 store.fail(name, error, run.fingerprint_of(name), tracker)
+                logger.error("%s: %s", name, outcome.failed[name], exc_info=not isinstance(error, VosarenaError))
         if len(busy) == len(pending):
             time.sleep(_PATIENCE)
         pending = busy
@@ -185,9 +195,10 @@ class _Run:
 
     def __init__(self, images: Path, annotations: Path, job: Job, store: Store, resize: str) -> None:
         self.tracker: Tracker | None = None
+        self.job, self.store = job, store
         self._images, self._annotations, self._resize = images, annotations, resize
-        self._job, self._store = job, store
-        self._identity = job.identity()
+        with undisturbed():
+            self._identity = job.identity()
         self._load_seconds = 0.0
         self._plans: dict[str, _Plan] = {}
 
@@ -207,26 +218,30 @@ class _Run:
         known = self._known(plan)
         if known:
             return known
-        failure = self._store.failure(name)
+        failure = self.store.failure(name)
         if failure and failure.get("fingerprint") == self.fingerprint_of(name):
             raise DataError(failure["reason"])  # the same bytes again: a retry would only waste the GPU
-        with self._store.writing(name) as folder:
+        with self.store.writing(name) as folder:
             # Whoever had the claim until now may have finished it.
-            return self._known(plan) or self._track(plan, folder, title)
+            known = self._known(plan)
+            if known:
+                return known
+            with undisturbed():
+                return self._track(plan, folder, title)
 
     def _known(self, plan: _Plan) -> dict[str, Any] | None:
         name = plan.files.name
-        if not self._store.holds(name, plan.fingerprint, plan.outputs):
+        if not self.store.holds(name, plan.fingerprint, plan.outputs):
             return None
         logger.info("%s: already there", name)
-        self._store.tidy(name)
-        return self._store.manifest(name)
+        self.store.tidy(name)
+        return self.store.manifest(name)
 
     def _track(self, plan: _Plan, folder: Path, title: str) -> dict[str, Any]:
         """Track one sequence into the store and return its manifest."""
         if self.tracker is None:
             started = time.perf_counter()
-            self.tracker = self._job.build()
+            self.tracker = self.job.build()
             self._load_seconds = time.perf_counter() - started
         files, stems = plan.files, [path.stem for path in plan.files.frames]
         memory, started = PeakMemory(), time.perf_counter()
@@ -243,13 +258,13 @@ class _Run:
             "peak_memory_mb": memory.host_mb(),
             "peak_gpu_memory_mb": memory.gpu_mb(),
             "saving_memory": saving,
-            "device": device_name(resolve_device(type(self.tracker), self._job.device)),
+            "device": device_name(resolve_device(type(self.tracker), self.job.device)),
             "identity": self._identity,
             "vosarena": __version__,
             "python": platform.python_version(),
             "interpreter": sys.executable,
         }
-        self._store.commit(files.name, folder, manifest)
+        self.store.commit(files.name, folder, manifest)
         return manifest
 
     def _write_masks(self, tracker: Tracker, plan: _Plan, folder: Path, title: str) -> dict[str, Any]:

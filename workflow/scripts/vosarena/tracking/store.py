@@ -2,7 +2,9 @@
 
 `<store>/<sequence>/<frame>.png` and `<store>/<sequence>.json`. Masks are written into a hidden folder beside their
 place, renamed, and only then vouched for by the manifest; whatever moment a process dies at, a sequence without a
-manifest that fits is simply tracked again. `<sequence>.failed.json` says why the last attempt failed.
+manifest that fits is simply tracked again. `.<sequence>.failed.json` says why the last attempt failed. Names of
+sequences do not start with a dot, so only `<sequence>.json` may be the name of another sequence: one that ends in
+`.json` is refused. These notes hold a checksum; one that is damaged counts as one that is not there.
 
 While a process writes a sequence it holds the claim `.<sequence>.claim` (see claims), so jobs that outlive their
 Snakemake and the jobs of the next one never write the same sequence at once. Even a process that was frozen until its
@@ -25,11 +27,14 @@ from pathlib import Path
 from typing import Any
 
 from vosarena.claims import Claim, Claimed, is_dead, read_claim, take
-from vosarena.errors import VosarenaError
+from vosarena.errors import DataError, VosarenaError
 from vosarena.files import read_json, write_json
 from vosarena.tracking.reasons import SILENT, UNEXPECTED, Stopped, classify, is_final, reason_of
 
 logger = logging.getLogger(__name__)
+
+_FAILED, _CLAIM = ".failed.json", ".claim"
+_CHECKSUM = "checksum"
 
 
 class Store:
@@ -45,7 +50,7 @@ class Store:
 
     def manifest(self, sequence: str) -> dict[str, Any] | None:
         """What is known of a finished sequence, or None."""
-        return read_json(self._manifest_file(sequence)) or None
+        return read_note(self._manifest_file(sequence)) or None
 
     def holds(self, sequence: str, fingerprint: str, names: Sequence[str]) -> bool:
         """Whether the sequence is there, with all masks `<name>.png`, and made by what `fingerprint` stands for."""
@@ -61,8 +66,8 @@ class Store:
 
     @staticmethod
     def sequences_of(status: Path) -> list[str]:
-        """Sequences that a shard's status file vouches for."""
-        return list(json.loads(status.read_text())["masks"])
+        """Sequences that a shard's status file vouches for; none if it is damaged."""
+        return list(read_note(status).get("masks", ()))
 
     def withdraw(self, shards: Mapping[str, Sequence[str]]) -> None:
         """Remove the status files of shards that vouch for a sequence that is no longer there.
@@ -77,15 +82,22 @@ class Store:
         for shard, names in shards.items():
             lost = {name for name in names if name not in there or f"{name}.json" not in there}
             status = self.folder / ".shards" / f"{shard}.json"
-            if lost and status.name in statuses and lost.intersection(read_json(status).get("masks", ())):
-                status.unlink(missing_ok=True)
+            if lost and status.name in statuses:
+                vouched = self.sequences_of(status)
+                if not vouched or lost.intersection(vouched):
+                    status.unlink(missing_ok=True)
 
     @contextmanager
     def writing(self, sequence: str) -> Iterator[Path]:
         """A fresh hidden folder for the sequence's masks, removed unless it was committed.
 
-        Raises Claimed if another process writes the sequence, or took it over meanwhile.
+        Raises Claimed if another process writes the sequence, or took it over meanwhile, and DataError for a name that
+        cannot be told from that of a note.
         """
+        if sequence.endswith(".json"):
+            raise DataError(
+                f"sequence {sequence}: its name ends in .json, as those of the notes about predictions do; rename it"
+            )
         self.folder.mkdir(parents=True, exist_ok=True)
         claim = take(self._claim_file(sequence), on_dead=lambda owner: self._after_death(sequence))
         self._claims[sequence] = claim
@@ -115,7 +127,7 @@ class Store:
         with contextlib.suppress(FileNotFoundError):
             self.masks(sequence).rename(replaced)
         written.rename(self.masks(sequence))
-        write_json(self._manifest_file(sequence), manifest)
+        write_note(self._manifest_file(sequence), manifest)
         self._failure_file(sequence).unlink(missing_ok=True)
 
     def tidy(self, sequence: str) -> None:
@@ -151,7 +163,38 @@ class Store:
 
     def failure(self, sequence: str) -> dict[str, Any] | None:
         """What the last attempt failed of, and the number of attempts; None if the sequence did not fail."""
-        return read_json(self._failure_file(sequence)) or None
+        return read_note(self._failure_file(sequence)) or None
+
+    def failures(self) -> dict[str, dict[str, Any]]:
+        """`failure` of every sequence that has one, by name."""
+        found = {sequence: self.failure(sequence) for sequence in self._named(_FAILED)}
+        return {sequence: failure for sequence, failure in found.items() if failure}
+
+    def suspects(self) -> set[str]:
+        """Sequences with a record of failure or a claim: found with one look at the folder."""
+        return {*self._named(_FAILED), *self._named(_CLAIM)}
+
+    def _named(self, suffix: str) -> list[str]:
+        try:
+            names = os.listdir(self.folder)  # noqa: PTH208 (thousands of names, and nothing else of them)
+        except FileNotFoundError:
+            return []
+        return sorted(name[1:].removesuffix(suffix) for name in names if name[0] == "." and name.endswith(suffix))
+
+    def is_deadly(self, sequence: str) -> bool:
+        """Whether the last process that tracked the sequence ended without a word."""
+        return bool(self.abandoned(sequence)) or (self.failure(sequence) or {}).get("deadly", False)
+
+    def bury(self, sequence: str, how: str) -> bool:
+        """Record that the process that tracked the sequence has ended without a word; False if there is none such.
+
+        how: the sentence about its end.
+        """
+        if not self.abandoned(sequence):
+            return False
+        with contextlib.suppress(Claimed):
+            take(self._claim_file(sequence), on_dead=lambda owner: self._after_death(sequence, how)).release()
+        return True
 
     def _record(self, sequence: str, entry: Mapping[str, Any]) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -159,31 +202,51 @@ class Store:
         now = time.strftime("%Y-%m-%dT%H:%M:%S%z")
         record = {"sequence": sequence, **entry, "attempts": attempts, "time": now}
         try:
-            write_json(self._failure_file(sequence), record)
+            write_note(self._failure_file(sequence), record)
         except OSError as error:  # the disk may be full: the log must do
             logger.error("%s: the failure cannot be recorded: %s", sequence, error)
 
-    def _after_death(self, sequence: str) -> None:
+    def _after_death(self, sequence: str, how: str = SILENT) -> None:
         """Count the attempt of a process that was killed, and remove what it left."""
         self._sweep(sequence)
         empty = {"error": "", "traceback": "", "fingerprint": ""}
-        self._record(sequence, {"class": UNEXPECTED, "reason": SILENT, **empty})
+        self._record(sequence, {"class": UNEXPECTED, "reason": how, "deadly": True, **empty})
 
     def _manifest_file(self, sequence: str) -> Path:
         return self.folder / f"{sequence}.json"
 
     def _failure_file(self, sequence: str) -> Path:
-        return self.folder / f"{sequence}.failed.json"
+        return self.folder / f".{sequence}{_FAILED}"
 
     def _claim_file(self, sequence: str) -> Path:
-        return self.folder / f".{sequence}.claim"
+        return self.folder / f".{sequence}{_CLAIM}"
 
     def _sweep(self, sequence: str) -> None:
         """Remove what a killed process left of a sequence."""
-        left = re.compile(re.escape(f".{sequence}") + r"(\.failed)?(\.json)?\.[0-9a-f]{16}\.(part|old)")
+        notes = (self._manifest_file(sequence).name, self._failure_file(sequence).name)
+        names = "|".join(re.escape(name) for name in (sequence, *notes))
+        left = re.compile(rf"\.({names})\.[0-9a-f]{{16}}\.(part|old)")
         for path in self.folder.iterdir():
             if left.fullmatch(path.name):
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def write_note(path: Path, content: Mapping[str, Any]) -> None:
+    """Write JSON with a checksum of its content."""
+    plain = json.loads(json.dumps(content))  # as it will be read
+    write_json(path, {**plain, _CHECKSUM: digest_of(plain)})
+
+
+def read_note(path: Path) -> dict[str, Any]:
+    """What write_note wrote; empty if the file is not there or damaged. One without a checksum is taken as it is."""
+    content = read_json(path)
+    if not isinstance(content, dict):
+        return {}
+    checksum = content.pop(_CHECKSUM, None)
+    if checksum is not None and checksum != digest_of(content):
+        logger.warning("%s is damaged, and counts as one that is not there", path)
+        return {}
+    return content
 
 
 def digest_of(content: Mapping[str, Any]) -> str:

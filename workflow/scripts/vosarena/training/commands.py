@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from vosarena.errors import ConfigError
+from vosarena.errors import ConfigError, DataError, TrackerError
 
 
 def add_finetune_parser(commands: Any) -> None:
@@ -32,6 +32,11 @@ def _finetune(args: argparse.Namespace) -> None:
     from vosarena.training.finetune import finetune
 
     data, evaluated = _folders(args.data), _folders(args.evaluated)
+    for folder in [*data.values(), *evaluated.values()]:
+        if not folder.is_dir():
+            raise DataError(f"there is no folder {folder}; give --data and --evaluated as DATASET/SPLIT=FOLDER")
+    if not args.weights.is_file():
+        raise TrackerError(f"there is no weights file {args.weights}")
     recipe = read_yaml(args.recipe)
     finetune(recipe, data, args.weights, args.output, args.work, args.device, evaluated)
 

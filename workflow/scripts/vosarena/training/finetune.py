@@ -13,14 +13,13 @@ states: a run that is killed and started again gives the weights of an undisturb
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
 import logging
 import math
 import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
@@ -30,16 +29,24 @@ import pandas as pd
 import torch
 from torch import distributed, nn
 
+from vosarena import __version__
+from vosarena.data.sequences import read_sequence, sequence_names
 from vosarena.errors import TrackerError
-from vosarena.files import whole
+from vosarena.files import check_folder, whole
 from vosarena.logs import progress_bar
+from vosarena.trackers.base import package_versions
+from vosarena.trackers.checkpoints import read_checkpoint
 from vosarena.trackers.cutie import build_network, cutie_config, load_weights
+from vosarena.tracking.store import digest_of, file_sha256
 from vosarena.training.curves import write_curves
 from vosarena.training.leakage import check_leakage
 from vosarena.training.recipe import Recipe, read_recipe
 from vosarena.training.samples import Samples, passes, seed_everything
 
 logger = logging.getLogger(__name__)
+
+_PACKAGES = ("rf-cutie", "torch", "torchvision", "numpy", "pillow")
+_READERS = 8
 
 
 def finetune(
@@ -62,7 +69,8 @@ def finetune(
     if not isinstance(recipe, Recipe):
         recipe = read_recipe(recipe)
     check_leakage(datasets, evaluated or {})
-    work.mkdir(parents=True, exist_ok=True)
+    check_folder(work)
+    check_folder(output.parent)
     # rf-cutie's losses are TorchScript, which is recompiled after the first calls and then rounds differently: a
     # resumed process would not repeat the bits of one that had run on.
     with _processes(device) as (rank, processes, place), torch.jit.optimized_execution(False):
@@ -70,7 +78,7 @@ def finetune(
         run = _Run(recipe, datasets, weights, work, rank, processes, place)
         run.train()
         if rank == 0:
-            output.parent.mkdir(parents=True, exist_ok=True)
+            run.write_losses()
             _save(run.network.state_dict(), output)
             write_curves(work / "loss.parquet", work / "loss.svg")
         shutil.rmtree(run.views)
@@ -214,19 +222,27 @@ class _Run:
                 "log": self.log,
             }
             _save(state, self.checkpoint)
-            with whole(self.work / "loss.parquet") as table:
-                pd.DataFrame(self.log).to_parquet(table, index=False)
+            self.write_losses()
         self.saved = iteration
         if self.processes > 1:
             distributed.barrier()
+
+    def write_losses(self) -> None:
+        """Write the table of losses so far."""
+        with whole(self.work / "loss.parquet") as table:
+            pd.DataFrame(self.log).to_parquet(table, index=False)
 
     def _resume(self) -> int:
         """Load the checkpoint of this very run, if there is one; returns the iterations that are done."""
         if not self.checkpoint.exists():
             return 0
-        state = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
-        if state["identity"] != self.identity:
-            logger.warning("%s belongs to another recipe, data or weights: starting anew", self.checkpoint)
+        try:
+            state = read_checkpoint(self.checkpoint)
+        except TrackerError:
+            logger.warning("%s is damaged: starting anew", self.checkpoint)
+            return 0
+        if not isinstance(state, dict) or state.get("identity") != self.identity:
+            logger.warning("%s belongs to another recipe, data, weights or packages: starting anew", self.checkpoint)
             return 0
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -241,9 +257,29 @@ def _identity(recipe: Recipe, datasets: Mapping[str, Path], weights: Path) -> st
     """Digest of what decides the result; how the batch is divided, and who reads it, does not."""
     numbers = {key: value for key, value in asdict(recipe).items()
                if key not in ("micro_batch", "workers", "checkpoint_every")}  # fmt: skip
-    with weights.open("rb") as file:
-        start = hashlib.file_digest(file, "sha256").hexdigest()
-    return hashlib.sha256(json.dumps([numbers, list(datasets), start], sort_keys=True).encode()).hexdigest()
+    return digest_of(
+        {
+            "recipe": numbers,
+            "data": [[name, _content(folder)] for name, folder in datasets.items()],  # their order counts
+            "weights": file_sha256(weights),
+            "packages": package_versions(_PACKAGES),
+            "vosarena": __version__,
+        }
+    )
+
+
+def _content(folder: Path) -> list[list[str]]:
+    """Sequence, frame and checksums of every annotated frame of a dataset, and of its mask."""
+    found = [
+        (name, files.frames[index], mask)
+        for name in sequence_names(folder / "JPEGImages")
+        for files in [read_sequence(folder / "JPEGImages", folder / "Annotations", name)]
+        for index, mask in files.masks.items()
+    ]
+    with ThreadPoolExecutor(_READERS) as pool:
+        frames = pool.map(file_sha256, [frame for _, frame, _ in found])
+        masks = pool.map(file_sha256, [mask for _, _, mask in found])
+        return [[name, frame.stem, *sums] for (name, frame, _), *sums in zip(found, frames, masks, strict=True)]
 
 
 def _save(state: Any, path: Path) -> None:
