@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 import yaml
 
+from vosarena.cli import main
 from vosarena.data.masks import write_mask
 from vosarena.data.synthetic import make_clip
 from vosarena.errors import ConfigError, DataError, TrackerError
@@ -24,7 +25,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("cutie.inference.inference_core")
 
 from vosarena.trackers.cutie import Cutie, build_network, cutie_config, package_folder  # noqa: E402
-from vosarena.training.finetune import finetune  # noqa: E402
+from vosarena.training.finetune import _identity, _Run, finetune  # noqa: E402
 from vosarena.training.samples import Samples  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
@@ -253,3 +254,47 @@ def test_a_leaking_run_does_not_start(data: Path, weights: Path, tmp_path: Path)
     with pytest.raises(DataError, match="overlap the evaluated sequences"):
         finetune(QUICK, {"toy/train": data}, weights, tmp_path / "o.pth", tmp_path / "w", "cpu", {"toy/val": data})
     assert not (tmp_path / "w").exists()
+
+
+@pytest.mark.parametrize("kind, suffix", [("JPEGImages", "png"), ("Annotations", "png")])
+def test_other_data_under_the_same_names_are_another_run(data: Path, weights: Path, tmp_path: Path, kind, suffix):
+    recipe, copy = read_recipe(QUICK), tmp_path / "copy"
+    shutil.copytree(data, copy)
+    first = _identity(recipe, {"toy/train": data}, weights)
+    assert _identity(recipe, {"toy/train": copy}, weights) == first
+    file = copy / kind / "video-1" / f"00001.{suffix}"
+    shutil.copyfile(copy / kind / "video-1" / f"00002.{suffix}", file)
+    assert _identity(recipe, {"toy/train": copy}, weights) != first
+
+
+@pytest.mark.parametrize("damage", [b"", b"hello", b"PK\x03\x04", b"\0" * 5000, "cut", "flip", "list"])
+def test_a_damaged_checkpoint_is_named_and_training_starts_anew(
+    undisturbed: tuple[Path, dict], tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: bytes | str
+) -> None:
+    whole = (undisturbed[0] / "work" / "checkpoint.pth").read_bytes()
+    run = object.__new__(_Run)
+    run.checkpoint, run.identity = tmp_path / "checkpoint.pth", "mine"
+    if damage == "list":
+        torch.save([1, 2], run.checkpoint)
+    else:
+        middle = len(whole) // 2
+        flipped = whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :]
+        run.checkpoint.write_bytes(
+            damage if isinstance(damage, bytes) else {"cut": whole[:-999], "flip": flipped}[damage]
+        )
+    assert run._resume() == 0
+    assert str(run.checkpoint) in caplog.text and "starting anew" in caplog.text
+    assert ("is damaged" in caplog.text) == (damage != "list")
+
+
+@pytest.mark.parametrize("change, sentence", [
+    ({"--recipe": "nowhere.yaml"}, "nowhere.yaml cannot be read as YAML"),
+    ({"--weights": "nowhere.pth"}, "there is no weights file nowhere.pth"),
+    ({"--data": "a/b=nowhere"}, "there is no folder nowhere"),
+])  # fmt: skip
+def test_files_that_are_not_there_are_one_sentence(data, weights, tmp_path, capsys, change, sentence) -> None:
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(QUICK))
+    arguments = {"--recipe": tmp_path / "recipe.yaml", "--data": f"toy/train={data}", "--weights": weights}
+    arguments |= {"--output": tmp_path / "o.pth", "--work": tmp_path / "work"} | change
+    assert main(["finetune", *(str(word) for pair in arguments.items() for word in pair)]) == 1
+    assert sentence in capsys.readouterr().err

@@ -49,15 +49,19 @@ def reason_of(error: BaseException, tracker: str = "", sequence: str = "") -> st
     if isinstance(error, VosarenaError | Stopped):
         return beside(sequence, error)
     place = _place_in(tracker, error)
-    return f"{type(error).__name__}: {error}" + (f" ({place})" if place else "")
+    words = ": ".join(filter(None, [type(error).__name__, str(error)]))
+    return words + (f" ({place})" if place else "")
 
 
 def _place_in(tracker: str, error: BaseException) -> str:
     """The line of `file.py:Class` that an error comes from, as `file.py:7`, or nothing."""
     file = Path(tracker.rpartition(":")[0]).absolute()
-    frames = traceback.extract_tb(error.__traceback__)
-    lines = [frame.lineno for frame in frames if Path(frame.filename).absolute() == file]
-    return f"{file.name}:{lines[-1]}" if lines else ""
+    for item in _chain(error):
+        frames = traceback.extract_tb(item.__traceback__)
+        lines = [frame.lineno for frame in frames if Path(frame.filename).absolute() == file]
+        if lines:
+            return f"{file.name}:{lines[-1]}"
+    return ""
 
 
 def few_of(names: Sequence[str]) -> str:
@@ -109,11 +113,25 @@ def stopped_by_signals(minutes: float | None = None) -> Iterator[None]:
         _put_back(before)
 
 
+class _Unclosable:
+    """A standard stream for a tracker, which must not close it."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def close(self) -> None:
+        pass
+
+
 @contextmanager
 def undisturbed() -> Iterator[None]:
     """Put back what a tracker may change of the process: working directory, standard streams, handlers of signals."""
     before = _handlers()
-    with contextlib.chdir(Path.cwd()), redirect_stdout(sys.stdout), redirect_stderr(sys.stderr):
+    streams: tuple[Any, Any] = _Unclosable(sys.stdout), _Unclosable(sys.stderr)
+    with contextlib.chdir(Path.cwd()), redirect_stdout(streams[0]), redirect_stderr(streams[1]):
         try:
             yield
         except Stopped:
