@@ -10,10 +10,11 @@ import pytest
 
 from vosarena.cli import main
 from vosarena.errors import DataError, Stopped
+from vosarena.files import read_note
 from vosarena.tracking.child import track_in_child
 from vosarena.tracking.failures import TrackedRun, collect_failures
 from vosarena.tracking.run import Job, Outcome, track_sequences
-from vosarena.tracking.store import Store, read_note
+from vosarena.tracking.store import Store
 
 NAMES = ["alpha", "beta", "gamma"]
 # `fault` is what happens at the third frame of the sequence with eight frames, which is beta.

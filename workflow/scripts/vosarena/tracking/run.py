@@ -20,6 +20,7 @@ from vosarena.data.frames import Frames
 from vosarena.data.masks import LabelMap, masks_digest, write_mask
 from vosarena.data.sequences import SequenceFiles, read_sequence
 from vosarena.errors import DataError, TrackerError, VosarenaError
+from vosarena.files import write_note
 from vosarena.trackers.base import (
     Tracker,
     build_tracker,
@@ -31,7 +32,7 @@ from vosarena.trackers.base import (
 from vosarena.tracking.devices import take_device
 from vosarena.tracking.outputs import Prompts, output_names, prompted_ids, prompts_of, track_sequence
 from vosarena.tracking.reasons import Stopped, few_of, is_out_of_memory, reason_of, stopped_by_signals, undisturbed
-from vosarena.tracking.store import Store, digest_of, file_sha256, write_note
+from vosarena.tracking.store import Store, digest_of, file_sha256
 from vosarena.tracking.usage import PeakMemory
 
 logger = logging.getLogger(__name__)

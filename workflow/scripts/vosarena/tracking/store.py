@@ -28,13 +28,12 @@ from typing import Any
 
 from vosarena.claims import Claim, Claimed, is_dead, read_claim, take
 from vosarena.errors import DataError, VosarenaError
-from vosarena.files import read_json, write_json
+from vosarena.files import read_note, write_note
 from vosarena.tracking.reasons import SILENT, UNEXPECTED, Stopped, classify, is_final, reason_of
 
 logger = logging.getLogger(__name__)
 
 _FAILED, _CLAIM = ".failed.json", ".claim"
-_CHECKSUM = "checksum"
 
 
 class Store:
@@ -229,24 +228,6 @@ class Store:
         for path in self.folder.iterdir():
             if left.fullmatch(path.name):
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
-
-
-def write_note(path: Path, content: Mapping[str, Any]) -> None:
-    """Write JSON with a checksum of its content."""
-    plain = json.loads(json.dumps(content))  # as it will be read
-    write_json(path, {**plain, _CHECKSUM: digest_of(plain)})
-
-
-def read_note(path: Path) -> dict[str, Any]:
-    """What write_note wrote; empty if the file is not there or damaged. One without a checksum is taken as it is."""
-    content = read_json(path)
-    if not isinstance(content, dict):
-        return {}
-    checksum = content.pop(_CHECKSUM, None)
-    if checksum is not None and checksum != digest_of(content):
-        logger.warning("%s is damaged, and counts as one that is not there", path)
-        return {}
-    return content
 
 
 def digest_of(content: Mapping[str, Any]) -> str:
