@@ -288,7 +288,7 @@ def test_a_damaged_checkpoint_is_named_and_training_starts_anew(
 
 
 @pytest.mark.parametrize("change, sentence", [
-    ({"--recipe": "nowhere.yaml"}, "nowhere.yaml cannot be read as YAML"),
+    ({"--recipe": "nowhere.yaml"}, "nowhere.yaml: cannot be read"),
     ({"--weights": "nowhere.pth"}, "there is no weights file nowhere.pth"),
     ({"--data": "a/b=nowhere"}, "there is no folder nowhere"),
 ])  # fmt: skip
