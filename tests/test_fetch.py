@@ -9,11 +9,13 @@ import pytest
 import yaml
 
 from vosarena.cli import main
-from vosarena.data.catalog import BUILT_IN
+from vosarena.data.archives import roots_of
+from vosarena.data.catalog import BUILT_IN, load_catalog
 from vosarena.data.index import read_table
 from vosarena.data.sources import Policy, source_name
 from vosarena.data.weights import fetch_weights
 from vosarena.errors import DataError
+from vosarena.files import read_note
 
 from . import miniature
 from .conftest import workflow_command
@@ -121,6 +123,19 @@ def test_archives_can_be_removed(catalog, server, tmp_path):
     assert main(arguments) == 0 and len(server.requests) == 1
     resources.rename(tmp_path / "moved")
     assert main([*arguments[:-1], str(tmp_path / "moved")]) == 0 and len(server.requests) == 1
+
+
+@pytest.mark.parametrize("note", [b"", bytes(40), b"[]", b'{"folder": 3}', b'{"folder": null, "checksum": "x"}'])
+def test_a_damaged_note_of_an_extraction(catalog, server, tmp_path, note):
+    """Fetching makes it again; whatever needs the folder says in one sentence what to do."""
+    resources = tmp_path / "resources"
+    assert command(catalog, resources, "mose/val") == 0
+    damaged = resources / "extracted/mose/valid.tar.gz.json"
+    damaged.write_bytes(note)
+    with pytest.raises(DataError, match=r"note is damaged; remove .*valid.tar.gz.json"):
+        roots_of(load_catalog([catalog]).split("mose/val"), resources)
+    assert command(catalog, resources, "mose/val") == 0 and len(server.requests) == 1
+    assert "sha256" in read_note(damaged)
 
 
 def test_weights(server, tmp_path):

@@ -141,15 +141,21 @@ def extract_archive(archive: Archive, resources: Path, policy: Policy, keep: boo
 def _extracted(archive: Archive, resources: Path) -> Path | None:
     """The folder that was extracted from the archive that was last verified, if all that is wanted now is in it."""
     state, done = read_note(note_of(archive.place(resources))), read_note(note_of(archive.folder(resources)))
-    if not state or "folder" not in done or done.get("sha256") != state.get("sha256"):
+    folder = _folder_of(done, resources)
+    if not state or folder is None or done.get("sha256") != state.get("sha256"):
         return None
     if any(getattr(archive, kind) not in (None, state.get(kind)) for kind in ("sha256", "md5")):
         return None
     same = archive.layout == done.get("layout") and set(archive.folders) <= set(done.get("folders", ()))
     if not same and not state.get("folder"):  # what was taken out of it; of a user's folder that is everything
         return None
-    folder = Path(resources, done["folder"])
-    return folder if folder.is_dir() else None
+    return folder
+
+
+def _folder_of(note: Mapping[str, Any], resources: Path) -> Path | None:
+    """The folder that the note of an extraction names, if it is there."""
+    folder = note.get("folder")
+    return Path(resources, folder) if isinstance(folder, str) and Path(resources, folder).is_dir() else None
 
 
 def roots_of(split: Split, resources: Path) -> list[Path]:
@@ -159,9 +165,13 @@ def roots_of(split: Split, resources: Path) -> list[Path]:
         done = read_note(note_of(archive.folder(resources)))
         if "absent" in done:
             continue
-        if not done or not Path(resources, done["folder"]).is_dir():
-            raise DataError(f"{archive.folder(resources)}: not extracted yet; run the extraction of {split} again")
-        folder = Path(resources, done["folder"])
+        folder = _folder_of(done, resources)
+        if folder is None:
+            note = note_of(archive.folder(resources))
+            damaged = f", or its note is damaged; remove {note} and" if note.exists() else ";"
+            raise DataError(
+                f"{archive.folder(resources)}: not extracted yet{damaged} run the extraction of {split} again"
+            )
         if archive.root and not (folder / archive.root).is_dir():
             found = ", ".join(sorted(path.name + "/" for path in folder.iterdir() if path.is_dir())) or "no folder"
             raise DataError(f"{archive.file}: no folder {archive.root}/ in it, but {found}; mend `root` in the catalog")
@@ -181,7 +191,7 @@ def archive_state(archive: Archive, resources: Path) -> str:
     if _extracted(archive, resources):
         return "extracted"
     verified = read_note(note_of(place)).get("path")
-    if verified and Path(place.parent, verified).exists():
+    if isinstance(verified, str) and Path(place.parent, verified).exists():
         return "verified"
     if place.exists():
         return "downloaded"
