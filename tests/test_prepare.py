@@ -161,7 +161,7 @@ def test_a_sequence_whose_name_cannot_be_used(tmp_path, name):
     assert bad["sequence"].isprintable() and bad["sequence"][:1] in "caé"
 
 
-@pytest.mark.parametrize("name", ["[a]", "a*", "?", "{x}", "<b>", "a b", "-n", "~", "²", "x.mp4", "50%", "$HOME", "#1"])
+@pytest.mark.parametrize("name", ["[a]", "a*", "?", "{x}", "<b>", "a b", "-n", "~", "²", "x.mp4", "x.gif", "50%", "$HOME", "#1"])
 def test_odd_names_are_names(tmp_path, name):
     """Never a pattern, an option or another language; all of it is found and selected by its name."""
     for each in (name, "other", "a"):

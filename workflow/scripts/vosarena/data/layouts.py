@@ -114,7 +114,7 @@ def find(split: Split, roots: Sequence[Path]) -> Found:
             f"{split}: no frames of {len(missing)} listed sequences in {roots[0]}: {', '.join(missing[:3])}"
             f"{', ...' * (len(missing) > 3)}; put them there or take them off the list"
         )
-    found.sequences = dict(_source(name, images[name], masks.get(name, [])) for name in names)
+    found.sequences = dict(_source(name, images[name], masks.get(name, []), split.layout) for name in names)
     if alone := sorted(set(masks) - set(images)):
         found.warnings.append(f"{split}: {len(alone)} folders of masks have no frames: {printable(alone[0])}, ...")
     _read_meta(found, split, roots)
@@ -147,28 +147,25 @@ def _inputs(folders: Iterable[Path], videos: bool, others: Collection[Path] = ()
     for folder in folders:
         here: dict[bool, dict[str, list[Path]]] = {False: {}, True: {}}
         for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
-            path = folder / entry.name
+            stem, suffix = os.path.splitext(entry.name)  # noqa: PTH122 (of thousands of names)
+            is_video = suffix.lower() in (*_VIDEOS, *_OTHER_VIDEOS) and (videos or not entry.is_dir())
             if is_hidden(entry.name):
                 continue
-            if path.suffix.lower() in (*_VIDEOS, *_OTHER_VIDEOS) and (videos or not entry.is_dir()):
-                here[True].setdefault(path.stem, []).append(path)
-            elif entry.is_dir() or (entry.is_symlink() and not path.exists()):
-                here[False].setdefault(entry.name, []).append(path)
+            if is_video or entry.is_dir() or (entry.is_symlink() and not entry.is_file()):  # a link may lead nowhere
+                here[is_video].setdefault(stem if is_video else entry.name, []).append(folder / entry.name)
         for name, paths in here[videos].items():
-            found[name] = [*paths, *(path for path in here[not videos].get(name, []) if path not in others)]
+            found[name] = paths + [path for path in here[not videos].get(name, []) if path not in others]
     return found
 
 
-def _source(name: str, images: list[Path], masks: list[Path]) -> tuple[str, Source]:
+def _source(name: str, images: list[Path], masks: list[Path], layout: str) -> tuple[str, Source]:
     """A sequence's name, shortened or escaped where it cannot be used, and its source."""
     problem, shown = "", printable(name)
     for paths in (images, masks):
         if len(paths) > 1:
             problem = f"{paths[0]} and {paths[1]} are both sequence {shown}; keep one of them or rename it"
-    if images[0].suffix.lower() in _OTHER_VIDEOS:
+    if layout == "video" and images[0].suffix.lower() in _OTHER_VIDEOS:
         problem = f"{images[0]}: a video must be {', '.join(_VIDEOS[:-1])} or {_VIDEOS[-1]}; convert it to H.264 in mp4"
-    elif not images[0].exists():
-        problem = f"{images[0]}: a link that leads nowhere; put the frames there"
     if shown != name:
         problem = f"{images[0]}: its name is not UTF-8 or has control characters; rename it"
     if len(shown.encode()) > _LONGEST_NAME:

@@ -5,7 +5,6 @@ archives; frames of videos and masks that had to be changed are files. Beside th
 attributes) and `meta.json` (the dataset's own, with the split's sequences only), where there is such a thing.
 """
 
-import contextlib
 import itertools
 import json
 import logging
@@ -125,6 +124,8 @@ def _build(found: Found, split: Split, root: Path) -> None:
 
 
 def _build_sequence(name: str, source: Source, split: Split, made: Mapping[str, Path], root: Path) -> None:
+    if not source.images.exists():
+        raise DataError(f"{source.images}: a link that leads nowhere; put the frames there")
     if source.images.is_dir():
         _link(made[IMAGES] / name, source.images, root / IMAGES)
     else:
@@ -213,23 +214,23 @@ def _parts(items: list[Any]) -> Iterator[list[Any]]:
 
 def _look(name: str, source: Source, *, binary: bool) -> list[str]:
     """What a look at the folders of a sequence shows. binary: whether at its mask files too."""
-    seen = [name, source.problem, _stamp(source.images)]
-    if source.masks is None:
-        return seen
-    seen.append(_stamp(source.masks))
-    with contextlib.suppress(OSError):
+    seen = [name, source.problem]
+    try:
+        seen.append(_stamp(source.images.stat()))
+        if source.masks is None:
+            return seen
+        masks = source.masks.stat()
+        seen.append(_stamp(masks))
         # Unless it has no folder in it (as link counts say, where a file system keeps them) it may be one per object.
-        if binary or source.masks.stat().st_nlink != 2:
+        if binary or masks.st_nlink != 2:
             with os.scandir(source.masks) as entries:
-                inside = sorted(entry.name for entry in entries if binary or entry.is_dir())
-            seen += [f"{printable(name)} {_stamp(source.masks / name)}" for name in inside]
+                inside = [entry.name for entry in entries if binary or entry.is_dir()]
+            seen += sorted(f"{printable(name)} {_stamp((source.masks / name).stat())}" for name in inside)
+    except OSError as error:  # a link that leads nowhere, or a folder that cannot be read
+        seen.append(str(error))
     return seen
 
 
-def _stamp(path: Path) -> str:
+def _stamp(found: os.stat_result) -> str:
     """Changes when a file is edited or replaced, or when an entry of a folder is."""
-    try:
-        found = path.stat()
-    except OSError as error:
-        return str(error.strerror)
     return f"{found.st_mtime_ns} {found.st_ctime_ns} {0 if stat.S_ISDIR(found.st_mode) else found.st_size}"
