@@ -20,13 +20,11 @@ import time
 from pathlib import Path
 
 import cv2
-import pyarrow as pa
-import pyarrow.parquet as pq
 import yaml
 from rich.console import Console
 from rich.table import Table
 
-from vosarena.data.index import TABLE
+from vosarena.data.index import write_table
 from vosarena.data.masks import write_mask
 from vosarena.data.synthetic import make_clip
 
@@ -91,7 +89,7 @@ def prepare(root: Path, count: int, per_job: int) -> None:
     prepared = root / "resources/datasets/many/all"
     prepared.mkdir(parents=True)
     (prepared / "prepared.txt").touch()
-    pq.write_table(pa.Table.from_pylist(rows, schema=TABLE), prepared / "sequences.parquet", compression="zstd")
+    write_table(rows, prepared / "sequences.parquet", {})
     config = {
         "datasets": [{"path": str(data)}],
         "models": [{"name": name, "extends": "static"} for name in MODELS],

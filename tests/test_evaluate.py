@@ -2,27 +2,34 @@
 
 import argparse
 import json
+import os
 import shutil
 import subprocess
 import sys
+from argparse import Namespace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-from PIL import Image
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageFilter
 
 from tests.mask_makers import blobs, write_clip
 from vosarena.cli import main
-from vosarena.data.masks import masks_digest, write_mask
+from vosarena.data.index import read_table, table_of, write_table
+from vosarena.data.masks import has_smooth_edges, masks_digest, write_mask
 from vosarena.data.sequences import frame_order
 from vosarena.errors import DataError, VosarenaError
 from vosarena.scoring.evaluate import add_evaluate_parser
 from vosarena.scoring.measure import measure
 from vosarena.scoring.pairs import Failure, MeasureError, pair_folders, pair_sequence
 from vosarena.scoring.protocols import score, summarise
+from vosarena.scoring.splits import read_meta, with_meta
 from vosarena.scoring.table import read_metadata
+from vosarena.stages import discard_damaged
 
 COLUMNS = {
     **dict.fromkeys(["dataset", "split", "model", "sequence"], "dictionary<values=string, indices=int32, ordered=0>"),
@@ -209,6 +216,8 @@ def test_incomplete_tables_are_not_scored_unless_asked(folders, tmp_path: Path) 
 def test_mistakes_in_the_arguments(folders, tmp_path: Path, capsys) -> None:
     gt, pred = folders
     (tmp_path / "empty").mkdir()
+    (tmp_path / "folder.csv").mkdir()
+    (tmp_path / "file").touch()
     for bad, message in (
         (tmp_path / "nowhere", "nowhere: no such folder"),
         (tmp_path / "empty", "empty: no sequence folders"),
@@ -224,6 +233,11 @@ def test_mistakes_in_the_arguments(folders, tmp_path: Path, capsys) -> None:
         (["--jobs", "0"], "expected 1 or more"),
         (["--meta", str(gt / "meta.json")], "is not a meta file"),
         (["--unseen", str(gt / "unseen.txt")], "cannot be read"),
+        (["--sequences", str(gt / "val.txt")], "cannot be read"),
+        (["--output", "/proc/scores.csv"], "/proc: nothing can be written there"),
+        (["--counts", "/proc/counts.parquet"], "nothing can be written there"),
+        (["--output", str(tmp_path / "file" / "scores.csv")], "nothing can be written there"),
+        (["--output", str(tmp_path / "folder.csv")], "is a folder"),
     ):
         with pytest.raises(VosarenaError, match=message):
             run(gt, pred, *options)
@@ -407,3 +421,329 @@ def test_kernels_are_cached_where_the_user_may_write(tmp_path: Path) -> None:
     results = {process.communicate()[0].strip() for process in running}
     assert results == {"[[1, 4, 4, 4, 9, 9, 9, 9]]"}
     assert len(list((tmp_path / "cache").rglob("*kernels.count-*.nbc"))) == 1
+
+
+def names_in(output: Path) -> list[str]:
+    return pd.read_csv(output)["sequence"].unique().tolist()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"b\nd\n",
+        "b\r\n\r\nd".encode("utf-8-sig"),
+        "# val\r\nd\r\nb\r\n".encode("utf-16"),
+        b"/JPEGImages/480p/b/00000.jpg /Annotations/480p/b/00000.png\n/JPEGImages/480p/d/00000.jpg x\nd\n",
+    ],
+)
+def test_a_list_of_sequences(folders, tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "val.txt").write_bytes(content)
+    output = tmp_path / "scores.csv"
+    assert run(*folders, "--sequences", str(tmp_path / "val.txt"), "--output", str(output)) == 0
+    assert names_in(output) == ["b", "d"]
+
+
+@pytest.mark.parametrize(("content", "message"), [("bb\n", "did you mean 'b'"), ("# b\n", "names no sequence")])
+def test_a_list_that_matches_nothing(folders, tmp_path: Path, content: str, message: str) -> None:
+    (tmp_path / "val.txt").write_text(content)
+    with pytest.raises(DataError, match=message):
+        run(*folders, "--sequences", str(tmp_path / "val.txt"))
+
+
+def to_values(folder: Path, *values: int) -> None:
+    """Replace the objects 1, 2, ... of all masks by other values; objects without a value vanish."""
+    table = np.zeros(256, np.uint8)
+    table[1 : len(values) + 1] = values
+    for path in folder.rglob("*.png"):
+        Image.fromarray(table[np.asarray(Image.open(path))]).save(path)
+
+
+def test_binary_masks(folders, tmp_path: Path, capsys) -> None:
+    gt, pred = folders
+    to_values(gt, 1), to_values(pred, 1)
+    measured(gt, pred, tmp_path / "clean.parquet")
+    clean = score(tmp_path / "clean.parquet", "davis2017")["j_and_f"].tolist()
+    to_values(pred, 255)
+    # The message must not lead to a score of 0.
+    with pytest.raises(MeasureError, match=r"object 255: predicted, but .*--binary") as error:
+        run(gt, pred)
+    assert "--extra-ids" not in str(error.value)
+    assert run(gt, pred, "--extra-ids", "ignore") == 0
+    assert "warning: sequence a: no predicted object is in the ground truth" in capsys.readouterr().err
+    assert run(gt, pred, protocol="davis2017-official") == 0
+    assert "warning: sequence a: no predicted object is in the ground truth" in capsys.readouterr().err
+    to_values(gt, 255)
+    with pytest.raises(DataError, match=r"0 or 255, and 255 means ignore.*--binary"):
+        run(gt, pred)
+    assert run(gt, pred, "--binary", "--output", str(tmp_path / "s.parquet")) == 0
+    assert pd.read_parquet(tmp_path / "s.parquet")["j_and_f"].tolist() == clean
+    # One such sequence among others is named.
+    shutil.copytree(gt / "a", tmp_path / "gt2" / "a")
+    write_clip(tmp_path / "gt2" / "b", [np.full((40, 60), 1, np.uint8)] * 4)
+    shutil.copytree(tmp_path / "gt2", tmp_path / "pred2")
+    assert run(tmp_path / "gt2", tmp_path / "pred2") == 0
+    assert "warning: sequence a is not scored: all pixels of its ground truth are 0 or 255" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("blur", [0.8, 1.2, 3.0])
+@pytest.mark.parametrize("side", ["gt", "pred"])
+def test_smoothed_masks_fail_alone(folders, tmp_path: Path, blur: float, side: str) -> None:
+    square = np.zeros((40, 60), np.uint8)
+    square[8:30, 10:40] = 255
+    smooth = np.asarray(Image.fromarray(square).filter(ImageFilter.GaussianBlur(blur)))
+    for folder in folders:
+        write_clip(folder / "b", [smooth if folder.name == side else square] * 6)
+    with pytest.raises(MeasureError, match=r"sequence b, frame 00000: mask .* has smoothed edges.*--binary") as error:
+        run(*folders, protocol="vos-benchmark")
+    assert error.value.sequences == ["b"]
+    assert run(*folders, "--binary", "--sequence", "b", protocol="vos-benchmark") == 0
+
+
+def test_many_small_objects_are_not_smoothed_edges() -> None:
+    rng = np.random.default_rng(0)
+    for size in (4, 8, 20):
+        labels = np.zeros((120, 160), np.uint8)
+        for number in rng.permutation(np.arange(1, 255))[:40]:
+            y, x = rng.integers(0, 120 - size), rng.integers(0, 160 - size)
+            labels[y : y + size, x : x + size] = number
+        labels[:30] = 255
+        assert not has_smooth_edges(labels)
+
+
+def test_objects_in_folders_against_label_maps(folders, tmp_path: Path, capsys) -> None:
+    gt, pred = folders
+    clean = measured(gt, pred, tmp_path / "clean.parquet")
+    for path in sorted(pred.rglob("*.png")):
+        labels = np.asarray(Image.open(path))
+        for number in range(1, 4):
+            target = tmp_path / "objects" / path.parent.name / f"{number:03d}" / path.name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray((labels == number).astype(np.uint8) * 255).save(target)
+    folder = tmp_path / "objects"
+    pd.testing.assert_frame_equal(measured(gt, folder, tmp_path / "other.parquet"), clean)
+    (folder / "a" / "002" / "00000.png").unlink()  # an object may begin late
+    write_mask(folder / "b" / "003" / "00001.png", np.full((40, 60), 1, np.uint8))
+    assert run(gt, folder) == 0
+    assert "sequence b: predicted objects overlap in 1 frames; there the lowest id counts" in capsys.readouterr().err
+    (folder / "a" / "002" / "00003.png").unlink()
+    shutil.copytree(folder / "b" / "001", folder / "b" / "300")
+    shutil.copytree(folder / "c" / "001", folder / "c" / "1")
+    shutil.copytree(folder / "d" / "001", folder / "d" / "000")
+    with pytest.raises(MeasureError) as error:
+        run(gt, folder)
+    for message in (
+        "sequence a, frame 00003, object 2: no prediction for this frame, but for earlier ones",
+        "sequence b: object folder 300 is predicted, but objects of label maps are 1 to 255",
+        "001 and 1 are the same object",
+        "sequence d: object folder 000",
+    ):
+        assert message in str(error.value)
+
+
+def foreign_same_stem(folder: Path) -> None:
+    shutil.copy(folder / "00001.png", folder / "00001.PNG")
+
+
+def foreign_same_number(folder: Path) -> None:
+    shutil.copy(folder / "00001.png", folder / "1.png")
+
+
+def foreign_dangling_link(folder: Path) -> None:
+    (folder / "00006.png").symlink_to("nowhere")
+
+
+def foreign_folder(folder: Path) -> None:
+    (folder / "00006.png").mkdir()
+
+
+def foreign_name(folder: Path) -> None:
+    (Path(os.fsdecode(os.fsencode(folder) + b"/000\xff6.png"))).touch()
+
+
+def foreign_unpadded(folder: Path) -> None:
+    for path in list(folder.iterdir()):
+        path.rename(path.with_name(f"frame_{int(path.stem) + 7}.png"))
+
+
+@pytest.mark.parametrize("side", [0, 1])
+@pytest.mark.parametrize(
+    "change",
+    [foreign_same_stem, foreign_same_number, foreign_dangling_link, foreign_folder, foreign_name, foreign_unpadded],
+)
+def test_a_foreign_file_fails_its_sequence_alone(folders, tmp_path: Path, change, side: int) -> None:
+    change(folders[side] / "c")
+    with pytest.raises(MeasureError, match="\n  sequence c") as error:
+        measured(*folders, tmp_path / "counts.parquet")
+    assert error.value.sequences == ["c"] and error.value.measured == 3
+    str(error.value).encode()
+
+
+def test_a_name_of_a_sequence_that_is_not_utf8(folders, tmp_path: Path) -> None:
+    for folder in folders:
+        shutil.copytree(folder / "a", Path(os.fsdecode(os.fsencode(folder) + b"/x\xff")))
+    with pytest.raises(MeasureError, match=r"sequence x\\xff: its name is not UTF-8") as error:
+        measured(*folders, tmp_path / "counts.parquet")
+    assert error.value.measured == 4
+
+
+def test_capital_suffixes_and_superscripts(folders, tmp_path: Path) -> None:
+    clean = measured(*folders, tmp_path / "clean.parquet")
+    for path in (folders[0] / "a").iterdir():
+        path.rename(path.with_suffix(".PNG"))
+    write_mask(folders[1] / "b" / "0000².png", np.zeros((2, 2), np.uint8))  # no number: a stray file
+    pd.testing.assert_frame_equal(measured(*folders, tmp_path / "other.parquet"), clean)
+
+
+@pytest.mark.parametrize("inside", ["Annotations", "Annotations/480p", "Annotations/Full-Resolution", "masks", "1080p"])
+def test_the_folder_of_masks_is_found_inside_a_dataset(folders, tmp_path: Path, inside: str) -> None:
+    (tmp_path / "data" / inside).parent.mkdir(parents=True, exist_ok=True)
+    folders[0].rename(tmp_path / "data" / inside)
+    assert len(measured(tmp_path / "data", folders[1], tmp_path / "counts.parquet")) == 4 * 3 * 6
+
+
+def test_wrong_folders_are_named(folders, tmp_path: Path, capsys) -> None:
+    gt, pred = folders
+    with pytest.raises(DataError, match="this one holds masks itself, give the folder above it"):
+        run(gt / "a", pred)
+    shutil.move(pred, tmp_path / "run" / "model")
+    with pytest.raises(DataError, match=r"no sequence in common \(a, b, ...; model\)"):
+        run(gt, tmp_path / "run")
+    assert run(gt, gt) == 0
+    assert "warning: --gt and --pred are the same folder" in capsys.readouterr().err
+
+
+def test_gaps_in_the_ids_are_a_warning(folders, capsys) -> None:
+    for folder in folders:
+        to_values(folder, 1, 2, 200)
+    assert run(*folders) == 0
+    assert "warning: sequence a: 197 ids below its highest object id 200, such as 3" in capsys.readouterr().err
+    assert run(*folders, protocol="davis2017-official") == 0
+    assert "warning: sequence a: 197 scored objects, such as 3, are in no" in capsys.readouterr().err
+
+
+def test_every_flipped_bit_of_a_table_is_noticed(folders, tmp_path: Path) -> None:
+    counts, table = tmp_path / "counts.parquet", tmp_path / "sequences.parquet"
+    measured(*folders, counts)
+    row = {"sequence": "a", "n_frames": 3, "object_ids": [1], "first_appearance": [0], "has_ground_truth": True}
+    write_table([row], table, {"found": 1, "expected": None})
+    rng = np.random.default_rng(0)
+    for path, read in ((counts, lambda: score(counts, "davis2017")), (table, lambda: read_table(table))):
+        whole = path.read_bytes()
+        read()
+        for position in rng.permutation(8 * len(whole))[:500]:
+            data = bytearray(whole)
+            data[position // 8] ^= 1 << position % 8
+            path.write_bytes(data)
+            with pytest.raises(DataError, match=f"{path.name} is damaged.*remove it"):
+                read()
+        for length in (0, 1, len(whole) // 2, len(whole) - 1):
+            path.write_bytes(whole[:length])
+            with pytest.raises(DataError, match="remove it"):
+                read()
+        path.unlink()
+        with pytest.raises(DataError, match="cannot be read"):
+            read()
+
+
+def test_damaged_tables_are_removed_before_a_run(folders, tmp_path: Path, capsys) -> None:
+    split = Namespace(dataset="d", name="s")
+    study = Namespace(every_split=lambda: [split], models={"good": None, "bad": None, "absent": None})
+    files = {name: tmp_path / "metrics" / "d" / "s" / f"{name}.parquet" for name in study.models}
+    measured(*folders, files["good"])
+    files["bad"].write_bytes(files["good"].read_bytes()[:-1])
+    table = table_of(split, tmp_path)
+    table.parent.mkdir(parents=True)
+    table.touch()
+    discard_damaged(study, tmp_path, tmp_path / "metrics")
+    assert files["good"].exists() and not files["bad"].exists() and not table.exists()
+    assert capsys.readouterr().err.count("it is made again") == 2
+
+
+# Any JSON, and what looks more like a meta file.
+ANY_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=4),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+    max_leaves=6,
+)
+NUMBER = st.integers(-3, 300) | st.sampled_from(["00003", "²", "-1", "9" * 30, 10**30, 1e400, 1.5, 2.0]) | ANY_JSON
+OBJECT = ANY_JSON | st.fixed_dictionaries(
+    {},
+    optional={
+        "frame_range": st.fixed_dictionaries({}, optional={"start": NUMBER, "end": NUMBER}) | ANY_JSON,
+        "frames": st.lists(NUMBER, max_size=3) | ANY_JSON,
+        "category": ANY_JSON,
+    },
+)
+OBJECTS = st.dictionaries(NUMBER.map(str), OBJECT, max_size=3) | st.lists(NUMBER, max_size=3) | ANY_JSON
+VIDEOS = st.dictionaries(
+    st.sampled_from(["a", "b", "c", "d", "e"]), st.fixed_dictionaries({"objects": OBJECTS}) | ANY_JSON
+)
+
+
+@pytest.mark.timeout(120)
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+@given(content=VIDEOS.map(lambda videos: {"videos": videos}) | ANY_JSON)
+def test_any_meta_file_is_read_or_refused(tmp_path_factory, content) -> None:
+    folder = tmp_path_factory.mktemp("meta")
+    (folder / "meta.json").write_text(json.dumps(content))
+    names = "ab"
+    for name in names:
+        write_clip(folder / "gt" / name, [np.eye(12, dtype=np.uint8)] * 3)
+    try:
+        pairs = with_meta(pair_folders(folder / "gt", folder / "gt"), read_meta(folder / "meta.json"))
+        measure(pairs, folder / "c.parquet", dataset="d", split="s", model="m", progress=False)
+    except MeasureError as error:
+        assert set(error.sequences) <= set(names)
+    except DataError as error:
+        assert "is not a meta file" in str(error)
+        return
+    for protocol in ("youtube-vos", "lvos"):
+        scored = score(folder / "c.parquet", protocol, allow_incomplete=True)
+        assert scored["object_id"].between(1, 255).all()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"videos": {"a": {"objects": {"%s": {}}}}}' % ("9" * 30), "sequence a.*object 999.*no whole number"),
+        ('{"videos": {"a": {"objects": {"1": {"frame_range": {"start": 0, "end": 1e400}}}}}}', "object 1: 'inf' is no"),
+        ('{"videos": {"a": {"objects": {"1": {"frame_range": {"start": 5, "end": 1}}}}}}', "ends at 1, before"),
+        ('{"videos": {"a": {"objects": {"1": {"frame_range": {"start": 5}}}}}}', "'end' is missing"),
+        ('{"videos": {"a": {"objects": {"1": {}, "01": {}}}}}', "the id is there twice"),
+        ('{"videos": {"a": {"objects": {"0": {}}}}}', "object 0, but label maps hold 1 to 255"),
+        ('{"videos": {"a": {"objects": {"300": {}}}}}', "object 300, but label maps"),
+        ('{"videos": {"a": 7}}', "sequence a has no `objects`"),
+    ],
+)
+def test_a_wrong_entry_of_a_meta_file_fails_its_sequence_alone(folders, tmp_path: Path, content, message) -> None:
+    videos = json.loads(content)["videos"] | {name: {"objects": {"1": {}}} for name in "bcd"}
+    (tmp_path / "meta.json").write_text(json.dumps({"videos": videos}).replace("Infinity", "1e400"))
+    with pytest.raises(MeasureError, match=message) as error:
+        run(*folders, "--meta", str(tmp_path / "meta.json"), protocol="youtube-vos")
+    assert error.value.sequences == ["a"]
+
+
+@pytest.mark.parametrize("content", [b"[" * 100_000, b"[]", b"{", b'{"videos": []}', b"\xff\xfe", b"1" * 5000])
+def test_no_meta_file(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "meta.json").write_bytes(content)
+    with pytest.raises(DataError, match="is not a meta file"):
+        read_meta(tmp_path / "meta.json")
+
+
+def test_a_meta_file_with_a_byte_order_mark_and_objects_that_are_not_there(folders, tmp_path: Path, capsys) -> None:
+    objects = {"objects": {"1": {}, "9": {}}}
+    text = json.dumps({"videos": dict.fromkeys("abcd", objects)})
+    (tmp_path / "meta.json").write_bytes(text.encode("utf-8-sig"))
+    options = ["--meta", str(tmp_path / "meta.json"), "--extra-ids", "ignore"]
+    assert run(*folders, *options, protocol="youtube-vos") == 0
+    assert "warning: sequence a: 1 scored objects, such as 9, are in no ground-truth frame" in capsys.readouterr().err
+
+
+def test_names_that_are_markup_are_printed_whole(folders, capsys) -> None:
+    names = ["My video [dQw4w9WgXcQ]", "a:smile:b", "[red]x", "x" * 200 + "1", "x" * 200 + "2"]
+    for folder in folders:
+        for name in names:
+            shutil.copytree(folder / "a", folder / name)
+    assert run(*folders) == 0
+    printed = capsys.readouterr().out
+    assert all(name in printed for name in names)

@@ -131,13 +131,27 @@ def test_youtube_vos_skips_only_the_first_appearance(bench: Bench) -> None:
     assert scores["n_frames"][0] == 3 and scores["j"][0] == pytest.approx(200 / 3)
 
 
-def test_davis_takes_ids_up_to_the_maximum_of_the_first_frame(bench: Bench) -> None:
+def test_davis_counts_only_objects_that_exist(bench: Bench) -> None:
+    """The official script counts every id below the maximum of the first frame."""
     gt = square(3, x=30, base=square(1))
     late = square(4, y=25, base=gt)
     bench.clip("clip", [gt, late, late, late], [gt, late, square(2, y=0, x=0, size=3, base=late), late])
-    scores = bench.score("davis2017").set_index("object_id")
+    assert bench.score("davis2017").set_index("object_id")["j"].to_dict() == {1: 100, 3: 100}
     # 2 is in no ground truth but below the maximum: right where it is absent, wrong where it is predicted.
-    assert scores.index.tolist() == [1, 2, 3] and scores["j"].tolist() == [100, 50, 100]
+    assert bench.score("davis2017-official").set_index("object_id")["j"].to_dict() == {1: 100, 2: 50, 3: 100}
+
+
+@pytest.mark.parametrize("ids", [(1, 200), (1, 254), (7, 9), (2, 3)])
+def test_an_empty_prediction_scores_nothing_whatever_the_ids(bench: Bench, ids: tuple[int, int]) -> None:
+    gt = square(ids[1], x=30, base=square(ids[0]))
+    bench.clip("clip", [gt] * 5, [EMPTY] * 5)
+    for name, protocol in PROTOCOLS.items():
+        scores = bench.score(name)
+        wanted = list(range(1, ids[1] + 1)) if name == "davis2017-official" else list(ids)
+        assert sorted(scores["object_id"]) == wanted, name
+        if name != "davis2017-official":
+            assert scores["j"].max() < 1 and scores["f"].max() == 0, name
+        assert protocol.name == name
 
 
 def test_late_objects(bench: Bench) -> None:

@@ -13,7 +13,7 @@ from vosarena.data.prepare import state_of
 from vosarena.data.weights import local_files
 from vosarena.errors import VosarenaError
 from vosarena.files import with_home
-from vosarena.stages import check_study
+from vosarena.stages import check_study, discard_damaged
 from vosarena.trackers.base import names_torch
 from vosarena.tracking.shards import load_of, make_shards, make_shards_by_time
 from vosarena.tracking.store import Store
@@ -53,6 +53,8 @@ def place(path):
 
 
 _predictions = place("<results>/predictions")
+if workflow.is_main_process:
+    discard_damaged(study, place("<resources>"), place("<results>/metrics"))
 
 
 def split_of(wildcards):

@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import glob
+import hashlib
 import json
 import logging
 import os
@@ -161,3 +162,44 @@ def check_folder(folder: Path) -> None:
             f"{folder}: nothing can be written there ({error.strerror}); free space, change its permissions or choose "
             "another folder"
         ) from None
+
+
+#: Goes into the metadata of a file that is sealed: the place of its digest.
+SEAL = f"sealed with blake2b {'0' * 40}"
+_SEAL = re.compile(re.escape(SEAL.rstrip("0").encode()) + rb"([0-9a-f]{40})")
+
+
+def seal(path: Path) -> None:
+    """Put the digest of a file into it, where its SEAL is, so that read_sealed notices every changed bit."""
+    data = path.read_bytes()
+    start, end = [*_SEAL.finditer(data)][-1].span(1)
+    with path.open("r+b") as file:
+        file.seek(start)
+        file.write(_digest(data, start, end))
+
+
+def read_sealed(path: Path, kind: str = "table") -> bytes:
+    """The bytes of a sealed file. Raises DataError, which names its kind, if any of them is not what was written."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror}); expected a {kind}") from None
+    found = [*_SEAL.finditer(data)]
+    if not found or found[-1][1] != _digest(data, *found[-1].span(1)):
+        raise DataError(f"{path} is damaged or is not a {kind} of this version; remove it, the next run makes it again")
+    return data
+
+
+def is_damaged(path: Path) -> bool:
+    """Whether a sealed file is there and not what was written."""
+    try:
+        return path.is_file() and not read_sealed(path)
+    except DataError:
+        return True
+
+
+def _digest(data: bytes, start: int, end: int) -> bytes:
+    """Of all bytes but those of the digest itself."""
+    digest = hashlib.blake2b(data[:start], digest_size=20)
+    digest.update(data[end:])
+    return digest.hexdigest().encode()

@@ -1,19 +1,27 @@
 """What joins several rooms of the house: what a rule does in one call, or asks before a run."""
 
+import logging
+import sys
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from vosarena.data.catalog import Study
-from vosarena.data.index import read_table
+from vosarena.data.index import read_table, table_of
 from vosarena.data.sequences import ANNOTATIONS, META
 from vosarena.errors import ConfigError, TrackerError
+from vosarena.files import is_damaged
 from vosarena.scoring.measure import Resize, measure
+from vosarena.scoring.notes import id_gap
 from vosarena.scoring.pairs import MeasureError, SequencePair, pair_sequence
 from vosarena.scoring.protocols import find_protocol
 from vosarena.scoring.splits import read_meta, with_meta
+from vosarena.scoring.table import read_metadata
 from vosarena.trackers.base import check_options
 from vosarena.tracking.store import Store
+
+logger = logging.getLogger(__name__)
 
 
 def check_study(study: Study, where: str) -> None:
@@ -28,6 +36,20 @@ def check_study(study: Study, where: str) -> None:
             check_options(model.tracker, [*model.options, *weights], elsewhere)
         except TrackerError as error:
             raise ConfigError(f"{where}: models: {model.name}: {error}") from None
+
+
+def discard_damaged(study: Study, resources: Path, metrics: Path) -> None:
+    """Remove tables that are not what was written, or of another version: this run makes them again.
+
+    resources, metrics: the folders of the tables of sequences and of the metrics files.
+    """
+    for split in study.every_split():
+        folder = metrics / split.dataset / split.name
+        for path in (table_of(split, resources), *(folder / f"{model}.parquet" for model in study.models)):
+            if is_damaged(path):
+                with suppress(OSError):
+                    path.unlink()
+                print(f"warning: {path} is damaged or of another version; it is made again", file=sys.stderr)
 
 
 def measure_predictions(
@@ -57,6 +79,10 @@ def measure_predictions(
     except MeasureError as error:
         discard(store, error.stale, statuses)
         raise
+    if any(name.startswith("davis2017") for name in protocols):
+        for name, info in read_metadata(output)["sequences"].items():
+            if gap := id_gap(info):
+                logger.warning("sequence %s: %s", name, gap)
 
 
 def pair_predictions(

@@ -2,6 +2,7 @@
 
 import fnmatch
 import hashlib
+import io
 import json
 import logging
 from collections.abc import Mapping, Sequence
@@ -16,7 +17,7 @@ from vosarena.data.catalog import Split
 from vosarena.data.schema import nearest
 from vosarena.data.sequences import ANNOTATIONS, ATTRIBUTES, IMAGES, read_sequence, sequence_names
 from vosarena.errors import DataError, beside
-from vosarena.files import printable, whole
+from vosarena.files import SEAL, printable, read_sealed, seal, whole
 
 logger = logging.getLogger(__name__)
 
@@ -65,9 +66,16 @@ def index_split(root: Path, output: Path, split: Split) -> None:
         if row["problem"]:
             logger.warning("sequence %s: %s", row["sequence"], row["problem"])
     _warn_of_prompts_alone(rows, split)
-    table = pa.Table.from_pylist(rows, schema=TABLE).replace_schema_metadata({"counts": json.dumps(counts)})
+    write_table(rows, output, counts)
+
+
+def write_table(rows: list[dict[str, Any]], output: Path, counts: Mapping[str, int | None]) -> None:
+    """Write the rows of a sequences table with the numbers of read_counts."""
     with whole(output) as temporary:
-        pq.write_table(table, temporary, compression="zstd")
+        with pq.ParquetWriter(temporary, TABLE, compression="zstd") as writer:
+            writer.write_table(pa.Table.from_pylist(rows, schema=TABLE))
+            writer.add_key_value_metadata({"counts": json.dumps(counts), "seal": SEAL})
+        seal(temporary)
 
 
 def _warn_of_prompts_alone(rows: list[dict[str, Any]], split: Split) -> None:
@@ -139,12 +147,18 @@ def _fitting(key: str, patterns: Sequence[str], names: list[str], split: Split) 
 
 def read_counts(path: Path) -> tuple[int, int | None]:
     """How many sequences a split has on disk, before any selection, and how many the catalog expects (or None)."""
-    with pq.ParquetFile(path) as file:
-        counts = json.loads((file.schema_arrow.metadata or {}).get(b"counts", b"{}"))
+    with _opened(path) as file:
+        counts = json.loads((file.metadata.metadata or {}).get(b"counts", b"{}"))
         return counts.get("found", file.metadata.num_rows), counts.get("expected")
 
 
 def read_table(path: Path) -> list[dict]:
-    """Rows of a sequences table, as written by index_split."""
-    with pq.ParquetFile(path) as file:  # pq.read_table would import pandas
+    """Rows of a sequences table, as written by index_split. Raises DataError if the file is damaged."""
+    with _opened(path) as file:
         return file.read().to_pylist()
+
+
+def _opened(path: Path) -> pq.ParquetFile:
+    return pq.ParquetFile(
+        io.BytesIO(read_sealed(Path(path), "table of sequences"))
+    )  # pq.read_table would import pandas

@@ -55,6 +55,29 @@ def decode_rows(data: bytes, name: str) -> LabelMap:
         raise MaskError(f"mask {name} is damaged ({error}): write or download this PNG again") from error
 
 
+def has_smooth_edges(labels: LabelMap) -> bool:
+    """Whether a mask looks like a picture with smoothed edges, whose grey values are no object ids.
+
+    Then most of its labels are found along edges only, in no block of 2x2 pixels, and few of them are areas.
+    """
+    pixels = np.bincount(labels.ravel(), minlength=256)
+    present = np.flatnonzero(pixels[1:]) + 1
+    if len(present) < 6 or present[-1] < 64:
+        return False
+    corner = labels[:-1, :-1]
+    inside = (corner == labels[1:, :-1]) & (corner == labels[:-1, 1:]) & (corner == labels[1:, 1:])
+    thin = 2 * np.bincount(corner[inside], minlength=256)[present] < pixels[present]
+    return len(present) > thin.sum() >= 5 and 2 * thin.sum() > len(present)
+
+
+def smooth_edges_message(name: str | Path) -> str:
+    """What is wrong with such a mask, and what to do."""
+    return (
+        f"mask {name} has smoothed edges, whose grey values would be objects; save it without smoothing, or, where "
+        "every mask shows one object, set `binary: true` for the dataset or give `vosarena evaluate` --binary"
+    )
+
+
 @cache
 def davis_palette() -> bytes:
     """The 256 RGB colours of the DAVIS and PASCAL VOC annotations: bits of the index, spread over the channels."""

@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 
 from vosarena.data.frames import image_size
-from vosarena.data.masks import LabelMap, read_mask
+from vosarena.data.masks import LabelMap, has_smooth_edges, read_mask, smooth_edges_message
 from vosarena.errors import DataError, MaskError
 from vosarena.files import printable, read_text
 
@@ -88,6 +88,8 @@ class SequenceFiles:
         ignored = False
         for index in self.masks:
             labels = self.mask(index)
+            if has_smooth_edges(labels):
+                raise MaskError(smooth_edges_message(self.masks[index]))
             found = _labels_in(labels)
             new = found - seen
             if new:

@@ -11,15 +11,16 @@ from typing import Any
 import pandas as pd
 from rich.table import Table
 
-from vosarena.data.sequences import mask_root
+from vosarena.data.sequences import mask_root, read_names
 from vosarena.errors import ConfigError, DataError
 from vosarena.escaping import console, csv_table
-from vosarena.files import whole
+from vosarena.files import check_folder, read_text, whole
 from vosarena.scoring.measure import measure
+from vosarena.scoring.notes import find_notes, unscored
 from vosarena.scoring.pairs import MeasureError, SequencePair, pair_folders
 from vosarena.scoring.protocols import PROTOCOLS, Protocol, find_protocol, score, summarise
 from vosarena.scoring.splits import read_meta, with_meta
-from vosarena.scoring.table import read_metadata
+from vosarena.scoring.table import read_metrics
 
 WRITERS = {
     ".parquet": lambda table, path: table.to_parquet(path, index=False, compression="zstd"),
@@ -33,7 +34,8 @@ def add_evaluate_parser(subparsers: Any) -> argparse.ArgumentParser:
         "evaluate",
         help="score predicted masks against ground truth",
         description="Score a folder of predicted masks against a folder of ground truth, <sequence>/<frame>.png or, "
-        "for objects that overlap, <sequence>/<object>/<frame>.png. Protocols: "
+        "for objects that overlap, <sequence>/<object>/<frame>.png; predictions of the second form are scored against "
+        "ground truth of the first as well. Protocols: "
         + "; ".join(f"{name} ({protocol.title})" for name, protocol in PROTOCOLS.items()),
     )
     parser.add_argument("--gt", type=Path, required=True, help="folder of ground-truth masks, one folder per sequence")
@@ -60,6 +62,12 @@ def add_evaluate_parser(subparsers: Any) -> argparse.ArgumentParser:
         help="text file: sequences, <sequence>/<object> or categories that are unseen, one a line",
     )
     parser.add_argument("--sequence", action="append", metavar="NAME", help="only this sequence (may be repeated)")
+    parser.add_argument(
+        "--sequences", type=Path, metavar="LIST", help="text file: only these sequences, one a line (as in ImageSets)"
+    )
+    parser.add_argument(
+        "--binary", action="store_true", help="every pixel that is not zero belongs to object 1, such as in 0/255 masks"
+    )
     parser.add_argument("--quiet", action="store_true", help="no progress bar, no table of objects")
     parser.set_defaults(run=run)
     return parser
@@ -75,6 +83,14 @@ def run(args: argparse.Namespace) -> int:
             _check_output(path, endings, (args.gt, args.pred))
     if args.jobs < 1:
         raise ConfigError(f"--jobs {args.jobs}: expected 1 or more")
+    try:
+        return _evaluate(args, protocol)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        raise DataError(f"{where}{error.strerror or error}; free some space or choose another place") from None
+
+
+def _evaluate(args: argparse.Namespace, protocol: Protocol) -> int:
     pairs = _pairs(args)
     failure: MeasureError | None = None
     with tempfile.TemporaryDirectory(prefix="vosarena-") as scratch:
@@ -90,31 +106,36 @@ def run(args: argparse.Namespace) -> int:
                 extra_ids=args.extra_ids or ("ignore" if protocol.repeats_peer else "error"),
                 resize=args.resize,
                 adaptive=protocol.adaptive,
+                binary=args.binary,
                 progress=not args.quiet and sys.stderr.isatty(),
             )
         except MeasureError as error:
             failure = error
+        (metrics,) = read_metrics(counts, allow_incomplete=True)
         scores = score(counts, protocol.name, allow_incomplete=True)
-        notes = _notes(read_metadata(counts), scores)
+        notes = find_notes(metrics, scores, protocol)
     if args.output and not scores.empty:
         _write(scores, args.output)
+    if args.gt.resolve() == args.pred.resolve():
+        notes.insert(0, f"warning: --gt and --pred are the same folder, {args.gt}")
     _print(scores, protocol, len(pairs), notes, objects=not args.quiet)
     if failure is not None:
         raise failure
     if scores.empty:
-        raise DataError(f"protocol {protocol.name} finds no frame to score in {args.gt}: it needs three frames or more")
+        reason = next((unscored(sequence, protocol) for sequence in metrics.sequences()), "there is no object in it")
+        raise DataError(f"protocol {protocol.name} finds no frame to score in {args.gt}: {reason}")
     return 0
 
 
 def _pairs(args: argparse.Namespace) -> list[SequencePair]:
-    pairs = pair_folders(args.gt, args.pred, args.sequence)
+    names = list(args.sequence or ())
+    if args.sequences:
+        names += read_names(args.sequences)
+        if not names:
+            raise DataError(f"{args.sequences} names no sequence; expected one a line")
+    pairs = pair_folders(args.gt, args.pred, dict.fromkeys(names))
     meta = read_meta(args.meta) if args.meta else None
-    unseen = None
-    if args.unseen:
-        try:
-            unseen = args.unseen.read_text().splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise DataError(f"{args.unseen} cannot be read ({error}); expected a text file, one name a line") from None
+    unseen = read_text(args.unseen).splitlines() if args.unseen else None
     return with_meta(pairs, meta, unseen)
 
 
@@ -125,6 +146,9 @@ def _check_output(path: Path, endings: list[str], inputs: tuple[Path, ...]) -> N
     for folder in inputs:
         if folder.is_dir() and path.resolve().is_relative_to(mask_root(folder).resolve()):
             raise ConfigError(f"{path} lies in the input folder {folder}; write results somewhere else")
+    if path.is_dir():
+        raise ConfigError(f"{path} is a folder; expected a name for a file")
+    check_folder(path.parent)
 
 
 def _write(scores: pd.DataFrame, path: Path) -> None:
@@ -132,27 +156,11 @@ def _write(scores: pd.DataFrame, path: Path) -> None:
         WRITERS[path.suffix](scores, temporary)
 
 
-def _notes(metadata: dict[str, Any], scores: pd.DataFrame) -> list[str]:
-    """What was left out of the scores and why; nothing is ignored in silence."""
-    notes = []
-    scored = {name: set(group["object_id"]) for name, group in scores.groupby("sequence")} if len(scores) else {}
-    for name, info in metadata["sequences"].items():
-        for label, frame in info["extra_ids"].items():
-            where = f"sequence {name}" + (f", frame {frame}" if frame else "")
-            notes.append(f"{where}, object {label}: predicted but not in the ground truth, ignored (--extra-ids)")
-        if missing := sorted(set(info["objects"]) - scored.get(name, set())):
-            ids = ", ".join(map(str, missing))
-            notes.append(f"sequence {name}: object {ids} of the ground truth is not scored by this protocol")
-        if info["resized_frames"]:
-            notes.append(f"sequence {name}: {info['resized_frames']} predicted masks were resized (--resize)")
-    return notes
-
-
 _MOST_ROWS = 200  # longer tables are for --output
 
 
 def _print(scores: pd.DataFrame, protocol: Protocol, expected: int, notes: list[str], objects: bool) -> None:
-    shown = console(pipe_width=200)
+    shown = console(pipe_width=10_000)
     hidden = {"dataset", "split", "model", "protocol"}
     if objects and len(scores):
         names = [name for name in scores.columns if name not in hidden | {"sequence", "object_id"}]
@@ -172,12 +180,12 @@ def _print(scores: pd.DataFrame, protocol: Protocol, expected: int, notes: list[
                 table.add_row(_heading(name), _text(summary[name][0]))
         shown.print(table)
     for note in notes:
-        console(stderr=True).print(f"note: {note}", soft_wrap=True)
+        console(stderr=True).print(note, soft_wrap=True)
 
 
 def _table(first: str, *numbers: str) -> Table:
     table = Table(box=None, pad_edge=False)
-    table.add_column(first, no_wrap=True)
+    table.add_column(first, overflow="fold")
     for name in numbers:
         table.add_column(name, justify="right")
     return table

@@ -14,14 +14,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from vosarena import __version__
-from vosarena.files import whole
+from vosarena.files import SEAL, seal, whole
 from vosarena.logs import progress_bar
 from vosarena.scoring import counts as c
 from vosarena.scoring.pairs import Failure, MeasureError, SequencePair
 from vosarena.scoring.sequence import ExtraIds, Measured, Policies, Resize, SequenceFailed, SequenceMeasurement
 
 SCHEMA_VERSION = 1
-METADATA_KEY = b"vosarena"
+METADATA_KEY, SEAL_KEY = b"vosarena", b"vosarena-seal"
 
 _TEXT = pa.dictionary(pa.int32(), pa.string())
 _NAMES = ("dataset", "split", "model", "sequence")
@@ -56,6 +56,7 @@ def measure(
     extra_ids: ExtraIds = "error",
     resize: Resize = "never",
     adaptive: bool = False,
+    binary: bool = False,
     progress: bool = True,
 ) -> None:
     """Count all sequences and write one Parquet file, atomically.
@@ -64,13 +65,14 @@ def measure(
     sequence, object and frame. The bytes do not depend on `jobs` or the order of the sequences. Only frames with
     ground truth are counted. extra_ids: whether an object that only the prediction has is an error or is ignored (its
     rows are written, no protocol but those that repeat a peer looks at them). resize: whether predictions of another
-    size are resized. adaptive: also count with MOSEv2's tolerance.
+    size are resized. adaptive: also count with MOSEv2's tolerance. binary: every pixel that is not zero belongs to
+    object 1.
 
     Raises MeasureError if sequences cannot be measured. The others are measured and written even then, but the file's
     metadata say `complete: false`, and `protocols.score` refuses it unless told otherwise.
     """
     pairs = _by_name(sequences)
-    worker = _Worker(Policies(extra_ids, resize, adaptive))
+    worker = _Worker(Policies(extra_ids, resize, adaptive, binary))
     results = _run(worker, pairs, jobs, progress, f"measure {model}")
     labels = {"dataset": dataset, "split": split, "model": model}
     metadata = {
@@ -78,7 +80,7 @@ def measure(
         "vosarena": __version__,
         "tolerance": "ceil(0.008 * sqrt(height^2 + width^2)) pixels, disk dx^2 + dy^2 <= tolerance^2 (DAVIS)",
         "tolerance_adaptive": "min(ceil(0.1 * sqrt(area)), 0.008 * diagonal) pixels (MOSEv2)" if adaptive else None,
-        "policies": {"extra_ids": extra_ids, "resize": resize},
+        "policies": {"extra_ids": extra_ids, "resize": resize} | ({"binary": True} if binary else {}),
         **labels,
     }
     _write(results, output, labels, metadata, adaptive)
@@ -136,6 +138,8 @@ class _Worker:
             return SequenceMeasurement(pair, self.policies, self._local.counter, tick).measured()
         except SequenceFailed as broken:
             return broken.failure
+        except (OSError, ValueError, MemoryError) as error:
+            return Failure(pair.name, f"it cannot be measured ({type(error).__name__}: {error})", "ground_truth")
 
 
 def _table(measured: Measured, labels: dict[str, str], schema: pa.Schema, adaptive: bool) -> pa.Table:
@@ -171,19 +175,21 @@ def _write(
     failures: list[Failure] = []
     sequences: dict[str, Any] = {}
     schema = metrics_schema(adaptive)
-    with whole(output, alone=True) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
-        for result in results:
-            if isinstance(result, Failure):
-                failures.append(result)
-                continue
-            sequences[result.name] = result.info
-            if len(result.counts):
-                writer.write_table(_table(result, labels, schema, adaptive), row_group_size=len(result.counts))
-        metadata |= {
-            "complete": not failures,
-            "failures": [str(failure) for failure in failures],
-            "sequences": sequences,
-        }
-        writer.add_key_value_metadata({METADATA_KEY: json.dumps(metadata, sort_keys=True)})
+    with whole(output, alone=True) as temporary:
+        with pq.ParquetWriter(temporary, schema, compression="zstd", write_page_checksum=True) as writer:
+            for result in results:
+                if isinstance(result, Failure):
+                    failures.append(result)
+                    continue
+                sequences[result.name] = result.info
+                if len(result.counts):
+                    writer.write_table(_table(result, labels, schema, adaptive), row_group_size=len(result.counts))
+            metadata |= {
+                "complete": not failures,
+                "failures": [str(failure) for failure in failures],
+                "sequences": sequences,
+            }
+            writer.add_key_value_metadata({METADATA_KEY: json.dumps(metadata, sort_keys=True), SEAL_KEY: SEAL})
+        seal(temporary)
     if failures:
         raise MeasureError(failures, len(sequences))

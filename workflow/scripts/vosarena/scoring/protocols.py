@@ -143,19 +143,21 @@ def _decay(values: Floats, wrap: int | None = None) -> float:
     return float(np.mean(first) - np.mean(last)) if len(first) and len(last) else float("nan")
 
 
-def _davis(sequence: SequenceRows, wrap: int | None = None) -> Iterator[Scores]:
+def _davis(sequence: SequenceRows, official: bool = False) -> Iterator[Scores]:
     """DAVIS 2017, semi-supervised: ids 1..max of the first frame, on all frames but the first and the last.
 
-    wrap: see _decay.
+    official: repeats davis2017-evaluation, for which an id below the maximum that no frame has is an object too, absent
+    everywhere and rightly predicted so, and whose decay has wrong bins for more than 256 frames.
     """
     if not sequence.objects:
         return
     first = min(rows.numbers[0] for rows in sequence.objects.values())
     present = {i for i, rows in sequence.objects.items() if rows.numbers[0] == first and rows.in_gt[0]}
     if not sequence.per_object:
-        # An id below the maximum that no frame has is an object too: absent everywhere, and rightly predicted so.
-        present = set(range(1, max(present - {IGNORE}, default=0) + 1))
+        every = range(1, max(present - {IGNORE}, default=0) + 1)
+        present = set(every) if official else set(every) & set(sequence.in_ground_truth)
     some = next(iter(sequence.objects.values()))
+    wrap = 256 if official else None
     for object_id in sorted(present):
         rows = sequence.objects.get(object_id)
         j, f = (rows.j[1:-1], rows.f[1:-1]) if rows else (np.ones(len(some.numbers[1:-1])),) * 2
@@ -171,7 +173,7 @@ def _davis(sequence: SequenceRows, wrap: int | None = None) -> Iterator[Scores]:
             )
 
 
-_davis_official = partial(_davis, wrap=256)
+_davis_official = partial(_davis, official=True)
 
 
 def _vos_benchmark(sequence: SequenceRows) -> Iterator[Scores]:

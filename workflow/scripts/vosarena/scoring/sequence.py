@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
 import numpy as np
 
-from vosarena.data.masks import LabelMap, MasksDigest, decode_rows
-from vosarena.data.sequences import frame_order
+from vosarena.data.masks import LabelMap, MasksDigest, decode_rows, has_smooth_edges, smooth_edges_message
+from vosarena.data.sequences import frame_number, frame_order
 from vosarena.errors import DataError, MaskError
 from vosarena.scoring import counts as c
 from vosarena.scoring.pairs import Failure, SequencePair
@@ -21,11 +21,15 @@ Resize = Literal["never", "nearest"]
 
 @dataclass(frozen=True)
 class Policies:
-    """What `measure` was asked to do with odd predictions, and whether to count MOSEv2's matches too."""
+    """What `measure` was asked to do with odd predictions, and whether to count MOSEv2's matches too.
+
+    binary: every pixel that is not zero belongs to object 1.
+    """
 
     extra_ids: ExtraIds = "error"
     resize: Resize = "never"
     adaptive: bool = False
+    binary: bool = False
 
 
 @dataclass
@@ -52,7 +56,7 @@ class SequenceFailed(Exception):
 
 @dataclass(frozen=True)
 class _Frame:
-    """One ground-truth frame, and the key of its prediction."""
+    """One ground-truth frame, and the key of its prediction; to be merged: of any of its objects."""
 
     key: str
     stem: str
@@ -72,6 +76,8 @@ class SequenceMeasurement:
         self.found: list[tuple[int, np.ndarray[Any, Any]]] = []  # (index of the frame, label and counts)
         self.sizes: list[tuple[int, int]] = []
         self.resized = 0
+        self.overlaps = 0  # frames in which predicted objects that are merged overlap
+        self.no_labels: dict[str, str] = {}  # predicted objects that no label map can hold
 
     def fail(
         self, reason: str, frame: _Frame | None = None, side: str = "prediction", object_id: int | None = None
@@ -84,25 +90,26 @@ class SequenceMeasurement:
     def measured(self) -> Measured:
         """The counts of the sequence. Raises SequenceFailed for the first thing that is wrong."""
         frames = self._frames()
-        data = self._predictions(frames)
+        maps = self._merged(frames) if self.pair.merge_objects else self._label_maps(frames)
         for index, frame in enumerate(frames):
-            self._count(index, frame, next(data))
+            self._count(index, frame, maps)
             self.tick()
-        next(data, None)  # the rest of the digest
+        next(maps, None)  # the rest of the digest
         return self._per_object(frames) if self.pair.per_object else self._grid(frames)
 
     def _frames(self) -> list[_Frame]:
         """The ground truth's frames in order, each with its prediction. Missing predictions are failures."""
         groups = self._groups(self.pair.ground_truth, "ground_truth")
         predicted = self._groups(self.pair.prediction, "prediction")
+        if self.pair.merge_objects:
+            predicted = {"": {stem: number for stems in predicted.values() for stem, number in stems.items()}}
         frames = []
         for group, stems in groups.items():
             others = predicted.get(group, {})
             prefix = f"{group}/" if group else ""
-            by_number = {number: stem for stem, number in others.items() if stem.isdigit()}
             missing = []
             for stem, number in stems.items():
-                other = stem if stem in others else by_number.get(number) if stem.isdigit() else None
+                other = _same_frame(stem, others)
                 object_id = int(group) if group else None
                 frame = _Frame(prefix + stem, stem, number, f"{prefix}{other}", object_id)
                 frames.append(frame)
@@ -120,11 +127,52 @@ class SequenceMeasurement:
             group, _, stem = key.rpartition("/")
             stems.setdefault(group, []).append(stem)
         try:
-            # A predicted object whose folder is no number belongs to no ground truth: it comes last.
-            order = sorted(stems, key=lambda group: (not group.isdigit(), int(group) if group.isdigit() else 0, group))
+            order = sorted(stems, key=lambda group: int(group or 0))
             return {group: frame_order(stems[group]) for group in order}
         except DataError as error:
             raise SequenceFailed(Failure(self.pair.name, str(error), side)) from None
+
+    def _label_maps(self, frames: list[_Frame]) -> Iterator[LabelMap]:
+        """The predictions of the frames."""
+        data = self._predictions(frames)
+        for frame in frames:
+            yield self._decode(next(data), self.pair.prediction[frame.prediction], frame, "prediction")
+        next(data, None)
+
+    def _merged(self, frames: list[_Frame]) -> Iterator[LabelMap]:
+        """Label maps of the masks in folders of objects. Where objects overlap the lowest id wins, as in sam2's files.
+
+        An object may begin late, but has a mask of every frame from then on.
+        """
+        folders = self._groups(self.pair.prediction, "prediction")
+        for folder in [folder for folder in folders if not 0 < int(folder) < 256]:
+            if self.policies.extra_ids == "error":
+                self.fail(f"object folder {folder} is predicted, but objects of label maps are 1 to 255; rename it")
+            self.no_labels[folder] = ""
+            del folders[folder]
+        begun: set[str] = set()
+        for frame in frames:
+            merged: LabelMap | None = None
+            overlap = False
+            for folder, stems in sorted(folders.items(), key=lambda item: int(item[0]), reverse=True):
+                stem = _same_frame(frame.stem, stems)
+                if stem is None:
+                    if folder in begun:
+                        self.fail("no prediction for this frame, but for earlier ones", frame, object_id=int(folder))
+                    continue
+                begun.add(folder)
+                path = self.pair.prediction[f"{folder}/{stem}"]
+                rows = self._decode(self._read(path, frame, "prediction"), path, frame, "prediction")
+                inside = self._one_object(rows, path, frame, "prediction") > 0
+                merged = np.zeros(rows.shape, np.uint8) if merged is None else merged
+                if merged.shape != rows.shape:
+                    self.fail(f"{path} has another size than the masks of other objects", frame)
+                overlap |= bool((merged[:, 1:][inside[:, 1:]] > 0).any())
+                merged[inside] = int(folder)
+            if merged is None:
+                self.fail("no prediction for this frame; every frame with ground truth needs one", frame)
+            self.overlaps += overlap
+            yield merged
 
     def _predictions(self, frames: list[_Frame]) -> Iterator[bytes]:
         """Bytes of the predictions of the frames. With an expected digest all files are read, in order, once."""
@@ -156,27 +204,33 @@ class SequenceMeasurement:
         except MaskError as error:
             self.fail(str(error), frame, side)
 
-    def _count(self, index: int, frame: _Frame, data: bytes) -> None:
+    def _count(self, index: int, frame: _Frame, maps: Iterator[LabelMap]) -> None:
         gt_path = self.pair.ground_truth[frame.key]
         gt = self._decode(self._read(gt_path, frame, "ground_truth"), gt_path, frame, "ground_truth")
-        path = self.pair.prediction[frame.prediction]
-        pred = self._decode(data, path, frame, "prediction")
+        pred = next(maps)
+        path = self.pair.prediction.get(frame.prediction, Path(frame.prediction))
         if pred.shape != gt.shape and self.policies.resize == "nearest":
             pred, self.resized = _resize(pred, gt.shape), self.resized + 1
+        if self.policies.binary:
+            gt, pred = (gt != 0).astype(np.uint8), (pred != 0).astype(np.uint8)
+        elif frame.object_id is not None:
+            gt = self._one_object(gt, gt_path, frame, "ground_truth")
+            pred = self._one_object(pred, path, frame, "prediction")
         try:
-            rows = self.counter.count(self._binary(gt, frame, gt_path), self._binary(pred, frame, path))
+            rows = self.counter.count(gt, pred)
         except MaskError as error:
             self.fail(str(error), frame)
+        if len(rows) > 5:
+            for labels, file, side in ((gt, gt_path, "ground_truth"), (pred, path, "prediction")):
+                if has_smooth_edges(labels[:, 1:]):
+                    self.fail(smooth_edges_message(file), frame, side)
         self.found.append((index, rows))
         self.sizes.append((gt.shape[0], gt.shape[1] - 1))
 
-    def _binary(self, rows: LabelMap, frame: _Frame, path: Path) -> LabelMap:
-        """Per-object masks as labels 0 and 1, whatever value the file has for the object."""
-        if frame.object_id is None:
-            return rows
+    def _one_object(self, rows: LabelMap, path: Path, frame: _Frame, side: str) -> LabelMap:
+        """A mask of an object's folder as labels 0 and 1, whatever value the file has for the object."""
         pixels = rows[:, 1:]
-        if (pixels[pixels != 0] != pixels.max(initial=0)).any():
-            side = "ground_truth" if path == self.pair.ground_truth[frame.key] else "prediction"
+        if not self.policies.binary and (pixels[pixels != 0] != pixels.max(initial=0)).any():
             self.fail(f"{path} holds more than one object; a mask in an object's folder holds that one", frame, side)
         return (rows != 0).astype(np.uint8)
 
@@ -186,18 +240,14 @@ class SequenceMeasurement:
         rows = np.concatenate([rows for _, rows in self.found])
         in_gt = {int(label) for label in rows[rows[:, 2] > 0, 0]}
         known = in_gt | set(self.pair.objects or ())
-        extra = {}
-        for label in sorted({int(label) for label in rows[:, 0]} - known):
+        extra: dict[Any, str] = dict(self.no_labels)
+        predicted = {int(label) for label in rows[rows[:, 3] > 0, 0]}
+        for label in sorted(predicted - known):
             frame = frames[int(indices[rows[:, 0] == label][0])]
             extra[label] = frame.stem
             if self.policies.extra_ids == "error":
-                self.fail(
-                    "predicted, but the ground truth has no such object in any frame; "
-                    "remove it, or give `vosarena evaluate` --extra-ids ignore",
-                    frame,
-                    object_id=label,
-                )
-        objects = np.array(sorted(known | set(extra)), np.int64)
+                self.fail(_extra_reason(predicted, known), frame, object_id=label)
+        objects = np.array(sorted(known | predicted), np.int64)
         grid = np.zeros((len(objects), len(frames), self.columns), np.int64)
         grid[np.searchsorted(objects, rows[:, 0]), indices] = rows[:, 1:]
         tolerances, caps = self._tolerances()
@@ -256,7 +306,26 @@ class SequenceMeasurement:
             "unseen_objects": None if meta is None else {str(i): meta[i].unseen for i in sorted(meta)},
             "extra_ids": {str(label): frame for label, frame in extra.items()},
             "resized_frames": self.resized,
+            **({"overlapping_frames": self.overlaps} if self.pair.merge_objects else {}),
         }
+
+
+def _same_frame(stem: str, others: Mapping[str, int]) -> str | None:
+    """The stem of the same frame among others, which may be padded in another way."""
+    if stem in others or (number := frame_number(stem)) is None:
+        return stem if stem in others else None
+    return next((other for other, its in others.items() if its == number and frame_number(other) is not None), None)
+
+
+def _extra_reason(predicted: set[int], known: set[int]) -> str:
+    """Why predicted objects that the ground truth has not are an error, and what to do."""
+    reason = "predicted, but the ground truth has no such object in any frame"
+    if predicted & known:
+        return f"{reason}; remove it, or give `vosarena evaluate` --extra-ids ignore"
+    ids = ", ".join(map(str, sorted(known - {255})[:5])) or "none"
+    binary = ", or give `vosarena evaluate` --binary, which takes every nonzero pixel for object 1"
+    hint = binary if len(predicted) == 1 and len(known) <= 1 else ""
+    return f"{reason}, and no other predicted object either; write the ids of the ground truth ({ids}){hint}"
 
 
 def _resize(rows: LabelMap, shape: tuple[int, ...]) -> LabelMap:

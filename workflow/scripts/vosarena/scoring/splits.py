@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from vosarena.data.sequences import frame_number
 from vosarena.errors import DataError
 from vosarena.scoring.pairs import Failure, ObjectInfo, SequencePair
 
@@ -23,27 +24,44 @@ LVOS_UNSEEN = frozenset(
 )
 
 
-def read_meta(path: Path) -> dict[str, dict[int, ObjectInfo]]:
+Meta = dict[str, "dict[int, ObjectInfo] | DataError"]
+_LARGEST = 2**31 - 1
+_OF_LABEL_MAPS = frozenset(range(1, 256))
+
+
+def read_meta(path: Path) -> Meta:
     """{sequence: {object: ObjectInfo}} of a meta file, `{"videos": {name: {"objects": {id: {...}}}}}`.
 
     An object has `frame_range: {start, end}` (LVOS) or `frames: [...]` (YouTube-VOS), and may have a `category`;
-    MOSEv2's objects have neither, their range is the whole sequence. Raises DataError if the file is different.
+    MOSEv2's objects have neither, their range is the whole sequence. What is wrong with one sequence is kept in place
+    of its objects. Raises DataError if the file is none.
     """
     try:
-        videos = json.loads(path.read_text())["videos"]
-        return {
-            str(name): {int(key): _object(value) for key, value in _items(video["objects"])}
-            for name, video in videos.items()
-        }
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        content = json.loads(path.read_bytes())
+        videos = content["videos"].items()
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DataError(
-            f"{path} is not a meta file ({type(error).__name__}: {error}); expected "
+            f"{path} is not a meta file ({type(error).__name__}: {str(error)[:80]}); expected "
             '{"videos": {name: {"objects": {id: {"frame_range": {"start", "end"}} or {"frames": [...]}}}}}'
-        ) from error
+        ) from None
+    return {name: _objects(video, f"{path}: sequence {name}") for name, video in videos}
 
 
-def _items(objects: Any) -> Iterable[tuple[Any, Any]]:
-    return objects.items() if isinstance(objects, dict) else ((item, {}) for item in objects)
+def _objects(video: Any, where: str) -> dict[int, ObjectInfo] | DataError:
+    objects = video.get("objects") if isinstance(video, dict) else None
+    if not isinstance(objects, dict | list):
+        return DataError(f"{where} has no `objects`; expected a mapping of ids, or a list of them")
+    found: dict[int, ObjectInfo] = {}
+    for key, value in objects.items() if isinstance(objects, dict) else ((item, {}) for item in objects):
+        try:
+            number = _whole_number(key)
+            if number in found:
+                raise ValueError("the id is there twice")
+            found[number] = _object(value)
+        except (KeyError, TypeError, ValueError) as error:
+            problem = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+            return DataError(f"{where}, object {str(key)[:40]}: {problem}; correct the file")
+    return found
 
 
 def _object(value: Any) -> ObjectInfo:
@@ -51,15 +69,32 @@ def _object(value: Any) -> ObjectInfo:
         value = {}
     category = str(value.get("category", ""))
     if "frame_range" in value:
-        return ObjectInfo(int(value["frame_range"]["start"]), int(value["frame_range"]["end"]), category)
+        if not isinstance(value["frame_range"], dict):
+            raise TypeError("`frame_range` is no mapping with `start` and `end`")
+        start, end = (_whole_number(value["frame_range"][key]) for key in ("start", "end"))
+        if start > end:
+            raise ValueError(f"`frame_range` ends at {end}, before it starts at {start}")
+        return ObjectInfo(start, end, category)
     if value.get("frames"):
-        frames = [int(frame) for frame in value["frames"]]
+        if not isinstance(value["frames"], list):
+            raise TypeError("`frames` is no list")
+        frames = [_whole_number(frame) for frame in value["frames"]]
         return ObjectInfo(min(frames), max(frames), category)
-    return ObjectInfo(0, 2**31 - 1, category)
+    return ObjectInfo(0, _LARGEST, category)
+
+
+def _whole_number(value: Any) -> int:
+    """A number of a meta file, which may be text: `5` or `"00005"`."""
+    number = frame_number(value) if isinstance(value, str) else value
+    if isinstance(number, float) and number.is_integer():
+        number = int(number)
+    if not isinstance(number, int) or isinstance(number, bool) or not 0 <= number <= _LARGEST:
+        raise ValueError(f"{str(value)[:40]!r} is no whole number from 0 to {_LARGEST}")
+    return number
 
 
 def with_meta(
-    pairs: Iterable[SequencePair], meta: dict[str, dict[int, ObjectInfo]] | None, unseen: Iterable[str] | None = None
+    pairs: Iterable[SequencePair], meta: Meta | None, unseen: Iterable[str] | None = None
 ) -> list[SequencePair]:
     """The pairs with the objects of a meta file, and with what is unseen.
 
@@ -71,10 +106,18 @@ def with_meta(
     for pair in pairs:
         objects = pair.objects
         if meta is not None and pair.problem is None:
-            if pair.name not in meta:
-                reason = "it is not in the meta file; remove the sequence, or complete the file"
-                pair = replace(pair, problem=Failure(pair.name, reason, "ground_truth"))
-            objects = meta.get(pair.name)
+            found = meta.get(
+                pair.name, DataError("it is not in the meta file; remove the sequence, or complete the file")
+            )
+            impossible = [] if pair.per_object or isinstance(found, DataError) else sorted(set(found) - _OF_LABEL_MAPS)
+            if impossible:
+                found = DataError(
+                    f"its meta file has object {impossible[0]}, but label maps hold 1 to 255; correct the file"
+                )
+            if isinstance(found, DataError):
+                pair = replace(pair, problem=Failure(pair.name, str(found), "ground_truth"))
+            else:
+                objects = found
         of_sequence = None if names is None else pair.name in names
         if names is not None and objects is not None:
             objects = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from vosarena.errors import DataError
+from vosarena.files import read_sealed
 from vosarena.scoring.counts import ADAPTIVE_COUNTS, COUNTS, Floats
 from vosarena.scoring.measure import METADATA_KEY, SCHEMA_VERSION
 
@@ -54,12 +56,17 @@ class SequenceRows:
     info: Mapping[str, Any]
 
     @property
+    def in_ground_truth(self) -> list[int]:
+        """Ids of the objects that the ground truth has in any frame."""
+        return [i for i, rows in self.objects.items() if rows.in_gt.any()]
+
+    @property
     def listed(self) -> dict[int, ObjectRows]:
         """The objects that count: those of the meta file or, without one, of the ground truth; never IGNORE."""
         if self.info.get("ranges"):
             wanted = {int(i) for i in self.info["ranges"]}
         else:
-            wanted = {i for i, rows in self.objects.items() if rows.in_gt.any() and (i != IGNORE or self.per_object)}
+            wanted = {i for i in self.in_ground_truth if i != IGNORE or self.per_object}
         return {i: self.objects[i] for i in sorted(wanted) if i in self.objects}
 
     @property
@@ -133,10 +140,16 @@ def read_metrics(source: Source, *, allow_incomplete: bool = False) -> list[Metr
 
 
 def read_metadata(path: Path) -> dict[str, Any]:
-    """What `measure` wrote about a file: versions, tolerance rule, policies, failures, sequences."""
+    """What `measure` wrote about a file: versions, tolerance rule, policies, failures, sequences.
+
+    Raises DataError if the file is damaged or not one of measure's.
+    """
+    return _metadata(path, read_sealed(path, "metrics table"))
+
+
+def _metadata(path: Path, data: bytes) -> dict[str, Any]:
     try:
-        metadata = pq.read_metadata(path).metadata or {}
-        found = json.loads(metadata[METADATA_KEY])
+        found = json.loads((pq.read_metadata(io.BytesIO(data)).metadata or {})[METADATA_KEY])
     except (OSError, ValueError, KeyError):
         raise DataError(f"{path} is not a metrics table; expected a Parquet file written by measure") from None
     if found.get("schema") != SCHEMA_VERSION:
@@ -145,7 +158,9 @@ def read_metadata(path: Path) -> dict[str, Any]:
 
 
 def _read(path: Path, allow_incomplete: bool) -> Metrics:
-    metadata = read_metadata(path)
+    data = read_sealed(path, "metrics table")
+    metadata = _metadata(path, data)
     if not metadata["complete"] and not allow_incomplete:
         raise DataError(f"{path} is incomplete, {len(metadata['failures'])} failures: {metadata['failures'][0]}")
-    return Metrics(metadata["dataset"], metadata["split"], metadata["model"], pd.read_parquet(path), metadata)
+    rows = pd.read_parquet(io.BytesIO(data))
+    return Metrics(metadata["dataset"], metadata["split"], metadata["model"], rows, metadata)
