@@ -183,7 +183,7 @@ def read_sealed(path: Path, kind: str = "table") -> bytes:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise DataError(f"{path} cannot be read ({error.strerror}); expected a {kind}") from None
+        raise DataError(f"{path} is not a {kind}, it cannot be read ({error.strerror})") from None
     found = [*_SEAL.finditer(data)]
     if not found or found[-1][1] != _digest(data, *found[-1].span(1)):
         raise DataError(f"{path} is damaged or is not a {kind} of this version; remove it, the next run makes it again")
