@@ -1,5 +1,7 @@
 """Downloads from a real server that breaks in every way it can: success after retries, or one sentence."""
 
+import gzip
+import io
 import os
 import random
 import shutil
@@ -16,6 +18,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
+import requests
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -622,3 +625,38 @@ def test_a_place_that_cannot_be_written_to(server, tmp_path):
     (tmp_path / "archives").write_text("no folder")
     with pytest.raises(VosarenaError, match="cannot be written to"):
         get(server, tmp_path)
+
+
+def test_a_server_that_compresses_unasked(server, tmp_path):
+    """A page is seen through the compression, and a file is what it was before."""
+    encoded = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nConnection: close\r\n\r\n"
+    with raw_server(encoded + gzip.compress(PAGE)) as url:
+        sources = [{"url": url}, {"url": server.url("a.zip")}]
+        assert get(server, tmp_path / "page", sources=sources).read_bytes() == BODY
+        assert len(server.requests) == 1
+    with raw_server(encoded + gzip.compress(BODY)) as url:
+        assert get(server, tmp_path / "file", sources=[{"url": url}]).read_bytes() == BODY
+    packed = gzip.compress(b"packed")
+    with raw_server(encoded + packed) as url:
+        wanted = Wanted("set/w.bin.gz", ({"url": url},), sha256=sha256(packed).hexdigest())
+        assert fetch_file(wanted, tmp_path / "w.bin.gz", tmp_path, POLICY).read_bytes() == packed
+
+
+def test_no_way_from_an_encrypted_address_to_one_that_is_not(server, tmp_path, monkeypatch):
+    class Redirect(requests.adapters.HTTPAdapter):
+        def send(self, request, **_):
+            answer = requests.Response()
+            answer.status_code, answer.request, answer.url, answer.raw = 302, request, request.url, io.BytesIO()
+            answer.headers["Location"] = server.url("a.zip")
+            return answer
+
+    @contextmanager
+    def session():
+        with requests.Session() as made:
+            made.mount("https://", Redirect())
+            yield made
+
+    monkeypatch.setattr("vosarena.data.fetch.new_session", session)
+    sources = [{"url": "https://example.org/a.zip"}]
+    assert "without encryption" in error_of(get, server, tmp_path, sources=sources)
+    assert get(server, tmp_path, sources=sources, sha256=HASH).read_bytes() == BODY

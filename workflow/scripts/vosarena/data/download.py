@@ -153,6 +153,8 @@ class _Transfer:
         options = {"headers": headers, "stream": True, "timeout": (10, self.policy.timeout)}
         with _closing(_within(_patience(self.policy), self.session.get, self.address.url, **options)) as answer:
             self._check_status(answer)
+            if self.address.url.startswith("https:") and answer.url.startswith("http:") and not self.hashed:
+                raise Refused("the server leads to an address without encryption, and no published hash is known")
             notes = self._notes(answer, offset)
             if answer.status_code == 206:
                 if known is None or notes != known:
@@ -202,8 +204,13 @@ class _Transfer:
             if match and _number(match[1]) == offset:
                 notes["size"] = _number(match[2])
         else:
-            notes["size"] = _number(answer.headers.get("Content-Length", ""))
+            notes["size"] = None if self._encoded(answer) else _number(answer.headers.get("Content-Length", ""))
         return notes
+
+    def _encoded(self, answer: requests.Response) -> bool:
+        """Whether the server compressed the file unasked; of a .gz many servers say so and mean the file itself."""
+        encoding = answer.headers.get("Content-Encoding", "identity").lower()
+        return encoding != "identity" and not self.title.lower().endswith((".gz", ".tgz"))
 
     def _known(self) -> dict[str, Any] | None:
         """Notes on the bytes that are here, if more can be added to them."""
@@ -216,7 +223,8 @@ class _Transfer:
     def _stream(self, answer: requests.Response) -> Iterator[bytes]:
         """Pieces as they arrive; a connection that only trickles counts as broken."""
         since, received = time.monotonic(), 0
-        while chunk := _within(_patience(self.policy), answer.raw.read1, _CHUNK, decode_content=False):
+        options = {"decode_content": self._encoded(answer)}
+        while chunk := _within(_patience(self.policy), answer.raw.read1, _CHUNK, **options):
             yield chunk
             received += len(chunk)
             passed = time.monotonic() - since
