@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from vosarena.cli import main
 from vosarena.data.catalog import Split, load_catalog, load_study
 from vosarena.data.frames import image_size, read_frame
 from vosarena.data.index import index_split, read_table, select_sequences
@@ -161,7 +162,7 @@ def test_a_sequence_whose_name_cannot_be_used(tmp_path, name):
     assert bad["sequence"].isprintable() and bad["sequence"][:1] in "caé"
 
 
-@pytest.mark.parametrize("name", ["[a]", "a*", "?", "{x}", "<b>", "a b", "-n", "~", "²", "x.mp4", "x.gif", "50%", "$HOME", "#1"])
+@pytest.mark.parametrize("name", ["[a]", "a*", "?", "{x}", "<b>", "a b", "-n", "~", "²", "x.mp4", "x.gif", "50%", "$X"])
 def test_odd_names_are_names(tmp_path, name):
     """Never a pattern, an option or another language; all of it is found and selected by its name."""
     for each in (name, "other", "a"):
@@ -356,6 +357,39 @@ def test_folders_of_a_resolution(tmp_path, resolution):
         shutil.copytree(tmp_path / "plain" / kind, tmp_path / "mine" / kind / resolution)
         assert subfolders(in_resolution(tmp_path / "mine" / kind)) == ["a"]
     assert rows_of(tmp_path, tmp_path / "mine")["a"]["n_frames"] == 2
+
+
+@pytest.mark.parametrize(
+    ("masks", "words"),
+    [
+        ("nowhere", "nowhere: no such folder"),
+        ("mine/Annotations/480p/a", "this one holds masks itself, give the folder above it"),
+        ("others", "others: no masks of any sequence in "),
+    ],
+)
+def test_track_with_a_wrong_folder_of_masks(tmp_path, monkeypatch, capsys, masks, words):
+    """The right one may also be the dataset's own folder; `~` may follow an equals sign."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    write_sequence(tmp_path / "plain", "a", frames=2)
+    for kind in ("JPEGImages", "Annotations"):
+        shutil.copytree(tmp_path / "plain" / kind, tmp_path / "mine" / kind / "480p")
+    shutil.copytree(tmp_path / "plain/Annotations/a", tmp_path / "others/b")
+    arguments = ["track", "--tracker", "static", "--images=~/mine/JPEGImages", "--output=~/out"]
+    assert main([*arguments, f"--masks=~/{masks}"]) == 1
+    assert words in capsys.readouterr().err
+    assert main([*arguments, "--masks=~/mine"]) == 0 and (tmp_path / "out/a/00001.png").is_file()
+
+
+def test_a_damaged_list_of_attributes_is_named(tmp_path):
+    write_sequence(tmp_path / "mine", "a", frames=2)
+    (tmp_path / "mine/attributes.json").write_text('{"a": ["fast"]}')
+    assert rows_of(tmp_path, tmp_path / "mine")["a"]["attributes"] == ["fast"]
+    prepared = tmp_path / "resources/datasets/mine/all"
+    (prepared / "attributes.json").write_bytes(b"")
+    with pytest.raises(DataError, match=r"attributes\.json: damaged; remove .*prepared\.txt"):
+        rows_of(tmp_path, tmp_path / "mine")
+    (prepared / "prepared.txt").unlink()
+    assert rows_of(tmp_path, tmp_path / "mine")["a"]["attributes"] == ["fast"]
 
 
 @pytest.mark.parametrize(

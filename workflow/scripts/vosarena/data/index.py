@@ -56,7 +56,11 @@ def index_split(root: Path, output: Path, split: Split) -> None:
     if split.sequences is not None and len(names) != split.sequences:
         logger.warning("%s: found %d sequences, but the catalog expects %d", split, len(names), split.sequences)
     file = root / ATTRIBUTES
-    attributes: dict[str, list[str]] = json.loads(file.read_text()) if file.exists() else {}
+    try:
+        attributes: dict[str, list[str]] = json.loads(file.read_bytes()) if file.exists() else {}
+    except ValueError:
+        note = root / "prepared.txt"
+        raise DataError(f"{file}: damaged; remove {note}, and the next run makes the file again") from None
     names = select_sequences(names, split, attributes)
     if not names:
         raise DataError(f"{split}: `select`, `exclude`, `attributes` and `sample` leave no sequence of {images}")

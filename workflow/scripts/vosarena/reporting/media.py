@@ -7,6 +7,7 @@ the Okabe-Ito colours, chosen by object id, the same in every sheet and every fi
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from glob import escape
 from pathlib import Path
 
 import cv2
@@ -149,7 +150,9 @@ def prediction_reader(files: SequenceFiles, folder: Path) -> ReadLabels:
         flat = folder / f"{stems[frame]}.png"
         if flat.is_file():
             return read_mask(flat)
-        found = {int(path.parent.name): read_mask(path) > 0 for path in sorted(folder.glob(f"*/{stems[frame]}.png"))}
+        found = {
+            int(path.parent.name): read_mask(path) > 0 for path in sorted(folder.glob(f"*/{escape(stems[frame])}.png"))
+        }
         return _stacked(found, files.size) if found else None
 
     return read
