@@ -97,12 +97,23 @@ def study(*entries: str):
      "inference: unknown key 'sequnces_per_job'; did you mean 'sequences_per_job'?"),
     ("inference=4", "inference: 4 is not a mapping"),
     ("download={timeout: soon}", "download.timeout: 'soon' is not a number"),
+    ("pathvars={results: 'runs/{x}'}",
+     "pathvars.results: 'runs/{x}' has { or } in it, which Snakemake takes for a wildcard; choose another folder"),
     ("pathvars={result: there}", "pathvars: unknown key 'result'; did you mean 'results'?"),
 ])  # fmt: skip
 def test_a_mistake_is_one_sentence(entry, sentence):
     with pytest.raises(ConfigError) as caught:
         study(entry)
     assert str(caught.value) == f"config: {sentence}"
+
+
+@pytest.mark.parametrize("name", ["{x}.pth", "<results>.pth"])
+def test_weights_whose_path_snakemake_would_interpret(name, tmp_path):
+    (tmp_path / name).touch()
+    source = yaml.safe_dump({"local": str(tmp_path / name)}, default_flow_style=True)
+    made = yaml_study(f"models: [{{name: a, tracker: cutie, weights: {{sources: [{source}]}}}}]")
+    with pytest.raises(ConfigError, match=r"models: a: weights: .* has { } < or > in it"):
+        check_study(made, where="config")
 
 
 def test_every_pattern_has_its_words():

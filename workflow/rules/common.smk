@@ -4,6 +4,7 @@ from argparse import Namespace
 from dataclasses import asdict
 from functools import lru_cache
 
+from snakemake.settings.types import RerunTrigger
 from snakemake.utils import update_config
 
 from vosarena.data.archives import archives_of, collect_archives
@@ -21,13 +22,22 @@ from vosarena.tracking.store import Store
 try:
     if not workflow.modifier.is_module:
         update_config(config, from_command_line(dict(workflow.config_settings.config)))
-    for file in workflow.configfiles:
-        read_yaml(Path(file))  # a key that is there twice
+        for file in workflow.configfiles:
+            if str(file).endswith((".yaml", ".yml")):
+                read_yaml(Path(file))  # raises for a key that is there twice
     study = load_study(config, where="config")
     check_study(study, where="config")
     archives = collect_archives(study.every_split())
 except VosarenaError as error:
     raise WorkflowError(str(error)) from None
+
+
+# Tables and pages depend on what the config names, which no file's time tells.
+if workflow.is_main_process and workflow.dag_settings and RerunTrigger.PARAMS not in workflow.rerun_triggers:
+    logger.warning(
+        "With --rerun-triggers mtime, results of another config stay as they are: remove results/leaderboard/ after "
+        "a change, or leave the option out."
+    )
 
 
 pathvars:

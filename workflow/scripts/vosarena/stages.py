@@ -10,6 +10,7 @@ from typing import Any
 from vosarena.data.catalog import Study
 from vosarena.data.index import read_table, table_of
 from vosarena.data.sequences import ANNOTATIONS, META
+from vosarena.data.weights import local_files
 from vosarena.errors import ConfigError, TrackerError
 from vosarena.files import is_damaged
 from vosarena.scoring.measure import Resize, measure
@@ -30,6 +31,10 @@ def check_study(study: Study, where: str) -> None:
         if split.path and not Path(split.path).is_dir():
             raise ConfigError(f"{where}: datasets: {split}: there is no folder {split.path}; mend its `path`")
     for model in study.models.values():
+        for file in local_files(model.weights):
+            if set(file) & set("{}<>"):
+                words = "has { } < or > in it, which Snakemake takes for patterns; rename the file or give a link to it"
+                raise ConfigError(f"{where}: models: {model.name}: weights: {file} {words}")
         weights = ["weights"] if model.weights or model.finetune else []
         elsewhere = model.python is not None or model.env != "default"
         try:

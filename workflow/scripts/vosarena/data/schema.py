@@ -110,6 +110,7 @@ _KINDS = {
 _NAME = "is no name: use letters, digits, ., _ and -, and begin with a letter or digit"
 _FORMS = {
     ".": "is empty",
+    "^[^{}]*$": "has { or } in it, which Snakemake takes for a wildcard; choose another folder",
     "^https?://": "is no web address: it begins with http:// or https://",
     "^[0-9a-f]{32}$": "is no MD5: 32 hexadecimal digits in lower case",
     "^[0-9a-f]{64}$": "is no SHA-256: 64 hexadecimal digits in lower case",
