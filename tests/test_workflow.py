@@ -1,5 +1,6 @@
 """The workflow as its users run it: a tiny dataset through the real Snakemake."""
 
+import csv
 import json
 import os
 import random
@@ -80,6 +81,22 @@ def test_a_damaged_frame_fails_alone_and_is_mended(dataset, tmp_path, snakemake)
     after = manifest_times(tmp_path)
     assert {Path(name).stem for name in after} == {"alpha", "beta", "gamma"}
     assert all(after[name] == times[name] for name in after if "beta" not in name)
+
+
+def test_names_that_snakemake_would_interpret(dataset, tmp_path, snakemake):
+    """One of them fails, so the log of Snakemake is read for it too."""
+    names = {"alpha": "{x}", "beta": "<results>", "gamma": "take (2), b"}
+    for old, new in names.items():
+        for folder in ("JPEGImages", "Annotations"):
+            (dataset / folder / old).rename(dataset / folder / new)
+    (dataset / "JPEGImages/take (2), b/00004.jpg").write_bytes(b"")
+    failed = snakemake(str(METRICS / "static.parquet"), config=config(dataset), check=False)
+    assert failed.returncode != 0
+    found = {Path(name).name for name in manifest_times(tmp_path)}
+    assert found == {"{x}.json", "<results>.json", "take (2), b.failed.json"}
+    rows = list(csv.DictReader((tmp_path / "results/failures.csv").open()))
+    assert [row["sequence"] for row in rows] == ["take (2), b"]
+    assert "/.shards/take %282%29%2C b.json" in rows[0]["rerun"]
 
 
 def test_an_edited_mask_is_noticed_and_made_again(dataset, tmp_path, snakemake):
