@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 
-from vosarena.data.sequences import FRAME_SUFFIXES, numbered_files, sequence_names
+from vosarena.data.sequences import FRAME_SUFFIXES, sequence_names
 from vosarena.errors import DataError
 
 
@@ -42,8 +42,11 @@ def _by_frame(training: Mapping[str, Path], evaluated: Mapping[str, Path]) -> se
         found: dict[int, list[tuple[str, Path]]] = defaultdict(list)
         for split, folder in splits.items():
             for name in sequence_names(folder / "JPEGImages"):
-                for path in numbered_files(folder / "JPEGImages" / name, FRAME_SUFFIXES):
-                    found[path.stat().st_size].append((f"{split}: {name}", path))
+                for path in (
+                    folder / "JPEGImages" / name
+                ).iterdir():  # an open order is no matter here
+                    if path.suffix.lower() in FRAME_SUFFIXES and path.is_file():
+                        found[path.stat().st_size].append((f"{split}: {name}", path))
         return found
 
     ours, theirs = sizes(training), sizes(evaluated)
