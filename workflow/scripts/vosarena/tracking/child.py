@@ -58,7 +58,7 @@ def _ask_child(*arguments: object) -> tuple[Outcome | VosarenaError | None, str]
         pass
     except Stopped as error:
         child.terminate()
-        answer = TrackerError(str(error))
+        answer = TrackerError(f"{error}; what is finished is kept")
     child.join(_PATIENCE)
     child.kill()
     child.join()
