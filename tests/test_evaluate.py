@@ -21,7 +21,7 @@ from tests.mask_makers import blobs, write_clip
 from vosarena.cli import main
 from vosarena.data.index import read_table, table_of, write_table
 from vosarena.data.masks import has_smooth_edges, masks_digest, write_mask
-from vosarena.data.sequences import frame_order
+from vosarena.data.sequences import frame_order, read_sequence
 from vosarena.errors import DataError, VosarenaError
 from vosarena.scoring.evaluate import add_evaluate_parser
 from vosarena.scoring.measure import measure
@@ -497,6 +497,15 @@ def test_smoothed_masks_fail_alone(folders, tmp_path: Path, blur: float, side: s
         run(*folders, protocol="vos-benchmark")
     assert error.value.sequences == ["b"]
     assert run(*folders, "--binary", "--sequence", "b", protocol="vos-benchmark") == 0
+
+
+def test_smoothed_masks_are_no_prompts(tmp_path: Path) -> None:
+    square = np.zeros((40, 60), np.uint8)
+    square[8:30, 10:40] = 255
+    write_clip(tmp_path / "Annotations" / "clip", [np.asarray(Image.fromarray(square).filter(ImageFilter.BoxBlur(3)))])
+    write_clip(tmp_path / "JPEGImages" / "clip", [square])
+    with pytest.raises(DataError, match=r"00000\.png has smoothed edges.*`binary: true`"):
+        read_sequence(tmp_path / "JPEGImages", tmp_path / "Annotations", "clip").prompts()
 
 
 def test_many_small_objects_are_not_smoothed_edges() -> None:
