@@ -1,5 +1,6 @@
 # The study that the config describes, and the questions that rules ask about it.
 
+import sys
 from argparse import Namespace
 from dataclasses import asdict
 from functools import lru_cache
@@ -30,14 +31,6 @@ try:
     archives = collect_archives(study.every_split())
 except VosarenaError as error:
     raise WorkflowError(str(error)) from None
-
-
-# Tables and pages depend on what the config names, which no file's time tells.
-if workflow.is_main_process and workflow.dag_settings and RerunTrigger.PARAMS not in workflow.rerun_triggers:
-    logger.warning(
-        "With --rerun-triggers mtime, results of another config stay as they are: remove results/leaderboard/ after "
-        "a change, or leave the option out."
-    )
 
 
 pathvars:
@@ -178,5 +171,17 @@ def tables_of_study(wildcards):
     return [table_of(split) for split, _ in runs("full", "first_frame")]
 
 
+@lru_cache
+def warn_of_triggers():
+    """Tables depend on what the config names, which no file's time tells. Known once jobs are planned, not before."""
+    if workflow.is_main_process and RerunTrigger.PARAMS not in workflow.rerun_triggers:
+        print(
+            "With --rerun-triggers mtime, results of another config stay as they are: remove results/leaderboard/ "
+            "after a change, or leave the option out.",
+            file=sys.stderr,
+        )
+
+
 def leaderboard_of_study(wildcards):
+    warn_of_triggers()
     return ["<results>/leaderboard/leaderboard.md"] if runs("full", "first_frame") else []
