@@ -30,16 +30,16 @@ from rich.table import Table
 REPOSITORY = Path(__file__).parents[1]
 sys.path.insert(0, str(REPOSITORY))
 
-from tests.cutie_upstream import upstream  # noqa: E402
+from tests.support.cutie_upstream import upstream  # noqa: E402
 
-from vosarena.data.frames import Frames  # noqa: E402
-from vosarena.data.masks import read_mask, write_mask  # noqa: E402
-from vosarena.data.sequences import read_sequence  # noqa: E402
-from vosarena.data.synthetic import make_clip  # noqa: E402
+from held_out import first_appearances  # noqa: E402
+from vosarena.datasets.sequences import read_sequence  # noqa: E402
+from vosarena.demo.synthesize import make_clip  # noqa: E402
+from vosarena.finetuning.train import finetune  # noqa: E402
+from vosarena.inference.usage import PeakMemory  # noqa: E402
+from vosarena.io.frames import Frames  # noqa: E402
+from vosarena.io.masks import read_mask, write_mask  # noqa: E402
 from vosarena.trackers.cutie import Cutie, build_network, cutie_config  # noqa: E402
-from vosarena.tracking.usage import PeakMemory  # noqa: E402
-from vosarena.training.finetune import finetune  # noqa: E402
-from vosarena.training.held_out import first_appearances  # noqa: E402
 
 
 def prepare(root: Path, frames: int, objects: int, model: str) -> None:

@@ -22,10 +22,10 @@ from rich.console import Console
 from rich.table import Table
 from vos_benchmark.benchmark import VideoEvaluator
 
-from vosarena.data.masks import write_mask
-from vosarena.scoring.measure import measure
-from vosarena.scoring.pairs import pair_folders
-from vosarena.scoring.protocols import score
+from vosarena.io.masks import write_mask
+from vosarena.metrics.measure import measure
+from vosarena.metrics.pairs import pair_folders
+from vosarena.metrics.protocols import score
 
 SIZES = {"480p": (480, 854), "1080p": (1080, 1920)}
 FRAMES = 60  # a clip of DAVIS has 67 on average

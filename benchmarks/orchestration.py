@@ -24,9 +24,9 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
-from vosarena.data.index import write_table
-from vosarena.data.masks import write_mask
-from vosarena.data.synthetic import make_clip
+from vosarena.datasets.table import write_table
+from vosarena.demo.synthesize import make_clip
+from vosarena.io.masks import write_mask
 
 REPOSITORY = Path(__file__).parents[1]
 MODELS = ("one", "two", "three")
@@ -46,7 +46,7 @@ def main() -> None:
     if args.scale:
         plan(args.scale)
     if args.startup:
-        weights = REPOSITORY / "workflow/catalog/weights/sam2-demo.pth"
+        weights = REPOSITORY / "src/vosarena/config/catalog/weights/sam2-demo.pth"
         startup(args.tracker, args.option or ["config=sam2_demo", f"weights={weights}"], args.device, args.frames)
 
 
@@ -150,7 +150,7 @@ def startup(tracker: str, options: list[str], device: str, frames: int) -> None:
             output = ["--output", root / f"out-{len(sequences)}", "--device", device]
             started = time.perf_counter()
             subprocess.run(
-                [sys.executable, "-m", "vosarena.cli", "track", "--tracker", tracker, *given, *folders, *output],
+                [sys.executable, "-m", "vosarena", "track", "--tracker", tracker, *given, *folders, *output],
                 check=True,
                 capture_output=True,
             )

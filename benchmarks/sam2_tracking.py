@@ -32,11 +32,11 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from vosarena.data.frames import Frames
-from vosarena.data.masks import davis_palette, read_mask, write_mask
-from vosarena.data.synthetic import make_clip
-from vosarena.tracking.usage import PeakMemory
-from vosarena.training.held_out import first_appearances
+from held_out import first_appearances
+from vosarena.demo.synthesize import make_clip
+from vosarena.inference.usage import PeakMemory
+from vosarena.io.frames import Frames
+from vosarena.io.masks import davis_palette, read_mask, write_mask
 
 REPOSITORY = Path(__file__).parents[1]
 sys.path.insert(0, str(REPOSITORY))  # for tests.sam2_upstream
@@ -91,7 +91,7 @@ def _ours(run: Run, paths: list[Path], prompts: dict[int, np.ndarray]) -> Iterat
 
 def _upstream(run: Run, folder: Path, prompts: dict[int, np.ndarray]) -> Iterator[None]:
     import torch
-    from tests import sam2_upstream
+    from tests.support import sam2_upstream
 
     predictor = sam2_upstream.build(run["config"], run["weights"], run["image_size"], device=run["device"])
     yield
@@ -183,7 +183,7 @@ def on_cpu(options: argparse.Namespace, folder: Path, console: Console) -> list[
 
 def on_gpu(options: argparse.Namespace, folder: Path, console: Console) -> list[Run]:
     """Frames per second of Hiera-L at 1024 on 1080p clips; prints a table."""
-    from tests import sam2_upstream
+    from tests.support import sam2_upstream
 
     weights = sam2_upstream.random_weights("sam2_hiera_l", folder / "random.pth", 0, 1024)
     shared: Run = {"config": "sam2_hiera_l", "weights": str(weights), "image_size": 1024, "device": "cuda"}

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
-from vosarena.data.masks import write_mask
+from vosarena.io.masks import write_mask
 
 REPOSITORY = Path(__file__).parents[1]
 

@@ -8,17 +8,17 @@ from functools import lru_cache
 from snakemake.settings.types import RerunTrigger
 from snakemake.utils import update_config
 
-from vosarena.data.archives import archives_of, collect_archives
-from vosarena.data.catalog import from_command_line, load_study
-from vosarena.data.index import read_table
-from vosarena.data.prepare import state_of
-from vosarena.data.weights import local_files
-from vosarena.errors import VosarenaError
-from vosarena.files import with_home
-from vosarena.stages import check_study, discard_damaged
+from vosarena.datasets.archives import archives_of, collect_archives
+from vosarena.config.study import from_command_line, load_study
+from vosarena.datasets.table import read_table
+from vosarena.datasets.prepare import state_of
+from vosarena.fetching.weights import local_files
+from vosarena.base.errors import VosarenaError
+from vosarena.base.files import with_home
+from vosarena.orchestration.checks import check_study, discard_damaged
 from vosarena.trackers.base import names_torch
-from vosarena.tracking.shards import load_of, make_shards, make_shards_by_time
-from vosarena.tracking.store import Store
+from vosarena.orchestration.shards import load_of, make_shards, make_shards_by_time
+from vosarena.predictions.store import Store
 
 try:
     if not workflow.modifier.is_module:

@@ -1,7 +1,7 @@
 # What the rules of leaderboard, submissions and report ask about the study.
 
-from vosarena.reporting.imported import score_files
-from vosarena.reporting.study import hidden_splits
+from vosarena.leaderboard.imported import score_files
+from vosarena.leaderboard.inputs import hidden_splits
 
 SCORES = place("scores")  # answers of evaluation servers: scores/<dataset>/<split>/<model>.{txt,json,yaml}
 

@@ -4,7 +4,7 @@ import atexit
 import sys
 import time
 
-from vosarena.tracking.failures import (
+from vosarena.orchestration.failures import (
     TrackedRun,
     collect_failures,
     failed_jobs,

@@ -13,8 +13,8 @@ if _scripts.is_dir():
     sys.path.insert(0, str(_scripts))
 
 import vosarena
-from vosarena.data.schema import read_yaml
-from vosarena.errors import VosarenaError
+from vosarena.config.schema import read_yaml
+from vosarena.base.errors import VosarenaError
 
 _library = Path(vosarena.__file__).parent
 if _scripts.is_dir() and not _library.samefile(_scripts / "vosarena"):

@@ -1,8 +1,8 @@
 from pathlib import Path
 
-from vosarena.data.archives import Archive, fetch_archive
-from vosarena.data.sources import policy_of
-from vosarena.logs import logged
+from vosarena.base.logs import logged
+from vosarena.datasets.archives import Archive, fetch_archive
+from vosarena.fetching.sources import policy_of
 
 with logged(snakemake.log[0]):
     resources = Path(snakemake.output.note).parents[2]

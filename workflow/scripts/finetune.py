@@ -1,8 +1,8 @@
 import shutil
 from pathlib import Path
 
-from vosarena.logs import logged
-from vosarena.training.finetune import finetune
+from vosarena.base.logs import logged
+from vosarena.finetuning.train import finetune
 
 with logged(snakemake.log[0]):
     recipe, output = snakemake.params.recipe, Path(snakemake.output.weights)

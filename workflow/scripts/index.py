@@ -1,8 +1,8 @@
 from pathlib import Path
 
-from vosarena.data.catalog import Split
-from vosarena.data.index import index_split
-from vosarena.logs import logged
+from vosarena.base.logs import logged
+from vosarena.config.study import Split
+from vosarena.datasets.table import index_split
 
 with logged(snakemake.log[0]):
     table = Path(snakemake.output.table)

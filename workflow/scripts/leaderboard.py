@@ -1,8 +1,8 @@
-from vosarena.data.catalog import load_study
-from vosarena.logs import logged
-from vosarena.reporting.leaderboard import build_leaderboard
-from vosarena.reporting.study import Places, hidden_runs, scored_runs
-from vosarena.reporting.titles import Titles
+from vosarena.base.logs import logged
+from vosarena.config.study import load_study
+from vosarena.leaderboard.build import build_leaderboard
+from vosarena.leaderboard.inputs import Places, hidden_runs, scored_runs
+from vosarena.leaderboard.titles import Titles
 
 with logged(snakemake.log[0]):
     study, places = load_study(snakemake.params.study), Places.of(snakemake.params.places)

@@ -1,7 +1,7 @@
 from pathlib import Path
 
-from vosarena.logs import logged
-from vosarena.stages import measure_predictions
+from vosarena.base.logs import logged
+from vosarena.metrics.measure_split import measure_predictions
 
 with logged(snakemake.log[0]):
     wildcards = snakemake.wildcards

@@ -1,7 +1,7 @@
-from vosarena.data.catalog import load_study
-from vosarena.logs import logged
-from vosarena.reporting.partial import partial_leaderboard
-from vosarena.reporting.study import Places
+from vosarena.base.logs import logged
+from vosarena.config.study import load_study
+from vosarena.leaderboard.inputs import Places
+from vosarena.leaderboard.partial import partial_leaderboard
 
 with logged(snakemake.log[0]):
     partial_leaderboard(load_study(snakemake.params.study), Places.of(snakemake.params.places), snakemake.threads)

@@ -1,8 +1,8 @@
 from pathlib import Path
 
-from vosarena.data.catalog import Split
-from vosarena.data.prepare import prepare_split
-from vosarena.logs import logged
+from vosarena.base.logs import logged
+from vosarena.config.study import Split
+from vosarena.datasets.prepare import prepare_split
 
 with logged(snakemake.log[0]):
     prepare_split(Split(**snakemake.params.split), Path(snakemake.output.done).parent)

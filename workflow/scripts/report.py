@@ -1,7 +1,7 @@
-from vosarena.data.catalog import load_study
-from vosarena.logs import logged
-from vosarena.reporting.report import build_report
-from vosarena.reporting.study import Places
+from vosarena.base.logs import logged
+from vosarena.config.study import load_study
+from vosarena.leaderboard.inputs import Places
+from vosarena.report.page import build_report
 
 with logged(snakemake.log[0]):
     study, places = load_study(snakemake.params.study), Places.of(snakemake.params.places)

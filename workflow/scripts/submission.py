@@ -1,8 +1,8 @@
 from pathlib import Path
 
-from vosarena.data.catalog import Split
-from vosarena.logs import logged
-from vosarena.reporting.submission import pack_submission
+from vosarena.base.logs import logged
+from vosarena.config.study import Split
+from vosarena.submissions.pack import pack_submission
 
 with logged(snakemake.log[0]):
     statuses = [Path(status) for status in snakemake.input.shards]

@@ -1,11 +1,11 @@
 from pathlib import Path
 
-from vosarena.data.sequences import ANNOTATIONS, IMAGES
-from vosarena.logs import logged
-from vosarena.tracking.child import ended_with_all_threads
-from vosarena.tracking.interpreter import track_shard_in
-from vosarena.tracking.run import Job, track_shard
-from vosarena.tracking.store import Store
+from vosarena.base.logs import logged
+from vosarena.datasets.sequences import ANNOTATIONS, IMAGES
+from vosarena.inference.child import ended_with_all_threads
+from vosarena.inference.interpreter import track_shard_in
+from vosarena.inference.run import Job, track_shard
+from vosarena.predictions.store import Store
 
 with ended_with_all_threads(), logged(snakemake.log[0]):
     root, status = Path(snakemake.input.table).parent, Path(snakemake.output.status)

@@ -1,8 +1,8 @@
 from pathlib import Path
 
-from vosarena.data.sources import policy_of
-from vosarena.data.weights import fetch_weights
-from vosarena.logs import logged
+from vosarena.base.logs import logged
+from vosarena.fetching.sources import policy_of
+from vosarena.fetching.weights import fetch_weights
 
 with logged(snakemake.log[0]):
     policy = policy_of(snakemake.params.download)

@@ -1,0 +1,7 @@
+"""`python -m vosarena` is the command `vosarena`."""
+
+import sys
+
+from vosarena.cli import main
+
+sys.exit(main())

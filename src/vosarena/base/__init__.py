@@ -1,0 +1,1 @@
+"""Helpers without knowledge of videos: errors, text, files, hashes, locks, logs."""

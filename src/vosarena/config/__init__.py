@@ -1,0 +1,1 @@
+"""The config file and the catalog: keys, defaults, studies and paths."""

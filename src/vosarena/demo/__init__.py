@@ -1,0 +1,1 @@
+"""Procedural videos with exact ground truth, the same on every machine."""

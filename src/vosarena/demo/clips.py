@@ -1,0 +1,360 @@
+"""Procedural clips with exact ground truth.
+
+Textured shapes move, turn, bend and change size over a moving textured background; they pass behind one another and
+behind things that are no objects, leave, return, or appear late. Equal seeds give equal bytes. Such clips say nothing
+about real video: they exercise every stage of the workflow, without a network, where the right answer is known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+
+from vosarena.demo.procedural import Image, Labels, Pose, Sprite, make_sprite, noise_field, paste, texture
+
+EVENTS = ("occlusion", "return", "exit", "late", "small", "distractor", "lighting", "scale", "fast")
+DOMAINS = ("plain", "low_contrast")
+SMALL_AREA = 1 / 250  # an object whose median visible share of the frame is below this is small
+MANY_OBJECTS = 6
+LONG_FRAMES = 300
+
+Seed = int | Sequence[int] | np.random.Generator
+
+
+@dataclass(frozen=True)
+class Clip:
+    """frames: uint8 (T, H, W, 3) RGB; masks: uint8 (T, H, W), 0 is background; attributes: what happens, sorted."""
+
+    frames: Image
+    masks: Labels
+    attributes: tuple[str, ...]
+
+
+@dataclass
+class _Actor:
+    """One moving thing: an object (label > 0), an unannotated look-alike or an occluder (label 0)."""
+
+    sprite: Sprite
+    label: int
+    radius: float
+    start: tuple[float, float]
+    velocity: tuple[float, float]
+    sway: tuple[float, float]
+    rates: tuple[float, float, float]  # sway, shape, turn: radians per frame
+    phases: tuple[float, float]
+    angle: float
+    growth: float  # amplitude of the size change, in octaves
+    bend: float
+    first: int = 0
+    target: _Actor | None = None  # an occluder sweeps over this actor around frame `meet`
+    meet: float = 0.0
+    away: tuple[float, float] | None = None  # frames between which it is outside the picture
+    flee: tuple[float, float] = (0.0, 0.0)
+    covered: list[int] = field(default_factory=list)
+
+    def centre(self, t: float, width: int, height: int, ramp: float) -> tuple[float, float]:
+        """Position in pixels at frame t."""
+        if self.target is not None:
+            x, y = self.target.centre(self.meet, width, height, ramp)
+            return x + self.velocity[0] * (t - self.meet), y + self.velocity[1] * (t - self.meet)
+        swing = np.sin(self.rates[0] * t + self.phases[0]) - np.sin(self.phases[0])
+        x = _fold(self.start[0] + self.velocity[0] * t + self.sway[0] * swing, width, self.radius * 0.7)
+        y = _fold(self.start[1] + self.velocity[1] * t + self.sway[1] * swing, height, self.radius * 0.7)
+        if self.away is not None:
+            gone = np.clip((t - self.away[0]) / ramp + 1, 0, 1) * np.clip((self.away[1] - t) / ramp + 1, 0, 1)
+            x, y = x + self.flee[0] * gone, y + self.flee[1] * gone
+        return x, y
+
+    def pose(self, t: int, width: int, height: int, ramp: float) -> Pose:
+        x, y = self.centre(t, width, height, ramp)
+        beat = np.sin(self.rates[1] * t + self.phases[1])
+        return Pose(
+            x=x,
+            y=y,
+            radius=self.radius * 2 ** (self.growth * np.sin(0.6 * self.rates[1] * t + self.phases[0])),
+            angle=self.angle + self.rates[2] * t,
+            stretch=1 + 0.3 * beat * (self.bend > 0),
+            shear=1.2 * self.bend * np.sin(0.7 * self.rates[1] * t + self.phases[0]),
+            bend=self.bend,
+            phase=self.rates[1] * t,
+        )
+
+
+def _fold(value: float, size: int, margin: float) -> float:
+    """Reflect a coordinate at both margins."""
+    span = max(size - 2 * margin, 1.0)
+    place = (value - margin) % (2 * span)
+    return margin + min(place, 2 * span - place)
+
+
+def make_clip(
+    seed: Seed,
+    *,
+    frames: int,
+    size: tuple[int, int] = (192, 320),
+    objects: int = 2,
+    events: Sequence[str] = (),
+    domain: str = "plain",
+) -> Clip:
+    """A procedural clip of `frames` frames of `size` (height, width) with `objects` annotated objects.
+
+    seed: whatever numpy.random.default_rng takes. events: names from EVENTS, each happens for certain ("late" needs two
+    objects: one is there from the start; "return" and "exit" need about ten frames). domain: "plain", or
+    "low_contrast" (little contrast, noise, blur, a colour cast). Raises ValueError if the request cannot be met.
+    """
+    if unknown := set(events) - set(EVENTS):
+        raise ValueError(f"unknown events {sorted(unknown)}; known: {', '.join(EVENTS)}")
+    if domain not in DOMAINS:
+        raise ValueError(f"unknown domain {domain!r}; known: {', '.join(DOMAINS)}")
+    if "late" in events and objects < 2:
+        raise ValueError("a clip with a late object needs at least two objects")
+    rng = np.random.default_rng(seed)
+    for _ in range(200):
+        clip = _attempt(rng, frames, size, objects, tuple(events), domain)
+        if clip is not None:
+            return clip
+    raise ValueError(f"no clip of {frames} frames and {objects} objects shows the events {sorted(events)}")
+
+
+def random_clip(
+    seed: Seed, *, frames: int = 16, size: tuple[int, int] = (128, 128), domain: str = "plain", max_objects: int = 3
+) -> Clip:
+    """A training clip: one to `max_objects` objects and a random choice of events; `seed` as for make_clip."""
+    rng = np.random.default_rng(seed)
+    chance = {"occlusion": 0.3, "return": 0.15, "exit": 0.06, "late": 0.12, "small": 0.15}
+    chance |= {"distractor": 0.25, "lighting": 0.2, "scale": 0.15, "fast": 0.15}
+    objects = int(rng.integers(1, max_objects + 1))
+    drawn = {name for name, share in chance.items() if rng.random() < share}
+    if objects < 2:
+        drawn.discard("late")
+    if "return" in drawn:
+        drawn.discard("exit")
+    if frames < 6:
+        drawn -= {"return", "exit", "occlusion"}
+    events = [name for name in EVENTS if name in drawn]
+    return make_clip(rng, frames=frames, size=size, objects=objects, events=events, domain=domain)
+
+
+def _attempt(
+    rng: np.random.Generator, frames: int, size: tuple[int, int], objects: int, events: tuple[str, ...], domain: str
+) -> Clip | None:
+    """Draw one clip; None if an object cannot be seen where it must or an event did not happen."""
+    actors = _cast(rng, frames, size, objects, events)
+    if actors is None:
+        return None
+    video, masks = _render(rng, actors, frames, size, events, domain)
+    people = [actor for actor in actors if actor.label]
+    visible = np.stack([np.count_nonzero(masks == actor.label, axis=(1, 2)) for actor in people])
+    covered = np.array([actor.covered for actor in people])
+    for actor, seen, shape in zip(people, visible, covered, strict=True):
+        least = max(0.5 * shape[actor.first], size[0] * size[1] / 3000)
+        if seen[: actor.first].any() or seen[actor.first] < least:
+            return None
+    attributes = _attributes(visible, covered, frames, size) | ({"low-contrast"} if domain == "low_contrast" else set())
+    promised = set(events) & {"occlusion", "return", "exit", "late", "small"}
+    if not promised <= attributes:
+        return None
+    return Clip(video, masks, tuple(sorted(attributes | (set(events) - {"exit"}))))
+
+
+def _attributes(visible: np.ndarray, covered: np.ndarray, frames: int, size: tuple[int, int]) -> set[str]:
+    """What the masks show. visible, covered: pixels (objects, T) seen, and covered by the shape whether seen or not."""
+    found = {"long"} if frames >= LONG_FRAMES else set()
+    if len(visible) >= MANY_OBJECTS:
+        found.add("many-objects")
+    for seen, shape in zip(visible, covered, strict=True):
+        present = seen > 0
+        first, last = np.flatnonzero(present)[[0, -1]]
+        if first > 0:
+            found.add("late")
+        gone = ~present[first:]
+        if gone.any():
+            found.add("disappearance")
+        if (~present[first:last]).sum() >= 2:
+            found.add("return")
+        if not present[-1] and not shape[-1]:
+            found.add("exit")
+        if np.any((shape > 0) & (seen < 0.4 * shape)):
+            found.add("occlusion")
+        if np.median(seen[present]) < SMALL_AREA * size[0] * size[1]:
+            found.add("small")
+    return found
+
+
+def _cast(
+    rng: np.random.Generator, frames: int, size: tuple[int, int], objects: int, events: tuple[str, ...]
+) -> list[_Actor] | None:
+    """All actors from back to front; None if the objects find no room in the first frame."""
+    height, width = size
+    crowd = min(1.0, 2.2 / np.sqrt(objects + 1))
+    speed = 1.8 if "fast" in events else 1.0
+    actors: list[_Actor] = []
+    for label in range(1, objects + 1):
+        radius = height * rng.uniform(0.14, 0.27) * crowd
+        if "small" in events and label % 2 == 1:
+            radius = height * rng.uniform(0.05, 0.065)
+        for _ in range(60):
+            start = (rng.uniform(0.1, 0.9) * width, rng.uniform(0.12, 0.88) * height)
+            gaps = [np.hypot(start[0] - a.start[0], start[1] - a.start[1]) - 0.75 * (radius + a.radius) for a in actors]
+            if min(gaps, default=1.0) > 0:
+                break
+        else:
+            return None
+        actors.append(_actor(rng, make_sprite(rng), label, radius, start, size, speed))
+    if "scale" in events:
+        for actor in actors:
+            actor.growth = rng.uniform(0.5, 0.8)
+    _direct(rng, actors, frames, size, events)
+    order = list(rng.permutation(len(actors)))
+    scene = [actors[i] for i in order]
+    if "distractor" in events:
+        for actor in actors[: 1 + len(actors) // 3]:
+            start = (rng.uniform(0.1, 0.9) * width, rng.uniform(0.12, 0.88) * height)
+            twin = _actor(rng, actor.sprite, 0, actor.radius * rng.uniform(0.85, 1.15), start, size, speed)
+            scene.insert(int(rng.integers(len(scene) + 1)), twin)
+    if "occlusion" in events:
+        for actor in actors[: 1 + len(actors) // 4]:
+            angle, pace = rng.uniform(0, 2 * np.pi), height * rng.uniform(0.03, 0.06)
+            panel = make_sprite(rng, angular=bool(rng.random() < 0.7))
+            occluder = _actor(rng, panel, 0, actor.radius * rng.uniform(1.0, 1.7), (0.0, 0.0), size, 1.0)
+            occluder.velocity = (pace * np.cos(angle), pace * np.sin(angle))
+            occluder.target, occluder.bend, occluder.growth = actor, 0.0, 0.0
+            occluder.meet = frames * rng.uniform(0.35, 0.75)
+            scene.append(occluder)
+    return scene
+
+
+def _actor(
+    rng: np.random.Generator,
+    sprite: Sprite,
+    label: int,
+    radius: float,
+    start: tuple[float, float],
+    size: tuple[int, int],
+    speed: float,
+) -> _Actor:
+    height, width = size
+    heading, pace = rng.uniform(0, 2 * np.pi), speed * height * rng.uniform(0.004, 0.02)
+    return _Actor(
+        sprite=sprite,
+        label=label,
+        radius=radius,
+        start=start,
+        velocity=(pace * np.cos(heading), pace * np.sin(heading)),
+        sway=(width * rng.uniform(-0.08, 0.08), height * rng.uniform(-0.1, 0.1)),
+        rates=(rng.uniform(0.12, 0.35), rng.uniform(0.15, 0.45), rng.uniform(-0.09, 0.09) * speed),
+        phases=(rng.uniform(0, 2 * np.pi), rng.uniform(0, 2 * np.pi)),
+        angle=rng.uniform(0, 2 * np.pi),
+        growth=rng.uniform(0.05, 0.3),
+        bend=rng.uniform(0.06, 0.2),
+    )
+
+
+def _direct(
+    rng: np.random.Generator, actors: list[_Actor], frames: int, size: tuple[int, int], events: tuple[str, ...]
+) -> None:
+    """Give the actors their entrances and exits."""
+    height, width = size
+    if "late" in events:
+        for actor in actors[-max(1, len(actors) // 3) :]:
+            actor.first = int(rng.integers(max(1, frames // 5), max(2, frames // 2) + 1))
+    for event in ("return", "exit"):
+        if event not in events:
+            continue
+        actor = actors[0] if event == "return" or len(actors) == 1 else actors[min(1, len(actors) - 1)]
+        side = rng.integers(4)
+        reach = 2.5 * actor.radius
+        actor.flee = [(width + reach, 0.0), (-width - reach, 0.0), (0.0, height + reach), (0.0, -height - reach)][side]
+        leave = actor.first + (frames - actor.first) * rng.uniform(0.35, 0.5)
+        back = leave + max(2.0, min(frames * rng.uniform(0.1, 0.25), 60.0))
+        actor.away = (leave, back if event == "return" else 10.0 * frames)
+
+
+def _render(
+    rng: np.random.Generator,
+    actors: list[_Actor],
+    frames: int,
+    size: tuple[int, int],
+    events: tuple[str, ...],
+    domain: str,
+) -> tuple[Image, Labels]:
+    """Paint the scene; fills every actor's `covered`."""
+    height, width = size
+    scenery = _scenery(rng, height, width)
+    video, masks = np.empty((frames, height, width, 3), np.uint8), np.zeros((frames, height, width), np.uint8)
+    drift, wave = rng.uniform(-1, 1, 2) * height * 0.006, rng.uniform(0.05, 0.2, 3)
+    swing, phase = rng.uniform(0.02, 0.12) * height, rng.uniform(0, 2 * np.pi, 3)
+    ramp = max(1.0, min(6.0, frames / 10))
+    finish = _Finish(rng, size, lighting="lighting" in events, domain=domain)
+    for t in range(frames):
+        turn, zoom = 0.06 * np.sin(wave[0] * t + phase[0]), 1 + 0.08 * np.sin(wave[1] * t + phase[1])
+        cos, sin = zoom * np.cos(turn), zoom * np.sin(turn)
+        x = (
+            scenery.shape[1] / 2
+            + _fold(drift[0] * t, width // 2, 0)
+            - width / 4
+            + swing * np.sin(wave[2] * t + phase[2])
+        )
+        y = (
+            scenery.shape[0] / 2
+            + _fold(drift[1] * t, height // 2, 0)
+            - height / 4
+            + swing * np.cos(wave[2] * t + phase[2])
+        )
+        camera = np.array(
+            [[cos, -sin, x - cos * width / 2 + sin * height / 2], [sin, cos, y - sin * width / 2 - cos * height / 2]]
+        )
+        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+        frame = cv2.warpAffine(scenery, camera, (width, height), flags=flags, borderMode=cv2.BORDER_REFLECT_101)
+        for actor in actors:
+            pose = actor.pose(t, width, height, ramp)
+            shown = t >= actor.first
+            actor.covered.append(paste(frame, masks[t], actor.sprite, pose, actor.label) if shown else 0)
+        video[t] = finish(frame, t)
+    return video, masks
+
+
+def _scenery(rng: np.random.Generator, height: int, width: int) -> Image:
+    """A background larger than the frame with unannotated shapes lying about in it."""
+    high, wide = int(height * 1.7), int(width * 1.7)
+    scenery = texture(rng, high, wide, cell=height * rng.uniform(0.15, 0.5))
+    nothing = np.zeros((high, wide), np.uint8)
+    for _ in range(int(rng.integers(2, 9))):
+        place = Pose(rng.uniform(0, wide), rng.uniform(0, high), height * rng.uniform(0.08, 0.25), rng.uniform(0, 6.3))
+        paste(scenery, nothing, make_sprite(rng, angular=bool(rng.random() < 0.5)), place, 0)
+    return scenery
+
+
+class _Finish:
+    """What lies between scene and picture: light, contrast, colour cast, blur and sensor noise."""
+
+    def __init__(self, rng: np.random.Generator, size: tuple[int, int], *, lighting: bool, domain: str) -> None:
+        height, width = size
+        self.rng = rng
+        self.size = size
+        self.light = rng.uniform(0.25, 0.45) if lighting else 0.0
+        self.rate, self.phase = rng.uniform(0.15, 0.4), rng.uniform(0, 2 * np.pi)
+        self.shade = (noise_field(rng, height, width, cell=height * 0.8) - np.float32(0.5))[..., None] * 2
+        poor = domain == "low_contrast"
+        self.gain = np.float32(rng.uniform(0.28, 0.42) if poor else 1.0)
+        self.offset = (
+            (rng.uniform(70, 120) + rng.uniform(-35, 35, 3)).astype(np.float32) if poor else np.zeros(3, np.float32)
+        )
+        self.blur = height / 192 * rng.uniform(0.8, 1.5) if poor else 0.0
+        sigma = rng.uniform(6, 10) if poor else 3.0
+        bank = rng.standard_normal((height + 61, width + 61, 3), dtype=np.float32) * np.float32(sigma)
+        self.noise = np.rint(bank).astype(np.int16)
+
+    def __call__(self, frame: Image, t: int) -> Image:
+        if self.light:
+            beat = np.sin(self.rate * t + self.phase), np.sin(0.7 * self.rate * t)
+            lit = 1 + np.float32(self.light * beat[0]) + self.shade * np.float32(self.light * beat[1])
+            frame = np.clip(frame * lit, 0, 255).astype(np.uint8)
+        if self.blur:
+            frame = cv2.GaussianBlur(frame, (0, 0), self.blur)
+            frame = np.clip(frame * self.gain + self.offset, 0, 255).astype(np.uint8)
+        y, x = self.rng.integers(0, 62, 2)
+        return np.clip(frame + self.noise[y : y + self.size[0], x : x + self.size[1]], 0, 255).astype(np.uint8)

@@ -1,0 +1,123 @@
+"""The demo dataset: procedural videos as folders, and the seeds that keep its splits and the training clips apart.
+
+demo/val holds clips of both domains, demo/train only the shifted one ("low_contrast") for fine-tuning. The demo
+weights are trained on clips of the "weights" stream and measured on the "held-out" stream; no two streams share a seed.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import cv2
+
+from vosarena.base.errors import DataError
+from vosarena.demo.clips import DOMAINS, EVENTS, Clip, make_clip, random_clip
+from vosarena.io.masks import write_mask
+
+__all__ = ["DOMAINS", "EVENTS", "SIZE", "Clip", "clip_seed", "make_clip", "random_clip", "sequences", "synthesize"]
+
+SIZE = (192, 320)  # height, width
+JPEG_QUALITY = 95
+STREAMS = {"val": 1, "train": 2, "weights": 3, "held-out": 4}
+
+Stream = Literal["val", "train", "weights", "held-out"]
+DemoSplit = Literal["train", "val"]
+Plan = tuple[tuple[str, int, int, tuple[str, ...]], ...]  # name, frames, objects, events
+
+_VAL_PLAIN: Plan = (
+    ("deform-01", 28, 1, ()),
+    ("deform-02", 28, 3, ()),
+    ("occlusion-01", 32, 2, ("occlusion",)),
+    ("occlusion-02", 36, 3, ("occlusion", "fast")),
+    ("return-01", 40, 2, ("return",)),
+    ("return-02", 48, 1, ("return", "distractor")),
+    ("exit-01", 28, 2, ("exit",)),
+    ("late-01", 36, 3, ("late",)),
+    ("late-02", 36, 4, ("late", "occlusion")),
+    ("small-01", 28, 2, ("small",)),
+    ("small-02", 28, 3, ("small", "distractor")),
+    ("distractor-01", 28, 1, ("distractor",)),
+    ("distractor-02", 32, 3, ("distractor", "occlusion")),
+    ("lighting-01", 28, 2, ("lighting",)),
+    ("scale-01", 36, 2, ("scale",)),
+    ("fast-01", 24, 2, ("fast",)),
+    ("ten-objects", 28, 10, ("occlusion",)),
+    ("long", 310, 2, ("return", "occlusion")),
+)
+_VAL_LOW_CONTRAST: Plan = (
+    ("low-contrast-deform", 28, 2, ()),
+    ("low-contrast-distractor", 28, 2, ("distractor",)),
+    ("low-contrast-exit", 28, 2, ("exit",)),
+    ("low-contrast-fast", 24, 2, ("fast",)),
+    ("low-contrast-late", 32, 3, ("late",)),
+    ("low-contrast-lighting", 28, 2, ("lighting",)),
+    ("low-contrast-occlusion", 32, 2, ("occlusion",)),
+    ("low-contrast-return", 36, 2, ("return",)),
+    ("low-contrast-scale", 28, 2, ("scale",)),
+    ("low-contrast-single", 28, 1, ("occlusion",)),
+)
+_TRAIN_SEQUENCES, _TRAIN_FRAMES = 16, 24
+
+
+def clip_seed(stream: Stream, number: int) -> tuple[int, int, int]:
+    """Seed of clip `number` (>= 0) of a stream; streams share no seed."""
+    return (0x766F73, STREAMS[stream], number)
+
+
+def sequences(split: DemoSplit) -> Iterator[tuple[str, Callable[[], Clip]]]:
+    """Names of the split's sequences, each with the function that makes its clip."""
+    if split == "val":
+        plan = [(*entry, "plain") for entry in _VAL_PLAIN] + [(*entry, "low_contrast") for entry in _VAL_LOW_CONTRAST]
+        for number, (name, frames, objects, events, domain) in enumerate(plan):
+            make = partial(make_clip, clip_seed("val", number), frames=frames, size=SIZE, objects=objects)
+            yield name, partial(make, events=events, domain=domain)
+    elif split == "train":
+        for number in range(_TRAIN_SEQUENCES):
+            seed = clip_seed("train", number)
+            make = partial(random_clip, seed, frames=_TRAIN_FRAMES, size=SIZE, domain="low_contrast")
+            yield f"train-{number + 1:02d}", make
+    else:
+        raise DataError(f"the demo dataset has no split {split!r}: use train or val")
+
+
+def synthesize(directory: Path, split: DemoSplit) -> None:
+    """Write a split of the demo dataset into `directory`: JPEGImages/, Annotations/ (every frame) and attributes.json.
+
+    The same bytes every time. Everything is made in a folder beside `directory` first and then moved into place,
+    attributes.json last: where that file exists, the split is whole. What an earlier call left there is replaced.
+    """
+    directory = Path(directory)
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    workshop = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
+    try:
+        attributes = {}
+        for name, make in sequences(split):
+            clip = make()
+            attributes[name] = list(clip.attributes)
+            _write_sequence(workshop, name, clip)
+        (workshop / "attributes.json").write_text(json.dumps(attributes, indent=1) + "\n")
+        directory.mkdir(exist_ok=True)
+        (directory / "attributes.json").unlink(missing_ok=True)
+        for part in ("JPEGImages", "Annotations"):
+            if (directory / part).exists():
+                shutil.rmtree(directory / part)
+            (workshop / part).replace(directory / part)
+        (workshop / "attributes.json").replace(directory / "attributes.json")
+    finally:
+        shutil.rmtree(workshop, ignore_errors=True)
+
+
+def _write_sequence(root: Path, name: str, clip: Clip) -> None:
+    images, masks = root / "JPEGImages" / name, root / "Annotations" / name
+    images.mkdir(parents=True)
+    masks.mkdir(parents=True)
+    for t, (frame, labels) in enumerate(zip(clip.frames, clip.masks, strict=True)):
+        jpeg = cv2.imencode(".jpg", frame[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1]
+        (images / f"{t:05d}.jpg").write_bytes(jpeg.tobytes())
+        write_mask(masks / f"{t:05d}.png", labels)

@@ -1,0 +1,1 @@
+"""From an address to one verified file: sources, downloads, checks, archives."""

@@ -1,0 +1,367 @@
+"""One file over HTTP: goes on where it broke, notices a file that changed, and never takes a web page for an archive.
+
+The bytes go into `<place>.part`, what is known of them (length and the server's ETag or date) into `<place>.part.json`.
+They are put together from several answers only if the server vouches that the file is still the same one.
+"""
+
+import errno
+import logging
+import queue
+import re
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import requests
+import tenacity
+import urllib3
+from rich.filesize import decimal
+
+from vosarena.base.errors import DataError
+from vosarena.base.files import note_of, read_note, write_note
+from vosarena.base.logs import progress_bar
+from vosarena.fetching.sources import Address, Policy, resolve
+
+logger = logging.getLogger(__name__)
+
+_CHUNK = 1 << 20
+_LATER = {408, 425, 429}  # worth another attempt, like all 5xx
+_SLOWEST = 1024  # bytes per second over a whole timeout; less counts as stalled
+_WORTH = 64 << 10  # bytes; attempts that bring less altogether are fruitless, or a server could drip for ever
+_BROKEN = (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError,
+           urllib3.exceptions.HTTPError, ConnectionError, TimeoutError)  # fmt: skip
+
+
+class _Again(Exception):
+    """This attempt failed, the next one may not."""
+
+
+class _Message(_Again):
+    """The server sent a page or message instead of the file."""
+
+
+class _Stuck(requests.Timeout):
+    """A call did not return, and a thread is still in it."""
+
+
+class Refused(DataError):
+    """A source does not give the file; another source may."""
+
+
+def download(address: Address, part: Path, policy: Policy, session: requests.Session, hashed: bool = False) -> bool:
+    """Bring the file into `part`, going on from what an earlier attempt or process left there.
+
+    Returns whether it was put together from several answers.
+
+    hashed: the caller knows the file's hash, so that pieces may be put together even if the server does not vouch.
+
+    A connection that breaks, stalls or ends early is tried again with growing pauses, as long as attempts bring
+    something new or `policy.attempts` of them in a row do not. Raises Refused if the server does not give the file,
+    DataError if the disk is full.
+    """
+    transfer = _Transfer(address, part, policy, session, hashed)
+
+    def pause(state: tenacity.RetryCallState) -> None:
+        error = state.outcome.exception() if state.outcome else None
+        logger.warning("%s: %s; next attempt in %.0f s", transfer.title, error, state.upcoming_sleep)
+
+    retrying = tenacity.Retrying(
+        retry=tenacity.retry_if_exception_type(_Again),
+        stop=lambda _: transfer.fruitless >= policy.attempts or transfer.pages >= 2,
+        wait=lambda state: min(60.0, policy.wait * 2 ** max(0, transfer.fruitless - 1)),
+        before_sleep=pause,
+        reraise=True,
+    )
+    try:
+        retrying(transfer.attempt)
+    except _Message as error:
+        raise Refused(str(error)) from None
+    except _Again as error:
+        raise Refused(f"{error}, {transfer.fruitless} times in a row") from None
+    return transfer.pieced
+
+
+def find_address(source: Mapping[str, Any], kind: str, policy: Policy, session: requests.Session) -> Address:
+    """What to request for a source (see sources.resolve), asked for as patiently as the file itself. Raises Refused."""
+    patiently = tenacity.Retrying(
+        retry=tenacity.retry_if_exception_type(_BROKEN),
+        stop=tenacity.stop_after_attempt(policy.attempts),
+        wait=tenacity.wait_exponential(policy.wait, max=60),
+        reraise=True,
+    )
+    try:
+        return patiently(_within, _patience(policy), resolve, source, kind, session, policy.timeout)
+    except DataError as error:
+        raise Refused(str(error)) from None
+    except _BROKEN as error:
+        raise Refused(f"{_words(error)}, {policy.attempts} times in a row") from None
+    except (requests.RequestException, ValueError) as error:
+        raise Refused(_odd(error)) from None
+
+
+class _Transfer:
+    def __init__(self, address: Address, part: Path, policy: Policy, session: requests.Session, hashed: bool) -> None:
+        self.address, self.part, self.policy, self.session, self.hashed = address, part, policy, session, hashed
+        self.notes = note_of(part)
+        self.title = part.name.removesuffix(".part")
+        self.fruitless = 0  # attempts in a row that brought nothing new
+        self.pages = 0
+        self.pieced = False
+        self.furthest = self._offset()
+
+    def attempt(self) -> None:
+        try:
+            self._attempt()
+        except _Again:
+            self._judge()
+            raise
+        except _BROKEN as error:
+            self._judge()
+            raise _Again(_words(error)) from None
+        except (requests.RequestException, ValueError) as error:
+            raise Refused(_odd(error)) from None
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise DataError(
+                    f"{self.part}: the disk is full after {decimal(self._offset())}; make room and run again, the "
+                    "download goes on from there"
+                ) from None
+            raise
+
+    def _judge(self) -> None:
+        offset = self._offset()
+        if offset >= self.furthest + _WORTH:
+            self.fruitless, self.furthest = 0, offset
+        else:
+            self.fruitless += 1
+
+    def _attempt(self) -> None:
+        known = self._known()
+        offset = self._offset() if known else 0
+        self.pieced = offset > 0
+        if known and offset == known["size"]:
+            return
+        headers = {"Accept-Encoding": "identity", **self.address.headers}
+        if offset and known:
+            headers["Range"] = f"bytes={offset}-"
+            if known["etag"] or known["date"]:
+                headers["If-Range"] = known["etag"] or known["date"]
+        options = {"headers": headers, "stream": True, "timeout": (10, self.policy.timeout)}
+        with _closing(_within(_patience(self.policy), self.session.get, self.address.url, **options)) as answer:
+            self._check_status(answer)
+            if self.address.url.startswith("https:") and answer.url.startswith("http:") and not self.hashed:
+                raise Refused("the server leads to an address without encryption, and no published hash is known")
+            notes = self._notes(answer, offset)
+            if answer.status_code == 206:
+                if known is None or notes != known:
+                    self.part.unlink(missing_ok=True)
+                    raise _Again("the file on the server changed between two attempts")
+            else:
+                offset = 0
+                self.pieced = False
+            stream = self._stream(answer)
+            first = next(stream, b"")
+            if not offset:
+                self._refuse_message(first)
+            size = notes["size"]
+            _check_space(self.part, (size or 0) - offset, self.title)
+            with self.part.open("ab" if offset else "wb") as file:
+                if not offset:
+                    file.flush()
+                    write_note(self.notes, notes)
+                self._copy(first, stream, file, offset, size)
+        if size is not None and self._offset() != size:
+            raise _Again(f"the connection ended after {decimal(self._offset())} of {decimal(size)}")
+
+    def _check_status(self, answer: requests.Response) -> None:
+        status = answer.status_code
+        if status in (200, 206):
+            return
+        said = f"the server answered {status} {_short(str(answer.reason or ''))}".rstrip()
+        if status == 416:  # what is here is longer than the file there
+            self.part.unlink(missing_ok=True)
+            raise _Again(said)
+        if status in _LATER or status >= 500:
+            time.sleep(min(60, _number(answer.headers.get("Retry-After", "")) or 0))
+            raise _Again(said)
+        raise Refused(said)
+
+    def _notes(self, answer: requests.Response, offset: int) -> dict[str, Any]:
+        """What the server says of the whole file: its size and what tells it from another version."""
+        etag, date = answer.headers.get("ETag", ""), answer.headers.get("Last-Modified", "")
+        notes: dict[str, Any] = {
+            "source": self.address.identity,
+            "size": None,
+            "etag": etag if re.fullmatch(r'"[!#-~]*"', etag) else "",  # weak ones (W/) do not vouch for bytes
+            "date": date if re.fullmatch(r"[\w,: +-]{1,60}", date, re.ASCII) else "",
+        }
+        if answer.status_code == 206:
+            match = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", answer.headers.get("Content-Range", ""), re.ASCII)
+            if match and _number(match[1]) == offset:
+                notes["size"] = _number(match[2])
+        else:
+            notes["size"] = None if self._encoded(answer) else _number(answer.headers.get("Content-Length", ""))
+        return notes
+
+    def _encoded(self, answer: requests.Response) -> bool:
+        """Whether the server compressed the file unasked; of a .gz many servers say so and mean the file itself."""
+        encoding = answer.headers.get("Content-Encoding", "identity").lower()
+        return encoding != "identity" and not self.title.lower().endswith((".gz", ".tgz"))
+
+    def _known(self) -> dict[str, Any] | None:
+        """Notes on the bytes that are here, if more can be added to them."""
+        notes = read_note(self.notes)
+        size = notes.get("size")
+        if notes.get("source") != self.address.identity or not isinstance(size, int) or self._offset() > size:
+            return None
+        return notes if notes.get("etag") or notes.get("date") or self.hashed else None
+
+    def _stream(self, answer: requests.Response) -> Iterator[bytes]:
+        """Pieces as they arrive; a connection that only trickles counts as broken."""
+        since, received = time.monotonic(), 0
+        options = {"decode_content": self._encoded(answer)}
+        while chunk := _within(_patience(self.policy), answer.raw.read1, _CHUNK, **options):
+            yield chunk
+            received += len(chunk)
+            passed = time.monotonic() - since
+            if passed > self.policy.timeout:
+                if received < _SLOWEST * passed:
+                    raise _Again(f"no more than {received} bytes came in {passed:.0f} s")
+                since, received = time.monotonic(), 0
+
+    def _refuse_message(self, start: bytes) -> None:
+        if message := server_message(start, self.title):
+            self.pages += 1
+            raise _Message(f"the server sent {message} instead of the file")
+
+    def _copy(self, first: bytes, stream: Iterator[bytes], file: Any, offset: int, size: int | None) -> None:
+        bar = progress_bar(total=size, initial=offset, desc=self.title, unit="B", unit_scale=True, unit_divisor=1024)
+        with bar:
+            chunk = first
+            while chunk:
+                file.write(chunk)
+                bar.update(len(chunk))
+                if size is not None and file.tell() > size:
+                    raise _Again(f"the server sent more than the {decimal(size)} it announced")
+                file.flush()
+                chunk = next(stream, b"")
+
+    def _offset(self) -> int:
+        return self.part.stat().st_size if self.part.exists() else 0
+
+
+def _patience(policy: Policy) -> float:
+    """Seconds for an answer to begin, redirects included, or for the next bytes to come."""
+    return 10 + 3 * policy.timeout
+
+
+def _within(seconds: float, call: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+    """What a call returns. Raises _Stuck if it takes longer.
+
+    The timeout of a socket begins again with every byte, and so a server that drips the bytes of a header can hold a
+    reader for days.
+    """
+    done: queue.SimpleQueue[tuple[Any, BaseException | None]] = queue.SimpleQueue()
+
+    def work() -> None:
+        try:
+            done.put((call(*arguments, **options), None))
+        except BaseException as error:  # raised again below, in the thread that waits
+            done.put((None, error))
+
+    threading.Thread(target=work, name="download", daemon=True).start()
+    try:
+        result, error = done.get(timeout=seconds)
+    except queue.Empty:
+        raise _Stuck("timed out") from None
+    if error:
+        raise error
+    return result
+
+
+@contextmanager
+def _closing(answer: requests.Response) -> Iterator[requests.Response]:
+    """Close the answer at the end, unless a thread is stuck in it: closing would wait for that thread."""
+    try:
+        yield answer
+    except _Stuck:
+        raise
+    except BaseException:
+        answer.close()
+        raise
+    answer.close()
+
+
+@contextmanager
+def new_session() -> Iterator[requests.Session]:
+    """A session that says who asks."""
+    from vosarena import __version__
+
+    with requests.Session() as session:
+        session.headers["User-Agent"] = f"vosarena/{__version__}"
+        yield session
+
+
+def server_message(start: bytes, name: str) -> str:
+    """What a server said instead of giving a file, if its first bytes are a web page or such; "" if they are not.
+
+    name: of the file; a JSON file may be JSON.
+    """
+    encoding = "utf-16" if start.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
+    text = start[:65536].decode(encoding, errors="replace").lstrip()
+    if any(char < " " and not char.isspace() for char in text[:1024]):
+        return ""  # binary
+    if text.startswith("version https://git-lfs"):
+        return "a pointer of Git LFS"
+    if text.startswith("<"):
+        title = re.search(r"<(title|message|code)\b[^>]*>(.*?)</\1", text, re.DOTALL | re.IGNORECASE)
+        kind = "an XML message" if text.startswith("<?xml") and "<html" not in text.lower() else "a web page"
+        return f"{kind} ({_short(title[2])})" if title else kind
+    if text.startswith(("{", "[")) and not name.lower().endswith((".json", ".txt")):
+        return f"a JSON message ({_short(text)})"
+    return ""
+
+
+def _short(text: str) -> str:
+    """A server's words as they can be printed: one line, not long, nothing that a terminal obeys."""
+    return "".join(char if char.isprintable() else "?" for char in " ".join(text.split())[:100])
+
+
+def _check_space(part: Path, need: int, title: str) -> None:
+    free = shutil.disk_usage(part.parent).free
+    if need > free:
+        raise DataError(f"{title} needs {decimal(need)}, but {part.parent} has {decimal(free)} free; make room there")
+
+
+def _number(text: str) -> int | None:
+    """A number in a header; None if it is none, or beyond all sizes of files."""
+    return int(text) if re.fullmatch("[0-9]{1,15}", text) else None
+
+
+def _odd(error: Exception) -> str:
+    """An address or answer that the library rejects; its own words may hold passwords."""
+    if isinstance(error, requests.TooManyRedirects):
+        return "the server sends from one address to the next without end"
+    return f"it is not an address that can be asked, or leads to one ({type(error).__name__})"
+
+
+def _words(error: Exception) -> str:
+    """A network error without the objects' addresses that libraries print."""
+    text = str(error).lower()
+    if "timed out" in text:
+        return "the connection timed out"
+    if any(words in text for words in ("name or service not known", "resol", "getaddrinfo", "nodename", "no address")):
+        return "the server's name cannot be resolved; is this machine offline?"
+    if "unreachable" in text or "no route to host" in text:
+        return "the network cannot be reached; is this machine offline?"
+    if "proxy" in text:
+        return "the proxy does not let it through"
+    if "certificate" in text:
+        return "the server's certificate is not valid"
+    if "refused" in text:
+        return "the server refuses connections"
+    return f"the connection broke ({type(error).__name__})"

@@ -1,0 +1,278 @@
+"""From sources to one verified file in its place: archives and checkpoints go the same way.
+
+A file is accepted if its hash is the published one or, where none is published, the one of its first use, which is kept
+in `<resources>/hashes.lock.yaml`. Beside every accepted file lies `<file>.json`, by which it is known again without
+reading it. A file that a person put in its place is verified like any other.
+"""
+
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import md5, sha256
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from vosarena.base.errors import DataError
+from vosarena.base.files import checksum, note_of, read_note, to_disk, write_note, write_text
+from vosarena.base.locks import locked
+from vosarena.base.logs import progress_bar
+from vosarena.fetching.http import Refused, download, find_address, new_session, server_message
+from vosarena.fetching.sources import Policy, describe, identity, page_of, source_name
+from vosarena.fetching.unpack import check_archive, is_zip
+
+logger = logging.getLogger(__name__)
+
+LOCK_FILE = "hashes.lock.yaml"
+_BY_HAND = "put there by hand"
+_LOCK_END = "# end\n"
+_BLOCK = 1 << 22
+_ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".tbz2", ".xz", ".txz")
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A file to fetch. name: for people and the lock file. kind: `dataset` or `model`, Hugging Face's two shelves."""
+
+    name: str
+    sources: tuple[Mapping[str, Any], ...]
+    sha256: str | None = None
+    md5: str | None = None
+    kind: str = "dataset"
+
+    @property
+    def published(self) -> bool:
+        """Whether a published hash says which file is the right one."""
+        return bool(self.sha256 or self.md5)
+
+    def local(self) -> set[Path]:
+        """The files and folders on this machine that are sources."""
+        return {Path(source["local"]).resolve() for source in self.sources if "local" in source}
+
+
+def fetch_file(wanted: Wanted, place: Path, resources: Path, policy: Policy) -> Path:
+    """The verified file: at `place`, or where a local source names it (which may also be an extracted folder).
+
+    Sources are tried in order. Raises DataError: what is wrong with the file, or why no source gave it, which page has
+    it and where to put it.
+    """
+    with locked(place):
+        try:
+            return _fetch(wanted, place, resources, policy)
+        except OSError as error:
+            where = error.filename or place
+            raise DataError(
+                f"{wanted.name}: {where}: {error.strerror or error}; make it usable and run again"
+            ) from None
+
+
+def _fetch(wanted: Wanted, place: Path, resources: Path, policy: Policy) -> Path:
+    known = _accepted_before(place, wanted)
+    if known:
+        logger.info("%s: already verified", wanted.name)
+        return known
+    if place.exists():
+        logger.info("%s: found in %s", wanted.name, place)
+        return _accept(place, place, None, wanted, resources)
+    problems = []
+    for source in wanted.sources:
+        try:
+            path = _from_source(source, wanted, place, policy)
+            if path.is_dir():
+                return _note(path, place, {"folder": True})
+            return _accept(path, place, source, wanted, resources)
+        except Refused as error:
+            logger.info("%s from %s: %s", wanted.name, describe(source), error)
+            problems.append(f"{describe(source)} ({error})")
+    raise DataError(_cannot(wanted, place, problems))
+
+
+def _from_source(source: Mapping[str, Any], wanted: Wanted, place: Path, policy: Policy) -> Path:
+    """The file as the source gives it, not verified yet: a local one where it lies, a remote one as `.part`."""
+    if "page" in source:
+        raise Refused("needs a person to sign up or click")
+    if "local" in source:
+        path = Path(source["local"]).resolve()
+        if not path.exists():
+            raise Refused("there is no such file or folder")
+        return path
+    part = place.with_name(f"{place.name}.part")
+    with new_session() as session:
+        address = find_address(source, wanted.kind, policy, session)
+        logger.info("%s: downloading from %s", wanted.name, describe(source))
+        pieced = download(address, part, policy, session, hashed=wanted.published)
+        if pieced and wanted.published and _difference(wanted, _hashes(part, wanted)):
+            logger.warning("%s: put together from pieces that do not fit; once more from the start", wanted.name)
+            part.unlink()
+            download(address, part, policy, session)
+    return part
+
+
+def _accept(path: Path, place: Path, source: Mapping[str, Any] | None, wanted: Wanted, resources: Path) -> Path:
+    """Verify a file and put it in its place. source: where it came from; None if a person put it there.
+
+    A file that is named as a local source is the user's own: without a published hash it may change. Raises DataError
+    with the expected and the found hash, and Refused for a download, so that the next source is asked.
+    """
+    downloaded = path != place and path.name == f"{place.name}.part"
+    own = source is not None and "local" in source
+    hashes = _hashes(path, wanted)
+    try:
+        difference = _difference(wanted, hashes)
+        if difference and downloaded:
+            raise DataError(f"{difference}; the file there is not the published one")
+        if difference:
+            raise DataError(f"{wanted.name} from {path}: {difference}; replace that file with the right one")
+        if not wanted.published:
+            check_whole(path, wanted.name if downloaded else str(path))
+            if not own:
+                _trust(wanted, hashes, path, describe(source) if source else _BY_HAND, resources)
+    except DataError as error:
+        if not downloaded:
+            raise
+        path.unlink()
+        note_of(path).unlink(missing_ok=True)
+        raise Refused(str(error)) from None
+    if downloaded:
+        to_disk(path)
+        path.replace(place)
+        note_of(path).unlink(missing_ok=True)
+        path = place
+    verified = "published hash" if wanted.published else "local file" if own else "hash of first use"
+    logger.info("%s: verified by the %s, sha256 %s", wanted.name, verified, hashes["sha256"])
+    origin = {"source": describe(source), "source_id": identity(source)} if source else {"source": _BY_HAND}
+    return _note(path, place, {**hashes, **origin, "verified": verified})
+
+
+def _trust(wanted: Wanted, hashes: Mapping[str, str], path: Path, origin: str, resources: Path) -> None:
+    """Compare with the hash of the first use, or make this the first use."""
+    file = resources / LOCK_FILE
+    with locked(file):
+        entries = _locked_hashes(file)
+        entry = entries.get(wanted.name)
+        if entry is None:
+            entry = {
+                **{"sha256": hashes["sha256"], "bytes": path.stat().st_size},
+                **{"source": origin, "date": time.strftime("%Y-%m-%d")},
+            }
+            entries[wanted.name] = {**entry, "checksum": checksum([wanted.name, entry])}
+            write_text(file, yaml.safe_dump(entries, sort_keys=True) + _LOCK_END)
+        elif entry["sha256"] != hashes["sha256"]:
+            raise DataError(
+                f"{wanted.name}: sha256 is {hashes['sha256']}, but {entry['sha256']} at its first use on "
+                f"{entry['date']}; fetch that file again, or remove the entry from {file} if the new one is right"
+            )
+
+
+def _locked_hashes(file: Path) -> dict[str, dict[str, Any]]:
+    """The entries of the lock file; none if there is no such file. Raises DataError if it is damaged, even empty.
+
+    Every entry has a checksum, and the file an end, so that a person may remove entries and nothing else removes any.
+    """
+    try:
+        text = file.read_bytes().decode()
+        entries = yaml.safe_load(text)
+        whole = text.endswith(_LOCK_END) and all(
+            entry.pop("checksum") == checksum([name, entry]) for name, entry in (entries or {}).items()
+        )
+    except FileNotFoundError:
+        return {}
+    except (ValueError, yaml.YAMLError, RecursionError, AttributeError, TypeError, KeyError):
+        whole = False
+    if not whole:
+        raise DataError(
+            f"{file}: damaged, so that nothing says whether files are still those of their first use; restore it from "
+            "a backup, or remove it to trust the files as they are now"
+        )
+    return {name: {**entry, "checksum": checksum([name, entry])} for name, entry in (entries or {}).items()}
+
+
+def check_whole(path: Path, name: str) -> None:
+    """Raise DataError if a zip or tar archive ends before its end, or if the file is a page or message of a server.
+
+    Of other files only that is checked: any bytes may be a checkpoint.
+    """
+    with path.open("rb") as file:
+        start = file.read(4096)
+    if not start:
+        raise DataError(f"{name}: the file is empty; fetch it again")
+    final = path.name.removesuffix(".part")
+    if message := server_message(start, final):
+        raise DataError(f"{name}: the file is {message}; fetch it again")
+    if is_zip(path) or final.lower().endswith(_ARCHIVES):  # checkpoints are zip files too
+        check_archive(path, name)
+
+
+def _difference(wanted: Wanted, hashes: Mapping[str, str]) -> str:
+    for kind in ("sha256", "md5"):
+        expected = getattr(wanted, kind)
+        if expected and hashes.get(kind) != expected:
+            return f"{kind} is {hashes.get(kind)}, expected {expected}"
+    return ""
+
+
+def _hashes(path: Path, wanted: Wanted) -> dict[str, str]:
+    found = [sha256(), *([md5(usedforsecurity=False)] if wanted.md5 else [])]
+    bar = progress_bar(total=path.stat().st_size, desc=f"verify {wanted.name}", unit="B", unit_scale=True, delay=2)
+    with path.open("rb") as file, bar:
+        while block := file.read(_BLOCK):
+            for hasher in found:
+                hasher.update(block)
+            bar.update(len(block))
+    return {hasher.name: hasher.hexdigest() for hasher in found}
+
+
+def _note(path: Path, place: Path, content: Mapping[str, Any]) -> Path:
+    """Write beside `place` what was accepted. A path is only kept if it leads elsewhere: resources may be moved."""
+    status = path.stat()
+    where = place.name if path == place else str(path)
+    write_note(note_of(place), {"path": where, **content, "bytes": status.st_size, "mtime_ns": status.st_mtime_ns})
+    return path
+
+
+def is_another(place: Path, wanted: Wanted) -> bool:
+    """Whether the file that was accepted at `place` is not the wanted one: by its hash or, without one, its source."""
+    note = read_note(note_of(place))
+    if "source" not in note or not place.exists():
+        return False
+    if wanted.published:
+        return bool(_difference(wanted, note))
+    return "source_id" in note and note["source_id"] not in map(identity, wanted.sources)
+
+
+def _accepted_before(place: Path, wanted: Wanted) -> Path | None:
+    """The file that was accepted before, if it is still that file and what is wanted now.
+
+    Raises DataError if nothing but its name says that it is wanted: it came from another source.
+    """
+    note = read_note(note_of(place))
+    try:
+        path = Path(place.parent, note["path"])
+        status = path.stat()
+    except (OSError, KeyError, TypeError, ValueError):
+        return None
+    own = path in wanted.local()
+    if path != place and not own:
+        return None
+    if note.get("folder"):
+        return path
+    if (note.get("bytes"), note.get("mtime_ns")) != (status.st_size, status.st_mtime_ns) or _difference(wanted, note):
+        return None
+    if not own and is_another(place, wanted):
+        raise DataError(
+            f"{path}: came from {note['source']}, which is no source of {wanted.name} here; remove it to have the "
+            f"right one fetched, or only {note_of(place)} if it is the right one"
+        )
+    return path
+
+
+def _cannot(wanted: Wanted, place: Path, problems: list[str]) -> str:
+    pages = [page for source in wanted.sources if (page := page_of(source, wanted.kind))]
+    names = [name for source in wanted.sources if "page" in source and (name := source_name(source))]
+    page = next((page_of(source, "") for source in wanted.sources if "page" in source), pages[0] if pages else None)
+    tried = "".join(f"\n  tried: {problem}" for problem in problems)
+    opened = f"open {page}, " if page else ""
+    by_hand = f"\n  by hand: {opened}save {names[0] if names else 'the file'} as {place}, run again"
+    return f"{wanted.name}: could not be downloaded{tried}{by_hand}"

@@ -1,0 +1,51 @@
+"""Checkpoints: from a catalog entry to a verified file, the same way as archives."""
+
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from vosarena.base.errors import DataError
+from vosarena.base.files import whole
+from vosarena.base.locks import locked
+from vosarena.fetching.sources import Policy, source_name
+from vosarena.fetching.verified import Wanted, fetch_file, is_another
+
+
+def fetch_weights(weights: Mapping[str, Any], output: Path, policy: Policy) -> None:
+    """Bring a checkpoint to `output`, which is `<resources>/weights/<model>.pth`.
+
+    A download is kept in `<resources>/archives/weights/`, where models share it and where a person may put it. Raises
+    DataError naming the file and both hashes, or what to fetch and where to put it.
+    """
+    resources = output.parents[1]
+    place = place_of(weights, output.stem, resources)
+    wanted = Wanted(
+        f"weights/{place.name}", tuple(weights["sources"]), weights.get("sha256"), weights.get("md5"), kind="model"
+    )
+    try:
+        path = fetch_file(wanted, place, resources, policy)
+    except DataError:
+        if not is_another(place, wanted):
+            raise
+        place = place.with_name(f"{output.stem}-{place.name}")  # another model's file has the same name
+        path = fetch_file(replace(wanted, name=f"weights/{place.name}"), place, resources, policy)
+    with locked(output), whole(output, alone=True) as temporary:
+        if path == place:
+            temporary.symlink_to(os.path.relpath(path, output.parent))
+        else:
+            shutil.copyfile(path, temporary)
+
+
+def place_of(weights: Mapping[str, Any], model: str, resources: Path) -> Path:
+    """Where the checkpoint of a model is kept; files that only lie on this machine go by the model's name."""
+    names = [source_name(source) for source in weights["sources"] if "local" not in source]
+    return resources / "archives" / "weights" / next((name for name in names if name), f"{model}.pth")
+
+
+def local_files(weights: Mapping[str, Any] | None) -> list[str]:
+    """Local sources that are there: when one changes, the weights have changed."""
+    sources = weights["sources"] if weights else ()
+    return [source["local"] for source in sources if "local" in source and Path(source["local"]).is_file()]

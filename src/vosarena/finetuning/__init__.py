@@ -1,0 +1,1 @@
+"""Train a model's weights on splits of datasets."""

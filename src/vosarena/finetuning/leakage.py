@@ -1,0 +1,61 @@
+"""Refuses to train on what is evaluated."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+
+from vosarena.base.errors import DataError
+from vosarena.datasets.sequences import FRAME_SUFFIXES, sequence_names
+
+
+def check_leakage(training: Mapping[str, Path], evaluated: Mapping[str, Path]) -> None:
+    """Raise DataError naming the sequences that are in both the training data and the evaluated splits.
+
+    training, evaluated: "<dataset>/<split>" -> folder in canonical layout. Two sequences are the same if they have one
+    name within one dataset, or share a frame (the same bytes) in any.
+    """
+    leaks = sorted({*_by_name(training, evaluated), *_by_frame(training, evaluated)})
+    if leaks:
+        shown = "; ".join(leaks[:10]) + (f"; and {len(leaks) - 10} more" if len(leaks) > 10 else "")
+        raise DataError(
+            f"fine-tuning data overlap the evaluated sequences: {shown}; remove these splits or sequences from "
+            "`finetune: data`, or do not evaluate the model on them"
+        )
+
+
+def _by_name(training: Mapping[str, Path], evaluated: Mapping[str, Path]) -> set[str]:
+    def names(splits: Mapping[str, Path]) -> dict[tuple[str, str], str]:
+        return {(split.split("/")[0], name): split for split, folder in splits.items()
+                for name in sequence_names(folder / "JPEGImages")}  # fmt: skip
+
+    theirs = names(evaluated)
+    return {f"{split}: {key[1]} is also in {theirs[key]}" for key, split in names(training).items() if key in theirs}
+
+
+def _by_frame(training: Mapping[str, Path], evaluated: Mapping[str, Path]) -> set[str]:
+    """Only files whose size occurs on both sides are read: equal bytes need equal sizes."""
+
+    def sizes(splits: Mapping[str, Path]) -> dict[int, list[tuple[str, Path]]]:
+        found: dict[int, list[tuple[str, Path]]] = defaultdict(list)
+        for split, folder in splits.items():
+            for name in sequence_names(folder / "JPEGImages"):
+                for path in (folder / "JPEGImages" / name).iterdir():  # an open order is no matter here
+                    if path.suffix.lower() in FRAME_SUFFIXES and path.is_file():
+                        found[path.stat().st_size].append((f"{split}: {name}", path))
+        return found
+
+    ours, theirs = sizes(training), sizes(evaluated)
+    leaks = set()
+    for size in ours.keys() & theirs.keys():
+        digests = {_digest(path): who for who, path in theirs[size]}
+        for who, path in ours[size]:
+            if other := digests.get(_digest(path)):
+                leaks.add(f"{who} shares a frame with {other}")
+    return leaks
+
+
+def _digest(path: Path) -> bytes:
+    return hashlib.blake2b(path.read_bytes(), digest_size=16).digest()

@@ -1,0 +1,1 @@
+"""Run a tracker on sequences and write its masks into the store."""

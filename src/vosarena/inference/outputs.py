@@ -1,0 +1,136 @@
+"""What a tracker gives, checked and named: one label map per frame, or a mask per frame and object (SA-V)."""
+
+import copy
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from vosarena.base.errors import TrackerError
+from vosarena.base.logs import progress_bar
+from vosarena.datasets.sequences import SequenceFiles
+from vosarena.io.masks import LabelMap
+from vosarena.trackers.base import Frame, Tracker
+
+Prompts = Mapping[int, Any]
+"""Frame index -> label map, or -> object id -> boolean mask for a sequence whose objects may overlap."""
+
+
+def prompts_of(files: SequenceFiles) -> Prompts:
+    """The prompts of a sequence in the form that its masks have. Raises DataError."""
+    return files.object_prompts() if files.objects else files.prompts()
+
+
+def prompted_ids(prompt: Any) -> list[int]:
+    """Object ids of one frame's prompt, or of another label map."""
+    return sorted(prompt) if isinstance(prompt, Mapping) else sorted({int(label) for label in np.unique(prompt)} - {0})
+
+
+def output_names(files: SequenceFiles, prompts: Prompts) -> list[str]:
+    """Names (without `.png`) of the masks of a sequence: `<frame>`, or `<object folder>/<frame>`."""
+    stems = [path.stem for path in files.frames]
+    if not files.objects:
+        return stems
+    numbers = sorted(number for prompt in prompts.values() for number in prompt)
+    return [f"{files.object_folder(number)}/{stem}" for number in numbers for stem in stems]
+
+
+def track_sequence(
+    tracker: Tracker, frames: Sequence[Frame], files: SequenceFiles, prompts: Prompts, title: str
+) -> Iterator[tuple[str, LabelMap]]:
+    """Yield (name, uint8 (H, W)) for every mask of output_names, as soon as it exists, with a progress bar.
+
+    Overlapping objects go to the tracker's `track_objects`; one that has none tracks them one by one.
+    Raises TrackerError if the tracker does not give, for every frame, one mask of its size with prompted objects only.
+    """
+    stems = [path.stem for path in files.frames]
+    prompts = copy.deepcopy(prompts)  # the tracker may write into them
+    if not files.objects:
+        ids = {number for prompt in prompts.values() for number in prompted_ids(prompt)}
+        check = _label_map_check(files.size, ids)
+        yield from zip(stems, _checked(tracker.track(frames, prompts), files, title, check), strict=True)
+    elif hasattr(tracker, "track_objects"):
+        together = tracker.track_objects(frames, prompts)
+        folders = {number: files.object_folder(number) for prompt in prompts.values() for number in prompt}
+        check = _objects_check(files.size, set(folders))
+        for stem, masks in zip(stems, _checked(together, files, title, check), strict=True):
+            for number, folder in folders.items():
+                yield f"{folder}/{stem}", masks[number].astype(np.uint8)
+    else:
+        check = _label_map_check(files.size, {1})
+        for index, prompt in prompts.items():
+            for number, mask in prompt.items():
+                folder = files.object_folder(number)
+                alone = tracker.track(frames, {index: mask.astype(np.uint8)})
+                for stem, labels in zip(stems, _checked(alone, files, f"{title} {folder}", check), strict=True):
+                    yield f"{folder}/{stem}", labels
+
+
+Check = Callable[[Any], str]
+"""Says what the tracker gave for a frame, and what was expected, if that is not the same; else nothing."""
+
+
+def _label_map_check(size: tuple[int, int], ids: set[int]) -> Check:
+    expected = f"expected uint8, {size[0]} x {size[1]} (height x width), one per frame"
+    strange = np.ones(256, np.bool_)
+    strange[[0, *ids]] = False
+
+    def check(labels: Any) -> str:
+        if not isinstance(labels, np.ndarray) or labels.shape != size:
+            return f"{_kind(labels)}, {expected}"
+        if labels.dtype != np.uint8:
+            hint = "; convert it with .astype(np.uint8)" if np.issubdtype(labels.dtype, np.integer) else ""
+            hint = "; write the object's id where it is True" if labels.dtype == np.bool_ else hint
+            return f"{_kind(labels)}, {expected}{hint}"
+        if strange.take(labels).any():  # much cheaper than the labels of every frame
+            found = set(prompted_ids(labels)) - ids
+            return f"object {_listed(found)}, but the prompts of this sequence have only object {_listed(ids)}"
+        return ""
+
+    return check
+
+
+def _objects_check(size: tuple[int, int], ids: set[int]) -> Check:
+    expected = f"expected bool, {size[0]} x {size[1]} (height x width), for each object and frame"
+
+    def check(masks: Any) -> str:
+        if not isinstance(masks, Mapping):
+            return f"{_kind(masks)}, expected one mapping per frame, object id -> bool mask"
+        if set(masks) != ids:
+            return f"masks of object {_listed(masks)}, but the prompts of this sequence have object {_listed(ids)}"
+        for number, mask in masks.items():
+            if not isinstance(mask, np.ndarray) or mask.shape != size or mask.dtype not in (np.bool_, np.uint8):
+                return f"{_kind(mask)} for object {number}, {expected}"
+        return ""
+
+    return check
+
+
+def _kind(thing: Any) -> str:
+    if isinstance(thing, np.ndarray):
+        return f"{thing.dtype}, {' x '.join(map(str, thing.shape))}"
+    return "None" if thing is None else f"a {type(thing).__name__}"
+
+
+def _listed(ids: Iterable[int]) -> str:
+    return ", ".join(map(str, sorted(ids))) or "none"
+
+
+def _checked(outputs: Any, files: SequenceFiles, title: str, check: Check) -> Iterator[Any]:
+    if not isinstance(outputs, Iterable):
+        raise TrackerError(
+            f"sequence {files.name}: the tracker gave {_kind(outputs)}, expected masks one by one; `yield` each of them"
+        )
+    count, total = 0, len(files.frames)
+    with progress_bar(total=total, desc=title, unit="frame") as bar:
+        for output in outputs:
+            if count == total:
+                raise TrackerError(f"sequence {files.name}: the tracker gave more masks than the {total} frames")
+            if wrong := check(output):
+                frame = files.frames[count].stem
+                raise TrackerError(f"sequence {files.name}, frame {frame}: the tracker gave {wrong}")
+            count += 1
+            bar.update()
+            yield output
+    if count != total:
+        raise TrackerError(f"sequence {files.name}: the tracker gave {count} masks for {total} frames")

@@ -1,0 +1,1 @@
+"""Frames, masks and videos as pixels: readers and writers."""

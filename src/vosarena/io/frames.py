@@ -1,0 +1,139 @@
+"""The frames of one sequence: image files read lazily, decoded ahead by a small thread pool."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import overload
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from vosarena.base.errors import DataError
+
+_WORKERS = 2  # two decoders keep ahead of a tracker of 60 frames per second at 1080p
+_UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)  # SyntaxError: a damaged PNG
+_START_OF_SCAN, _END_OF_IMAGE = b"\xff\xda", b"\xff\xd9"
+
+
+def read_frame(path: Path) -> np.ndarray:
+    """One image file as uint8 (H, W, 3), RGB.
+
+    Pillow decodes, as in the official code of SAM 2 and Cutie. OpenCV gives the same pixels, as fast, where both
+    bundle libjpeg-turbo, but fills the missing part of a truncated JPEG with grey without a word. Greyscale is repeated
+    over the three channels, CMYK and palettes are converted by Pillow, alpha is dropped, an EXIF rotation is ignored
+    (as upstream does: masks are drawn on the stored pixels).
+
+    Raises DataError for a file that is missing, empty, truncated, not an image or deeper than 8 bits per channel.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"Frame {path.stem} cannot be read: {path}: {error.strerror}; put it back.") from error
+    if not data:
+        raise DataError(f"Frame {path.stem} is an empty file (0 bytes): {path}; fetch or export it again.")
+    if data.startswith(b"\xff\xd8") and data.rfind(_END_OF_IMAGE) < data.rfind(_START_OF_SCAN):
+        # A file cut and padded with zeros, as interrupted downloads leave it, decodes without an error.
+        raise DataError(f"Frame {path.stem} is truncated (no end-of-image marker): {path}; fetch or export it again.")
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            if image.mode.startswith(("I", "F")):
+                raise DataError(
+                    f"Frame {path.stem} has more than 8 bits per channel (Pillow mode {image.mode}): {path}; "
+                    "convert the frames to 8-bit RGB or greyscale."
+                )
+            return np.array(image.convert("RGB"))
+    except UnidentifiedImageError as error:
+        raise DataError(f"Frame {path.stem} is not an image: {path}; expected JPEG or PNG.") from error
+    except _UNREADABLE as error:
+        raise DataError(f"Frame {path.stem} is damaged ({error}): {path}; fetch or export it again.") from error
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """(height, width) of an image file, from its header. Raises DataError as `read_frame` does."""
+    try:
+        with Image.open(path) as image:
+            return image.height, image.width
+    except _UNREADABLE:
+        return read_frame(path).shape[:2]  # says what is wrong with it
+
+
+class Frames(Sequence[np.ndarray]):
+    """Lazy random access to image files as uint8 (H, W, 3) RGB arrays of one size.
+
+    paths: the frames in temporal order. prefetch: how many frames are decoded ahead in the background while frames
+    are read in order; 0 starts no thread. At most `prefetch` + 1 decoded frames are held, whatever the length.
+
+    A frame that cannot be decoded (see `read_frame`) or whose size differs from the first frame's raises DataError
+    when it is asked for, not before: the frames in front of it stay usable. Not for use by several threads at once.
+    """
+
+    def __init__(self, paths: Sequence[Path], prefetch: int = 8):
+        self.paths = [Path(path) for path in paths]
+        self._prefetch = prefetch
+        self._pool: ThreadPoolExecutor | None = None
+        self._ahead: dict[int, Future[np.ndarray]] = {}
+        self._current: tuple[int, np.ndarray] | None = None
+        self._size: tuple[int, int] | None = None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) of every frame, from the header of the first."""
+        if self._size is None:
+            self._size = image_size(self.paths[0])
+        return self._size
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    @overload
+    def __getitem__(self, index: int) -> np.ndarray: ...
+    @overload
+    def __getitem__(self, index: slice) -> Frames: ...
+    def __getitem__(self, index: int | slice) -> np.ndarray | Frames:
+        if isinstance(index, slice):
+            return Frames(self.paths[index], self._prefetch)
+        index = range(len(self.paths))[index]  # IndexError, and negative numbers from the end
+        if self._current is not None and self._current[0] == index:
+            return self._current[1]
+        in_order = index == (0 if self._current is None else self._current[0] + 1)
+        pending = self._ahead.pop(index, None)
+        self._look_ahead(range(index + 1, min(index + 1 + self._prefetch, len(self.paths))) if in_order else range(0))
+        frame = self._decode(index) if pending is None else pending.result()
+        self._current = (index, frame)
+        return frame
+
+    def _look_ahead(self, window: range) -> None:
+        for index in [index for index in self._ahead if index not in window]:
+            self._ahead.pop(index).cancel()
+        for index in window:
+            if index not in self._ahead:
+                self._pool = self._pool or ThreadPoolExecutor(_WORKERS, thread_name_prefix="frames")
+                self._ahead[index] = self._pool.submit(self._decode, index)
+
+    def _decode(self, index: int) -> np.ndarray:
+        frame = read_frame(self.paths[index])
+        if frame.shape[:2] != self.size:
+            height, width = self.size
+            raise DataError(
+                f"Frame {self.paths[index].stem} is {frame.shape[1]}x{frame.shape[0]} but the first frame of its "
+                f"sequence is {width}x{height}: {self.paths[index]}; all frames of a sequence must have one size."
+            )
+        return frame
+
+    def close(self) -> None:
+        """Stop decoding ahead and let the decoded frames go; reading on afterwards is allowed."""
+        self._look_ahead(range(0))
+        self._current = None
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+            self._pool = None
+
+    def __enter__(self) -> Frames:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None):
+        self.close()

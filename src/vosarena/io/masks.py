@@ -1,0 +1,127 @@
+"""Label maps as PNG files: reading, writing and their digest.
+
+A label map is a uint8 array (H, W): 0 is background, 1..255 are object ids (255 means "ignore" in some datasets;
+what it means is up to the protocol, here it is a number like any other). Files are PNGs of one channel: palette
+images of 1, 2, 4 or 8 bits, whose *indices* are the labels, and greyscale images of at most 8 bits, whose 8-bit grey
+values are the labels (1 bit: 0 and 1). Everything else is refused: an RGB or 16-bit PNG does not say which object a
+pixel belongs to.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from vosarena.base.errors import MaskError
+from vosarena.io import png
+
+LabelMap = np.ndarray[Any, np.dtype[np.uint8]]
+
+
+def read_mask(path: str | Path) -> LabelMap:
+    """Label map of a PNG file: uint8 (H, W), palette indices. Raises MaskError naming the file."""
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise MaskError(f"mask {path} cannot be read ({error.strerror}): provide this PNG file") from error
+    return decode_mask(data, str(path))
+
+
+def decode_mask(data: bytes, name: str) -> LabelMap:
+    """Label map of the bytes of a PNG: uint8 (H, W), palette indices. `name` is used in messages of MaskError."""
+    return np.ascontiguousarray(decode_rows(data, name)[:, 1:])
+
+
+def decode_rows(data: bytes, name: str) -> LabelMap:
+    """As `decode_mask`, but uint8 (H, 1 + W) with a first column to be ignored: what the scoring kernels read.
+
+    A PNG stores a byte before each row; leaving it there saves a copy of every mask.
+    """
+    if not data:
+        raise MaskError(f"mask {name} is empty (zero bytes): write or download this PNG again")
+    if not data.startswith(png.SIGNATURE):
+        raise MaskError(f"mask {name} is not a PNG: expected a palette or 8-bit greyscale PNG")
+    try:
+        return png.decode_rows(data)
+    except png.OtherKindError as error:
+        raise MaskError(f"mask {name} {error}") from None
+    except png.PngError as error:
+        raise MaskError(f"mask {name} is damaged ({error}): write or download this PNG again") from error
+
+
+def has_smooth_edges(labels: LabelMap) -> bool:
+    """Whether a mask looks like a picture with smoothed edges, whose grey values are no object ids.
+
+    Then most of its labels are found along edges only, in no block of 2x2 pixels, and few of them are areas.
+    """
+    pixels = np.bincount(labels.ravel(), minlength=256)
+    present = np.flatnonzero(pixels[1:]) + 1
+    if len(present) < 6 or present[-1] < 64:
+        return False
+    corner = labels[:-1, :-1]
+    inside = (corner == labels[1:, :-1]) & (corner == labels[:-1, 1:]) & (corner == labels[1:, 1:])
+    thin = 2 * np.bincount(corner[inside], minlength=256)[present] < pixels[present]
+    return len(present) > thin.sum() >= 5 and 2 * thin.sum() > len(present)
+
+
+def smooth_edges_message(name: str | Path) -> str:
+    """What is wrong with such a mask, and what to do."""
+    return (
+        f"mask {name} has smoothed edges, whose grey values would be objects; save it without smoothing, or, where "
+        "every mask shows one object, set `binary: true` for the dataset or give `vosarena evaluate` --binary"
+    )
+
+
+@cache
+def davis_palette() -> bytes:
+    """The 256 RGB colours of the DAVIS and PASCAL VOC annotations: bits of the index, spread over the channels."""
+    colours = np.zeros((256, 3), np.uint8)
+    for index in range(256):
+        value, red, green, blue = index, 0, 0, 0
+        for shift in range(7, -1, -1):
+            red |= (value & 1) << shift
+            green |= (value >> 1 & 1) << shift
+            blue |= (value >> 2 & 1) << shift
+            value >>= 3
+        colours[index] = red, green, blue
+    return colours.tobytes()
+
+
+def write_mask(path: str | Path, labels: LabelMap) -> None:
+    """Writes a label map, uint8 (H, W), as a palette PNG with the DAVIS colours; same labels, same bytes."""
+    labels = np.asarray(labels)
+    if labels.ndim != 2 or labels.dtype != np.uint8:
+        raise MaskError(f"mask for {path} is {labels.dtype} {labels.shape}: expected uint8 (height, width)")
+    image = Image.fromarray(labels, mode="P")
+    image.putpalette(davis_palette())
+    image.save(path, format="PNG", compress_level=1)
+
+
+class MasksDigest:
+    """Digest of the masks of a sequence: feed every frame's stem and PNG bytes in numeric frame order."""
+
+    def __init__(self) -> None:
+        self._hash = hashlib.blake2b(digest_size=20)
+
+    def update(self, stem: str, data: bytes) -> None:
+        """Adds one frame; lengths are hashed too, so that no two different sequences give the same stream."""
+        self._hash.update(f"{stem}\0{len(data)}\0".encode())
+        self._hash.update(data)
+
+    def hexdigest(self) -> str:
+        """40 hexadecimal digits."""
+        return self._hash.hexdigest()
+
+
+def masks_digest(files: Iterable[tuple[str, Path]]) -> str:
+    """MasksDigest of (frame stem, PNG path) pairs, given in numeric frame order."""
+    digest = MasksDigest()
+    for stem, path in files:
+        digest.update(stem, Path(path).read_bytes())
+    return digest.hexdigest()

@@ -1,0 +1,159 @@
+"""A decoder for the PNGs that hold label maps: one channel of at most 8 bits.
+
+PIL spends most of its time on things that label maps do not need. Here the file is read by chunks (CRC checked), the
+stream is inflated by libdeflate (PyPI `deflate`), and the row filters are undone by compiled loops. What this module
+reads is equal to PIL's result, sample by sample; of damaged files it refuses more.
+
+Source of the format: Portable Network Graphics (PNG) Specification, Third Edition, W3C, sections 5, 7, 8, 9 and 11.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from deflate import DeflateError, crc32, zlib_decompress
+
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
+GREY, PALETTE = 0, 3
+_DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}  # by colour type
+_MAX_PIXELS = 2**28
+_MOST_INFLATED = 1032  # bytes that deflate can make of one byte, at most
+# First row and column, and steps, of the passes of interlaced images
+_ADAM7 = ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1))
+_CHUNK = struct.Struct(">I4s")
+_CRC = struct.Struct(">I")
+_HEADER = struct.Struct(">IIBBBBB")
+
+
+Samples = np.ndarray[Any, np.dtype[np.uint8]]
+
+
+class PngError(ValueError):
+    """The bytes are not a whole, valid PNG; the message says what is wrong."""
+
+
+class OtherKindError(ValueError):
+    """A PNG that is no label map; the message says what it is."""
+
+
+@dataclass(frozen=True)
+class _Header:
+    """The fields of IHDR that matter here."""
+
+    width: int
+    height: int
+    depth: int
+    colour: int
+    interlaced: bool
+
+
+@cache
+def _kernels() -> ModuleType:
+    from vosarena.io import png_kernels  # compiled on first use, not when a tracker imports this module
+
+    return png_kernels
+
+
+def decode_rows(data: bytes) -> Samples:
+    """Samples of a PNG, uint8 (H, 1 + W), the first column to be ignored: palette indices, or grey values of 8 bits.
+
+    One-bit grey is 0 and 1. Raises OtherKindError for images of other kinds, PngError for damaged files.
+    """
+    header, stream = _read_chunks(data)
+    parts = list(_passes(header))
+    sizes = [height * (1 + (width * header.depth + 7) // 8) for *_, height, width in parts]
+    if sum(sizes) > _MOST_INFLATED * len(stream):
+        raise PngError("it holds fewer rows than its header says")
+    try:
+        raw = zlib_decompress(stream, sum(sizes))
+    except DeflateError as error:
+        raise PngError("its image data are damaged or truncated") from error
+    if len(raw) != sum(sizes):
+        raise PngError("it holds fewer rows than its header says")
+    if not header.interlaced:
+        return _samples(np.frombuffer(raw, np.uint8), header, header.height, header.width)
+    rows = np.zeros((header.height, 1 + header.width), np.uint8)
+    start = 0
+    for (top, left, down, right, height, width), size in zip(parts, sizes, strict=True):
+        part = np.frombuffer(raw, np.uint8, size, start)
+        rows[top::down, 1 + left :: right] = _samples(part, header, height, width)[:, 1:]
+        start += size
+    return rows
+
+
+def _read_chunks(data: bytes) -> tuple[_Header, bytes | memoryview]:
+    """Header and compressed image data. Raises PngError unless the chunks are whole and in order, OtherKindError."""
+    view = memoryview(data)
+    header: _Header | None = None
+    streams: list[memoryview] = []
+    position, end, kind = len(SIGNATURE), len(data), b""
+    if data[:position] != SIGNATURE:
+        raise PngError("it does not begin like a PNG")
+    while kind != b"IEND":
+        if position + 12 > end:
+            raise PngError("it is truncated")
+        previous = kind
+        length, kind = _CHUNK.unpack_from(data, position)
+        stop = position + 8 + length
+        if stop + 4 > end:
+            raise PngError("it is truncated")
+        if crc32(view[position + 4 : stop]) != _CRC.unpack_from(data, stop)[0]:
+            raise PngError(f"its {kind.decode('latin-1')} chunk fails the checksum")
+        if (kind == b"IHDR") != (header is None):
+            raise PngError("its header is not its first chunk" if header is None else "it has two headers")
+        if kind == b"IHDR":
+            header = _read_header(view[position + 8 : stop])
+        elif kind == b"IDAT":
+            if streams and previous != b"IDAT":
+                raise PngError("its image data are in two places")
+            streams.append(view[position + 8 : stop])
+        position = stop + 4
+    if header is None or not streams:
+        raise PngError("it has no image data")
+    return header, streams[0] if len(streams) == 1 else b"".join(streams)
+
+
+def _read_header(data: memoryview) -> _Header:
+    if len(data) != _HEADER.size:
+        raise PngError("its header has a wrong length")
+    width, height, depth, colour, compression, filters, interlaced = _HEADER.unpack(data)
+    if colour not in _DEPTHS or depth not in _DEPTHS[colour] or compression or filters or interlaced > 1:
+        raise PngError("its header is of no known kind")
+    if not 0 < width * height <= _MAX_PIXELS:
+        raise PngError(f"its size of {width}x{height} is not a plausible image")
+    if colour not in (GREY, PALETTE):
+        kind = {2: "RGB", 4: "grey with alpha", 6: "RGBA"}[colour]
+        raise OtherKindError(f"is {kind}: expected object ids, save it as a palette or 8-bit greyscale PNG")
+    if depth > 8:
+        raise OtherKindError(f"has {depth} bits per pixel: expected at most 8, save it as a palette PNG")
+    return _Header(width, height, depth, colour, bool(interlaced))
+
+
+def _passes(header: _Header) -> Iterator[tuple[int, int, int, int, int, int]]:
+    """First row and column, steps, height and width of every pass that has pixels; one if it is not interlaced."""
+    for top, left, down, right in _ADAM7 if header.interlaced else ((0, 0, 1, 1),):
+        height = (header.height - top + down - 1) // down
+        width = (header.width - left + right - 1) // right
+        if height > 0 and width > 0:
+            yield top, left, down, right, height, width
+
+
+def _samples(raw: Samples, header: _Header, height: int, width: int) -> Samples:
+    """The samples of one pass, uint8 (height, 1 + width), from its filtered rows, which are overwritten."""
+    rows = raw.reshape(height, -1)
+    bad = _kernels().unfilter(rows)
+    if bad >= 0:
+        raise PngError(f"its row {bad} has an unknown filter")
+    if header.depth == 8:
+        return rows
+    # Grey values are scaled to 8 bits as PIL does, except for 1 bit, which everybody reads as 0 and 1.
+    scale = 1 if header.colour == PALETTE or header.depth == 1 else 255 // (2**header.depth - 1)
+    labels = np.empty((height, width), np.uint8)
+    _kernels().unpack(rows, header.depth, scale, labels)
+    return np.pad(labels, ((0, 0), (1, 0)))

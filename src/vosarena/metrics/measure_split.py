@@ -1,0 +1,67 @@
+"""Measure the stored predictions of one model on one split."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from vosarena.datasets.sequences import ANNOTATIONS, META
+from vosarena.datasets.table import read_table
+from vosarena.metrics.measure import Resize, measure
+from vosarena.metrics.meta import read_meta, with_meta
+from vosarena.metrics.notes import id_gap
+from vosarena.metrics.pairs import MeasureError, SequencePair, pair_sequence
+from vosarena.metrics.protocols import find_protocol
+from vosarena.metrics.read import read_metadata
+from vosarena.predictions.store import Store, discard
+
+logger = logging.getLogger(__name__)
+
+
+def measure_predictions(
+    table: Path,
+    statuses: Sequence[Path],
+    output: Path,
+    *,
+    dataset: str,
+    split: str,
+    model: str,
+    protocols: Sequence[str],
+    resize: Resize,
+    jobs: int,
+) -> None:
+    """Measure all predictions of one model on one prepared split into a metrics file (see scoring.measure).
+
+    table: the split's sequences. statuses: status files of the shards, in the store. protocols: those that the file
+    must be enough for. A prediction that is not what its manifest vouches for is discarded with its shard's status, so
+    that the next run tracks it again. Raises MeasureError naming sequence, frame and reason.
+    """
+    store = Store(statuses[0].parents[1])
+    names = [row["sequence"] for row in read_table(table)]
+    pairs = pair_predictions(table, store, {name: store.manifest(name) for name in names})
+    try:
+        adaptive = any(find_protocol(name).adaptive for name in protocols)
+        measure(pairs, output, dataset=dataset, split=split, model=model, jobs=jobs, resize=resize, adaptive=adaptive)
+    except MeasureError as error:
+        discard(store, error.stale, statuses)
+        raise
+    if any(name.startswith("davis2017") for name in protocols):
+        for name, info in read_metadata(output)["sequences"].items():
+            if gap := id_gap(info):
+                logger.warning("sequence %s: %s", name, gap)
+
+
+def pair_predictions(
+    table: Path, store: Store, manifests: Mapping[str, Mapping[str, Any] | None]
+) -> list[SequencePair]:
+    """The ground truth of sequences and their predictions, which must be what the manifests vouch for.
+
+    table: the split's, beside its masks and, where the dataset has one, the meta file that says which objects are
+    scored on which frames. manifests: by sequence, as the store has them; without one a prediction is a failure.
+    """
+    annotations, meta = table.parent / ANNOTATIONS, table.parent / META
+    pairs = (
+        pair_sequence(name, annotations / name, store.masks(name), masks_digest=manifest["masks"] if manifest else "")
+        for name, manifest in manifests.items()
+    )
+    return with_meta(pairs, read_meta(meta) if meta.exists() else None)

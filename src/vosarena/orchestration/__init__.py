@@ -1,0 +1,1 @@
+"""What only the Snakemake workflow needs: checks before a run, shards, failures."""

@@ -1,0 +1,102 @@
+"""Shards: the sequences that one job tracks with one loaded model."""
+
+import heapq
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from vosarena.base.files import path_name
+
+# Upper bounds, not estimates: a scheduler ends a job that asked for too little; one that ends early costs nothing.
+# Seconds for a frame and for each object in it. On a GPU: five times what the largest SAM 2 needs on an A100.
+_SECONDS = {"baseline": (0.3, 0.05), "gpu": (0.1, 0.1), "cpu": (3.0, 3.0)}
+_START_MINUTES = 10  # start-up, weights and frames from a slow file server
+_MEMORY_MB = {"baseline": 2000, "gpu": 8000, "cpu": 8000}  # Python, packages, model
+
+
+@dataclass(frozen=True)
+class Load:
+    """Work of a job. pixels: of the largest frame; objects: most of them in a sequence."""
+
+    frames: int
+    object_frames: int
+    pixels: int
+    objects: int
+
+    def minutes(self, kind: str) -> int:
+        """Time limit of a first attempt. kind: `baseline`, `gpu` or `cpu`, how and where the model runs."""
+        return math.ceil(_START_MINUTES + _seconds(self.frames, self.object_frames, kind) / 60)
+
+    def memory_mb(self, kind: str) -> int:
+        """Host memory of a first attempt: it does not grow with the number of frames, which are streamed."""
+        in_flight = 3 * 10 + 20  # bytes per pixel: decoded frames ahead, masks that wait for the writers
+        per_object = 8  # a mask as float32, twice
+        return math.ceil(_MEMORY_MB[kind] + self.pixels * (in_flight + per_object * self.objects) / 2**20)
+
+
+def load_of(rows: Iterable[Mapping[str, Any]]) -> Load:
+    """The work in rows of the sequences table."""
+    rows = list(rows)
+    return Load(
+        frames=sum(row["n_frames"] for row in rows),
+        object_frames=sum(map(work_of, rows)),
+        pixels=max(row["height"] * row["width"] for row in rows),
+        objects=max(len(row["object_ids"]) for row in rows),
+    )
+
+
+def make_shards(table: Iterable[Mapping[str, Any]], sequences_per_job: int) -> dict[str, list[str]]:
+    """Split a sequences table into shards of at most `sequences_per_job`, alike in work (frames x objects).
+
+    A shard of one sequence has its name (see path_name); others are numbered. Deterministic: the largest sequence goes
+    first, always to the shard with the least work that has room (longest-processing-time rule, Graham 1969).
+    """
+    work = {row["sequence"]: work_of(row) for row in table}
+    if sequences_per_job == 1:
+        return {path_name(name): [name] for name in sorted(work)}
+    return _named(_spread(work, -(-len(work) // sequences_per_job), sequences_per_job))
+
+
+def make_shards_by_time(table: Iterable[Mapping[str, Any]], minutes: int, kind: str) -> dict[str, list[str]]:
+    """The same by time: as few shards, alike in it, as there must be for no job to have a longer limit than `minutes`.
+
+    Only a sequence that needs more by itself has a job with a longer limit, and is alone in it. kind: as in
+    Load.minutes, whose estimate this is.
+    """
+    room = max(0, 60 * (minutes - _START_MINUTES))
+    work = {row["sequence"]: _seconds(row["n_frames"], work_of(row), kind) for row in table}
+    count = max(1, math.ceil(sum(min(seconds, room) for seconds in work.values()) / room)) if room else len(work)
+    while count < len(work):
+        shards = _spread(work, count, len(work))
+        if all(len(names) == 1 or sum(work[name] for name in names) <= room for names in shards):
+            return _named(shards)
+        count += 1 + count // 100
+    return _named(_spread(work, len(work), 1))
+
+
+def _spread(work: Mapping[str, float], count: int, most: int) -> list[list[str]]:
+    """`count` lists of at most `most` names, alike in work."""
+    shards: list[list[str]] = [[] for _ in range(count)]
+    heap = [(0.0, index) for index in range(count)]
+    for name in sorted(work, key=lambda name: (-work[name], name)):
+        load, index = heapq.heappop(heap)
+        shards[index].append(name)
+        if len(shards[index]) < most:
+            heapq.heappush(heap, (load + work[name], index))
+    return shards
+
+
+def _named(shards: Sequence[Sequence[str]]) -> dict[str, list[str]]:
+    width = len(str(len(shards)))
+    return {f"shard-{index + 1:0{width}}-of-{len(shards)}": sorted(names) for index, names in enumerate(shards)}
+
+
+def _seconds(frames: int, object_frames: int, kind: str) -> float:
+    frame, one_object = _SECONDS[kind]
+    return frame * frames + one_object * object_frames
+
+
+def work_of(row: Mapping[str, Any]) -> int:
+    """Frames times objects of one row of the sequences table."""
+    return row["n_frames"] * max(1, len(row["object_ids"]))

@@ -1,0 +1,274 @@
+"""Figures for papers: strips of frames like the LSVOS report's Fig. 2, and bars and curves as vector files."""
+
+import hashlib
+import logging
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import cv2
+import matplotlib
+import numpy as np
+import pandas as pd
+
+from vosarena.base.errors import DataError
+from vosarena.base.escaping import one_line
+from vosarena.base.files import check_folder
+from vosarena.base.text import nearest
+from vosarena.config.study import Split, Study
+from vosarena.datasets.sequences import ANNOTATIONS, IMAGES, SequenceFiles, read_sequence
+from vosarena.io.frames import read_frame
+from vosarena.leaderboard.attributes import ObjectCurve, mean_curve, sequence_curves
+from vosarena.leaderboard.build import at_place, places_of, read_leaderboard
+from vosarena.leaderboard.comparison import ALL
+from vosarena.leaderboard.inputs import Places, scored_splits
+from vosarena.leaderboard.tables import unscored
+from vosarena.leaderboard.titles import Titles
+from vosarena.metrics.read import read_metrics
+from vosarena.predictions.store import Store
+from vosarena.report import media
+
+logging.getLogger("fontTools").setLevel(logging.WARNING)  # tells every table of a font that a PDF takes
+matplotlib.use("Agg")
+matplotlib.rcParams |= {
+    **{"font.size": 8, "axes.spines.top": False, "axes.spines.right": False, "svg.fonttype": "none"},
+    **{"svg.hashsalt": "vosarena", "pdf.fonttype": 42},  # the same bytes for the same numbers; text that stays text
+    "text.parse_math": False,  # a `$` in a name starts no formula
+}
+from matplotlib import pyplot as plt  # noqa: E402
+from matplotlib.artist import Artist  # noqa: E402
+from matplotlib.axes import Axes  # noqa: E402
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator  # noqa: E402
+
+MODEL_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # as on the page
+MARKERS = "os^v"
+STRIPS, STRIP_FRAMES, CELL = 2, 5, 1.25  # sequences per split, frames of each, inches of one picture
+WIDEST = 480  # pixels of one picture
+TALLEST = 4  # the sides of a picture's room; one that is longer still is shown smaller
+Tables = dict[str, pd.DataFrame]
+
+logger = logging.getLogger(__name__)
+_LONGEST = 200  # bytes of a file's name; a name on disk has at most 255
+_NO_DATE = {"pdf": {"CreationDate": None}, "svg": {"Date": None}, "png": {}}
+
+
+def draw_figures(study: Study, places: Places, output: Path) -> None:
+    """Write `overview`, `qualitative_<dataset>_<split>_<sequence>` and `curves_<dataset>_<split>_<sequence>`.
+
+    Pictures as PNG and PDF, the others as PDF and SVG. The sequences of a split are those that the study names for it,
+    or those on which the models' J&F differ most: there is something to see. `output` holds nothing else afterwards.
+    A figure that cannot be drawn is left out with a warning. Raises DataError for a named sequence that is not scored.
+    """
+    tables = read_leaderboard(places.results / "leaderboard")
+    titles = Titles.of(study)
+    chosen = {split: _chosen(tables["sequences"], study, split) for split in map(str, scored_splits(study))}
+    check_folder(output)
+    shutil.rmtree(output)
+    output.mkdir()
+    with _attempt("overview"):
+        _overview(tables, list(study.models), titles, output)
+    for split in scored_splits(study):
+        for name in chosen[str(split)]:
+            with _attempt(f"frames of {split}, {name}"):
+                _strip(study, split, places, name, titles, output)
+        for name, curves in _mean_curves(tables, study, split, places, chosen[str(split)]).items():
+            with _attempt(f"curves of {split}, {name}"):
+                _curves(study, split, name, curves, titles, output)
+
+
+@contextmanager
+def _attempt(figure: str) -> Iterator[None]:
+    """Leave out a figure that cannot be drawn, except where nothing can be written: the others are worth having."""
+    try:
+        yield
+    except OSError:
+        raise
+    except Exception as error:
+        logger.warning("figures: %s cannot be drawn: %s: %s", figure, type(error).__name__, error, exc_info=True)
+    finally:
+        plt.close("all")
+
+
+def _chosen(scores: pd.DataFrame, study: Study, split: str) -> list[str]:
+    """Sequences of a split that figures show."""
+    here = scores[scores["dataset"] + "/" + scores["split"] == split]
+    spread = here.groupby("sequence", observed=True)["j_and_f"].agg(lambda values: values.max() - values.min())
+    named = [name for place, _, name in (item.rpartition("/") for item in study.figure_sequences) if place == split]
+    for name in named:
+        if name not in spread:
+            raise DataError(f"figures: {split} has no scored sequence {name!r}; {nearest(name, spread.index)}")
+    ranked = sorted(spread.items(), key=lambda item: (-item[1], item[0]))
+    return named or [str(name) for name, _ in ranked[:STRIPS]]
+
+
+def _save(figure: plt.Figure, path: Path, forms: Sequence[str]) -> None:
+    name = path.name
+    if len(name.encode()) > _LONGEST:
+        digest = hashlib.blake2b(name.encode(), digest_size=8).hexdigest()
+        name = f"{name.encode()[:_LONGEST].decode(errors='ignore')}-{digest}"
+    for form in forms:
+        target = path.with_name(f"{name}.{form}")
+        figure.savefig(target, bbox_inches="tight", metadata=_NO_DATE[form], dpi=200)
+    plt.close(figure)
+
+
+def _strip(study: Study, split: Split, places: Places, name: str, titles: Titles, output: Path) -> None:
+    """Frames from left to right; the frame, the ground truth and every model from top to bottom."""
+    root = places.table(split).parent
+    files = read_sequence(root / IMAGES, root / ANNOTATIONS, name, split.resize)
+    truth = media.truth_reader(files)
+    annotated = sorted({index for masks in (files.masks, *files.objects.values()) for index in masks})
+    chosen = [annotated[i] for i in np.linspace(0, len(annotated) - 1, min(STRIP_FRAMES, len(annotated))).astype(int)]
+    rows: list[tuple[str, media.ReadLabels | None]] = [("frame", None), ("ground truth", truth)]
+    rows += [
+        (one_line(titles.model(model)), media.prediction_reader(files, Store(places.store(split, model)).masks(name)))
+        for model in study.models
+    ]
+    height = CELL * float(np.clip(files.size[0] / files.size[1], 1 / TALLEST, TALLEST))
+    figure, grid = plt.subplots(
+        len(rows), len(chosen), figsize=(CELL * len(chosen), height * len(rows)), squeeze=False,
+        gridspec_kw={"wspace": 0.03, "hspace": 0.04},
+    )  # fmt: skip
+    for line, (title, read) in zip(grid, rows, strict=True):
+        line[0].set_ylabel(title, rotation=0, ha="right", va="center")
+        for axes, frame in zip(line, chosen, strict=True):
+            axes.imshow(_picture(files, frame, read), interpolation="none")
+            axes.set(xticks=[], yticks=[])
+            axes.spines[:].set_visible(False)
+    for axes, frame in zip(grid[0], chosen, strict=True):
+        axes.set_title(one_line(files.frames[frame].stem), fontsize=7)
+    _save(figure, output / f"qualitative_{split.dataset}_{split.name}_{name}", ["png", "pdf"])
+
+
+def _mean_curves(
+    tables: Tables, study: Study, split: Split, places: Places, names: Sequence[str]
+) -> dict[str, dict[str, ObjectCurve]]:
+    """By sequence and model: mean J over the objects that the split's first protocol scores, from the first appearance
+    of one on."""
+    protocol = study.protocols_of(split)[0]
+    scored = at_place(tables["objects"], (split.dataset, split.name, protocol))
+    counted = set(zip(scored["sequence"], scored["object_id"], strict=True))
+    found: dict[str, dict[str, ObjectCurve]] = {}
+    for metrics in read_metrics([places.metrics(split, model) for model in study.models], allow_incomplete=True):
+        for rows in metrics.sequences():
+            if rows.name in names:
+                objects = [curve for curve in sequence_curves(rows) if (rows.name, curve.object_id) in counted]
+                if mean := mean_curve(objects):
+                    found.setdefault(rows.name, {})[metrics.model] = mean
+    return dict(sorted(found.items()))
+
+
+def _curves(
+    study: Study, split: Split, name: str, curves: Mapping[str, ObjectCurve], titles: Titles, output: Path
+) -> None:
+    """J over time of every model on one sequence; shaded where no object is visible."""
+    figure, axes = plt.subplots(figsize=(5, 1.8))
+    lines = {}
+    for model, mean in curves.items():
+        visible = mean.visible  # by the ground truth, the same for every model
+        colour, dot = _colour(list(study.models), model), "o" if len(mean.j) == 1 else ""
+        (lines[titles.model(model)],) = axes.plot(100 * mean.j, dot + "-", color=colour, linewidth=1.2)
+    axes.fill_between(np.arange(len(visible)), 0, 100, where=~visible, step="mid", color="0.85", linewidth=0)
+    axes.set(xlim=(0, max(1, len(visible) - 1)), ylim=(0, 100), xlabel="frame with ground truth")
+    axes.set_ylabel(f"{one_line(name)}\nJ, {study.protocols_of(split)[0]}")
+    _legend(axes, lines)
+    _save(figure, output / f"curves_{split.dataset}_{split.name}_{name}", ["pdf", "svg"])
+
+
+def _picture(files: SequenceFiles, frame: int, read: media.ReadLabels | None) -> media.Picture:
+    """A frame with masks, at most WIDEST pixels wide."""
+    picture, labels = read_frame(files.frames[frame]), read(frame) if read else None
+    if picture.shape[1] > WIDEST:
+        size = (WIDEST, max(1, round(picture.shape[0] * WIDEST / picture.shape[1])))
+        picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+        labels = None if labels is None else cv2.resize(labels, size, interpolation=cv2.INTER_NEAREST)
+    return media.blended(picture, labels)
+
+
+def _overview(tables: Tables, models: list[str], titles: Titles, output: Path) -> None:
+    """One row of panels for each split and protocol with measured rows: bars, attributes, speed."""
+    board = tables["leaderboard"]
+    measured = board[(board["kind"] == "measured") & board["j_and_f"].notna()]
+    places = places_of(measured)
+    figure, grid = plt.subplots(
+        max(1, len(places)), 3, figsize=(10, 2.6 * max(1, len(places))), squeeze=False,
+        gridspec_kw={"width_ratios": [1, 1.5, 1], "wspace": 0.3, "hspace": 0.9},
+    )  # fmt: skip
+    for (bars, by_attribute, speed), place in zip(grid, places, strict=False):
+        rows = at_place(measured, place)
+        _bars(bars, rows, models, titles)
+        bars.set_title(one_line(f"{titles.split(*place[:2])}, {place[2]}"))
+        _attributes(by_attribute, at_place(tables["attributes"], place), models, titles, unscored(rows))
+        _speed(speed, rows, models)
+    _save(figure, output / "overview", ["pdf", "svg"])
+
+
+def _colour(models: list[str], model: str) -> str:
+    return MODEL_COLOURS[models.index(model) % len(MODEL_COLOURS)]
+
+
+def _marker(models: list[str], model: str) -> str:
+    """Tells models of the same colour apart."""
+    return MARKERS[models.index(model) // len(MODEL_COLOURS) % len(MARKERS)]
+
+
+def _legend(axes: Axes, entries: Mapping[str, Artist]) -> None:
+    """Above the axes, where no data are. entries: artists by title, given by hand: Matplotlib hides those of `_a`."""
+    axes.legend(
+        list(entries.values()),
+        list(map(one_line, entries)),
+        loc="lower left",
+        bbox_to_anchor=(0, 1),
+        borderaxespad=0.2,
+        frameon=False,
+        fontsize=6,
+        ncols=3,
+        numpoints=1,
+    )
+
+
+def _bars(axes: Axes, rows: pd.DataFrame, models: list[str], titles: Titles) -> None:
+    rows = rows.sort_values("j_and_f")
+    errors = np.array([rows["j_and_f"] - rows["ci_low"], rows["ci_high"] - rows["j_and_f"]], float)
+    names, colours = rows["model"].map(titles.model).map(one_line), [_colour(models, model) for model in rows["model"]]
+    # The mean of equal scores may differ from the ends of its interval by a rounding error.
+    axes.barh(range(len(rows)), rows["j_and_f"], xerr=np.maximum(errors, 0), color=colours, height=0.6)
+    axes.set_yticks(range(len(rows)), names)
+    axes.set(xlim=(0, 100), xlabel="J&F, 95 % interval" if rows["ci_low"].notna().any() else "J&F")
+
+
+def _attributes(axes: Axes, rows: pd.DataFrame, models: list[str], titles: Titles, note: str) -> None:
+    """note: on objects that are not scored, although `late` may be about them."""
+    names = [name for name in rows["attribute"].unique() if name != ALL]
+    if not names:
+        axes.set_axis_off()
+    marks = {}
+    for model in models:
+        scores = rows[rows["model"] == model].set_index("attribute")["j_and_f"].reindex(names)
+        colour, marker = _colour(models, model), _marker(models, model)
+        (marks[titles.model(model)],) = axes.plot(range(len(names)), scores, marker, color=colour, markersize=4)
+    axes.set(ylim=(0, 100), ylabel="J&F")
+    axes.set_xticks(range(len(names)), map(one_line, names), rotation=45, ha="right", rotation_mode="anchor")
+    axes.grid(axis="x", linewidth=0.3)
+    _legend(axes, marks)
+    if note and "late" in names:
+        axes.set_xlabel(note, fontsize=5)
+
+
+def _speed(axes: Axes, rows: pd.DataFrame, models: list[str]) -> None:
+    """Only the device on which most models ran: speeds of different devices do not belong on one axis."""
+    rows = rows[np.isfinite(rows["fps"]) & (rows["fps"] > 0)]
+    if rows.empty:
+        return
+    device = rows["device"].value_counts().sort_index().idxmax()
+    for row in rows[rows["device"] == device].itertuples():
+        axes.plot(row.fps, row.j_and_f, _marker(models, row.model), color=_colour(models, row.model))
+    axes.set_xscale("log")
+    axes.margins(x=0.25)
+    low, high = axes.get_xlim()
+    few = MaxNLocator(3) if high < 5 * low else LogLocator(subs=(1,) if high > 50 * low else (1, 2, 5))
+    axes.xaxis.set_major_locator(few)  # room for the numbers
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set(ylim=(0, 100), xlabel=one_line(f"frames per second, {device}"), ylabel="J&F")

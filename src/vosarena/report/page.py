@@ -1,0 +1,369 @@
+"""The report: one page that needs no network, with pictures in a folder beside it.
+
+The page holds the tables and the sparklines; frames, masks and curves of a sequence lie in `media/` and are loaded when
+somebody looks at that sequence. Data files are scripts, because a page opened from a disk may not fetch JSON.
+"""
+
+import math
+import re
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+import pandas as pd
+import yaml
+from PIL import Image
+
+from vosarena import __version__
+from vosarena.base.errors import DataError
+from vosarena.base.escaping import script_json
+from vosarena.base.files import check_folder
+from vosarena.base.hashing import digest_of
+from vosarena.base.logs import progress_bar
+from vosarena.config.study import Split, Study
+from vosarena.datasets.sequences import ANNOTATIONS, IMAGES, read_sequence
+from vosarena.datasets.table import read_table
+from vosarena.io.masks import masks_digest
+from vosarena.leaderboard.attributes import LOST, ObjectCurve, mean_curve, sequence_curves, spark
+from vosarena.leaderboard.build import PLACE, Scored, at_place, attributes_of, places_of, read_leaderboard
+from vosarena.leaderboard.cross_dataset import footnote, matrices, spans
+from vosarena.leaderboard.headline import headline
+from vosarena.leaderboard.inputs import Places, scored_runs
+from vosarena.leaderboard.statistics import FEWEST
+from vosarena.leaderboard.tables import unscored
+from vosarena.metrics.read import Metrics, read_metrics
+from vosarena.orchestration.failures import read_failures
+from vosarena.predictions.store import Store
+from vosarena.report import media
+
+MEDIA = "media"
+_PAGE = Path(__file__).with_name("page")
+_SCRIPTS = ("vendor/libraries.min.js", "tools.js", "plots.js", "tables.js", "sequences.js")
+_THUMB = 96  # pixels wide
+_THUMB_COLUMNS = 20
+
+Curves = dict[str, dict[str, list[ObjectCurve]]]  # sequence -> model -> objects
+Counted = dict[tuple[str, int], list[str]]  # (sequence, object) -> protocols that score it
+
+
+def build_report(
+    study: Study, places: Places, output: Path, jobs: int = 1, runs: Sequence[Scored] | None = None
+) -> None:
+    """Write `index.html` and `media/` into `output`, whose neighbour `leaderboard/` holds the tables.
+
+    runs: what was measured; default: everything that the study asks for. The same inputs give the same bytes. Raises
+    DataError if there is no leaderboard yet.
+    """
+    folder = output.parent / "leaderboard"
+    if not (folder / "leaderboard.parquet").is_file():
+        raise DataError(f"{folder} holds no leaderboard; run the workflow or `vosarena leaderboard` first")
+    tables = read_leaderboard(folder)
+    check_folder(output)
+    shutil.rmtree(output / MEDIA, ignore_errors=True)
+    (output / MEDIA).mkdir()
+    scored = scored_runs(study, places) if runs is None else runs
+    splits = {}
+    for name, split in study.splits.items():
+        here = [run for run in scored if f"{run.dataset}/{run.split}" == name]
+        if here:
+            metrics = {item.model: item for item in read_metrics([run.metrics for run in here], allow_incomplete=True)}
+            attributes, _ = attributes_of(here)
+            counted = _counted(tables["objects"], split)
+            splits[name] = {"sequences": _Pictures(split, metrics, places, output, attributes, counted).write(jobs)}
+    data = [Path(split.path) for split in study.every_split() if split.path]
+    paths = _LocalPaths([Path(), places.results.parent, *data])
+    content = {
+        "places": paths.hide([_place(tables, place) for place in places_of(tables["leaderboard"])]),
+        "splits": splits,
+        "models": paths.hide(_models(study, places)),
+        "lost": round(100 * LOST),
+        "fewest": FEWEST,
+        "failures": paths.hide(list(_failures(study, places))),
+        "data": {name: _data_digest(places.table(study.splits[name])) for name in splits},
+        "version": __version__,
+    }
+    page = _render(content, paths.hide(_definition(study)), tables["leaderboard"])
+    (output / "index.html").write_text(page, encoding="utf-8", errors="backslashreplace")
+
+
+def _place(tables: Mapping[str, pd.DataFrame], place: tuple[str, ...]) -> dict[str, Any]:
+    """Everything of one split under one protocol that the page's tables show."""
+
+    def here(name: str) -> pd.DataFrame:
+        return at_place(tables[name], place).drop(columns=PLACE)
+
+    scores: dict[str, dict[str, float]] = {}
+    for row in here("sequences").dropna(subset="j_and_f").itertuples():
+        scores.setdefault(str(row.sequence), {})[str(row.model)] = round(float(row.j_and_f), 2)
+    return {
+        **dict(zip(PLACE, place, strict=True)),
+        "unscored": unscored(at_place(tables["leaderboard"], place)),
+        "headline": headline(at_place(tables["leaderboard"], place), here("attributes")),
+        "board": _records(here("leaderboard").dropna(axis=1, how="all")),
+        "attributes": _records(here("attributes")),
+        "comparisons": _records(here("comparisons").query("attribute == 'all'")),
+        "scores": scores,
+    }
+
+
+def _counted(objects: pd.DataFrame, split: Split) -> Counted:
+    """The protocols that score each object of a split."""
+    here = objects[(objects["dataset"] == split.dataset) & (objects["split"] == split.name)]
+    found = here[["sequence", "object_id", "protocol"]].drop_duplicates().itertuples(index=False)
+    counted: Counted = {}
+    for sequence, number, protocol in found:
+        counted.setdefault((str(sequence), int(number)), []).append(str(protocol))
+    return counted
+
+
+def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows as JSON-able dicts, numbers rounded to what is shown, without missing and infinite values."""
+
+    def known(value: Any) -> bool:
+        return bool(pd.notna(value)) and not (isinstance(value, float) and math.isinf(value))
+
+    def clean(value: Any) -> Any:
+        if isinstance(value, float | np.floating):
+            return round(float(value), 4)
+        return value.item() if isinstance(value, np.generic) else value
+
+    return [{key: clean(value) for key, value in row.items() if known(value)} for row in table.to_dict("records")]
+
+
+class _Pictures:
+    """Sheets, curves and thumbnails of all sequences of one split."""
+
+    def __init__(
+        self,
+        split: Split,
+        metrics: Mapping[str, Metrics],
+        places: Places,
+        output: Path,
+        attributes: Mapping[str, Any],
+        counted: Counted,
+    ) -> None:
+        self._split, self._places, self._attributes, self._counted = split, places, attributes, counted
+        self._root = places.table(split).parent
+        self._table = read_table(places.table(split))
+        self._models = list(metrics)
+        self._folder = output / MEDIA / split.dataset / split.name
+        self._curves: Curves = {}
+        for model, item in metrics.items():
+            for rows in item.sequences():
+                self._curves.setdefault(rows.name, {})[model] = sequence_curves(rows)
+        self._most = media.frames_per_sequence(len(self._table), len(metrics) + 2)
+
+    def write(self, jobs: int) -> list[dict[str, Any]]:
+        """Write everything; returns what the page must know of each sequence."""
+        self._folder.mkdir(parents=True)
+        rows = [row for row in self._table if row["sequence"] in self._curves]
+        with ThreadPoolExecutor(max(1, jobs)) as pool:
+            made = pool.map(self._sequence, rows)
+            done = list(progress_bar(made, total=len(rows), desc=f"pictures of {self._split}"))
+        self._thumbs([thumb for _, thumb in done])
+        return [entry | {"thumb": index} for index, (entry, _) in enumerate(done)]
+
+    def _sequence(self, row: Mapping[str, Any]) -> tuple[dict[str, Any], media.Picture]:
+        name, curves = row["sequence"], self._curves[row["sequence"]]
+        files = read_sequence(self._root / IMAGES, self._root / ANNOTATIONS, name, self._split.resize)
+        # By the masks' names: what is scored is named by them, and `7.png` may be the mask of `00007.jpg`.
+        masks = (files.masks, *files.objects.values())
+        index_of = {path.stem: index for found in masks for index, path in found.items()}
+        scored = {
+            model: [curve for curve in objects if (name, curve.object_id) in self._counted]  # by any protocol
+            for model, objects in curves.items()
+        }
+        failures = {model: _first_failure(objects, index_of) for model, objects in scored.items()}
+        lowest = {model: _lowest(objects, index_of) for model, objects in scored.items()}
+        wanted = sorted({frame for frame in (*failures.values(), *lowest.values()) if frame is not None})
+        shown = media.shown_frames(len(files.frames), self._most, wanted)
+        grid = media.Grid.of(files.size, len(shown))
+        folder = self._folder / name
+        folder.mkdir()
+        thumb = media.write_frames(files, shown, grid, folder / "frames.jpg")
+        media.write_masks(media.truth_reader(files), shown, grid, folder / "truth.png")
+        layers = {model: number for number, model in enumerate(self._models) if model in curves}
+        for model, number in layers.items():
+            read = media.prediction_reader(files, Store(self._places.store(self._split, model)).masks(name))
+            media.write_masks(read, shown, grid, folder / f"{number}.png")
+        detail = {
+            "frames": len(files.frames),
+            "shown": shown,
+            "objects": [
+                item | {"scored": self._counted.get((name, item["id"]), [])} for item in _objects(curves, index_of)
+            ],
+        }
+        key = script_json(f"{self._split}/{name}")
+        (folder / "data.js").write_text(f"vosarena.arrived({key}, {script_json(detail)});\n")
+        entry = {
+            "name": name,
+            "frames": len(files.frames),
+            "objects": len(next(iter(curves.values()))),
+            "attributes": list(self._attributes.get(name, ())),
+            "tile": [grid.width, grid.height, len(shown)],
+            "spark": {model: spark(objects) for model, objects in scored.items()},
+            "fail": {model: shown.index(frame) for model, frame in failures.items() if frame in shown},
+            "low": {model: shown.index(frame) for model, frame in lowest.items() if frame in shown},
+            "layers": layers,
+        }
+        return entry, thumb
+
+    def _thumbs(self, pictures: list[media.Picture]) -> None:
+        """One sheet of thumbnails, each cut to 16:9."""
+        if not pictures:
+            return
+        height = _THUMB * 9 // 16
+        rows = -(-len(pictures) // _THUMB_COLUMNS)
+        sheet = Image.new("RGB", (_THUMB * min(_THUMB_COLUMNS, len(pictures)), height * rows))
+        for index, picture in enumerate(pictures):
+            image = Image.fromarray(picture)
+            scale = max(_THUMB / image.width, height / image.height)
+            image = image.resize((math.ceil(image.width * scale), math.ceil(image.height * scale)))
+            place = (index % _THUMB_COLUMNS * _THUMB, index // _THUMB_COLUMNS * height)
+            left, top = (image.width - _THUMB) // 2, (image.height - height) // 2
+            sheet.paste(image.crop((left, top, left + _THUMB, top + height)), place)
+        sheet.save(self._folder / "thumbs.jpg", quality=75)
+
+
+def _first_failure(objects: Iterable[ObjectCurve], index_of: Mapping[str, int]) -> int | None:
+    """Frame index of the first failure of any object."""
+    frames = [index_of[curve.stems[curve.failure]] for curve in objects if curve.failure is not None]
+    return min(frames, default=None)
+
+
+def _lowest(objects: Sequence[ObjectCurve], index_of: Mapping[str, int]) -> int | None:
+    """Frame index at which the mean J over the objects is lowest; the first one if there are several."""
+    mean = mean_curve(objects)
+    return None if mean is None else index_of[mean.stems[int(np.argmin(mean.j))]]
+
+
+def _objects(curves: Mapping[str, list[ObjectCurve]], index_of: Mapping[str, int]) -> Iterable[dict[str, Any]]:
+    """Per object: the frames with ground truth, in which of them it is visible, and J in percent of every model."""
+    for number, curve in enumerate(next(iter(curves.values()))):
+        mine = {model: objects[number] for model, objects in curves.items()}
+        fails = {model: item.stems[item.failure] for model, item in mine.items() if item.failure is not None}
+        yield {
+            "id": curve.object_id,
+            "colour": media.colour_of(curve.object_id),
+            "at": [index_of[stem] for stem in curve.stems],
+            "visible": curve.visible.astype(int).tolist(),
+            "j": {model: np.rint(100 * item.j).astype(int).tolist() for model, item in mine.items()},
+            "fail": {model: index_of[stem] for model, stem in fails.items()},
+        }
+
+
+def _models(study: Study, places: Places) -> dict[str, Any]:
+    """What each model is, and with which versions and weights its predictions were made, as the manifests say."""
+    models = {}
+    for name, model in study.models.items():
+        made: dict[str, set[str]] = {"weights": set(), "packages": set(), "device": set(), "python": set()}
+        masks = {}
+        for split in study.splits.values():
+            store = Store(places.store(split, name))
+            for row in read_table(places.table(split)) if places.table(split).is_file() else []:
+                if manifest := store.manifest(row["sequence"]):
+                    identity = manifest["identity"]
+                    made["weights"].add(identity.get("weights") or "")
+                    made["packages"].add(", ".join(f"{k} {v}" for k, v in sorted(identity["packages"].items())))
+                    made["device"].add(manifest["device"])
+                    made["python"].add(manifest["python"])
+                    masks[f"{split}/{row['sequence']}"] = manifest["masks"]
+        models[name] = {
+            "title": model.title or name,
+            "description": model.description,
+            "masks": digest_of(masks) if masks else "",
+            "definition": yaml.safe_dump(model.definition(), default_flow_style=True, width=10_000).strip(),
+            **{key: ", ".join(sorted(values - {""})) for key, values in made.items()},
+        }
+    return models
+
+
+def _data_digest(table: Path) -> str:
+    """Digest of what the split's scores rest on: names and sizes of all sequences, and the bytes of their masks."""
+    root = table.parent / ANNOTATIONS
+    found: dict[str, Any] = {}
+    for row in read_table(table):
+        files = sorted((root / row["sequence"]).rglob("*.png"))
+        size = [row["n_frames"], row["height"], row["width"]]
+        stems = ((str(path.relative_to(root)), path) for path in files)
+        found[row["sequence"]] = [*size, masks_digest(stems)]
+    return digest_of(found)
+
+
+def _failures(study: Study, places: Places) -> Iterable[dict[str, Any]]:
+    """Why sequences are missing: what their last attempts said, and what failures.csv adds: log and command."""
+    listed = {
+        tuple(row[key] for key in ("dataset", "split", "model", "sequence")): row
+        for row in read_failures(places.results / "failures.csv")
+    }
+    for split in study.splits.values():
+        table = places.table(split)
+        names = [row["sequence"] for row in read_table(table)] if table.is_file() else []
+        for model in study.models:
+            store = Store(places.store(split, model))
+            for name in names:
+                row = listed.get((split.dataset, split.name, model, name), {})
+                found = store.failure(name) or (row if row and store.manifest(name) is None else None)
+                if found:
+                    yield {
+                        **{"split": str(split), "model": model, "sequence": name},
+                        **{key: found.get(key, "") for key in ("reason", "attempts")},
+                        **{"log": row.get("log", ""), "command": row.get("rerun", "")},
+                    }
+
+
+class _LocalPaths:
+    """Absolute paths of this machine, which a page that is published must not show."""
+
+    def __init__(self, folders: Iterable[Path]) -> None:
+        """folders: paths inside them are shown relative to them; of others only the last part is shown."""
+        known = {str(form) for folder in folders for form in (folder.expanduser().absolute(), folder.resolve())} - {"/"}
+        longest_first = "|".join(re.escape(folder) for folder in sorted(known, key=len, reverse=True))
+        before, end = r"(?<![\w.~/-])", r"(?![^\s:,;'\"<>|)\]])"
+        self._inside = re.compile(rf"{before}(?:{longest_first})(?:/+(?=[^\s/])|/?{end})")
+        homes = rf"{re.escape(str(Path.home()))}|/(?:home|Users)/[^\s/:,;'\"<>|]+"
+        self._home = re.compile(rf"{before}(?:{homes})(?={end}|/)")
+        self._others = re.compile(rf"{before}(?:~/|/(?!/)|(?<!:)//+)(?:[^\s/:,;'\"<>|]+/+)*(?=[^\s/:,;'\"<>|])")
+
+    def hide(self, value: Any) -> Any:
+        """The same text, or mapping or list of texts, without such paths; keys of mappings stay."""
+        if isinstance(value, Mapping):
+            return {key: self.hide(item) for key, item in value.items()}
+        if isinstance(value, list | tuple):
+            return [self.hide(item) for item in value]
+        return self._without(value) if isinstance(value, str) else value
+
+    def _without(self, text: str) -> str:
+        text = re.sub(r"(://)[^/@\s]+@", r"\1", text.replace("file://", ""))  # nor names and passwords of URLs
+        text = self._inside.sub(lambda found: "" if found[0].endswith("/") else ".", text)
+        return self._others.sub(".../", self._home.sub("~", text))
+
+
+def _definition(study: Study) -> dict[str, Any]:
+    """What the page says of the study itself."""
+    return {
+        "datasets": list(study.splits),
+        "models": {name: dict(model.definition()) for name, model in study.models.items()},
+        "protocols": {name: list(study.protocols_of(split)) for name, split in study.splits.items()},
+        "ground_truth": {name: split.ground_truth for name, split in study.splits.items()},
+    }
+
+
+def _render(content: Mapping[str, Any], study: Mapping[str, Any], board: pd.DataFrame) -> str:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_PAGE), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
+    )
+    splits = [(name, study["ground_truth"][name], study["protocols"][name]) for name in study["datasets"]]
+    return environment.get_template("page.html.j2").render(
+        css=(_PAGE / "page.css").read_text(),
+        scripts=[(_PAGE / name).read_text() for name in _SCRIPTS],
+        data=script_json(content),
+        content=content,
+        matrices=[(title, spans(shown), shown, footnote(shown)) for title, shown in matrices(board)],
+        splits=splits,
+        study=yaml.safe_dump({key: study[key] for key in ("datasets", "models", "protocols")}, sort_keys=False),
+    )

@@ -1,0 +1,1 @@
+"""Models behind one interface: label maps for frames, given prompts."""

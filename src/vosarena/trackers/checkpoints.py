@@ -1,0 +1,66 @@
+"""Checkpoints: read without running what they contain, and filled into a network only if every tensor fits."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vosarena.base.errors import TrackerError
+
+
+def read_checkpoint(path: str | Path) -> Any:
+    """What a file of `torch.save` holds, on the CPU. Only tensors and plain containers are unpickled (weights_only).
+
+    Raises TrackerError naming the file if it is missing, damaged or something else.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise TrackerError(f"there is no weights file {path}")
+    try:
+        _check_sums(path)
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises pickle, zip, EOF and runtime errors of many classes for a wrong file
+        reason = " ".join(str(error).split())[:120] or type(error).__name__
+        raise TrackerError(
+            f"weights {path} ({path.stat().st_size} bytes) are not a PyTorch checkpoint of plain tensors ({reason}); "
+            "the file may be truncated, or an error page: fetch it again"
+        ) from error
+
+
+def _check_sums(path: Path) -> None:
+    """Raise ValueError if a part of the file is not what its checksum says: torch does not look at them."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            if damaged := archive.testzip():
+                raise ValueError(f"checksum of {damaged} does not fit")
+
+
+def fill(network: torch.nn.Module, state: Any, path: str | Path, belongs_to: str) -> None:
+    """Load a state dict into a network, whose types it takes on; every key and shape must agree.
+
+    Only the batch norms' counters of batches may be absent: old checkpoints lack them, and no mask depends on them.
+    Raises TrackerError with the file, the first differences, and what has to be chosen to fit: `belongs_to`.
+    """
+    if not isinstance(state, Mapping) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise TrackerError(f"weights {path} are not a plain state dict of tensors; provide such a file")
+    expected = network.state_dict()
+    missing = [key for key in expected if key not in state and not key.endswith(".num_batches_tracked")]
+    unknown = [key for key in state if key not in expected]
+    reshaped = [key for key in expected if key in state and state[key].shape != expected[key].shape]
+    differences = []
+    if missing:
+        differences.append(f"{len(missing)} of {len(expected)} tensors are missing (first {missing[0]})")
+    if unknown:
+        differences.append(f"{len(unknown)} are unknown (first {unknown[0]})")
+    if reshaped:
+        shapes = f"{tuple(state[reshaped[0]].shape)} instead of {tuple(expected[reshaped[0]].shape)}"
+        differences.append(f"{len(reshaped)} have another shape (first {reshaped[0]}: {shapes})")
+    if differences:
+        raise TrackerError(
+            f"weights {path} do not fit: {'; '.join(differences)}; choose the {belongs_to} that belongs to this file"
+        )
+    network.load_state_dict(state, strict=False)

@@ -1,0 +1,83 @@
+"""What a tracker's source says of it without being imported: the names of its options, and its packages.
+
+A run is planned by many short processes, and importing a user's file that imports torch takes each of them seconds;
+reading its source takes none, so a misspelt option is found before the run and not when a job starts on a cluster.
+Built-in trackers import torch only when they are used; they are read in the same way.
+"""
+
+import ast
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from vosarena.base.errors import TrackerError
+from vosarena.base.text import nearest
+
+
+@dataclass(frozen=True)
+class Declared:
+    """options: arguments of the constructor, and whether each may be left out; None if the file alone does not say,
+    because it is inherited or takes any keyword. packages: those of the class, none if they are inherited.
+    """
+
+    options: Mapping[str, bool] | None
+    packages: tuple[str, ...]
+
+
+def read_declared(file: Path, name: str) -> Declared:
+    """What the class `name` in a file declares.
+
+    Raises TrackerError for a file that is not Python, in which the name does not occur, or where it is no tracker.
+    """
+    try:
+        text = file.read_text()
+        defined = {node.name: node for node in ast.parse(text).body if isinstance(node, ast.ClassDef | ast.FunctionDef)}
+    except (SyntaxError, ValueError) as error:
+        raise TrackerError(f"{file} is not valid Python: {error}") from None
+    if name not in text:
+        raise TrackerError(f"{file} defines no {name!r}; {nearest(name, defined)}")
+    if name not in defined:
+        return Declared(None, ())  # made or imported in some other way
+    node = defined[name]
+    parts = {part.name: part for part in node.body if isinstance(part, ast.FunctionDef)}
+    alone = isinstance(node, ast.ClassDef) and not node.bases and not node.decorator_list
+    if isinstance(node, ast.FunctionDef) or (alone and "track" not in parts):
+        raise TrackerError(f"{file}: {name} is no tracker, which is a class with a method `track`")
+    packages: tuple[str, ...] = ()
+    for part in node.body:
+        if isinstance(part, ast.Assign | ast.AnnAssign) and "packages" in ast.unparse(part).split("=")[0]:
+            packages = _strings(part.value)
+    constructor = parts.get("__init__")
+    if constructor is None:
+        return Declared({} if alone else None, packages)
+    return Declared(None if constructor.args.kwarg else _arguments(constructor.args), packages)
+
+
+def _strings(value: ast.expr | None) -> tuple[str, ...]:
+    elements = value.elts if isinstance(value, ast.Tuple | ast.List) else ()
+    return tuple(item.value for item in elements if isinstance(item, ast.Constant) and isinstance(item.value, str))
+
+
+def _arguments(given: ast.arguments) -> dict[str, bool]:
+    positional = [*given.posonlyargs, *given.args]
+    required = len(positional) - len(given.defaults)
+    known = {argument.arg: index >= required for index, argument in enumerate(positional) if index}  # without self
+    only = zip(given.kwonlyargs, given.kw_defaults, strict=True)
+    return known | {argument.arg: default is not None for argument, default in only}
+
+
+def check_names(tracker: str, options: Iterable[str], known: Mapping[str, bool]) -> None:
+    """Raise TrackerError for an unknown option or a missing one. known: as Declared.options."""
+    if not {"device", "precision"} <= set(known):
+        raise TrackerError(f"tracker {tracker!r}: its constructor has to take `device` and `precision` as well")
+    known = {name: optional for name, optional in known.items() if name not in ("device", "precision")}
+    given = list(options)
+    for name in given:
+        if name not in known:
+            raise TrackerError(
+                f"tracker {tracker!r} has no option {name!r}; {nearest(name, known) if known else 'it has none'}"
+            )
+    for name, optional in known.items():
+        if not optional and name not in given:
+            also = " (in a config: the checkpoint under `weights:`)" if name == "weights" else ""
+            raise TrackerError(f"tracker {tracker!r} needs the option {name!r}{also}")

@@ -1,0 +1,174 @@
+"""SAM 2 (Ravi et al., "SAM 2: Segment Anything in Images and Videos", 2024), through the official `sam2` package."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from vosarena.base.errors import MaskError, TrackerError
+from vosarena.trackers.base import BoolMask, Frame, LabelMap
+
+if TYPE_CHECKING:
+    from vosarena.trackers.sam2_stream import Reduce
+
+PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+
+
+class Sam2:
+    """Semi-supervised tracking as in upstream's `tools/vos_inference.py`, with the same masks, in constant memory.
+
+    config: the network: an upstream name ("configs/sam2/sam2_hiera_l.yaml" or "sam2_hiera_l"), "sam2_demo",
+        or the path of a YAML file.
+    weights: checkpoint `{"model": state_dict}` that fits `config` in every key and shape.
+    image_size: side of the square that the network sees; default: the configuration's (1024 for the official ones).
+
+    These give up equality with upstream in the last bits for speed:
+    batch_objects: how many objects that appear in the same frame share one forward pass.
+    encoder_batch: how many frames are encoded in one pass.
+    compile: the package's variant with torch.compile; the first sequence is slow.
+    precision: "auto" is upstream's setting, bfloat16 autocast, on CUDA and single precision on the CPU.
+
+    offload_memory: keep the memory bank in host memory: slower, less device memory, same masks.
+
+    Raises TrackerError for options, a configuration or weights that do not fit. Out of memory is reported as the
+    built-in MemoryError, with the tensors let go: try again within `saving_memory`.
+    """
+
+    packages: ClassVar[tuple[str, ...]] = ("sam2", "torch", "pillow")
+
+    def __init__(
+        self,
+        config: str,
+        weights: str,
+        image_size: int | None = None,
+        batch_objects: int = 1,
+        encoder_batch: int = 1,
+        compile: bool = False,
+        offload_memory: bool = False,
+        device: str = "cpu",
+        precision: str = "auto",
+    ) -> None:
+        for name, value in (("batch_objects", batch_objects), ("encoder_batch", encoder_batch)):
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise TrackerError(f"sam2: {name} is {value!r}; give a number of 1 or more.")
+        if precision not in PRECISIONS:
+            raise TrackerError(f"sam2: precision is {precision!r}; give one of {', '.join(PRECISIONS)}.")
+        if device.startswith("cpu") and precision == "fp16":
+            raise TrackerError("sam2: precision fp16 needs a CUDA device; on the CPU give fp32 or bf16.")
+
+        import torch
+
+        from vosarena.trackers.sam2_network import build_predictor
+        from vosarena.trackers.sam2_stream import Sam2Stream, Settings
+
+        if precision == "auto":
+            precision = "bf16" if device.startswith("cuda") else "fp32"
+        autocast = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+        predictor = build_predictor(config, weights, image_size=image_size, compile=compile, device=device)
+        self._stream = Sam2Stream(predictor)
+        self._settings = Settings(batch_objects, encoder_batch, offload_memory, autocast)
+
+    def track(self, frames: Sequence[Frame], prompts: Mapping[int, LabelMap]) -> Iterator[LabelMap]:
+        """See Tracker.track. Overlaps go to the object with the highest logit.
+
+        Raises MaskError if a prompt does not fit its frame or no prompt holds an object.
+        """
+        from vosarena.trackers.sam2_stream import label_map
+
+        for index, labels in prompts.items():
+            if labels.dtype != np.uint8:
+                raise MaskError(
+                    f"Prompt mask of frame {index} has type {labels.dtype}; expected uint8 labels: 255 objects at most."
+                )
+        split = {
+            index: {int(number): labels == number for number in np.unique(labels) if number}
+            for index, labels in prompts.items()
+        }
+        checked = _checked(frames, split)
+        for _ in range(min(checked)):
+            yield np.zeros(frames[0].shape[:2], np.uint8)
+        yield from self._run(frames, checked, label_map)
+
+    def track_objects(
+        self, frames: Sequence[Frame], prompts: Mapping[int, Mapping[int, BoolMask]]
+    ) -> Iterator[dict[int, BoolMask]]:
+        """As `track`, but every object keeps its own mask and masks may overlap (SA-V; any number of objects).
+
+        Yields for every frame all objects of the video by id; an object's mask is empty before it appears.
+        Raises MaskError as `track` does.
+        """
+        from vosarena.trackers.sam2_stream import separate_masks
+
+        checked = _checked(frames, prompts)
+        everyone = sorted(number for masks in checked.values() for number in masks)
+        empty = np.zeros(frames[0].shape[:2], np.bool_)
+        for _ in range(min(checked)):
+            yield dict.fromkeys(everyone, empty)
+        present: list[int] = []
+        for index, masks in enumerate(self._run(frames, checked, separate_masks), start=min(checked)):
+            present = sorted([*present, *checked.get(index, {})])
+            yield dict.fromkeys(everyone, empty) | dict(zip(present, masks, strict=True))
+
+    def _run(
+        self, frames: Sequence[Frame], prompts: Mapping[int, Mapping[int, BoolMask]], reduce: Reduce
+    ) -> Iterator[np.ndarray]:
+        import torch
+
+        failure = ""
+        try:
+            yield from self._stream.run(frames, prompts, self._settings, reduce)
+        except RuntimeError as error:
+            if not isinstance(error, torch.OutOfMemoryError) and "DefaultCPUAllocator" not in str(error):
+                raise
+            failure = str(error).splitlines()[0]
+        if failure:  # outside of the handler: the traceback, and with it the tensors of the run, are gone
+            gc.collect()
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+            raise MemoryError(f"sam2: out of memory: {failure}")
+
+    @contextmanager
+    def saving_memory(self) -> Iterator[dict[str, Any]]:
+        """For another try at a video that ran out of memory: least device memory until the context ends.
+
+        Gives the options that changed, for the record; empty if there is nothing left to save.
+        """
+        before = self._settings
+        saving: dict[str, Any] = {"batch_objects": 1, "encoder_batch": 1, "offload_memory": True}
+        self._settings = replace(before, **saving)
+        try:
+            yield {name: value for name, value in saving.items() if getattr(before, name) != value}
+        finally:
+            self._settings = before
+
+
+def _checked(frames: Sequence[Frame], prompts: Mapping[int, Mapping[int, BoolMask]]) -> dict[int, dict[int, BoolMask]]:
+    """The prompts without empty masks, in the order of time; MaskError if they do not fit the frames or each other."""
+    height, width = frames[0].shape[:2]
+    checked: dict[int, dict[int, BoolMask]] = {}
+    seen: dict[int, int] = {}
+    for index in sorted(prompts):
+        if not 0 <= index < len(frames):
+            raise MaskError(f"There is a prompt mask for frame {index}, but the video has {len(frames)} frames.")
+        for number, mask in prompts[index].items():
+            if mask.shape != (height, width):
+                raise MaskError(
+                    f"Prompt mask of frame {index}, object {number}, is {' x '.join(map(str, mask.shape[::-1]))} "
+                    f"but the frames are {width} x {height}; give masks of the frames' size."
+                )
+            if number in seen:
+                raise MaskError(
+                    f"Object {number} has prompt masks in frames {seen[number]} and {index}; "
+                    "give its mask in the first frame where it appears alone."
+                )
+            if mask.any():
+                checked.setdefault(index, {})[number] = mask
+                seen[number] = index
+    if not checked:
+        raise MaskError("No prompt mask holds an object: there is nothing to track.")
+    return checked

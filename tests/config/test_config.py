@@ -1,0 +1,326 @@
+"""Mistakes in a config and on the command line: one sentence with the key's path and the nearest valid choice."""
+
+import re
+from urllib.parse import unquote
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from snakemake.cli import parse_config
+
+from tests.conftest import REPOSITORY
+from vosarena.base.errors import ConfigError
+from vosarena.base.files import path_name
+from vosarena.config.reference import reference
+from vosarena.config.schema import _FORMS, SCHEMAS, read_yaml
+from vosarena.config.study import from_command_line, load_catalog, load_study
+from vosarena.leaderboard.inputs import hidden_splits, scored_splits
+from vosarena.metrics.protocols import PROTOCOLS
+from vosarena.orchestration.checks import check_study
+from vosarena.submissions.pack import pack_submission
+
+
+def study(*entries: str):
+    """The study of `--config ENTRY ...`, with the values that Snakemake makes of them."""
+    made = load_study(
+        {"datasets": ["demo/val"], "models": ["static"], **from_command_line(parse_config(list(entries)))}
+    )
+    check_study(made, where="config")
+    return made
+
+
+@pytest.mark.parametrize("entry, sentence", [
+    ("model=[flow]", "unknown key 'model'; did you mean 'models'?"),
+    ("models=[flwo]", "models.0: unknown model 'flwo'; did you mean 'flow'?"),
+    ("models=flow", "models: 'flow' is not a list; write [flow]"),
+    ("models=[]", "models: the list is empty"),
+    ("models=[flow, {name: a, extends: flwo}]", "models.1: unknown model 'flwo'; did you mean 'flow'?"),
+    ("models=[{name: a, extends: flow, revision: two}]", "models.0.revision: 'two' is not a whole number"),
+    ("models=[{name: a, extends: flow, optoins: {}}]", "models.0: unknown key 'optoins'; did you mean 'options'?"),
+    ("models=[{name: a, tracker: flow, weights: {sources: [{ulr: x}]}}]",
+     "models.0.weights.sources.0: unknown key 'ulr'; did you mean 'url'?"),
+    ("models=[{name: a, tracker: flow, weights: {sources: [{huggingface: x/y}]}}]",
+     "models.0.weights.sources.0: huggingface alone is no complete entry; see docs/config.md"),
+    ("models=[{name: a, tracker: cutei}]",
+     "models: a: unknown tracker 'cutei'; did you mean 'cutie'? (or give path/to/file.py:Class)"),
+    ("models=[{name: a, tracker: mine.py:Mine}]", "models: a: tracker 'mine.py:Mine': there is no file mine.py"),
+    ("models=[{name: a, extends: sam2-demo, options: {bacth_objects: 2}}]",
+     "models: a: tracker 'sam2' has no option 'bacth_objects'; did you mean 'batch_objects'?"),
+    ("models=[{name: a, extends: static, options: {size: 2}}]",
+     "models: a: tracker 'static' has no option 'size'; it has none"),
+    ("models=[{name: a, tracker: cutie}]",
+     "models: a: tracker 'cutie' needs the option 'weights' (in a config: the checkpoint under `weights:`)"),
+    ("models=[{name: a, extends: cutie-demo-finetuned, finetune: {iteration: 5}}]",
+     "models.0.finetune: unknown key 'iteration'; did you mean 'iterations'?"),
+    ("models=[{name: a, extends: cutie-demo-finetuned, finetune: {objects: 1}}]",
+     "models.0.finetune.objects: 1 is less than the minimum of 2"),
+    ("models=[{name: a, extends: cutie-demo-finetuned, finetune: {from: b}}, "
+     "{name: b, extends: cutie-demo-finetuned, finetune: {from: a}}]",
+     "models: a: finetune: a would start from its own weights"),
+    ("models=[{name: a, tracker: cutie, finetune: {from: cutie-demo}}]",
+     "models: a: finetune: the key 'data' is missing"),
+    ("models=[{name: a, extends: cutie-demo-finetuned, finetune: {from: cutie-dmo}}]",
+     "models: a: finetune: unknown model 'cutie-dmo'; did you mean 'cutie-demo'?"),
+    ("models=[{name: a, extends: cutie-demo-finetuned, finetune: {data: [demo/trian]}}]",
+     "models: a: finetune: 'demo' has no split 'trian'; did you mean 'train'?"),
+    ("figures={sequences: [demo/vla/round-01]}",
+     "figures.sequences.0: 'demo/vla/round-01' is in none of the datasets; did you mean 'demo/val'?"),
+    ("datasets=[{path: my-vidoes}]", "datasets: my-vidoes/all: there is no folder my-vidoes; mend its `path`"),
+    ("datasets=[demo]", "datasets.0: 'demo' names no split; write demo/train or demo/val"),
+    ("datasets=[dem/val]", "datasets.0: unknown dataset 'dem'; did you mean 'demo'?"),
+    ("datasets=[demo/vall]", "datasets.0: 'demo' has no split 'vall'; did you mean 'val'?"),
+    ("datasets=[{path: x, layuot: davis}]", "datasets.0: unknown key 'layuot'; did you mean 'layout'?"),
+    ("datasets=[{path: x, protocol: davis2071}]",
+     "datasets.0.protocol: 'davis2071' is not allowed; did you mean 'davis2017'?"),
+    ("datasets=[{name: a, splits: {val: {path: x, sequences: many}}}]",
+     "datasets.0.splits.val.sequences: 'many' is not a whole number"),
+    ("protocols=[davis2071]", "protocols.0: 'davis2071' is not allowed; did you mean 'davis2017'?"),
+    ("inference={device: gpu}", "inference.device: 'gpu' is not allowed; choose auto, cpu or cuda"),
+    ("datasets=[{path: a/mine}, {path: b/mine}]",
+     "datasets.1: another one before it has the name 'mine/all' too; give one of them another `name`"),
+    ("models=[flow, {name: flow, extends: static}]",
+     "models.1: another one before it has the name 'flow' too; give one of them another `name`"),
+    ("models=[flow, flow]", "models.1: 'flow' is in the list twice; leave one out"),
+    ("datasets=[demo/val, demo/val]", "datasets.1: 'demo/val' is in the list twice; leave one out"),
+    ("protocols=[lvos, lvos]", "protocols: 'lvos' is in the list twice; leave one out"),
+    ("models=[{name: flow, extends: static}]",
+     "models.0: the catalog has 'flow' already, which is something else; give this one another `name`"),
+    ("datasets=[{name: mose, extends: demo/val}]",
+     "datasets.0: the catalog has 'mose/val' already, which is something else; give this one another `name`"),
+    ("datasets=[{path: 'my {videos}'}]",
+     "datasets.0: the folder's name 'my {videos}' cannot be that of a dataset; give it a `name`"),
+    ("models=[{name: my model, extends: flow}]",
+     "models.0.name: 'my model' is no name: use letters, digits, ., _ and -, and begin with a letter or digit"),
+    ("inference={sequnces_per_job: 4}",
+     "inference: unknown key 'sequnces_per_job'; did you mean 'sequences_per_job'?"),
+    ("inference=4", "inference: 4 is not a mapping"),
+    ("download={timeout: soon}", "download.timeout: 'soon' is not a number"),
+    ("pathvars={results: 'runs/{x}'}",
+     "pathvars.results: 'runs/{x}' has { or } in it, which Snakemake takes for a wildcard; choose another folder"),
+    ("pathvars={result: there}", "pathvars: unknown key 'result'; did you mean 'results'?"),
+])  # fmt: skip
+def test_a_mistake_is_one_sentence(entry, sentence):
+    with pytest.raises(ConfigError) as caught:
+        study(entry)
+    assert str(caught.value) == f"config: {sentence}"
+
+
+@pytest.mark.parametrize("name", ["{x}.pth", "<results>.pth"])
+def test_weights_whose_path_snakemake_would_interpret(name, tmp_path):
+    (tmp_path / name).touch()
+    source = yaml.safe_dump({"local": str(tmp_path / name)}, default_flow_style=True)
+    made = yaml_study(f"models: [{{name: a, tracker: cutie, weights: {{sources: [{source}]}}}}]")
+    with pytest.raises(ConfigError, match=r"models: a: weights: .* has { } < or > in it"):
+        check_study(made, where="config")
+
+
+def test_every_pattern_has_its_words():
+    for file in SCHEMAS.glob("*.yaml"):
+        assert set(re.findall(r'pattern: "(.*?)"', file.read_text())) <= _FORMS.keys()
+
+
+def test_a_number_that_yaml_takes_for_text_is_explained(tmp_path):
+    """1e-4 without a point is text in YAML."""
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "mine.yaml").write_text("a: {tracker: cutie, finetune: {learning_rate: 1e-4}}")
+    with pytest.raises(ConfigError, match=r"learning_rate: '1e-4' is not a number; YAML wants a point in it: 1.0e-04"):
+        load_catalog([tmp_path])
+
+
+def test_a_folder_that_is_given_as_a_name_is_recognised(tmp_path, monkeypatch):
+    (tmp_path / "my-videos").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=r"'my-videos'; .* \(for the folder write {path: my-videos}\)"):
+        study("datasets=[my-videos]")
+
+
+def test_data_of_every_training_on_the_way_belong_to_the_study():
+    twice = "{name: twice, extends: cutie-demo-finetuned, finetune: {from: once, data: [lvos-v2/train]}}"
+    once = "{name: once, extends: cutie-demo-finetuned, finetune: {data: [mose/train]}}"
+    splits = study(f"models=[{twice}, {once}]").every_split()
+    assert list(map(str, splits)) == ["demo/val", "lvos-v2/train", "mose/train"]
+    base = study("models=[{name: again, extends: cutie-base-plus-finetuned, finetune: "
+                 "{from: cutie-base-plus-finetuned, data: [demo/train]}}]")  # fmt: skip
+    assert {str(split) for split in base.every_split()} >= {"mose/train", "lvos-v2/train", "demo/train"}
+
+
+def test_a_missing_key_is_named():
+    with pytest.raises(ConfigError, match="the key 'datasets' is missing"):
+        load_study({"models": ["static"]})
+
+
+def test_nested_numbers_of_the_command_line_are_numbers():
+    """Snakemake hands them over as text."""
+    entry = "{name: '2024', extends: cutie-demo, revision: 3, options: {size: 96, long_term: true}}"
+    made = study(f"models=[{entry}]", "inference={sequences_per_job: 16}", "download={attempts: 2, timeout: 1.5}")
+    model = made.models["2024"]
+    assert (model.revision, model.options["size"], model.options["long_term"]) == (3, 96, True)
+    assert model.options["mem_every"] == 1  # from the entry that it extends
+    assert made.sequences_per_job == 16 and made.download == {"attempts": 2, "timeout": 1.5}
+
+
+def yaml_study(text: str):
+    return load_study({"datasets": ["demo/val"], "models": ["static"], **yaml.safe_load(text)})
+
+
+@pytest.mark.parametrize(
+    "text", ["007", "1.10", "0049123", "49123", "1_000", "1e3", "true", "no", "nan", "0x10", "１２"]
+)
+def test_quoted_text_of_a_config_file_stays_text(text):
+    made = yaml_study(f"""
+        datasets: [{{name: a, splits: {{b: {{path: x, submission: {{team: {{phone: "{text}"}}}}}}}}}}]
+        models: [{{name: "7", tracker: flow, options: {{version: "{text}", deep: ["{text}"]}}}}]
+    """)
+    assert made.splits["a/b"].submission == {"team": {"phone": text}}
+    assert made.models["7"].options == {"version": text, "deep": [text]}
+
+
+@given(st.recursive(st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(), st.lists))
+@settings(max_examples=15, deadline=None)
+def test_options_are_what_the_config_file_says(value):
+    made = load_study({"datasets": ["demo/val"], "models": [{"name": "m", "tracker": "flow", "options": {"x": value}}]})
+    assert repr(made.models["m"].options["x"]) == repr(value)
+
+
+@pytest.mark.parametrize("text, value", [
+    ("96", 96), ("-1", -1), ("0.5", 0.5), ("true", True), ("007", "007"), ("1.10", "1.10"), ("1_000", "1_000"),
+    ("nan", "nan"), ("no", "no"), ("1.2.3", "1.2.3"),
+])  # fmt: skip
+def test_text_of_the_command_line_is_a_number_if_it_is_written_like_one(text, value):
+    """Snakemake gives all that is nested in `--config` as text, with or without quotes."""
+    config = from_command_line(parse_config([f"models=[{{name: '7', options: {{size: {text}}}}}]"]))
+    option = config["models"][0]["options"]["size"]
+    assert (option, type(option)) == (value, type(value)) and config["models"][0]["name"] == "7"
+
+
+@pytest.mark.parametrize("word", ["0123", "no", "1.10", "12:30", "2024-01-01", "~"])
+@pytest.mark.parametrize("key", [
+    "datasets: [{path: x, select: [WORD]}]",
+    "datasets: [{path: x, exclude: [WORD]}]",
+    "datasets: [{path: x, attributes: [WORD]}]",
+    "datasets: [{name: a, splits: {val: {path: x, select: [WORD]}}}]",
+    "datasets: [{name: WORD, path: x}]",
+    "datasets: [{name: a, splits: {WORD: {path: x}}}]",
+    "datasets: [WORD]",
+    "models: [WORD]",
+    "models: [{name: WORD, tracker: flow}]",
+    "models: [{name: a, tracker: cutie, finetune: {from: cutie-demo, data: [WORD]}}]",
+    "figures: {sequences: [WORD]}",
+    "catalog: [WORD]",
+])  # fmt: skip
+def test_a_name_that_yaml_takes_for_something_else_needs_quotes(key, word):
+    with pytest.raises(ConfigError, match=r"is not text.*; put it in quotes"):
+        yaml_study(key.replace("WORD", word))
+
+
+@pytest.mark.parametrize("truth, hidden", [("full", False), ("first_frame", True), ("none", False)])
+def test_only_a_split_with_a_server_waits_for_one(truth, hidden, tmp_path):
+    made = yaml_study(f"datasets: [{{name: a, path: x, ground_truth: {truth}}}]")
+    assert bool(hidden_splits(made)) is hidden and bool(scored_splits(made)) is (truth == "full")
+    if truth == "none":
+        with pytest.raises(ConfigError, match="a/all has `ground_truth: none`, so no server scores it"):
+            pack_submission(made.splits["a/all"], tmp_path / "t.parquet", tmp_path, tmp_path / "a.zip")
+
+
+def test_two_files_of_a_catalog_folder_define_one_name(tmp_path):
+    (tmp_path / "models").mkdir()
+    for name in ("a", "b"):
+        (tmp_path / "models" / f"{name}.yaml").write_text("mine: {tracker: flow}")
+    with pytest.raises(
+        ConfigError, match=r"b\.yaml: .*a\.yaml has a model with the name 'mine' too; rename one of them"
+    ):
+        load_catalog([tmp_path])
+
+
+@pytest.mark.parametrize("text, sentence", [
+    ("a: [1\nb: 2\n", ", line 2, column 2: not valid YAML: expected ',' or ']'"),
+    ("a: 1\n\tb: 2\n", ", line 2, column 1: not valid YAML: found character '\\\\t'"),
+    ("a: 1\nb: 2\na: 3\n", ", line 3, column 1: not valid YAML: the key 'a' is there twice"),
+    ("a: {b: 1, b: 2}\n", ", line 1, column 11: not valid YAML: the key 'b' is there twice"),
+    ("a: 2024-13-45\n", ": not valid YAML: month must be in 1..12"),
+    ("a: \xff\n", ": not valid YAML: .*invalid start byte"),
+    ("- a\n", ": expected a mapping of keys to values"),
+    ("", ": expected a mapping of keys to values"),
+])  # fmt: skip
+def test_a_mistake_in_yaml_names_file_and_line(tmp_path, text, sentence):
+    file = tmp_path / "mine.yaml"
+    file.write_bytes(text.encode("latin-1"))
+    with pytest.raises(ConfigError, match=f"^{file}{sentence}"):
+        read_yaml(file)
+
+
+@given(st.text(min_size=1), st.text(min_size=1))
+@settings(max_examples=200)
+def test_names_are_safe_in_paths_of_snakemake_and_stay_different(name, other):
+    assert not set(path_name(name)) & set("{}<>\n,()")
+    assert (path_name(name) == path_name(other)) == (name == other)
+    assert unquote(path_name(name), errors="surrogateescape") == name
+
+
+@pytest.mark.parametrize("name", ["bear", "take 2", "0a1b-c_d.e", "été", "日本", "bmx#1", "it's"])
+def test_ordinary_names_are_unchanged_in_paths(name):
+    assert path_name(name) == name
+
+
+@pytest.mark.parametrize("entry, sentence", [
+    ("models=[flwo]", "config: models.0: unknown model 'flwo'; did you mean 'flow'?"),
+    ("inference={device: gpu}", "config: inference.device: 'gpu' is not allowed; choose auto, cpu or cuda"),
+])  # fmt: skip
+def test_snakemake_says_it_on_a_line_of_its_own(snakemake, entry, sentence):
+    failed = snakemake(
+        "--dry-run", "--config", entry, config={"datasets": ["demo/val"], "models": ["static"]}, check=False
+    )
+    assert failed.returncode != 0
+    assert sentence in failed.stderr.splitlines() and "Traceback" not in failed.stderr
+
+
+def test_the_reference_is_what_the_schemas_say():
+    assert (REPOSITORY / "docs" / "config.md").read_text() == reference()
+
+
+@pytest.mark.parametrize("name", ["config", "dataset", "model"])
+def test_every_key_of_a_schema_is_in_the_reference_with_its_meaning(name):
+    """Also keys that are nested: the reference would otherwise leave them out without anybody noticing."""
+    schema = yaml.safe_load((SCHEMAS / f"{name}.schema.yaml").read_text())
+    text = reference()
+    for path, description in keys(schema):
+        assert f"| `{path}` |" in text, path
+        assert description, f"{path} of {name}.schema.yaml has no description"
+
+
+def keys(schema: dict, prefix: str = ""):
+    """Path and description of every key, as a person would write it in a config."""
+    for key, value in schema.get("properties", {}).items():
+        yield prefix + key, value.get("description")
+        yield from keys(value, f"{prefix}{key}.")
+        yield from keys(value.get("items", {}), f"{prefix}{key}.")
+        if isinstance(value.get("additionalProperties"), dict):
+            yield from keys(value["additionalProperties"], f"{prefix}{key}.NAME.")
+    for choice in schema.get("oneOf", ()):
+        yield from keys(choice, prefix)
+
+
+def test_schemas_know_every_protocol():
+    config, dataset = (yaml.safe_load((SCHEMAS / f"{name}.schema.yaml").read_text()) for name in ("config", "dataset"))
+    split = dataset["properties"]["splits"]["additionalProperties"]
+    for place in (config["properties"]["protocols"]["items"], *(x["properties"]["protocol"] for x in (dataset, split))):
+        assert sorted(place["enum"]) == sorted(PROTOCOLS)
+
+
+def test_what_the_workflow_catalog_shows_is_right():
+    """Its page is made of these files, and snakedeploy copies the folder config/."""
+    shown = (REPOSITORY / "config/README.md").read_text().split("```yaml\n")[1].split("```")[0]
+    assert list(load_study(yaml.safe_load(shown)).models) == ["sam2.1-l", "mine"]
+    assert (REPOSITORY / "config/config.yaml").read_text() == (REPOSITORY / "config.yaml").read_text()
+    usage = yaml.safe_load((REPOSITORY / ".snakemake-workflow-catalog.yml").read_text())["usage"]
+    assert set(usage) == {"mandatory-flags", "software-stack-deployment"}
+    assert set(usage["software-stack-deployment"]) == {"conda", "apptainer", "apptainer+conda", "report"}
+
+
+def test_experiments_are_scored_by_the_protocols_of_their_splits():
+    """The default config is read before the one of a study, so what it says would hold for every study."""
+    default = yaml.safe_load((REPOSITORY / "config.yaml").read_text())
+    assert "protocols" not in default
+    for file in (REPOSITORY / "experiments").glob("*.yaml"):
+        assert load_study({**default, **yaml.safe_load(file.read_text())}).models

@@ -1,0 +1,300 @@
+"""Fine-tuning of Cutie: resumable to the bit, the same however the batch is divided, and never on evaluated data."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from vosarena.base.errors import ConfigError, DataError, TrackerError
+from vosarena.cli import main
+from vosarena.demo.synthesize import make_clip
+from vosarena.finetuning.leakage import check_leakage
+from vosarena.finetuning.recipe import read_recipe
+from vosarena.io.masks import write_mask
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("cutie.inference.inference_core")
+
+from vosarena.finetuning.samples import Samples  # noqa: E402
+from vosarena.finetuning.train import _identity, _Run, finetune  # noqa: E402
+from vosarena.trackers.cutie import Cutie, build_network, cutie_config, package_folder  # noqa: E402
+
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
+
+QUICK = {
+    "model": "tiny",
+    "iterations": 6,
+    "batch": 2,
+    "frames": 3,
+    "crop": 64,
+    "points": 256,
+    "max_skip": [2],
+    "max_skip_from": [0.0],
+    "lr_steps": [4],
+    "checkpoint_every": 2,
+    "workers": 0,
+    "amp": False,
+}
+
+
+def write_video(root: Path, name: str, seed: int, frames: int = 5) -> None:
+    clip = make_clip(seed, frames=frames, size=(64, 96), objects=2)
+    for kind in ("JPEGImages", "Annotations"):
+        (root / kind / name).mkdir(parents=True)
+    for index in range(frames):
+        cv2.imwrite(str(root / "JPEGImages" / name / f"{index:05d}.png"), clip.frames[index][..., ::-1])
+        write_mask(root / "Annotations" / name / f"{index:05d}.png", clip.masks[index])
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("train")
+    for number in range(3):
+        write_video(root, f"video-{number}", number)
+    return root
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(5)
+    path = tmp_path_factory.mktemp("weights") / "start.pth"
+    torch.save(build_network(cutie_config("tiny")).state_dict(), path)
+    return path
+
+
+def command(folder: Path, data: Path, weights: Path, recipe: dict, launcher: tuple[str, ...] = ()) -> list[str]:
+    folder.mkdir(exist_ok=True)
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    arguments = ["--recipe", folder / "recipe.yaml", "--data", f"toy/train={data}", "--weights", weights]
+    arguments += ["--output", folder / "out.pth", "--work", folder / "work", "--device", "cpu"]
+    return [sys.executable, "-m", *launcher, "vosarena", "finetune", *map(str, arguments)]
+
+
+def run(folder: Path, data: Path, weights: Path, **changes: object) -> dict:
+    """Fine-tune in a process of its own, as a job does: other tests leave torch in other states."""
+    call = command(folder, data, weights, {**QUICK, **changes})
+    done = subprocess.run(call, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return torch.load(folder / "out.pth", weights_only=True)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, data: Path, weights: Path) -> tuple[Path, dict]:
+    folder = tmp_path_factory.mktemp("undisturbed")
+    return folder, run(folder, data, weights)
+
+
+def equal(first: dict, second: dict) -> bool:
+    return first.keys() == second.keys() and all(torch.equal(first[key], second[key]) for key in first)
+
+
+def test_weights_change_and_fit_the_tracker(undisturbed: tuple[Path, dict], weights: Path) -> None:
+    folder, state = undisturbed
+    assert not equal(state, torch.load(weights, weights_only=True))
+    Cutie(str(folder / "out.pth"), model="tiny")
+
+
+def test_loss_log_and_figure(undisturbed: tuple[Path, dict]) -> None:
+    log = pd.read_parquet(undisturbed[0] / "work" / "loss.parquet")
+    assert log["iteration"].tolist() == [1, 2, 3, 4, 5, 6]
+    assert np.allclose(log["learning_rate"], [1e-4] * 4 + [1e-5] * 2)
+    assert np.isfinite(log["total_loss"]).all() and (log["waiting"] < log["seconds"]).all()
+    parts = [name for name in log if name.startswith(("loss_", "aux_"))]
+    assert np.allclose(log[parts].sum(axis=1), log["total_loss"], rtol=1e-5)
+    assert (undisturbed[0] / "work" / "loss.svg").read_text().count("<polyline") == 2
+
+
+def test_a_killed_run_goes_on_to_the_same_bits(
+    undisturbed: tuple[Path, dict], data: Path, weights: Path, tmp_path: Path
+) -> None:
+    process = subprocess.Popen(
+        command(tmp_path, data, weights, QUICK),
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    checkpoint = tmp_path / "work" / "checkpoint.pth"
+    while process.poll() is None and not checkpoint.exists():
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL and not (tmp_path / "out.pth").exists()
+    done = torch.load(checkpoint, weights_only=True)["iteration"]
+    assert 0 < done < QUICK["iterations"]
+    state = run(tmp_path, data, weights)
+    assert equal(state, undisturbed[1])
+    assert len(pd.read_parquet(tmp_path / "work" / "loss.parquet")) == QUICK["iterations"]
+
+
+def test_readers_do_not_change_the_weights(
+    undisturbed: tuple[Path, dict], data: Path, weights: Path, tmp_path: Path
+) -> None:
+    assert equal(run(tmp_path, data, weights, workers=2), undisturbed[1])
+
+
+def test_another_recipe_does_not_go_on_from_a_checkpoint(data: Path, weights: Path, tmp_path: Path) -> None:
+    run(tmp_path, data, weights, iterations=2)
+    run(tmp_path, data, weights, iterations=2, learning_rate=1e-3)
+    log = pd.read_parquet(tmp_path / "work" / "loss.parquet")
+    assert log["learning_rate"].tolist() == [1e-3, 1e-3]
+
+
+@pytest.mark.slow
+def test_two_processes_are_one_with_gradient_accumulation(data: Path, weights: Path, tmp_path: Path) -> None:
+    recipe = {**QUICK, "iterations": 2}
+    one = run(tmp_path / "one", data, weights, iterations=2, micro_batch=1)
+    launcher = (
+        "torch.distributed.run",
+        "--nproc-per-node",
+        "2",
+        "--master-port",
+        str(29500 + os.getpid() % 1000),
+        "-m",
+    )
+    done = subprocess.run(
+        command(tmp_path / "two", data, weights, recipe, launcher),
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    two = torch.load(tmp_path / "two" / "out.pth", weights_only=True)
+    start = torch.load(weights, weights_only=True)
+    for key, value in one.items():
+        if value.is_floating_point():
+            moved = (value - start[key]).abs().max()
+            assert (value - two[key]).abs().max() <= 0.02 * moved + 1e-7, key
+
+
+def test_divergence_stops_and_keeps_the_last_checkpoint(data: Path, weights: Path, tmp_path: Path) -> None:
+    run(tmp_path, data, weights, iterations=2)
+    before = (tmp_path / "work" / "checkpoint.pth").read_bytes()
+    state = torch.load(weights, weights_only=True)
+    state["pix_feat_proj.weight"][0] = float("nan")
+    torch.save(state, tmp_path / "broken.pth")
+    with pytest.raises(TrackerError, match=r"nan.* at iteration 1; .* is kept"):
+        finetune(QUICK, {"toy/train": data}, tmp_path / "broken.pth", tmp_path / "out.pth", tmp_path / "work", "cpu")
+    assert (tmp_path / "work" / "checkpoint.pth").read_bytes() == before
+
+
+def test_samples_depend_on_their_number_only(data: Path, tmp_path: Path) -> None:
+    samples = Samples({"toy/train": data}, read_recipe(QUICK), tmp_path / "views")
+    state = torch.get_rng_state()
+    first = samples[7]
+    assert torch.equal(torch.get_rng_state(), state)
+    samples[3]
+    again = samples[7]
+    assert torch.equal(first["rgb"], again["rgb"]) and np.array_equal(first["cls_gt"], again["cls_gt"])
+    assert first["rgb"].shape == (3, 3, 64, 64) and not torch.equal(first["rgb"], samples[8]["rgb"])
+
+
+def test_only_annotated_frames_with_objects_are_used(data: Path, tmp_path: Path) -> None:
+    root = tmp_path / "sparse"
+    shutil.copytree(data, root)
+    (root / "Annotations" / "video-0" / "00002.png").unlink()
+    write_video(root, "empty", 9)
+    for path in (root / "Annotations" / "empty").iterdir():
+        write_mask(path, np.zeros((64, 96), np.uint8))
+    samples = Samples({"toy/train": root}, read_recipe(QUICK), tmp_path / "views")
+    assert len(samples.inner) == 5 + 5 + 4
+    with pytest.raises(DataError, match="annotated frames"):
+        Samples({"toy/train": root}, read_recipe({**QUICK, "frames": 6}), tmp_path / "views")
+
+
+def test_recipe_defaults_are_the_papers_and_cuties() -> None:
+    recipe = read_recipe({})
+    paper = (recipe.iterations, recipe.batch, recipe.learning_rate, recipe.weight_decay, recipe.lr_steps)
+    assert paper == (20_000, 16, 1e-4, 1e-3, (15_000,))
+    upstream = yaml.safe_load((package_folder() / "config" / "train_config.yaml").read_text())["main_training"]
+    stage = recipe.stage(upstream["amp"])
+    for key in stage:
+        assert stage[key] == (float(upstream[key]) if key == "learning_rate" else upstream[key]), key
+    assert (recipe.amp, recipe.crop, recipe.lr_gamma) == (True, upstream["crop_size"][0], upstream["lr_schedule_gamma"])
+    assert list(recipe.max_skip) == upstream["max_skip_schedule"]
+    assert list(recipe.max_skip_from) == upstream["max_skip_schedule_fraction"]
+    assert (recipe.merge_probability, recipe.clip_grad_norm) == (
+        upstream["merge_probability"],
+        upstream["clip_grad_norm"],
+    )
+    assert [recipe.skip_at(iteration) for iteration in (0, 1999, 2000, 6000, 16000)] == [5, 5, 10, 15, 5]
+
+
+def test_wrong_recipes_are_refused() -> None:
+    with pytest.raises(ConfigError, match="unknown key 'iteration'"):
+        read_recipe({"iteration": 5})
+    with pytest.raises(ConfigError, match="one entry each"):
+        read_recipe({"max_skip": [3]})
+    with pytest.raises(ConfigError, match="batch of 16"):
+        read_recipe({"micro_batch": 5}).samples_per_pass(2)
+    assert read_recipe({"micro_batch": 4}).samples_per_pass(2) == 4
+    assert read_recipe({}).samples_per_pass(4) == 4
+
+
+def test_leakage_by_name_within_a_dataset_and_by_frame_across_datasets(data: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    write_video(other, "video-1", 77)
+    check_leakage({"a/train": data}, {"b/val": other})  # one name in two datasets is no leak
+    with pytest.raises(DataError, match="a/train: video-1 is also in a/val"):
+        check_leakage({"a/train": data}, {"a/val": other})
+    source = data / "JPEGImages" / "video-2" / "00003.png"
+    shutil.copyfile(source, other / "JPEGImages" / "video-1" / "00017.png")
+    with pytest.raises(DataError, match="a/train: video-2 shares a frame with b/val: video-1"):
+        check_leakage({"a/train": data}, {"b/val": other})
+
+
+def test_a_leaking_run_does_not_start(data: Path, weights: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="overlap the evaluated sequences"):
+        finetune(QUICK, {"toy/train": data}, weights, tmp_path / "o.pth", tmp_path / "w", "cpu", {"toy/val": data})
+    assert not (tmp_path / "w").exists()
+
+
+@pytest.mark.parametrize("kind, suffix", [("JPEGImages", "png"), ("Annotations", "png")])
+def test_other_data_under_the_same_names_are_another_run(data: Path, weights: Path, tmp_path: Path, kind, suffix):
+    recipe, copy = read_recipe(QUICK), tmp_path / "copy"
+    shutil.copytree(data, copy)
+    first = _identity(recipe, {"toy/train": data}, weights)
+    assert _identity(recipe, {"toy/train": copy}, weights) == first
+    file = copy / kind / "video-1" / f"00001.{suffix}"
+    shutil.copyfile(copy / kind / "video-1" / f"00002.{suffix}", file)
+    assert _identity(recipe, {"toy/train": copy}, weights) != first
+
+
+@pytest.mark.parametrize("damage", [b"", b"hello", b"PK\x03\x04", b"\0" * 5000, "cut", "flip", "list"])
+def test_a_damaged_checkpoint_is_named_and_training_starts_anew(
+    undisturbed: tuple[Path, dict], tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: bytes | str
+) -> None:
+    whole = (undisturbed[0] / "work" / "checkpoint.pth").read_bytes()
+    run = object.__new__(_Run)
+    run.checkpoint, run.identity = tmp_path / "checkpoint.pth", "mine"
+    if damage == "list":
+        torch.save([1, 2], run.checkpoint)
+    else:
+        middle = len(whole) // 2
+        flipped = whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :]
+        run.checkpoint.write_bytes(
+            damage if isinstance(damage, bytes) else {"cut": whole[:-999], "flip": flipped}[damage]
+        )
+    assert run._resume() == 0
+    assert str(run.checkpoint) in caplog.text and "starting anew" in caplog.text
+    assert ("is damaged" in caplog.text) == (damage != "list")
+
+
+@pytest.mark.parametrize("change, sentence", [
+    ({"--recipe": "nowhere.yaml"}, "nowhere.yaml: cannot be read"),
+    ({"--weights": "nowhere.pth"}, "there is no weights file nowhere.pth"),
+    ({"--data": "a/b=nowhere"}, "there is no folder nowhere"),
+])  # fmt: skip
+def test_files_that_are_not_there_are_one_sentence(data, weights, tmp_path, capsys, change, sentence) -> None:
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(QUICK))
+    arguments = {"--recipe": tmp_path / "recipe.yaml", "--data": f"toy/train={data}", "--weights": weights}
+    arguments |= {"--output": tmp_path / "o.pth", "--work": tmp_path / "work"} | change
+    assert main(["finetune", *(str(word) for pair in arguments.items() for word in pair)]) == 1
+    assert sentence in capsys.readouterr().err

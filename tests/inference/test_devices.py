@@ -1,0 +1,77 @@
+"""Several GPUs on one machine, shown without any: a stand-in for nvidia-smi lists them, real processes lock them."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from vosarena.inference.devices import all_devices, visible_devices
+
+GPUS = ["GPU-aa", "GPU-ab", "GPU-c0", "GPU-d0"]
+
+JOB = """
+import os, sys
+from vosarena.inference.devices import take_device
+take_device()
+print(os.environ["CUDA_VISIBLE_DEVICES"], flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def job(tmp_path, monkeypatch):
+    """Start a process that takes a device and holds it until its standard input ends."""
+    smi = tmp_path / "bin" / "nvidia-smi"
+    smi.parent.mkdir()
+    smi.write_text("#!/bin/sh\n" + "".join(f"echo {name}\n" for name in GPUS))
+    smi.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{smi.parent}{os.pathsep}{os.environ['PATH']}")
+    started: list[subprocess.Popen] = []
+
+    def start(visible: str | None = None) -> subprocess.Popen:
+        environment = {key: value for key, value in os.environ.items() if key != "CUDA_VISIBLE_DEVICES"}
+        environment["TMPDIR"] = str(tmp_path)  # where the locks are
+        if visible is not None:
+            environment["CUDA_VISIBLE_DEVICES"] = visible
+        command, pipe = [sys.executable, "-c", JOB], subprocess.PIPE
+        started.append(subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=environment))
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def visible_to(process: subprocess.Popen) -> str:
+    return process.stdout.readline().strip()
+
+
+def test_four_jobs_get_four_devices_and_the_fifth_waits_for_one(job):
+    first = [job() for _ in range(4)]
+    devices = [visible_to(process) for process in first]
+    assert sorted(devices) == GPUS
+    fifth = job("0,1,2,3")
+    first[2].kill()  # without a chance to clean up
+    assert visible_to(fifth) == devices[2]
+
+
+def test_what_was_assigned_is_respected(job):
+    assert [visible_to(job("2")) for _ in range(2)] == ["2", "2"]  # one, from a scheduler: as it is, without a lock
+    assert visible_to(job("GPU-c0")) == "GPU-c0"
+    assert sorted(visible_to(job("3,2")) for _ in range(2)) == ["GPU-c0", "GPU-d0"]
+    assert visible_to(job("")) == ""
+
+
+@pytest.mark.parametrize("value, expected", [
+    (None, GPUS), ("", []), ("1,0", ["GPU-ab", "GPU-aa"]), ("GPU-c,0", ["GPU-c0", "GPU-aa"]), ("0,9,1", ["GPU-aa"]),
+    ("-1,0", []), ("MIG-1234", ["MIG-1234"]),
+])  # fmt: skip
+def test_the_variable_is_read_as_cuda_reads_it(value, expected):
+    assert visible_devices({} if value is None else {"CUDA_VISIBLE_DEVICES": value}, GPUS) == expected
+
+
+def test_no_driver_means_no_devices(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert all_devices() == []

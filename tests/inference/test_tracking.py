@@ -1,0 +1,206 @@
+import json
+import re
+
+import numpy as np
+import pytest
+
+from vosarena.base.errors import TrackerError
+from vosarena.cli import main
+from vosarena.inference.run import Job, track_sequences, track_shard
+from vosarena.io.masks import read_mask, write_mask
+from vosarena.metrics.measure import measure
+from vosarena.metrics.pairs import pair_sequence
+from vosarena.metrics.protocols import score, summarise
+from vosarena.predictions.store import Store
+
+STATIC = Job({"tracker": "static", "options": {}, "revision": 1})
+
+
+def run(dataset, store, job=STATIC, names=("alpha", "beta", "gamma")):
+    return track_sequences(names, dataset / "JPEGImages", dataset / "Annotations", job, store)
+
+
+def test_static_repeats_each_objects_first_mask(dataset, tmp_path):
+    store = Store(tmp_path / "out")
+    run(dataset, store, names=["gamma"])
+    first, third = (read_mask(dataset / "Annotations" / "gamma" / f"{i:05d}.png") for i in (0, 3))
+    expected = np.where(third == 2, 2, first)
+    assert (read_mask(store.masks("gamma") / "00002.png") == first).all()
+    assert (read_mask(store.masks("gamma") / "00005.png") == expected).all()
+    assert store.manifest("gamma")["prompts"] == {"00000": [1], "00003": [2]}
+
+
+def test_flow_follows_a_moving_object(dataset, tmp_path):
+    store = Store(tmp_path / "out")
+    run(dataset, store, Job({"tracker": "flow", "options": {}, "revision": 1}), ["alpha"])
+    labels = read_mask(store.masks("alpha") / "00005.png")
+    truth = read_mask(dataset / "Annotations" / "alpha" / "00005.png")
+    overlap = [((labels == i) & (truth == i)).sum() / ((labels == i) | (truth == i)).sum() for i in (1, 2)]
+    assert overlap[0] > 0.75 and overlap[1] > 0.45  # the first mask repeated would have 0.52 and 0.23
+
+
+def test_a_second_run_keeps_what_is_there_and_a_new_definition_does_not(dataset, tmp_path):
+    store = Store(tmp_path / "out")
+    first = run(dataset, store)
+    times = {path: path.stat().st_mtime_ns for path in store.folder.glob("*.json")}
+    assert run(dataset, store) == first
+    assert {path: path.stat().st_mtime_ns for path in store.folder.glob("*.json")} == times
+    run(dataset, store, Job({"tracker": "static", "options": {}, "revision": 2}))
+    assert all(path.stat().st_mtime_ns > times[path] for path in times)
+
+
+def test_a_damaged_frame_fails_its_sequence_alone_and_is_mended(dataset, tmp_path):
+    store = Store(tmp_path / "out")
+    frame = dataset / "JPEGImages" / "beta" / "00004.jpg"
+    whole = frame.read_bytes()
+    frame.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(TrackerError, match=r"1 of 3 sequences failed(.|\n)*beta(.|\n)*00004"):
+        track_shard(["alpha", "beta", "gamma"], dataset / "JPEGImages", dataset / "Annotations", STATIC, store,
+                    tmp_path / "status.json")  # fmt: skip
+    assert not (tmp_path / "status.json").exists()
+    assert store.manifest("alpha") and store.manifest("gamma") and not store.manifest("beta")
+    assert "00004" in json.loads((store.folder / ".beta.failed.json").read_text())["reason"]
+    untouched = (store.folder / "alpha.json").stat().st_mtime_ns
+    frame.write_bytes(whole)
+    outcome = run(dataset, store)
+    assert sorted(outcome.masks) == ["alpha", "beta", "gamma"] and not outcome.failed
+    assert (store.folder / "alpha.json").stat().st_mtime_ns == untouched
+    assert not (store.folder / ".beta.failed.json").exists()
+
+
+def test_a_damaged_frame_of_a_tracked_sequence_that_is_put_back_is_no_failure_any_more(dataset, tmp_path):
+    store, frame = Store(tmp_path / "store"), dataset / "JPEGImages" / "beta" / "00003.jpg"
+    assert not run(dataset, store).failed
+    whole = frame.read_bytes()
+    frame.write_bytes(whole[: len(whole) // 2])
+    assert run(dataset, store).failed and store.failure("beta")
+    frame.write_bytes(whole)
+    assert not run(dataset, store).failed and store.failure("beta") is None
+
+
+def test_numeric_order_of_unpadded_names_and_sparse_masks(dataset, tmp_path):
+    images, masks = dataset / "JPEGImages" / "alpha", dataset / "Annotations" / "alpha"
+    for folder in (images, masks):
+        for path in list(folder.iterdir()):
+            path.rename(folder / f"{int(path.stem) * 2 + 7}{path.suffix}")  # 7, 9, 11, ... 17
+    for stem in (9, 13, 17):
+        (masks / f"{stem}.png").unlink()
+    store = Store(tmp_path / "out")
+    assert not run(dataset, store, names=["alpha"]).failed
+    manifest = store.manifest("alpha")
+    assert manifest["frames"] == ["7", "9", "11", "13", "15", "17"]
+    assert manifest["prompts"] == {"7": [1, 2]}
+
+
+@pytest.mark.parametrize("body, reason", [
+    ("yield frames[0][..., 0] * 0", "gave 1 masks for 6 frames"),
+    ("yield from (frame[::2, ::2, 0] for frame in frames)",
+     r"^frame 00000: the tracker gave uint8, 24 x 32, expected uint8, 48 x 64 \(height x width\), one"),
+    ("yield prompts[0]; yield from [prompts[0] * 0 + 7] * 5",
+     "^frame 00001: the tracker gave object 7, but the prompts of this sequence have only object 1, 2$"),
+    ("return None", "^the tracker gave None, expected .* `yield` each"),
+    ("yield prompts[0], 0.5", "frame 00000: the tracker gave a tuple, expected uint8, 48 x 64"),
+    ("yield prompts[0] > 0", "gave bool, 48 x 64, expected uint8, .*; write the object's id where it is True$"),
+    ("yield prompts[0].astype(int)", r"gave int64, .* expected uint8, .*; convert it with \.astype\(np\.uint8\)$"),
+    ("raise ValueError('odd')", r"^ValueError: odd \(mine\.py:5\)$"),
+    ("return {}['memory']", r"^KeyError: 'memory' \(mine\.py:5\)$"),
+    ("import json; json.loads('x')", r"^JSONDecodeError: .*\(mine\.py:5\)$"),
+])  # fmt: skip
+def test_a_tracker_of_ones_own_is_checked(dataset, tmp_path, body, reason):
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "class Mine:\n    packages = ()\n    def __init__(self, device, precision): pass\n"
+        f"    def track(self, frames, prompts):\n        {body}\n"
+    )
+    outcome = run(dataset, Store(tmp_path / "out"), Job({"tracker": f"{file}:Mine", "options": {}, "revision": 1}))
+    assert len(outcome.failed) == 3
+    assert re.search(reason, outcome.failed["alpha"])
+
+
+def test_editing_a_tracker_of_ones_own_tracks_again(dataset, tmp_path):
+    file, store = tmp_path / "mine.py", Store(tmp_path / "out")
+    job = Job({"tracker": f"{file}:Mine", "options": {}, "revision": 1})
+    for value in (0, 1):
+        file.write_text(
+            "class Mine:\n    def __init__(self, device, precision): pass\n"
+            "    def track(self, frames, prompts):\n"
+            f"        yield from (frame[..., 0] * 0 + {value} for frame in frames)\n"
+        )
+        assert not run(dataset, store, job).failed
+        assert read_mask(store.masks("beta") / "00007.png").max() == value
+
+
+@pytest.mark.parametrize("arguments, reason", [
+    (["--tracker", "statik"], "did you mean 'static'"),
+    (["--tracker", "static", "--option", "size=3"], "has no option 'size'"),
+    (["--tracker", "static", "--option", "size"], "expected KEY=VALUE"),
+    (["--tracker", "nowhere.py:Mine"], "there is no file nowhere.py"),
+    (["--tracker", "static", "--sequence", "alfa"], "did you mean 'alpha'?"),
+    (["--tracker", "static", "--images", "{}"], "JPEGImages; give that one"),
+    (["--tracker", "cutie-demo"], "is a model of the catalog: give --tracker cutie --option model=tiny "),
+    (["--tracker", "cutie-demo"], " --option long_term=False --option weights=resources/weights/cutie-demo.pth; "),
+    (["--tracker", "cutie", "--option", "weights=nowhere.pth"], "there is no weights file nowhere.pth"),
+])  # fmt: skip
+def test_command_line_mistakes_are_one_sentence(dataset, tmp_path, capsys, arguments, reason):
+    folders = ["--images", str(dataset / "JPEGImages"), "--masks", str(dataset / "Annotations")]
+    arguments = [argument.format(dataset) for argument in arguments]
+    assert main(["track", *folders, *arguments, "--output", str(tmp_path / "out")]) == 1
+    error = capsys.readouterr().err
+    assert reason in error and "Traceback" not in error
+
+
+def test_command_line_tracks(dataset, tmp_path, capsys):
+    out = tmp_path / "out"
+    folders = ["--images", str(dataset / "JPEGImages"), "--masks", str(dataset / "Annotations")]
+    assert main(["track", "--tracker", "static", *folders, "--output", str(out), "--sequence", "beta"]) == 0
+    assert sorted(path.name for path in out.iterdir()) == ["beta", "beta.json"]
+    assert len(list((out / "beta").iterdir())) == 8
+    assert main(["track", "--tracker", "static", *folders, "--output", str(out), "--sequence", "delta"]) == 1
+    assert "no sequence 'delta' in" in capsys.readouterr().err
+
+
+def test_overlapping_objects_have_folders_of_their_own(dataset, tmp_path):
+    """SA-V: `<sequence>/<object>/<frame>.png` in, the same out; a tracker without overlap takes them one by one."""
+    masks = dataset / "Annotations" / "alpha"
+    square = np.zeros((48, 64), np.uint8)
+    square[10:30, 10:30] = 1
+    for path in list(masks.iterdir()):
+        path.unlink()
+    for number, first in (("000", 0), ("007", 2)):  # the same pixels twice: no label map can hold both
+        (masks / number).mkdir()
+        for index in range(6):
+            write_mask(masks / number / f"{index:05d}.png", square if index >= first else square * 0)
+    store = Store(tmp_path / "out")
+    assert not run(dataset, store, names=["alpha"]).failed
+    manifest = store.manifest("alpha")
+    assert manifest["prompts"] == {"00000": [0], "00002": [7]}
+    assert len(list(store.masks("alpha").glob("*/*.png"))) == 12
+    assert not read_mask(store.masks("alpha") / "007" / "00001.png").any()
+    assert (read_mask(store.masks("alpha") / "007" / "00005.png") == square).all()
+    before = (store.folder / "alpha.json").stat().st_mtime_ns
+    assert run(dataset, store, names=["alpha"]).masks == {"alpha": manifest["masks"]}
+    assert (store.folder / "alpha.json").stat().st_mtime_ns == before
+    pair = pair_sequence("alpha", masks, store.masks("alpha"), masks_digest=manifest["masks"])
+    measure([pair], tmp_path / "metrics.parquet", dataset="sa-v", split="val", model="static", progress=False)
+    assert summarise(score(tmp_path / "metrics.parquet", "sa-v"))["j_and_f"].item() == 100
+
+
+@pytest.mark.parametrize("body, reason", [
+    ("yield prompts[0][0]", "frame 00000: the tracker gave bool, 48 x 64, expected one mapping per frame"),
+    ("yield {0: prompts[0][0], 3: prompts[0][0]}", "gave masks of object 0, 3, but .* have object 0$"),
+    ("yield {0: prompts[0][0].tolist()}", "gave a list for object 0, expected bool, 48 x 64"),
+])  # fmt: skip
+def test_a_tracker_of_overlapping_objects_is_checked(dataset, tmp_path, body, reason):
+    masks = dataset / "Annotations" / "alpha"
+    for path in list(masks.iterdir()):
+        path.unlink()
+    (masks / "000").mkdir()
+    write_mask(masks / "000" / "00000.png", np.ones((48, 64), np.uint8))
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "class Mine:\n    def __init__(self, device, precision): pass\n"
+        f"    def track_objects(self, frames, prompts):\n        {body}\n"
+    )
+    job = Job({"tracker": f"{file}:Mine", "options": {}, "revision": 1})
+    outcome = run(dataset, Store(tmp_path / "out"), job, ["alpha"])
+    assert re.search(reason, outcome.failed["alpha"])

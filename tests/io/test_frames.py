@@ -1,0 +1,162 @@
+"""Reading frames: pixels, order, bounded look-ahead, and one clear sentence for every kind of damaged file."""
+
+import io
+import threading
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vosarena.base.errors import DataError
+from vosarena.io import frames as frames_module
+from vosarena.io.frames import Frames, read_frame
+
+
+def textured(height=48, width=64, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+@pytest.fixture
+def clip(tmp_path):
+    """Ten JPEG frames 00000.jpg..00009.jpg of 64x48."""
+    paths = [tmp_path / f"{index:05d}.jpg" for index in range(10)]
+    for seed, path in enumerate(paths):
+        Image.fromarray(textured(seed=seed)).save(path, quality=90)
+    return paths
+
+
+def test_pixels_are_those_of_pillow_in_any_order(clip):
+    expected = [np.array(Image.open(path).convert("RGB")) for path in clip]
+    with Frames(clip, prefetch=3) as frames:
+        assert len(frames) == 10
+        assert frames.size == (48, 64)
+        for index in [*range(10), 4, 9, 0, -1, 5, 6, 7]:
+            assert frames[index].dtype == np.uint8
+            np.testing.assert_array_equal(frames[index], expected[index])
+        np.testing.assert_array_equal(frames[2:4][1], expected[3])
+        with pytest.raises(IndexError):
+            frames[10]
+    np.testing.assert_array_equal(frames[3], expected[3])  # usable after close
+
+
+def test_look_ahead_is_bounded_and_decodes_each_frame_once(clip, monkeypatch):
+    decoded, caller = [], threading.current_thread()
+    in_background = []
+
+    def counted(path):
+        decoded.append(path)
+        in_background.append(threading.current_thread() is not caller)
+        return read_frame(path)
+
+    monkeypatch.setattr(frames_module, "read_frame", counted)
+    with Frames(clip, prefetch=2) as frames:
+        for index in range(10):
+            frames[index]
+            frames[index]  # the current frame is kept
+            assert len(decoded) <= index + 3
+            assert set(frames._ahead) == set(range(index + 1, min(index + 3, 10)))
+    assert sorted(decoded) == clip
+    assert any(in_background)
+
+
+def test_without_prefetch_no_thread_is_started(clip):
+    frames = Frames(clip, prefetch=0)
+    before = threading.active_count()
+    for index in range(len(frames)):
+        frames[index]
+    assert threading.active_count() == before
+
+
+def test_close_stops_the_threads(clip):
+    before = threading.active_count()
+    with Frames(clip) as frames:
+        frames[0]
+        assert threading.active_count() > before
+    assert threading.active_count() == before
+
+
+@pytest.mark.parametrize("mode", ["L", "CMYK", "P", "RGBA", "LA", "1"])
+def test_other_colour_modes_become_rgb(tmp_path, mode):
+    image = Image.fromarray(textured()).convert(mode)
+    path = tmp_path / ("0.jpg" if mode == "CMYK" else "0.png")
+    image.save(path)
+    frame = read_frame(path)
+    assert frame.shape == (48, 64, 3)
+    assert frame.dtype == np.uint8
+    np.testing.assert_array_equal(frame, np.array(Image.open(path).convert("RGB")))
+    if mode == "L":
+        assert (frame == frame[..., :1]).all()
+
+
+def encoded(kind):
+    buffer = io.BytesIO()
+    Image.fromarray(textured(96, 128)).save(buffer, kind)
+    return buffer.getvalue()
+
+
+def with_thumbnail(data):
+    """A JPEG whose metadata holds a complete little JPEG, as cameras write it."""
+    thumbnail = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(thumbnail, "JPEG")
+    payload = b"Exif\0\0" + thumbnail.getvalue()
+    return data[:2] + b"\xff\xe1" + (len(payload) + 2).to_bytes(2, "big") + payload + data[2:]
+
+
+def with_size(data, height, width):
+    """A JPEG whose header claims this size."""
+    start = data.index(b"\xff\xc0") + 5
+    return data[:start] + height.to_bytes(2, "big") + width.to_bytes(2, "big") + data[start + 4 :]
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "reason"),
+    [
+        ("00007.jpg", b"", "empty file"),
+        ("00007.jpg", encoded("JPEG")[:-500], "truncated"),
+        ("00007.jpg", encoded("JPEG")[:-500] + bytes(500), "truncated"),
+        ("00007.jpg", with_thumbnail(encoded("JPEG"))[:-500] + bytes(500), "truncated"),
+        ("00007.jpg", encoded("JPEG")[:40], "not an image|damaged|truncated"),
+        ("00007.jpg", with_size(encoded("JPEG"), 65500, 65500), "damaged"),
+        ("00007.png", encoded("PNG")[:-500], "damaged"),
+        ("00007.png", encoded("PNG")[:2000] + bytes(100) + encoded("PNG")[2100:], "damaged"),
+        ("00007.jpg", b"<html>404</html>", "not an image"),
+    ],
+)
+def test_a_damaged_frame_is_named_with_its_reason(tmp_path, name, data, reason):
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(DataError, match=reason) as caught:
+        read_frame(tmp_path / name)
+    message = str(caught.value)
+    assert "00007" in message and str(tmp_path / name) in message
+    assert "\n" not in message
+
+
+def test_a_complete_jpeg_with_a_thumbnail_or_trailing_bytes_is_read(tmp_path):
+    path = tmp_path / "0.jpg"
+    path.write_bytes(with_thumbnail(encoded("JPEG")) + bytes(64))
+    assert read_frame(path).shape == (96, 128, 3)
+
+
+def test_missing_and_16_bit_frames_are_refused(tmp_path):
+    with pytest.raises(DataError, match="00003 cannot be read"):
+        read_frame(tmp_path / "00003.jpg")
+    Image.fromarray(np.full((4, 4), 40000, np.uint16)).save(tmp_path / "deep.png")
+    with pytest.raises(DataError, match="more than 8 bits"):
+        read_frame(tmp_path / "deep.png")
+
+
+def test_a_frame_of_another_size_is_refused_when_it_is_reached(clip):
+    Image.fromarray(textured(50, 64)).save(clip[6])
+    with Frames(clip) as frames:
+        for index in range(6):
+            assert frames[index].shape == (48, 64, 3)
+        with pytest.raises(
+            DataError, match=r"00006 is 64x50 but the first frame of its sequence is 64x48: .*00006\.jpg"
+        ):
+            frames[6]
+
+
+def test_a_damaged_first_frame_is_named(clip):
+    clip[0].write_bytes(b"")
+    with pytest.raises(DataError, match="00000 is an empty file"):
+        Frames(clip).size  # noqa: B018

@@ -1,0 +1,454 @@
+"""Tables of the leaderboard: golden text, ranks, incomplete runs, published and server rows, the same bytes twice."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from vosarena.base.errors import DataError
+from vosarena.base.files import write_json
+from vosarena.cli import main
+from vosarena.config.study import Split, load_study
+from vosarena.datasets.sequences import META
+from vosarena.datasets.table import index_split
+from vosarena.inference.run import Job, track_sequences
+from vosarena.io.masks import write_mask
+from vosarena.leaderboard.build import TABLES, build_leaderboard, read_leaderboard
+from vosarena.leaderboard.inputs import Places, hidden_runs, scored_runs
+from vosarena.leaderboard.latex import latex
+from vosarena.leaderboard.partial import partial_leaderboard
+from vosarena.leaderboard.statistics import EXACT, FEWEST, Bootstrap
+from vosarena.leaderboard.tables import markdown, unscored
+from vosarena.leaderboard.titles import BY_NAME, Titles
+from vosarena.metrics.measure_split import measure_predictions
+from vosarena.metrics.pairs import MeasureError
+from vosarena.metrics.read import read_metadata
+from vosarena.orchestration.failures import COLUMNS as FAILED
+from vosarena.orchestration.failures import write_failures
+from vosarena.predictions.store import Store
+from vosarena.report.page import build_report
+
+NAMES = ("alpha", "beta", "gamma")
+
+
+@pytest.fixture
+def run(dataset: Path, tmp_path: Path):
+    """A study of two baselines on the tiny dataset, its places, and what tracks and measures a model."""
+    split = Split("squares", "all", path=str(dataset), sequences=None)
+    places = Places(tmp_path / "results", tmp_path / "resources", tmp_path / "scores")
+    table = places.table(split)
+    table.parent.mkdir(parents=True)
+    for name in ("JPEGImages", "Annotations"):
+        shutil.copytree(dataset / name, table.parent / name)
+    index_split(table.parent, table, split)
+    study = load_study({"datasets": [{"path": str(dataset)}], "models": ["static", "flow"], "protocols": ["davis2017"]})
+
+    def track(model: str, names=NAMES) -> None:
+        job = Job(study.models[model].definition())
+        root = table.parent
+        outcome = track_sequences(
+            names, root / "JPEGImages", root / "Annotations", job, Store(places.store(split, model))
+        )
+        assert not outcome.failed
+
+    def measure(model: str) -> None:
+        status = places.store(split, model) / ".shards" / "all.json"
+        status.parent.mkdir()
+        write_json(status, {"masks": dict.fromkeys(NAMES)})
+        labels = {"dataset": "squares", "split": "all", "model": model}
+        options = {"protocols": ["davis2017"], "resize": "never", "jobs": 1}
+        measure_predictions(table, [status], places.metrics(split, model), **labels, **options)
+
+    return study, places, track, measure
+
+
+def test_two_models_ranked_with_paired_differences_and_the_same_bytes(run, tmp_path):
+    study, places, track, measure = run
+    for model in study.models:
+        track(model)
+        measure(model)
+    tables = build_leaderboard(scored_runs(study, places), tmp_path / "one")
+    board = tables["leaderboard"].set_index("model")
+    best, other = board.sort_values("rank").index
+    assert board.loc[best, "rank"] == 1 and pd.isna(board.loc[best, "p_vs_best"])
+    difference = board.loc[best, "j_and_f"] - board.loc[other, "j_and_f"]
+    assert board.loc[other, "behind_best"] == pytest.approx(difference)
+    assert tables["comparisons"]["difference"].notna().all()
+    for table in ("leaderboard", "attributes", "comparisons"):  # of three sequences nobody can tell chance from merit
+        shown = tables[table].filter(["ci_low", "ci_high", "p_value", "p_vs_best"])
+        assert shown.isna().all(axis=None), table
+    assert (board["n_sequences"] == 3).all() and (board["status"] == "complete").all()
+    assert {"j_recall", "j_decay"} <= set(board.columns)
+    assert (board["n_objects"] == 5).all() and (board["n_objects_all"] == 6).all()
+    note = "1 of 6 objects is not scored: davis2017 scores none that appears after the first frame; sa-v, lvos, "
+    for form in ("md", "tex"):
+        assert note in (tmp_path / f"one/leaderboard.{form}").read_text()
+    assert "| 5/6 " in (tmp_path / "one/leaderboard.md").read_text()
+    build_leaderboard(scored_runs(study, places), tmp_path / "two")
+    files = sorted(path.name for path in (tmp_path / "one").iterdir())
+    assert len(files) == 2 * len(TABLES) + 2
+    for name in files:
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes(), name
+    assert read_leaderboard(tmp_path / "one").keys() == TABLES.keys()
+
+
+@pytest.mark.parametrize("sequences", [1, FEWEST - 1, FEWEST])
+def test_an_interval_and_a_p_value_need_some_sequences(sequences):
+    sums, other = np.linspace(60, 80, sequences)[:, None], np.full((sequences, 1), 50.0)
+    draws = Bootstrap(np.ones((sequences, 1), np.int64))
+    found = draws.interval(sums), draws.difference(sums, other)
+    assert [item.value for item in found] == pytest.approx([sums.mean(), sums.mean() - 50])
+    if sequences < FEWEST:
+        assert np.isnan([found[0].low, found[0].high, found[1].low, found[1].high, found[1].p_value]).all()
+    else:
+        assert all(item.low < item.value < item.high for item in found)
+        assert found[1].p_value == 2 / 2**FEWEST, "of all exchanges, only none and all are as far apart"
+
+
+@pytest.mark.parametrize("sequences", [9, 40])
+def test_p_values_are_those_of_scipys_paired_permutation_test(sequences):
+    scipy = pytest.importorskip("scipy.stats")
+    rng = np.random.default_rng(sequences)
+    sizes = rng.integers(1, 5, (sequences, 2))  # objects of seen and of unseen categories
+    sums = rng.normal(70, 9, sizes.shape) * sizes
+    other = sums - rng.normal(1, 8, sizes.shape) * sizes
+    parts = [(item / sizes.sum(axis=0)).sum(axis=1) for item in (sums, other)]
+    wanted = scipy.permutation_test(
+        parts, lambda a, b, axis: (a - b).sum(axis), permutation_type="samples", vectorized=True, rng=rng
+    )
+    found = Bootstrap(sizes).difference(sums, other).p_value
+    assert found == pytest.approx(wanted.pvalue, abs=1e-12 if sequences <= EXACT else 0.01) and 0.005 < found < 0.9
+
+
+def test_objects_that_a_protocol_does_not_score_are_explained():
+    row = {"kind": "measured", "protocol": "lvos", "n_objects": 3}
+    assert unscored(pd.DataFrame([row | {"n_objects_all": 3}])) == ""
+    half, published = row | {"n_objects": 2, "n_objects_all": 2}, {"kind": "published", "protocol": "lvos"}
+    found = unscored(pd.DataFrame([half, published, row | {"n_objects_all": 5}]))
+    assert found == "2 of 5 objects are not scored: no frame that lvos scores has them."
+
+
+def test_what_is_finished_is_shown_as_incomplete_and_nothing_else_is_touched(run):
+    study, places, track, _ = run
+    with pytest.raises(DataError, match="nothing is finished yet"):
+        partial_leaderboard(study, places)
+    track("static", ("alpha", "beta"))
+    track("flow")
+    before = {path: path.stat().st_mtime_ns for path in places.results.rglob("*") if path.is_file()}
+    partial_leaderboard(study, places)
+    folder = places.results / "partial" / "leaderboard"
+    board = pd.read_csv(folder / "leaderboard.csv").set_index("model")
+    assert list(board.loc["static", ["n_sequences", "n_expected", "status"]]) == [2, 3, "incomplete"]
+    assert pd.isna(board.loc["static", "rank"]) and board.loc["flow", "rank"] == 1
+    assert "2/3 incomplete" in (folder / "leaderboard.md").read_text()
+    partial = places.results / "partial"
+    after = {
+        path: path.stat().st_mtime_ns
+        for path in places.results.rglob("*")
+        if path.is_file() and not path.is_relative_to(partial)
+    }
+    assert before == after
+
+
+def test_the_page_of_an_unfinished_run_says_what_failed(run, dataset, tmp_path, capsys):
+    study, places, track, _ = run
+    track("static", ("alpha", "beta"))
+    split = next(iter(study.splits.values()))
+    Store(places.store(split, "static")).fail("gamma", DataError("frame 00004 is <damaged>"))
+    config = tmp_path / "config.yaml"
+    later = {"name": "later", "splits": {"all": {"path": str(dataset), "protocol": "lvos"}}}
+    config.write_text(yaml.safe_dump({"datasets": [{"path": str(dataset)}, later], "models": ["static"]}))
+    folders = ["--config", str(config), "--results", str(places.results), "--resources", str(places.resources)]
+    assert main(["report", "--partial", *folders]) == 0
+    page = Path(capsys.readouterr().out.strip())
+    assert page == places.results / "partial" / "report" / "index.html"
+    text = page.read_text()
+    assert "frame 00004 is &lt;damaged&gt;" in text and "No complete score on squares/all yet: 1 runs" in text
+    assert "squares/all (2 sequences, davis2017)" in text and "later/all (nothing finished, lvos)" in text
+    rows = [dict.fromkeys(FAILED, "") | {"dataset": "squares", "split": "all", "model": "static", "sequence": "gamma"}]
+    command = f"snakemake --directory {Path.cwd()} -- x/gamma.json"
+    rows[0] |= {"reason": "an older one", "log": f"{Path.cwd()}/logs/gamma.log", "rerun": command}
+    write_failures(rows, places.results / "failures.csv")
+    for damaged in places.store(split, "static").glob("*alpha*.json"):
+        damaged.with_name(damaged.name.replace("alpha", "beta").replace(".json", ".failed.json")).write_bytes(b"")
+    assert main(["report", "--partial", *folders]) == 0
+    text = page.read_text()
+    assert "<td>logs/gamma.log</td><td><code>snakemake --directory . -- x/gamma.json</code>" in text
+    assert "frame 00004 is &lt;damaged&gt;" in text and "an older one" not in text
+    assert str(tmp_path) not in text, "a path of this machine is published"
+    assert main(["report", *folders]) == 1
+    assert "holds no leaderboard" in capsys.readouterr().err
+
+
+def test_the_page_shows_masks_that_are_numbered_otherwise_than_the_frames(run):
+    study, places, track, _ = run
+    for mask in places.resources.glob("datasets/squares/all/Annotations/alpha/*.png"):
+        mask.rename(mask.with_name(f"{int(mask.stem)}.png"))
+    track("static")
+    report = places.results / "partial" / "report"
+    build_report(study, places, report, runs=partial_leaderboard(study, places))
+    assert '"at":[0,1,2,3,4,5]' in (report / "media/squares/all/alpha/data.js").read_text()
+
+
+def test_models_stand_beside_splits_on_the_page(run):
+    study, places, track, measure = run
+    folder, page = places.results / "leaderboard", places.results / "report" / "index.html"
+    for model in study.models:
+        track(model)
+        measure(model)
+    build_leaderboard(scored_runs(study, places), folder)
+    build_report(study, places, page.parent)
+    assert "Models and splits" not in page.read_text()
+    board = pd.read_parquet(folder / "leaderboard.parquet")
+    board = pd.concat([board, board.iloc[:1].assign(dataset="second", status="incomplete")])
+    board.to_parquet(folder / "leaderboard.parquet")
+    build_report(study, places, page.parent)
+    text = page.read_text()
+    section = text[text.index('<section id="matrix"') : text.index('<section id="hard"')]
+    assert '<th colspan="3" scope="colgroup">second/all, davis2017</th>' in section
+    assert f'<td class="number">{board.iloc[0]["j_and_f"]:.1f}*</td>' in section and "a part of the split" in section
+
+
+def test_a_broken_or_foreign_prediction_is_left_out_of_the_partial_leaderboard(run):
+    study, places, track, _ = run
+    track("static")
+    store = next(places.results.glob("predictions/squares/all/static"))
+    write_mask(store / "beta" / "00002.png", np.zeros((48, 64), np.uint8))  # not what was vouched for
+    manifest = store / "gamma.json"
+    manifest.write_text(manifest.read_text().replace('"revision": 1', '"revision": 9'))
+    partial_leaderboard(study, places)
+    folder = places.results / "partial" / "leaderboard"
+    assert pd.read_csv(folder / "leaderboard.csv")["n_sequences"].tolist() == [1]
+    assert (store / "beta.json").exists(), "partial must not discard what the main run holds"
+
+
+def test_the_meta_file_of_a_dataset_decides_what_is_scored_also_of_an_unfinished_run(run):
+    study, places, track, measure = run
+    split = next(iter(study.splits.values()))
+    objects = {"1": {"frame_range": {"start": 1, "end": 4}}}
+    write_json(places.table(split).with_name(META), {"videos": {name: {"objects": objects} for name in NAMES}})
+    track("static")
+    measure("static")
+    (scored,) = partial_leaderboard(study, places)
+    assert read_metadata(scored.metrics)["sequences"]["alpha"]["ranges"] == {"1": [1, 4]}
+    assert scored.metrics.read_bytes() == places.metrics(split, "static").read_bytes()
+
+
+def test_a_prediction_that_no_manifest_vouches_for_is_tracked_again(run):
+    study, places, track, measure = run
+    track("static")
+    store = places.store(next(iter(study.splits.values())), "static")
+    (store / "beta.json").unlink()
+    with pytest.raises(MeasureError, match="sequence beta: the predicted masks are not those that were written"):
+        measure("static")
+    assert not (store / "beta").exists() and not (store / ".shards" / "all.json").exists()
+
+
+def test_sequences_that_the_catalog_expects_but_the_disk_lacks_make_a_run_incomplete(run, tmp_path):
+    study, places, track, measure = run
+    split = next(iter(study.splits.values()))
+    table = places.table(split)
+    index_split(table.parent, table, Split("squares", "all", sequences=5))
+    track("static")
+    measure("static")
+    board = build_leaderboard(scored_runs(study, places)[:1], tmp_path / "out")["leaderboard"]
+    assert list(board[["n_sequences", "n_expected", "status"]].iloc[0]) == [3, 5, "incomplete"]
+
+
+@pytest.fixture
+def hidden(run, tmp_path):
+    """The same sequences as the validation split of lsvos2024, which a server scores."""
+    _, places, *_ = run
+    study = load_study({"datasets": ["lsvos2024/val"], "models": ["cutie-base-plus", "sam2-l"]})
+    target = places.table(study.splits["lsvos2024/val"])
+    target.parent.mkdir(parents=True)
+    shutil.copy(places.resources / "datasets/squares/all/sequences.parquet", target)
+    return study, places
+
+
+@pytest.mark.parametrize("damage", [b"", b"PAR1", None])
+def test_damaged_tables_are_named_with_what_to_do(run, tmp_path, damage):
+    study, places, track, _ = run
+    track("static")
+    runs = partial_leaderboard(study, places)
+    file = places.results / "partial/leaderboard/objects.parquet"
+    file.write_bytes(damage if damage is not None else file.read_bytes()[:-100])
+    with pytest.raises(DataError, match=r"objects\.parquet is missing or damaged; remove .* and run again"):
+        build_report(study, places, places.results / "partial/report", runs=runs)
+
+
+def test_an_output_that_cannot_be_written_is_reported_before_the_work(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match="file/out: nothing can be written there"):
+        build_leaderboard([], tmp_path / "file" / "out")
+
+
+def test_names_with_marks_are_shown_as_they_are():
+    board = _board()
+    board["leaderboard"]["model"] = ["a|b", "[red]x", "`c` <b>", "*d*"]
+    shown, text = markdown(board), latex(board, BY_NAME)
+    assert all(f"| {name} " in shown for name in ("a\\|b", "\\[red\\]x", "\\`c\\` \\<b>", "\\*d*"))
+    assert "\n{}[red]x & " in text and "\n{}*d* & " in text, "they would be arguments of the line above"
+
+
+def test_the_command_names_what_is_missing(run, dataset, tmp_path, capsys):
+    _, places, *_ = run
+    config = tmp_path / "config.yaml"
+    for name, missing in (({"path": str(dataset)}, "static.parquet"), ("lsvos2024/val", "sequences.parquet")):
+        config.write_text(yaml.safe_dump({"datasets": [name], "models": ["static"]}))
+        folders = ["--config", str(config), "--results", str(places.results), "--resources", str(places.resources)]
+        assert main(["leaderboard", *folders]) == 1
+        assert f"{missing} is missing; run the workflow, or ask for --partial" in capsys.readouterr().err
+
+
+def test_a_hidden_split_waits_for_its_server_and_is_then_compared_with_the_paper(hidden, tmp_path):
+    study, places = hidden
+    archive = places.submission(study.splits["lsvos2024/val"], "sam2-l")
+    archive.parent.mkdir(parents=True)
+    archive.touch()
+    tables = build_leaderboard([], tmp_path / "out", hidden_runs(study, places))
+    board = tables["leaderboard"].set_index("model")
+    assert board.loc["sam2-l", "status"] == "packed, awaiting server score"
+    assert board.loc["cutie-base-plus", "status"] == "not packed yet"
+    paper = board[board["kind"] == "published"]
+    assert paper["j_and_f"].tolist() == [73.89, 72.88, 71.90] and paper["rank"].isna().all()
+    assert tables["reproduction"]["difference"].isna().all()
+
+    scores = places.scores / "lsvos2024" / "val" / "sam2-l.txt"
+    scores.parent.mkdir(parents=True)
+    scores.write_text("J&F: 74.00\nJ: 70.30\nF: 77.70\n")
+    tables = build_leaderboard([], tmp_path / "out", hidden_runs(study, places))
+    row = tables["leaderboard"].set_index("model").loc["sam2-l"]
+    assert (row["kind"], row["status"], row["rank"], row["source"]) == ("server", "complete", 1, "sam2-l.txt")
+    found = tables["reproduction"].set_index("model")["difference"]
+    assert found["sam2-l"] == pytest.approx(0.11) and pd.isna(found["cutie-base-plus"])
+    text = (tmp_path / "out" / "leaderboard.md").read_text()
+    assert "| SAM 2 (Hiera-L) | 73.89           | sam2-l          | 74.00 | +0.11" in text
+    assert "arXiv 2408.10125 Table 1" in text
+
+
+GOLDEN = r"""% needs \usepackage{booktabs}
+
+\begin{table}[htbp]
+\centering
+\caption{a\_b val, protocol davis2017. Intervals: bootstrap over sequences. p: permutation test against the best}
+\label{leaderboard:a-b-val-davis2017}
+\begin{tabular}{@{}llrrrrrrr@{}}
+\toprule
+model & kind & J\&F & 95\% interval & J & F & p & sequences & fps \\
+\midrule
+\textit{paper 100\%} & \textit{published} & \textit{90.1} &  & \textit{89.1} & \textit{91.1} &  &  & \textit{9.0} \\
+Ours (tiny) & measured & \textbf{80.0} & 70.0 to 85.0 & \textbf{79.0} & 81.0 &  & 3/3 &  \\
+other & measured & 78.0 & 70.0 to 85.0 & 74.0 & \textbf{82.0} & 0.600 & 3/3 &  \\
+half & measured & 20.0 & 10.0 to 30.0 & 19.0 & 21.0 & \textless{}0.001 & 2/3 incomplete & 1.0 \\
+\bottomrule
+\end{tabular}
+\end{table}
+
+\begin{table}[htbp]
+\centering
+\caption{a\_b val, protocol davis2017: J\&F by attribute. Attributes are derived from the ground truth}
+\label{attributes:a-b-val-davis2017}
+\begin{tabular}{@{}lrrrr@{}}
+\toprule
+attribute & sequences & Ours (tiny) & other & half \\
+\midrule
+late & 2 & \underline{70.0} & \textbf{75.0} & 20.0 \\
+small & 1 & \textbf{60.0} & \textbf{60.0} &  \\
+\bottomrule
+\end{tabular}
+\end{table}
+"""
+TITLES = Titles({"a_b": "Ours (tiny)"})
+
+
+def _board() -> dict[str, pd.DataFrame]:
+    shared = {"dataset": "a_b", "split": "val", "protocol": "davis2017", "source": ""}
+    rows = [
+        {"model": "paper 100%", "kind": "published", "status": "published", "j_and_f": 90.1, "j": 89.1, "f": 91.1,
+         "fps": 9.0, "rank": None},
+        {"model": "a_b", "kind": "measured", "status": "complete", "j_and_f": 80.0, "j": 79.0, "f": 81.0,
+         "ci_low": 70.0, "ci_high": 85.0, "n_sequences": 3, "n_expected": 3, "rank": 1},
+        {"model": "other", "kind": "measured", "status": "complete", "j_and_f": 78.0, "j": 74.0, "f": 82.0,
+         "ci_low": 70.0, "ci_high": 85.0, "n_sequences": 3, "n_expected": 3, "rank": 2, "p_vs_best": 0.6},
+        {"model": "half", "kind": "measured", "status": "incomplete", "j_and_f": 20.0, "j": 19.0, "f": 21.0,
+         "ci_low": 10.0, "ci_high": 30.0, "n_sequences": 2, "n_expected": 3, "fps": 1.0, "p_vs_best": 0.0002},
+    ]  # fmt: skip
+    board = pd.DataFrame([shared | {"n_objects": None, "n_objects_all": None} | row for row in rows])
+    board = board.astype(dict.fromkeys(["n_sequences", "n_expected", "n_objects", "n_objects_all"], "Int64"))
+    scores = [
+        *[("all", 3, "a_b", 80.0), ("all", 3, "other", 78.0)],
+        *[("late", 2, "a_b", 70.0), ("late", 2, "other", 75.0), ("late", 1, "half", 20.0)],
+        *[("small", 1, "a_b", 60.0), ("small", 1, "other", 60.0)],
+    ]
+    attributes = pd.DataFrame(scores, columns=["attribute", "n_sequences", "model", "j_and_f"])
+    attributes = attributes.assign(dataset="a_b", split="val", protocol="davis2017", derived=True)
+    reproduction = pd.DataFrame(columns=TABLES["reproduction"])
+    return {"leaderboard": board, "attributes": attributes, "reproduction": reproduction}
+
+
+def test_latex_is_what_it_was():
+    assert latex(_board(), TITLES) == GOLDEN
+    own = _board() | {"leaderboard": _board()["leaderboard"].query("kind == 'measured'")}
+    text = latex(own, BY_NAME)
+    assert "model & J\\&F & 95" in text and "kind" not in text + markdown(own), "one kind tells nothing"
+
+
+MATRIX = r"""
+ & & \multicolumn{3}{c}{a\_b val, davis2017} & \multicolumn{3}{c}{lvos val, lvos} & \multicolumn{1}{c}{mean} \\
+\cmidrule(lr){3-5} \cmidrule(lr){6-8} \cmidrule(lr){9-9}
+model & kind & J\&F & J & F & J\&F & J & F & J\&F \\
+\midrule
+other &  & 78.0 & 74.0 & \textbf{82.0} & \textbf{88.0} & \textbf{84.0} & \textbf{92.0} & \textbf{83.0} \\
+half &  & 20.0* & 19.0* & 21.0* & 30.0* & 29.0* & 31.0* &  \\
+\textit{paper 100\%} & \textit{published} & \textit{90.1} & \textit{89.1} & \textit{91.1} &  &  &  &  \\
+a\_b &  & \textbf{80.0} & \textbf{79.0} & 81.0 &  &  &  &  \\
+\bottomrule
+"""
+
+
+def _two_splits() -> dict[str, pd.DataFrame]:
+    """The models that are on the second split, too, have ten more there."""
+    first = _board()["leaderboard"]
+    second = first[first["model"].isin(["other", "half"])].assign(dataset="lvos", protocol="lvos")
+    second[["j_and_f", "j", "f"]] += 10
+    return _board() | {"leaderboard": pd.concat([first, second], ignore_index=True)}
+
+
+def test_models_stand_beside_splits():
+    text = latex(_two_splits(), BY_NAME)
+    assert MATRIX in text
+    assert text.index("cmidrule") < text.index("leaderboard:a-b-val"), "the main table comes first"
+    shown = markdown(_two_splits())
+    assert " 20.0* " in shown
+    assert "\\* a part of the split" in shown
+    assert "Models and splits" not in markdown(_board()), "one split needs no such table"
+
+
+def test_a_model_that_one_server_and_this_run_scored_is_one_row():
+    tables = _two_splits()
+    board = tables["leaderboard"]
+    board.loc[board["dataset"] == "lvos", ["kind", "source"]] = ["server", "upload 12345"]
+    assert MATRIX in latex(tables, BY_NAME)
+
+
+def test_several_protocols_have_a_table_each_where_models_stand_beside_splits():
+    tables = _two_splits()
+    own = tables["leaderboard"]
+    tables["leaderboard"] = pd.concat([own.assign(protocol=name) for name in ("davis2017", "sa-v")])
+    titles = [line for line in markdown(tables).splitlines() if line.startswith("## Models")]
+    assert titles == [f"## Models and splits, protocol {name}" for name in ("davis2017", "sa-v")]
+
+
+@pytest.mark.skipif(not shutil.which("pdflatex"), reason="pdflatex is not installed (texlive-latex-recommended)")
+def test_latex_compiles(tmp_path):
+    (tmp_path / "leaderboard.tex").write_text(latex(_two_splits(), BY_NAME))
+    document = r"\documentclass{article}\usepackage{booktabs}\begin{document}\input{leaderboard.tex}\end{document}"
+    (tmp_path / "paper.tex").write_text(document)
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "paper.tex"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout

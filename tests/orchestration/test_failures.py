@@ -1,0 +1,354 @@
+"""What a run says of the sequences that failed: classes, attempts, logs and the command that repeats one alone."""
+
+import csv
+import errno
+import json
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from tests.conftest import wait_for, workflow_command
+from tests.predictions.test_store import put
+from vosarena.base.errors import DataError, TrackerError
+from vosarena.inference.run import Job, failure_report, track_sequences
+from vosarena.orchestration.failures import (
+    COLUMNS,
+    FailedJob,
+    TrackedRun,
+    collect_failures,
+    failed_jobs,
+    rerun_alone,
+    rerun_start,
+    show_failures,
+    write_failures,
+)
+from vosarena.predictions.failures import Stopped, classify, is_final
+from vosarena.predictions.store import Store
+
+
+def raised_from(error: Exception, cause: Exception) -> Exception:
+    error.__cause__ = cause
+    return error
+
+
+@pytest.mark.parametrize("error, kind, final", [
+    (DataError("frame 3 is truncated"), "bad data", True),
+    (raised_from(DataError("cannot be read"), OSError(errno.EIO, "Input/output error")), "bad data", False),
+    (MemoryError("sam2: out of memory"), "out of memory", False),
+    (type("OutOfMemoryError", (RuntimeError,), {})("CUDA out of memory"), "out of memory", False),
+    (RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory"), "out of memory",
+     False),
+    (OSError(errno.ENOSPC, "No space left on device"), "disk full", False),
+    (OSError(errno.EDQUOT, "Disk quota exceeded"), "disk full", False),
+    (raised_from(TrackerError("failed"), OSError(errno.ENOSPC, "No space left")), "disk full", False),
+    (Stopped("timeout"), "timeout", False),
+    (Stopped("cancelled"), "cancelled", False),
+    (TrackerError("the tracker gave 3 masks for 4 frames"), "tracker", False),
+    (ValueError("odd"), "unexpected", False),
+])  # fmt: skip
+def test_classes_of_errors(error, kind, final):
+    assert classify(error) == kind and is_final(error) is final
+
+
+def row_of(store: Store, words: dict | None = None) -> dict:
+    shards = {"shard-1-of-1": ["a", "b"]}
+    run = TrackedRun("d", "s", "m", store.folder, store.folder / "logs", shards)
+    rows = collect_failures([run], words or {}, "snakemake")
+    assert len(rows) == 1
+    return rows[0]
+
+
+OTHERS = {"options": {}, "revision": 1}
+DEAD = {"token": "t", "host": "h", "machine": "elsewhere", "pid": 1, "started": "1"}
+
+
+@pytest.mark.parametrize("words, kind", [
+    ("SLURM status is: 'OUT_OF_MEMORY'", "out of memory"),
+    ("error: Exceeded job memory limit\nSTEP 3.0 ON node CANCELLED AT 2026", "out of memory"),
+    ("*** JOB 7 ON node CANCELLED AT 2026 DUE TO TIME LIMIT ***", "timeout"),
+    ("status is: 'NODE_FAIL'", "node failure"),
+    ("CANCELLED AT 2026 DUE TO NODE FAILURE, SEE SLURMCTLD LOG", "node failure"),
+    ("*** STEP 3.0 ON node CANCELLED AT 2026 ***", "cancelled"),
+    ("JOB 1 ON n CANCELLED AT 2026 DUE TO PREEMPTION", "preempted"),
+    ("status is: 'FAILED'", "unexpected"),
+])  # fmt: skip
+def test_a_job_that_ended_without_a_word_is_explained_by_its_engine(tmp_path, words, kind):
+    store = Store(tmp_path / "m")
+    put(store, "b", "f", ["0"])
+    (store.folder / ".a.claim").write_text(json.dumps(DEAD))
+    row = row_of(store, {str(store.folder / ".shards" / "shard-1-of-1.json"): words})
+    assert (row["sequence"], row["class"], row["attempts"]) == ("a", kind, "1")
+
+
+def test_faults_of_a_tracker_are_its_own_and_names_are_not_said_twice(dataset, tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "class Mine:\n    packages = ()\n    def __init__(self, device='cpu', precision='auto'): pass\n"
+        "    def track(self, frames, prompts):\n        raise KeyError('memory')\n"
+    )
+    store, folders = Store(tmp_path / "m"), (dataset / "JPEGImages", dataset / "Annotations")
+    outcome = track_sequences(["alpha", "beta"], *folders, Job({"tracker": f"{file}:Mine", **OTHERS}), store)
+    assert failure_report(outcome, store).endswith(":\n  alpha, beta: KeyError: 'memory' (mine.py:5)")
+    assert store.failure("alpha")["class"] == "tracker"
+    (dataset / "JPEGImages/beta/00004.jpg").write_bytes(b"")
+    for mask in (dataset / "Annotations/gamma").iterdir():
+        mask.unlink()
+    outcome = track_sequences(["beta", "gamma"], *folders, Job({"tracker": "static", **OTHERS}), store)
+    assert outcome.failed["gamma"].startswith("no PNG in ")
+    assert "sequence beta" not in outcome.failed["beta"] and store.failure("gamma")["reason"] == outcome.failed["gamma"]
+
+
+def test_a_sequence_that_another_job_still_writes_has_not_failed(tmp_path):
+    store = Store(tmp_path / "m")
+    store.folder.mkdir()
+    (store.folder / ".a.claim").write_text(json.dumps(DEAD))
+    run = TrackedRun("d", "s", "m", store.folder, store.folder, {"a": ["a"]})
+    assert collect_failures([run], {}, "snakemake") == []
+    past = time.time() - 1000
+    os.utime(store.folder / ".a.claim", (past, past))
+    assert [row["class"] for row in collect_failures([run], {}, "snakemake")] == ["unexpected"]
+
+
+def test_a_time_limit_known_to_the_engine_only_corrects_a_cancellation(tmp_path):
+    store = Store(tmp_path / "m")
+    store.fail("a", Stopped("cancelled"))
+    status = str(store.folder / ".shards" / "shard-1-of-1.json")
+    assert row_of(store, {status: "CANCELLED AT 2026 DUE TO TIME LIMIT"})["class"] == "timeout"
+    store.fail("a", DataError("frame 3 is damaged"))
+    row = row_of(store, {status: "CANCELLED"})
+    assert (row["class"], row["reason"], row["attempts"]) == ("bad data", "frame 3 is damaged", "2")
+
+
+def test_the_csv_and_the_table(tmp_path):
+    store = Store(tmp_path / "m")
+    store.fail("a", DataError('frame 3, "the last", is damaged'))
+    rows = [row_of(store)]
+    console = Console(record=True, width=120, file=open(os.devnull, "w"))  # noqa: PTH123, SIM115
+    write_failures(rows, tmp_path / "failures.csv")
+    show_failures(rows * 5, tmp_path / "failures.csv", console)
+    with (tmp_path / "failures.csv").open() as file:
+        assert list(csv.DictReader(file)) == rows
+    text = console.export_text()
+    assert "m on d/s" in text and "bad data" in text and rows[0]["rerun"] in text
+    assert "5 sequences failed" in text and text.count(rows[0]["rerun"]) == 3
+    for number in range(30):
+        store.fail(f"b{number}", DataError("another reason" if number < 7 else f"reason {number}"))
+    run = TrackedRun("d", "s", "m", store.folder, tmp_path, {"1": [f"b{number}" for number in range(30)]})
+    rows = collect_failures([run], {}, "x")
+    show_failures(rows, tmp_path / "failures.csv", console)
+    text = re.sub(r"\s+", " ", re.sub("[│┃]", "", console.export_text()))
+    assert "30 sequences failed" in text and "b0, b1, b2 and 4 more" in text and "4 more lines in" in text
+    write_failures([], tmp_path / "failures.csv")
+    assert (tmp_path / "failures.csv").read_text() == ",".join(COLUMNS) + "\n"
+
+
+def test_words_of_a_log(tmp_path):
+    job = tmp_path / "3.log"
+    job.write_text("slurmstepd: error: Exceeded job memory limit\n")
+    log = tmp_path / "snakemake.log"
+    log.write_text(
+        "[Mon Nov 23 14:10:23 2026]\nError in rule track:\n    message: job '3' failed\n    jobid: 13\n"
+        f"    output: results/p/.shards/a.json\n    log: logs/a.log, {job} (check log file(s) for error details)\n"
+        "    external_jobid: 3\nTrying to restart job 13.\n"
+    )
+    (found,) = failed_jobs(log)
+    assert found == FailedJob(
+        "track", ["results/p/.shards/a.json"], Path("logs/a.log"), f"job '3' failed\n{job.read_text()}"
+    )
+    assert failed_jobs(tmp_path / "nowhere.log") == []
+    with log.open("a") as file:
+        file.write("[Mon Nov 23 14:11:23 2026]\nFinished jobid: 13 (Rule: track)\n")
+    assert failed_jobs(log) == [], "a later attempt has mended it"
+    log.write_text("Error in rule weights:\n    message: two\nlines\n    jobid: 3\n")  # cut after the first of them
+    assert [(job.rule, job.words) for job in failed_jobs(log)] == [("weights", "two")]
+
+
+def test_the_command_keeps_what_says_where_a_run_happens():
+    arguments = ["--profile", "workflow/profiles/slurm", "--configfile", "a.yaml", "b.yaml", "--forcerun", "track"]
+    assert rerun_start([*arguments, "--cores=2", "-n", "results/x"]) == (
+        "snakemake --profile workflow/profiles/slurm --configfile a.yaml b.yaml --cores 2"
+    )
+    assert rerun_start(["-j4", "all", "--sdm", "conda", "--", "all"]) == "snakemake --jobs 4 --sdm conda"
+
+
+def test_the_command_names_its_target_with_the_config_that_it_was_run_with():
+    status = Path("results/.shards/a.json")
+    start = rerun_start(["-C", "inference={sequences_per_job: 1}", "--cores", "2", "--", str(status)])
+    assert rerun_alone(start, status, "a") == (
+        "snakemake --cores 2 --config 'inference={sequences_per_job: 1}' -- results/.shards/a.json"
+    )
+    several = rerun_start(["--config", "inference={device: cpu, sequences_per_job: 4}", "--cores", "2"])
+    config = "'inference={device: cpu, sequences_per_job: 4}' 'inference={sequences_per_job: 1, minutes_per_job: 0}'"
+    assert rerun_alone(several, status.with_name("shard-1-of-2.json"), "a") == (
+        f"snakemake --cores 2 --config {config} -- results/.shards/a.json"
+    )
+
+
+def test_ctrl_c_is_a_cancellation(dataset, tmp_path):
+    tracker = tmp_path / "interrupted.py"
+    tracker.write_text(
+        "class Interrupted:\n    packages = ()\n    def __init__(self, device, precision): pass\n"
+        "    def track(self, frames, prompts):\n        import os, signal, time\n"
+        "        os.kill(os.getpid(), signal.SIGINT)\n        time.sleep(5)\n"
+    )
+    store, job = Store(tmp_path / "out"), Job({"tracker": f"{tracker}:Interrupted", "options": {}, "revision": 1})
+    with pytest.raises(Stopped):
+        track_sequences(["alpha", "beta"], dataset / "JPEGImages", dataset / "Annotations", job, store)
+    failure = store.failure("alpha")
+    assert (failure["class"], failure["reason"]) == ("cancelled", "the job was cancelled or preempted")
+
+
+def test_memory_that_runs_out_is_tried_once_more_with_less(dataset, tmp_path):
+    tracker = tmp_path / "hungry.py"
+    tracker.write_text(
+        "from contextlib import contextmanager\n"
+        "class Hungry:\n    packages = ()\n    saving = False\n"
+        "    def __init__(self, enough, device, precision): self.enough = enough\n"
+        "    def track(self, frames, prompts):\n"
+        "        yield frames[0][..., 0] * 0 + 1\n"
+        "        if not (self.saving and self.enough): raise MemoryError('no memory left')\n"
+        "        for index in range(1, len(frames)): yield frames[index][..., 0] * 0 + 2\n"
+        "    @contextmanager\n    def saving_memory(self):\n"
+        "        self.saving = True\n        yield {'offload': True}\n        self.saving = False\n"
+    )
+    for enough, sequence in ((True, "alpha"), (False, "beta")):
+        store = Store(tmp_path / "out")
+        job = Job({"tracker": f"{tracker}:Hungry", "options": {"enough": enough}, "revision": 1})
+        outcome = track_sequences([sequence], dataset / "JPEGImages", dataset / "Annotations", job, store)
+        if enough:
+            assert store.manifest(sequence)["saving_memory"] == {"offload": True}
+        else:
+            assert outcome.failed == {"beta": "MemoryError: no memory left (hungry.py:8)"}
+            assert store.failure(sequence)["class"] == "out of memory"
+
+
+def test_bad_data_is_not_computed_again_until_it_changes(dataset, tmp_path):
+    """A retry of a job, which may help against other failures, must not cost GPU time for this one."""
+    frame, count = dataset / "JPEGImages" / "beta" / "00004.jpg", tmp_path / "count"
+    tracker = tmp_path / "counting.py"
+    tracker.write_text(
+        "from pathlib import Path\nclass Counting:\n    packages = ()\n"
+        "    def __init__(self, device, precision): pass\n"
+        "    def track(self, frames, prompts):\n"
+        f"        with Path({str(count)!r}).open('a') as file: file.write('x')\n"
+        "        for frame in frames: yield frame[..., 0] * 0 + 1\n"
+    )
+    whole = frame.read_bytes()
+    frame.write_bytes(whole[:200])
+    store, job = Store(tmp_path / "out"), Job({"tracker": f"{tracker}:Counting", "options": {}, "revision": 1})
+    for attempt in (1, 2):
+        outcome = track_sequences(["beta"], dataset / "JPEGImages", dataset / "Annotations", job, store)
+        assert "00004" in outcome.failed["beta"] and store.failure("beta")["attempts"] == attempt
+    assert count.read_text() == "x"
+    frame.write_bytes(whole)
+    assert not track_sequences(["beta"], dataset / "JPEGImages", dataset / "Annotations", job, store).failed
+
+
+def test_a_job_that_is_asked_to_end_says_what_it_was_doing(dataset, tmp_path):
+    tracker = tmp_path / "slow.py"
+    tracker.write_text(
+        "import time\nclass Slow:\n    packages = ()\n    def __init__(self, device, precision): pass\n"
+        "    def track(self, frames, prompts):\n"
+        "        for frame in frames: time.sleep(30 if len(frames) == 8 else 0); yield frame[..., 0] * 0 + 1\n"
+    )
+    code = (
+        "import sys; from pathlib import Path; from vosarena.inference.run import Job, track_shard\n"
+        "from vosarena.predictions.store import Store; from vosarena.base.logs import logged\n"
+        "root, out, tracker, minutes = sys.argv[1:]\n"
+        "with logged(Path(out) / 'log'): track_shard(['alpha', 'beta', 'gamma'], Path(root) / 'JPEGImages', "
+        "Path(root) / 'Annotations', Job({'tracker': tracker, 'options': {}, 'revision': 1}), Store(Path(out)), "
+        "Path(out) / 'status.json', minutes=float(minutes))"
+    )
+    for minutes, kind in (("60", "cancelled"), ("0", "timeout")):
+        store = Store(tmp_path / kind)
+        store.folder.mkdir()
+        command = [sys.executable, "-c", code, str(dataset), str(store.folder), f"{tracker}:Slow", minutes]
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        wait_for(lambda folder=store.folder, job=process: job.poll() is not None or list(folder.glob(".beta.*.part")))
+        process.send_signal(signal.SIGTERM)
+        error = process.communicate(timeout=20)[1]
+        assert process.returncode == 1 and "Traceback" not in error and "is kept in" in error
+        assert store.failure("beta")["class"] == kind
+        assert sorted(path.name for path in store.folder.iterdir()) == [
+            ".beta.failed.json",
+            "alpha",
+            "alpha.json",
+            "log",
+        ]
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 64 KiB."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", folder], capture_output=True).returncode:
+        pytest.skip("mounting a small file system needs root")
+    yield folder
+    subprocess.run(["umount", folder], check=True)
+
+
+def test_a_full_disk_is_named_and_leaves_nothing_half_written(dataset, tmp_path, small_disk):
+    store, job = Store(small_disk / "out"), Job({"tracker": "static", "options": {}, "revision": 1})
+    ballast = small_disk / "ballast"
+    ballast.write_bytes(b"0" * 40_000)  # some masks fit beside it, but not all of a sequence
+    folders = dataset / "JPEGImages", dataset / "Annotations"
+    outcome = track_sequences(["alpha"], *folders, job, store)
+    assert "No space left on device" in outcome.failed["alpha"]
+    assert [path.name for path in store.folder.iterdir()] == [".alpha.failed.json"]
+    assert store.failure("alpha")["class"] == "disk full"
+    ballast.unlink()
+    assert not track_sequences(["alpha"], *folders, job, store).failed
+
+
+@pytest.mark.parametrize("reason, kind", [
+    ("weights.pth does not fit", "unexpected"),
+    ("tracker 'sam2' cannot be built: OutOfMemoryError: CUDA out of memory", "out of memory"),
+])  # fmt: skip
+def test_a_job_that_failed_before_its_first_sequence_is_told_with_all_of_them(tmp_path, reason, kind):
+    store, log = Store(tmp_path / "m"), tmp_path / "shard-1-of-1.log"
+    store.folder.mkdir()
+    log.write_text(f"loading\nerror: {reason}\n")
+    run = TrackedRun("d", "s", "m", store.folder, tmp_path, {"shard-1-of-1": ["a", "b"], "other": ["c"]})
+    rows = collect_failures([run], {str(store.folder / ".shards" / "shard-1-of-1.json"): "status 'FAILED'"}, "x")
+    assert [(row["sequence"], row["class"], row["reason"]) for row in rows] == [
+        (name, kind, reason) for name in ("a", "b")
+    ]
+
+
+def test_a_run_ends_with_its_failures_and_the_command_repeats_one(dataset, tmp_path):
+    """Through the real Snakemake, with shards of several sequences."""
+    frame = dataset / "JPEGImages" / "beta" / "00004.jpg"
+    whole = frame.read_bytes()
+    frame.write_bytes(whole[:200])
+    nowhere = {"name": "nowhere", "extends": "cutie-demo", "weights": {"sources": [{"local": "nothing.pth"}]}}
+    config = {"datasets": [{"path": str(dataset)}], "models": ["static", nowhere]}
+    board = tmp_path / "results/leaderboard/leaderboard.md"
+    board.parent.mkdir(parents=True)
+    board.touch()
+    command = workflow_command(tmp_path, config, "--config", "inference={sequences_per_job: 3}")
+    failed = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert failed.returncode == 1 and "1 sequence failed" in failed.stderr
+    assert "\nweights failed: weights/nowhere.pth: no source gave it" in failed.stderr
+    assert "\nOf an earlier run: results/leaderboard/leaderboard.md" in failed.stderr
+    with (tmp_path / "results/failures.csv").open() as file:
+        (row,) = csv.DictReader(file)
+    assert (row["model"], row["sequence"], row["class"], row["attempts"]) == ("static", "beta", "bad data", "1")
+    assert str(frame) in row["reason"] and "00004" in (tmp_path / row["log"]).read_text()
+    frame.write_bytes(whole)
+    store = Store(tmp_path / "results/predictions/squares/all/static")
+    times = {name: (store.folder / f"{name}.json").stat().st_mtime_ns for name in ("alpha", "gamma")}
+    command = shlex.split(row["rerun"])
+    snakemake = workflow_command(tmp_path, None)[0]
+    subprocess.run([snakemake, *command[1:]], cwd=tmp_path, check=True, capture_output=True)
+    assert store.manifest("beta")
+    assert {name: (store.folder / f"{name}.json").stat().st_mtime_ns for name in times} == times
+    assert (tmp_path / "results/failures.csv").read_text() == ",".join(COLUMNS) + "\n"

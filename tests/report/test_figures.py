@@ -1,0 +1,97 @@
+"""Figures: no name, score or shape ends a run."""
+
+import logging
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vosarena.base.errors import DataError
+from vosarena.base.escaping import one_line
+from vosarena.config.study import Split, load_study
+from vosarena.leaderboard.attributes import ObjectCurve
+from vosarena.leaderboard.build import COLUMNS, TABLES
+from vosarena.leaderboard.titles import BY_NAME, Titles
+from vosarena.report import figures
+
+PLACE = {"dataset": "d$x_1^", "split": "s$", "protocol": "davis2017"}
+NAMES = ["$x", "a$b$c", "$\\frac{$", "_hidden", "a^b_c", "\\", "a\nb", "世é", "1", "</text>", "%s {x:g}", "=1"]
+
+
+def overview(rows, titles=BY_NAME, attributes=("small", "$late$", "_x")) -> dict[str, pd.DataFrame]:
+    shared = {**PLACE, "kind": "measured", "status": "complete", "fps": 10.0, "device": "CPU $5 and $6", "rank": 1}
+    board = pd.DataFrame([shared | row for row in rows]).reindex(columns=COLUMNS)
+    found = [{**PLACE, "attribute": name, "derived": True} | row for name in attributes for row in rows]
+    return {"leaderboard": board, "attributes": pd.DataFrame(found, columns=[*TABLES["attributes"], "j"])}
+
+
+def words_of(svg: str) -> list[str]:
+    texts = re.findall(r"<text[^>]*>([^<]*)</text>", svg)
+    return [text.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&") for text in texts]
+
+
+def test_names_are_drawn_as_they_are(tmp_path):
+    rows = [{"model": name, "j_and_f": 50.0, "ci_low": 40.0, "ci_high": 60.0} for name in NAMES]
+    figures._overview(overview(rows), NAMES, Titles({"1": "The $1 model"}), tmp_path)
+    words = words_of((tmp_path / "overview.svg").read_text())
+    for name in NAMES:
+        shown = "The $1 model" if name == "1" else one_line(name)
+        assert words.count(shown) == 2, f"{name!r} is not a bar and an entry of the legend"
+    assert {"d$x_1^ s$, davis2017", "$late$", "_x", "frames per second, CPU $5 and $6"} <= set(words)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.text(max_size=10) | st.text(st.sampled_from("$_^\\{}%a "), max_size=10))
+def test_any_text_can_be_drawn(text):
+    figure = figures.plt.figure(figsize=(1, 1), dpi=20)
+    figure.text(0, 0, one_line(text))
+    figure.canvas.draw()
+    figures.plt.close(figure)
+
+
+NAN = np.nan
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [{"j_and_f": 70.0, "ci_low": 70.00000000000001, "ci_high": 69.99999999999999}],
+        [{"j_and_f": NAN, "ci_low": NAN, "ci_high": NAN}],
+        [{"j_and_f": 70.0, "ci_low": NAN, "ci_high": NAN, "fps": NAN}],
+        [{"j_and_f": 70.0, "ci_low": 60.0, "ci_high": 80.0, "fps": 0.0}, {"j_and_f": 70.0, "fps": np.inf}],
+        [{"j_and_f": 0.0, "ci_low": 0.0, "ci_high": 0.0}, {"j_and_f": 100.0, "ci_low": 100.0, "ci_high": 100.0}],
+    ],
+)
+def test_any_scores_can_be_drawn(rows, tmp_path):
+    rows = [{"model": f"m{number}", **row} for number, row in enumerate(rows)]
+    tables = overview(rows, attributes=("small",) if len(rows) > 1 else ())
+    figures._overview(tables, [row["model"] for row in rows], BY_NAME, tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"overview.pdf", "overview.svg"}
+
+
+@pytest.mark.parametrize(
+    "j, name", [([0.5], "one frame"), ([NAN, NAN], "nan"), ([0.1, 0.9], "x" * 250), ([1, 0], "é" * 120)]
+)
+def test_any_curve_can_be_drawn(j, name, tmp_path):
+    study = load_study({"datasets": ["demo/val"], "models": ["static"]})
+    curve = ObjectCurve(0, tuple(map(str, range(len(j)))), np.array(j, float), np.ones(len(j), bool))
+    figures._curves(study, Split("d", "s"), name, {"static": curve}, BY_NAME, tmp_path)
+    assert len(list(tmp_path.iterdir())) == 2
+    figures._curves(study, Split("d", "s"), f"{name[:-1]}z", {"static": curve}, BY_NAME, tmp_path)
+    assert len(list(tmp_path.iterdir())) == 4, "two long names share a file"
+
+
+def test_a_figure_that_cannot_be_drawn_is_left_out(caplog):
+    with caplog.at_level(logging.WARNING):
+        with figures._attempt("overview"):
+            raise ValueError("negative values")
+        with figures._attempt("overview"):
+            raise DataError("frame 1 is damaged")
+    assert (
+        "overview cannot be drawn: ValueError: negative values" in caplog.text and "frame 1 is damaged" in caplog.text
+    )
+    with pytest.raises(OSError, match="full"), figures._attempt("overview"):
+        raise OSError("the disk is full")

@@ -1,0 +1,249 @@
+"""The report and the figures: made by the workflow, whole, the same bytes twice, bounded in size."""
+
+import json
+import logging
+import re
+import sys
+import zipfile
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from vosarena.base.errors import DataError
+from vosarena.cli import main
+from vosarena.config.study import load_study
+from vosarena.datasets.sequences import SequenceFiles
+from vosarena.io.masks import write_mask
+from vosarena.leaderboard.attributes import ObjectCurve, derived_attributes, mean_curve, spark
+from vosarena.leaderboard.headline import headline
+from vosarena.leaderboard.inputs import Places
+from vosarena.leaderboard.titles import BY_NAME
+from vosarena.metrics.read import Metrics
+from vosarena.report import figures, media
+from vosarena.report.figures import draw_figures
+from vosarena.report.page import _LocalPaths, build_report
+
+
+def page_data(page: Path) -> dict:
+    return json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', page.read_text(), re.S)[1])
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    files = (path for path in folder.rglob("*") if path.is_file() and path.name != ".snakemake_timestamp")
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+def test_the_workflow_makes_the_report_and_figures_and_their_bytes_repeat(dataset, tmp_path, snakemake):
+    setting = {"datasets": [{"path": str(dataset)}], "models": ["static", "flow"], "protocols": ["davis2017"]}
+    setting["inference"] = {"sequences_per_job": 16}
+    snakemake(config=setting)
+    results = tmp_path / "results"
+    content = page_data(results / "report/index.html")
+    (place,) = content["places"]
+    assert {row["model"] for row in place["board"]} == {"static", "flow"}
+    board = pd.read_csv(results / "leaderboard/leaderboard.csv").set_index("model")["j_and_f"]
+    for row in place["board"]:
+        assert row["j_and_f"] == pytest.approx(board[row["model"]], abs=1e-3)
+    sequences = content["splits"]["squares/all"]["sequences"]
+    assert [item["name"] for item in sequences] == ["alpha", "beta", "gamma"]
+    for item in sequences:
+        folder = results / "report/media/squares/all" / item["name"]
+        assert {path.name for path in folder.iterdir()} == {"frames.jpg", "truth.png", "0.png", "1.png", "data.js"}
+    assert all(row["derived"] for row in place["attributes"]), "the dataset gives no attributes"
+    assert "late" in sequences[2]["attributes"]
+    names = {path.name for path in (results / "figures").iterdir()}
+    assert {"overview.pdf", "overview.svg"} <= names and sum(name.startswith("qualitative_") for name in names) == 4
+    snakemake("--report", "report.zip")
+    with zipfile.ZipFile(tmp_path / "report.zip") as packed:
+        files = {Path(name).name for name in packed.namelist()}
+    assert {"report.html", "leaderboard.csv", "overview.svg"} <= files
+
+    study, places = load_study(setting), Places(results, tmp_path / "resources")
+    (tmp_path / "leaderboard").symlink_to(results / "leaderboard")
+    build_report(study, places, tmp_path / "again")
+    assert files_of(tmp_path / "again") == files_of(results / "report")
+    draw_figures(study, places, tmp_path / "figures")
+    assert files_of(tmp_path / "figures") == files_of(results / "figures")
+    words = (results / "figures/overview.svg").read_text()
+    assert ">Optical flow<" in words and ">squares, davis2017<" in words, "titles are for figures"
+    assert "Optical flow &" in (results / "leaderboard/leaderboard.tex").read_text()
+
+    named = load_study({**setting, "figures": {"sequences": ["squares/all/beta"]}})
+    draw_figures(named, places, tmp_path / "figures")
+    pictures = {path.name for path in (tmp_path / "figures").glob("qualitative_*")}
+    assert pictures == {"qualitative_squares_all_beta.png", "qualitative_squares_all_beta.pdf"}
+    with pytest.raises(DataError, match="squares/all has no scored sequence 'betta'; did you mean 'beta'"):
+        draw_figures(
+            load_study({**setting, "figures": {"sequences": ["squares/all/betta"]}}), places, tmp_path / "figures"
+        )
+    assert pictures == {path.name for path in (tmp_path / "figures").glob("qualitative_*")}, "nothing is lost by that"
+
+
+def test_the_report_without_its_packages_says_what_to_install(tmp_path, monkeypatch, capsys):
+    (tmp_path / "config.yaml").write_text("datasets: [demo]\nmodels: [static]\n")
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    monkeypatch.delitem(sys.modules, "vosarena.report.page")
+    assert main(["report", "--config", str(tmp_path / "config.yaml")]) == 1
+    assert "vosarena report needs jinja2; install it with pip install '.[workflow]'" in capsys.readouterr().err
+
+
+def test_figures_do_not_fill_the_log_with_fonts(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    figure, axes = figures.plt.subplots()
+    axes.set_title("a title")
+    figures._save(figure, tmp_path / "any", ["pdf"])
+    assert not [record for record in caplog.records if record.name.startswith("fontTools")]
+
+
+HOME = str(Path.home())
+SECRET = [
+    ("frame /data/anna smith/set/JPEGImages/s2/00002.jpg: damaged", "frame JPEGImages/s2/00002.jpg: damaged"),
+    ("/home/anna/x.py:Class", ".../x.py:Class"),
+    ("see file:///home/anna/x/y.png, file:///Users/anna", "see .../y.png, ~"),
+    ("in /home/anna: no", "in ~: no"),
+    ("'/home/anna/My Data/x' (/a/b/c.png) [/a/d.png]", "'.../My Data/x' (.../c.png) [.../d.png]"),
+    ("a=/a/b/c,//d/e/f", "a=.../c,.../f"),
+    (f"{HOME}/private/z.jpg and ~/private/z.jpg", ".../z.jpg and .../z.jpg"),
+    (f"--directory {Path.cwd()} --configfile {Path.cwd()}/c.yaml", "--directory . --configfile c.yaml"),
+    (f"{Path.cwd()}-other/x", ".../x"),
+    ("https://anna:secret@host/a/b", "https://host/a/b"),
+]
+
+
+@pytest.mark.parametrize(
+    "text, shown", [*SECRET, *((text, text) for text in ["https://host/a/b c", "3/5, J/F, a / b"])]
+)
+def test_paths_of_this_machine_are_not_published(text, shown):
+    paths = _LocalPaths([Path(), Path("/data/anna smith/set")])
+    assert paths.hide({"x": [text, 1, None]}) == {"x": [shown, 1, None]}
+    assert paths.hide(shown) == shown
+
+
+@pytest.mark.parametrize("sequences, models", [(1, 1), (28, 5), (450, 10), (4000, 10)])
+def test_pictures_are_bounded(sequences, models):
+    frames = media.frames_per_sequence(sequences, models + 2)
+    assert media.LEAST <= frames <= media.MOST
+    assert frames * sequences * (models + 2) <= media.BUDGET or frames == media.LEAST
+
+
+def test_shown_frames_hold_the_ends_and_what_is_wanted():
+    assert media.shown_frames(5, 48) == [0, 1, 2, 3, 4]
+    shown = media.shown_frames(1000, 48, [77, 912])
+    assert len(shown) <= 48 and {0, 77, 912, 999} <= set(shown) and shown == sorted(shown)
+
+
+def test_painted_masks_have_inside_outline_and_halo():
+    labels = np.zeros((20, 20), np.uint8)
+    labels[5:15, 5:15] = 9  # the ninth object has the first one's colour
+    paint = media.painted(labels)
+    assert paint[10, 10] == 1 and paint[5, 5] == 9 and paint[4, 10] == 17 and paint[0, 0] == 0
+
+
+def test_overlapping_objects_are_shown_over_each_other(tmp_path):
+    """SA-V: a folder of binary masks per object, the first one named 000."""
+    for number, columns in (("000", slice(0, 6)), ("001", slice(4, 8))):
+        labels = np.zeros((4, 8), np.uint8)
+        labels[:, columns] = 1
+        (tmp_path / number).mkdir()
+        write_mask(tmp_path / number / "00000.png", labels)
+    files = SequenceFiles("a", (tmp_path / "00000.jpg", tmp_path / "00001.jpg"))
+    files.__dict__["size"] = (4, 8)
+    read = media.prediction_reader(files, tmp_path)
+    colours = [media.OKABE_ITO[label - 1] for label in read(0)[0]]
+    assert colours == [media.colour_of(0)] * 4 + [media.colour_of(1)] * 4
+    assert read(1) is None
+
+
+def curve(j, visible) -> ObjectCurve:
+    stems = tuple(f"{i:05d}" for i in range(len(j)))
+    return ObjectCurve(1, stems, np.array(j, float), np.array(visible, bool))
+
+
+def test_the_first_failure_comes_after_the_prompt():
+    assert curve([1, 0.9, 0.4, 0.9], [1, 1, 1, 1]).failure == 2
+    assert curve([1, 1, 1, 0.9], [0, 0, 1, 1]).failure is None
+    assert curve([0, 1, 0.5, 0.2], [0, 1, 1, 1]).failure == 2  # nothing is expected before the object appears
+    assert spark([curve(np.ones(100), np.ones(100))]) == [100] * 32
+    assert spark([]) == []
+
+
+def test_the_mean_of_objects_that_have_frames_of_their_own():
+    late = ObjectCurve(2, ("00002", "00010"), np.array([0.2, 0.4]), np.array([False, True]))
+    mean = mean_curve([late, curve([1, 1, 0.6], [1, 1, 0])])  # nothing of the late one before it appears
+    assert mean.j.tolist() == pytest.approx([1, 1, 0.6, 0.4]) and mean.visible.tolist() == [True, True, False, True]
+    assert mean.stems == ("00000", "00001", "00002", "00010") and mean.failure == 3
+    assert mean_curve([late]).stems == ("00010",)
+    assert mean_curve([curve([1, 1], [0, 0])]) is None and spark([curve([1, 1], [0, 0])]) == []
+
+
+@pytest.mark.parametrize(
+    "fps", [(3.9, 9.8, 12.3, 149.3, 719.4), (9.0, 9.5, 31.0), (700.0,), (2.0, 160.0), (3.93, 3.97)]
+)
+def test_the_panels_of_the_overview_are_legible(fps):
+    figure, (left, right) = figures.plt.subplots(1, 2, figsize=(5, 2.6))
+    models = [f"a-model-{number}" for number in range(len(fps))]
+    board = pd.DataFrame({"model": models, "fps": fps, "j_and_f": 99.0, "device": "CPU"})
+    figures._attributes(left, board.assign(attribute="late"), models, BY_NAME, "3 of 68 objects are not scored")
+    figures._speed(right, board, models)
+    figure.canvas.draw()
+    low, high = right.get_xlim()
+    ticks = [tick.label1.get_window_extent() for tick in right.xaxis.get_major_ticks() if low <= tick.get_loc() <= high]
+    assert ticks and all(first.x1 < second.x0 for first, second in pairwise(ticks))
+    assert left.get_legend().get_window_extent().y0 >= left.get_window_extent().y1, "the legend lies among the dots"
+    figures.plt.close(figure)
+
+
+def test_attributes_from_the_ground_truth():
+    rows = []
+    for object_id, areas in ((1, [30, 0, 30]), (2, [0, 500, 500]), (3, [0, 0, 0])):
+        for index, area in enumerate(areas):
+            counts = dict.fromkeys(["intersection", "pred_pixels", "gt_boundary", "pred_boundary"], 0)
+            counts |= dict.fromkeys(["gt_matched", "pred_matched"], 0)
+            rows.append({"sequence": "a", "object_id": object_id, "frame": f"{index}", "frame_index": index,
+                         **counts, "gt_pixels": area, "tolerance": 1.0, "j": 0.0, "f": 0.0})  # fmt: skip
+    # The third object stands in the meta file but is never there: no sign of anything.
+    facts = [{"sequence": "a", "height": 100, "width": 100, "n_frames": 3}]
+    found = {}
+    for listed in ([1, 2, 3], [1, 3], [3]):
+        info = {"sequences": {"a": {"ranges": {str(number): [0, 2] for number in listed}}}}
+        found |= {str(listed): derived_attributes(Metrics("d", "s", "m", pd.DataFrame(rows), info), facts)["a"]}
+    assert found == {
+        "[1, 2, 3]": ["disappearance", "late", "return", "small"],
+        "[1, 3]": ["disappearance", "return", "small"],
+        "[3]": [],
+    }
+
+
+def test_the_headline_says_what_the_numbers_say():
+    place = {"dataset": "demo", "split": "val"}
+    rows = [
+        {
+            "model": "a",
+            "rank": 1,
+            "kind": "measured",
+            "n_sequences": 9,
+            "j_and_f": 78.7,
+            "ci_low": 75.3,
+            "ci_high": 82.0,
+        },
+        {"model": "b", "rank": 2, "kind": "measured", "j_and_f": 77.0, "p_vs_best": 0.3},
+    ]
+    board = pd.DataFrame([place | row for row in rows])
+    attributes = pd.DataFrame([
+        {"attribute": "all", "model": "a", "n_sequences": 9, "j_and_f": 78.7},
+        {"attribute": "small", "model": "a", "n_sequences": 3, "j_and_f": 40.0},
+        {"attribute": "long", "model": "a", "n_sequences": 1, "j_and_f": 10.0},
+    ])  # fmt: skip
+    sentence = "".join(text for text, _ in headline(board, attributes))
+    assert sentence == (
+        "a leads demo/val with J&F 78.7 [75.3, 82.0], 1.7 ahead of b, which may be chance (p = 0.30); "
+        "it is weakest on small (40.0 on 3 sequences)."
+    )
+    few = board.assign(n_sequences=3, ci_low=np.nan, ci_high=np.nan, p_vs_best=np.nan)
+    sentence = "".join(text for text, _ in headline(few, attributes.query("attribute == 'all'")))
+    assert sentence == "a leads demo/val with J&F 78.7, 1.7 ahead of b on 3 sequences, too few to rule out chance."
+    nobody = headline(board.assign(rank=np.nan), attributes)
+    assert nobody[0][0].startswith("No complete score on demo/val yet: 2 runs")

@@ -1,0 +1,260 @@
+"""The report in a real browser: nothing from outside, no errors; sorting, filters, drill-down, keyboard, phone."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import write_sequence
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (pip install playwright)")
+CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+pytestmark = pytest.mark.skipif(not CHROMIUM, reason="chromium is not installed (apt-get install chromium)")
+
+VENDOR = Path(__file__).parents[2] / "src/vosarena/report/page/vendor"
+MODELS = ("static", "flow", "late-flow")
+
+# Builds the report in a process of its own: playwright's event loop and the tracker's threads do not meet.
+BUILD = """
+import sys
+from pathlib import Path
+from vosarena.config.study import Split, load_study
+from vosarena.datasets.table import index_split
+from vosarena.leaderboard.build import build_leaderboard
+from vosarena.report.page import build_report
+from vosarena.leaderboard.inputs import Places, scored_runs
+from vosarena.metrics.measure_split import measure_predictions
+from vosarena.inference.run import Job, track_shard
+from vosarena.predictions.store import Store
+root = Path(sys.argv[1])
+source = {"name": "squares", "splits": {"all": {"path": str(root)}}}
+models = ["static", "flow", {"name": "late-flow", "extends": "flow", "revision": 2}]
+study = load_study({"datasets": [source], "models": models, "protocols": ["davis2017", "vos-benchmark"]})
+split = study.splits["squares/all"]
+places = Places(root.parent / "results", root.parent / "resources")
+table = places.table(split)
+table.parent.mkdir(parents=True)
+for name in ("JPEGImages", "Annotations"):
+    (table.parent / name).symlink_to(root / name)
+index_split(table.parent, table, split)
+for name, model in study.models.items():
+    status = places.store(split, name) / ".shards" / "all.json"
+    status.parent.mkdir(parents=True)
+    names = sorted(path.name for path in (root / "JPEGImages").iterdir())
+    job = Job(model.definition(), None, "cpu")
+    track_shard(names, root / "JPEGImages", root / "Annotations", job, Store(places.store(split, name)), status)
+    measure_predictions(table, [status], places.metrics(split, name), dataset="squares", split="all", model=name,
+                        protocols=["davis2017"], resize="never", jobs=1)
+build_leaderboard(scored_runs(study, places), places.results / "leaderboard")
+build_report(study, places, places.results / "report")
+"""
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory) -> Path:
+    """The page of three models on three tiny sequences."""
+    root = tmp_path_factory.mktemp("browser") / "squares"
+    write_sequence(root, "alpha")
+    write_sequence(root, "beta", frames=60)
+    write_sequence(root, "gamma", frames=12, late=3)
+    subprocess.run([sys.executable, "-c", BUILD, str(root)], check=True, capture_output=True)
+    return root.parent / "results" / "report" / "index.html"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[sync_api.Browser]:
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(params=["desktop", "phone"])
+def page(browser, report, request) -> Iterator[sync_api.Page]:
+    """The opened page; afterwards: no console message, no error, nothing asked from anywhere but its own folder."""
+    width, height = {"desktop": (1280, 900), "phone": (390, 844)}[request.param]
+    page = browser.new_page(viewport={"width": width, "height": height})
+    complaints: list[str] = []
+    page.on("console", lambda message: complaints.append(message.text))
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    # A picture that is no longer wanted, because the slider moved on, is aborted by the browser: no fault of the page.
+    page.on(
+        "requestfailed",
+        lambda asked: None if "ERR_ABORTED" in (asked.failure or "") else complaints.append(f"failed: {asked.url}"),
+    )
+    page.on(
+        "request", lambda asked: None if asked.url.startswith(("file://", "data:")) else complaints.append(asked.url)
+    )
+    page.goto(report.as_uri())
+    page.set_default_timeout(15_000)
+    yield page
+    assert complaints == []
+    page.close()
+
+
+ONCE = pytest.mark.parametrize("page", ["desktop"], indirect=True)  # what does not depend on the width
+
+
+def column(page: sync_api.Page, number: int) -> sync_api.Locator:
+    return page.locator(f"#board tbody tr td:nth-child({number})")
+
+
+def test_the_first_sentence_and_the_width(page):
+    assert "leads squares/all with J&F" in page.locator("h1").inner_text()
+    leader = page.locator("h1 b").filter(has=page.locator(".chip"))
+    row = page.locator("#board td.model").filter(has_text=re.compile(f"^{leader.inner_text()}$")).locator(".chip")
+    mine = leader.locator(".chip").get_attribute("style")
+    assert mine == row.get_attribute("style"), "the leader has the colour of its row"
+    names = page.locator("#worst .card .head b, #disagree .card .head b").all_inner_texts()
+    assert sorted(names) == ["alpha", "beta", "gamma"], "each sequence once"
+    assert "kind" not in page.locator("#board thead").inner_text(), "where all rows are measured it tells nothing"
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "the page scrolls sideways"
+
+
+@ONCE
+def test_the_libraries_were_built_from_what_is_pinned(page):
+    pinned = json.loads((VENDOR / "package.json").read_text())["dependencies"]
+    assert page.evaluate("libraries") == pinned, "run `npm ci && npm run build` in page/vendor"
+    lock = json.loads((VENDOR / "package-lock.json").read_text())["packages"]
+    assert {name: lock[f"node_modules/{name}"]["version"] for name in pinned} == pinned
+
+
+@ONCE
+def test_sorting_and_filtering_the_leaderboard(page):
+    scores = column(page, 3).all_inner_texts()
+    assert scores == sorted(scores, key=float, reverse=True) and len(scores) == 3
+    heading = page.locator("#board th")
+    heading.filter(has_text="J&F").click()
+    sync_api.expect(column(page, 3)).to_have_text(scores[::-1])
+    assert page.locator("#board th[aria-sort=ascending]").inner_text().startswith("J&F")
+    heading.filter(has_text="model").get_by_role("button").press("Enter")
+    sync_api.expect(column(page, 2)).to_have_text(sorted(MODELS))
+    page.fill("#board-filter", "late")
+    sync_api.expect(column(page, 2)).to_have_text(["late-flow"])
+
+
+def test_drill_down_with_frames_in_step_and_the_keyboard(page):
+    card = page.locator("#worst .card").first
+    card.hover()  # plays
+    page.wait_for_function(
+        """([tile, start]) => tile.style.backgroundPosition !== start""",
+        arg=[
+            card.locator(".tile").first.element_handle(),
+            card.locator(".tile").first.evaluate("node => node.style.backgroundPosition"),
+        ],
+    )
+    page.locator(".seq[data-name=beta]").click()
+    page.locator("#curves .curve").first.wait_for()
+    assert page.locator("#viewer-title").inner_text() == "beta"
+    assert "60 frames (4" in page.locator("#viewer-facts").inner_text()
+    assert page.locator("#panels figure").count() == 2 + len(MODELS)
+    assert page.locator("#curves .curve").count() == len(MODELS)
+    assert page.locator("#curves .failure path").count() >= 1
+    before = page.locator("#panels .tile").nth(2).evaluate("node => node.style.backgroundPosition")
+    frame = page.locator("#frame").inner_text()
+    page.locator("#slider").press("End")
+    assert page.locator("#frame").inner_text() == "frame 59 / 59" != frame
+    assert page.locator("#panels .tile").nth(2).evaluate("node => node.style.backgroundPosition") != before
+    assert "J " in page.locator("#panels figure").nth(2).inner_text()
+    loaded = page.evaluate(
+        """() => Promise.all([...document.querySelectorAll('#panels .tile')].flatMap(
+            node => [...node.style.backgroundImage.matchAll(/url\\("(.*?)"\\)/g)].map(([, url]) => new Promise(done => {
+              const image = new Image();
+              Object.assign(image, {onload: () => done(image.width), onerror: () => done(0), src: url});
+            }))))"""
+    )
+    assert len(loaded) == 1 + 2 * (1 + len(MODELS)) and all(loaded)
+    page.keyboard.press("n")
+    assert page.locator("#viewer-title").inner_text() != "beta"
+    page.keyboard.press("Escape")
+    assert not page.locator("#viewer").is_visible()
+
+
+def shaded(page: sync_api.Page) -> list[int]:
+    """Frames whose place on the chart, a little to the right of the curve's point, is shaded at half height."""
+    return page.evaluate(
+        """() => {
+            const [shade, curve] = ['.absent', '.curve'].map(name => document.querySelector(`#curves ${name} path`));
+            const points = [...curve.getAttribute('d').matchAll(/[ML]([\\d.]+),/g)].map(([, x]) => Number(x));
+            return points.flatMap((x, i) => (shade.isPointInFill(new DOMPoint(x + 1, 120)) ? [i] : []));
+        }"""
+    )
+
+
+def test_absence_is_shaded_and_an_address_opens_a_sequence(page, report):
+    page.goto(f"{report.as_uri()}#squares%2Fall%2Fgamma")
+    page.reload()
+    page.locator("#curves .curve").first.wait_for()
+    assert page.locator("#object").input_value() == "1", "davis2017 does not score the late one"
+    page.select_option("#object", "2")  # appears in the fourth frame
+    assert shaded(page) == [0, 1, 2]
+    page.select_option("#object", "1")
+    assert shaded(page) == []
+
+
+@ONCE
+def test_the_axis_of_speeds_has_a_number_however_alike_they_are(page):
+    for fps in (0.18, 6, 12, 200, 1700):  # far from the numbers of the other axis
+        page.evaluate("fps => { vosarena.place().board.forEach((row) => { row.fps = fps; }); }", fps)
+        page.evaluate("window.dispatchEvent(new Event('resize'))")
+        labels = page.locator("#speed-plot text").all_text_contents()
+        assert any(label.replace(".", "").isdigit() and fps / 1.5 <= float(label) <= fps * 1.5 for label in labels), fps
+
+
+@ONCE
+def test_the_mean_of_objects_that_have_frames_of_their_own(page):
+    first = {"id": 1, "at": [0, 4, 8], "visible": [1, 0, 1], "j": {"static": [100, 50, 0]}}
+    second = {"id": 2, "at": [4, 8, 11], "visible": [0, 1, 1], "j": {"static": [50, 100, 10]}}
+    unscored = {"id": 3, "at": [0, 4, 8], "visible": [0, 1, 1], "j": {"static": [100, 100, 100]}, "scored": []}
+    objects = [{"scored": ["davis2017"], "colour": "#000000", "fail": {}} | item for item in (first, second, unscored)]
+    detail = {"frames": 12, "shown": list(range(12)), "objects": objects}
+    page.evaluate("detail => vosarena.arrived('squares/all/gamma', detail)", detail)
+    page.locator(".seq[data-name=gamma]").click()
+    assert shaded(page) == [1], "of the four frames that one of them has, both are gone in the second"
+    now = page.locator("#panels figure").filter(has_text="static").locator(".now")
+    for frame, mean in ((4, "J 50"), (8, "J 50"), (11, "J 10")):
+        page.evaluate("at => { slider.value = at; slider.dispatchEvent(new Event('input')); }", frame)
+        assert now.inner_text() == mean
+    assert "first failure at frame 4" in page.locator("#curves .failure").text_content(), "where the mean is 50"
+    assert page.locator("#object option").all_inner_texts()[::3] == ["scored objects (mean)", "object 3 (not scored)"]
+
+
+@ONCE
+def test_filters_of_the_sequences_and_another_protocol(page):
+    page.fill("#sequence-filter", "no such name")
+    page.locator("#worst .card").first.click()
+    page.keyboard.press("n")  # there is no next one
+    page.keyboard.press("Escape")
+    page.fill("#sequence-filter", "AL")
+    assert page.locator(".seq").count() == 1
+    page.fill("#sequence-filter", "")
+    page.select_option("#sequence-attribute", "late")
+    assert [node.get_attribute("data-name") for node in page.locator(".seq").all()] == ["gamma"]
+    note = "1 of 6 objects is not scored: davis2017 scores none that appears after the first frame"
+    assert note in page.locator("#board-note").inner_text() and note in page.locator("#hard-note").inner_text()
+    assert "5/6" in page.locator("#board").inner_text()
+    page.select_option("#place", label="squares/all, vos-benchmark")
+    assert page.locator("#board-note").inner_text() == ""
+    assert page.locator("#sequence-attribute").input_value() == "late"  # the choice stays
+    assert column(page, 2).count() == 3
+
+
+@ONCE
+def test_every_dot_opens_its_sequence(page):
+    page.select_option("#duel-x", "static")
+    page.select_option("#duel-y", "flow")
+    text = page.locator("#duel-text").inner_text()
+    assert "better on" in text and "on too few sequences for an interval or p. Each dot" in text
+    assert page.locator("#duel-plot a").count() == 3
+    page.locator("#duel-plot a").first.focus()
+    page.keyboard.press("Enter")
+    page.locator("#viewer").wait_for()
+    assert page.locator("#viewer-title").inner_text() in page.locator("#duel-plot a circle").first.get_attribute(
+        "aria-label"
+    )

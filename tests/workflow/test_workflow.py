@@ -1,0 +1,158 @@
+"""The workflow as its users run it: a tiny dataset through the real Snakemake."""
+
+import csv
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+from tests.conftest import workflow_command
+from vosarena.io.masks import read_mask
+
+RUN = Path("results/predictions/squares/all")
+METRICS = Path("results/metrics/squares/all")
+
+
+def config(dataset: Path, *models) -> dict:
+    return {"datasets": [{"path": str(dataset)}], "models": list(models or ("static",)), "protocols": ["davis2017"]}
+
+
+def manifest_times(root: Path) -> dict[str, int]:
+    return {str(path.relative_to(root)): path.stat().st_mtime_ns for path in (root / RUN).glob("*/*.json")}
+
+
+def test_from_folder_to_leaderboard_and_only_what_changed(dataset, tmp_path, snakemake):
+    """One run; then nothing to do; what was removed comes back alone; a touched script repeats no tracking, an edited
+    frame one sequence's, and a changed option one model's."""
+    models = ["static", {"name": "mine", "extends": "flow"}]
+    snakemake(config=config(dataset, *models))
+    assert (tmp_path / "results/leaderboard/leaderboard.csv").read_text().count("\n") == 3
+    times = manifest_times(tmp_path)
+    assert len(times) == 6
+    assert "Nothing to be done" in snakemake().stderr
+
+    lost = f"{RUN}/mine/beta"
+    metrics = (tmp_path / "results/metrics/squares/all/mine.parquet").read_bytes()
+    shutil.rmtree(tmp_path / lost)
+    snakemake()
+    assert {name for name, when in manifest_times(tmp_path).items() if when != times[name]} == {f"{lost}.json"}
+    assert (tmp_path / "results/metrics/squares/all/mine.parquet").read_bytes() == metrics
+    times = manifest_times(tmp_path)
+
+    shards = [str(Path(name).parent / ".shards" / Path(name).name) for name in times]
+    snakemake(*shards, "--forcerun", "track")
+    assert manifest_times(tmp_path) == times
+    assert "already there" in (tmp_path / "logs/track/squares/all/mine/beta.log").read_text()
+
+    frame = dataset / "JPEGImages" / "alpha" / "00002.jpg"
+    frame.write_bytes(frame.with_name("00003.jpg").read_bytes())
+    snakemake(*shards, "--forcerun", "index", "track")
+    after = manifest_times(tmp_path)
+    assert {Path(name).stem for name in times if after[name] != times[name]} == {"alpha"}
+    times = after
+
+    models[1] = {**models[1], "revision": 2}
+    snakemake(*shards, config=config(dataset, *models))
+    changed = {name for name, when in manifest_times(tmp_path).items() if when != times[name]}
+    assert changed == {f"{RUN}/mine/{name}.json" for name in ("alpha", "beta", "gamma")}
+
+
+def test_a_damaged_frame_fails_alone_and_is_mended(dataset, tmp_path, snakemake):
+    frame = dataset / "JPEGImages" / "beta" / "00004.jpg"
+    whole = frame.read_bytes()
+    frame.write_bytes(whole[: len(whole) // 2])
+    target = str(METRICS / "static.parquet")
+    failed = snakemake(target, config=config(dataset), check=False)
+    assert failed.returncode != 0
+    assert "beta" in failed.stderr and "00004" in failed.stderr and "Traceback" not in failed.stderr
+    times = manifest_times(tmp_path)
+    assert {Path(name).stem for name in times} == {"alpha", "gamma", "beta.failed"}
+    frame.write_bytes(whole)
+    snakemake(target)
+    after = manifest_times(tmp_path)
+    assert {Path(name).stem for name in after} == {"alpha", "beta", "gamma"}
+    assert all(after[name] == times[name] for name in after if "beta" not in name)
+
+
+def test_names_that_snakemake_would_interpret(dataset, tmp_path, snakemake):
+    """One of them fails, so the log of Snakemake is read for it too."""
+    names = {"alpha": "{x}", "beta": "<results>", "gamma": "take (2), b"}
+    for old, new in names.items():
+        for folder in ("JPEGImages", "Annotations"):
+            (dataset / folder / old).rename(dataset / folder / new)
+    (dataset / "JPEGImages/take (2), b/00004.jpg").write_bytes(b"")
+    failed = snakemake(str(METRICS / "static.parquet"), config=config(dataset), check=False)
+    assert failed.returncode != 0
+    found = {Path(name).name for name in manifest_times(tmp_path)}
+    assert found == {"{x}.json", "<results>.json", "take (2), b.failed.json"}
+    rows = list(csv.DictReader((tmp_path / "results/failures.csv").open()))
+    assert [row["sequence"] for row in rows] == ["take (2), b"]
+    assert "/.shards/take %282%29%2C b.json" in rows[0]["rerun"]
+
+
+def test_an_edited_mask_is_noticed_and_made_again(dataset, tmp_path, snakemake):
+    """Predictions are vouched for by a digest: what was edited by hand is never scored."""
+    target = METRICS / "static.parquet"
+    snakemake(str(target), config=config(dataset))
+    metrics = (tmp_path / target).read_bytes()
+    edited = tmp_path / RUN / "static" / "beta" / "00003.png"
+    edited.write_bytes((tmp_path / RUN / "static" / "alpha" / "00003.png").read_bytes()[:-1] + b"x")
+    failed = snakemake(str(target), "--forcerun", "measure", check=False)
+    assert failed.returncode != 0 and "beta" in failed.stderr
+    snakemake(str(target))
+    assert (tmp_path / target).read_bytes() == metrics
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment_the_result_is_that_of_an_undisturbed_run(dataset, tmp_path, snakemake):
+    undisturbed = tmp_path / "undisturbed"
+    undisturbed.mkdir()
+    setting = config(dataset, "static", "flow")
+    subprocess.run(workflow_command(undisturbed, setting), check=True, capture_output=True)
+    rng = random.Random(7)
+    kills = 0
+    for _ in range(10):
+        running = subprocess.Popen(
+            workflow_command(tmp_path, setting, "--quiet"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        time.sleep(rng.uniform(1.5, 6))
+        if running.poll() is not None:
+            break  # before it could be killed: nothing is left to do
+        kills += 1
+        for process in [*psutil.Process(running.pid).children(recursive=True), running]:
+            try:
+                os.kill(process.pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+        running.wait()
+        for manifest in (tmp_path / RUN).glob("*/*.json"):
+            assert json.loads(manifest.read_text())["frames"]
+        shutil.rmtree(tmp_path / ".snakemake" / "locks", ignore_errors=True)  # all that `--unlock` does, in no time
+    assert kills >= 3
+    snakemake(config=setting)
+    for model in ("static", "flow"):
+        ours, theirs = (root / METRICS / f"{model}.parquet" for root in (tmp_path, undisturbed))
+        assert ours.read_bytes() == theirs.read_bytes()
+    assert not list((tmp_path / RUN).glob("*/.*.part"))  # what the killed processes were writing is swept
+
+
+def test_a_real_clip_with_late_objects(shared_data, tmp_path, snakemake):
+    """One of its prompt masks is a pixel too narrow: refused by name, or resized where the dataset says so."""
+    judo = {"path": str(shared_data / "judo"), "ground_truth": "first_frame"}
+    shard = "results/predictions/judo/all/cutie-demo/.shards/judo.json"
+    failed = snakemake(shard, config={"datasets": [judo], "models": ["cutie-demo"]}, check=False)
+    assert failed.returncode != 0 and "00005.png: mask is 853x480 but the frames" in failed.stderr
+    snakemake(shard, config={"datasets": [{**judo, "resize": "nearest"}], "models": ["cutie-demo"]})
+    predicted = tmp_path / "results/predictions/judo/all/cutie-demo/judo"
+    sizes = [np.bincount(read_mask(predicted / f"{index:05d}.png").ravel(), minlength=5) for index in range(16)]
+    first_seen = [next(index for index, size in enumerate(sizes) if size[number]) for number in (1, 2, 3, 4)]
+    assert first_seen == [0, 5, 8, 13]
+    assert all(0.5 < size[1] / sizes[0][1] < 1.5 for size in sizes)  # the pair of wrestlers is followed

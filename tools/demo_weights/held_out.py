@@ -1,0 +1,75 @@
+"""J&F of trackers on procedural clips that no training has seen: the scores that go beside the demo weights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from vosarena.base.logs import progress_bar
+from vosarena.demo.synthesize import DOMAINS, SIZE, clip_seed, random_clip
+from vosarena.metrics.counts import boundary_f, count_objects, jaccard
+from vosarena.trackers.base import LabelMap, Tracker
+from vosarena.trackers.baselines import Flow, Static
+
+FRAMES = 24
+DEFINITION = "per clip: mean over objects of (J+F)/2 over the frames after the prompt, the last one excluded"
+
+
+def first_appearances(masks: np.ndarray) -> dict[int, LabelMap]:
+    """Prompts of a clip: frame index -> label map of the objects that first appear there. masks: uint8 (T, H, W)."""
+    prompts: dict[int, LabelMap] = {}
+    seen = np.zeros(256, bool)
+    seen[0] = True
+    for index, labels in enumerate(masks):
+        new = np.bincount(labels.ravel(), minlength=256).astype(bool) & ~seen
+        if new.any():
+            prompts[index] = np.where(new[labels], labels, 0).astype(np.uint8)
+            seen |= new
+    return prompts
+
+
+def clip_score(tracker: Tracker, frames: np.ndarray, masks: np.ndarray) -> float:
+    """J&F of one clip in percent: mean over objects of the mean over frames after the prompt, the last one excluded."""
+    prompts = first_appearances(masks)
+    first = {int(label): index for index, prompt in prompts.items() for label in np.unique(prompt) if label}
+    scores: dict[int, list[float]] = {label: [] for label in first}
+    for index, labels in enumerate(tracker.track(list(frames), prompts)):
+        if index == len(frames) - 1:
+            break
+        rows = count_objects(masks[index], labels)
+        values = dict(zip(rows[:, 0].tolist(), (jaccard(rows[:, 1:]) + boundary_f(rows[:, 1:])) / 2, strict=True))
+        for label, start in first.items():
+            if index > start:
+                scores[label].append(values.get(label, 1.0))  # absent from both masks: as DAVIS, a hit
+    means = [np.mean(values) for values in scores.values() if values]
+    return 100 * float(np.mean(means))
+
+
+def held_out_scores(name: str, tracker: Tracker, clips: int) -> dict[str, Any]:
+    """J&F of a tracker and of the baselines on the same clips of the held-out stream, for each domain.
+
+    Of every tracker the mean over the clips and its standard error; of the tracker minus each baseline, paired by
+    clip, also the 95 % interval (normal).
+    """
+    trackers: dict[str, Tracker] = {"static": Static(), "flow": Flow(), name: tracker}
+    report: dict[str, Any] = {"clips": clips, "frames": FRAMES, "definition": DEFINITION}
+    for domain in DOMAINS:
+        scores: dict[str, list[float]] = {key: [] for key in trackers}
+        for number in progress_bar(range(clips), desc=f"held-out clips ({domain})"):
+            clip = random_clip(clip_seed("held-out", number), frames=FRAMES, size=SIZE, domain=domain)
+            for key, one in trackers.items():
+                scores[key].append(clip_score(one, clip.frames, clip.masks))
+        report[domain] = {key: _mean_and_error(np.array(values)) for key, values in scores.items()}
+        for baseline in ("static", "flow"):
+            difference = np.array(scores[name]) - np.array(scores[baseline])
+            report[domain][f"{name} minus {baseline}"] = _mean_and_error(difference, interval=True)
+    return report
+
+
+def _mean_and_error(values: np.ndarray, interval: bool = False) -> dict[str, Any]:
+    mean, error = float(values.mean()), float(values.std(ddof=1) / np.sqrt(len(values)))
+    found: dict[str, Any] = {"j_and_f": round(mean, 2), "standard_error": round(error, 2)}
+    if interval:
+        found["interval_95"] = [round(mean - 1.96 * error, 2), round(mean + 1.96 * error, 2)]
+    return found

@@ -1,1 +1,0 @@
-"""From masks to scores: pairs of files, counts per frame and object (Parquet), protocols, the command `evaluate`."""
