@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vosarena.base.files import read_json, read_note, whole, write_note
+from vosarena.base.files import atomic_path, read_json
+from vosarena.base.notes import read_note, write_note
 
 CONTENT = {"path": "a.zip", "sha256": "ab" * 32, "bytes": 5, "folders": ["x", "ü"], "10": 1.5, "2": None}
 
@@ -43,7 +44,7 @@ def test_the_content_is_on_the_disk_before_the_name(tmp_path, monkeypatch):
     """Otherwise a power cut may leave an empty file under the right name."""
     events = []
     monkeypatch.setattr(os, "fsync", lambda file: events.append(os.fstat(file).st_size))
-    with whole(tmp_path / "a.json") as temporary:
+    with atomic_path(tmp_path / "a.json") as temporary:
         temporary.write_text("12345")
         assert not events
     assert events == [5] and (tmp_path / "a.json").read_text() == "12345"

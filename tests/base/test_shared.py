@@ -16,9 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.base.test_claims import TRACKER, WRITER, failures, whole
+from tests.base.test_locks import TRACKER, WRITER, failures, whole
 from tests.conftest import wait_for, write_sequence
-from vosarena.base import locks as claims
+from vosarena.base import locks
 from vosarena.predictions.store import Store
 
 INSTALL = "apt-get install -y --no-install-recommends sshfs openssh-server openssh-client"
@@ -28,9 +28,9 @@ NAMES = [f"sequence-{number}" for number in range(6)]
 LOCKER = """
 import sys, time
 from pathlib import Path
-from vosarena.base import locks as claims
-claims.LEASE, claims.BEAT = 6, 1
-with claims.locked(Path(sys.argv[1])):
+from vosarena.base import locks
+locks.LEASE, locks.HEARTBEAT = 6, 1
+with locks.lock(Path(sys.argv[1])):
     began = time.monotonic()
     print("locked", flush=True)
     time.sleep(float(sys.argv[2]))
@@ -146,7 +146,7 @@ def test_only_one_machine_at_a_time_has_a_lock(machines, start):
     lockers = [start(machine, LOCKER, places[machine], 0.5) for machine in (0, 1, 0, 1)]
     spans = sorted(tuple(map(float, locker.communicate(timeout=60)[0].split()[1:])) for locker in lockers)
     assert all(end <= begin for (_, end), (begin, _) in itertools.pairwise(spans))
-    assert not claims.read_claim(machines[0] / ".archive.zip.claim")
+    assert not locks.read_lock(machines[0] / ".archive.zip.lock")
 
 
 def test_the_lock_of_a_dead_machine_is_taken_over(machines, start):

@@ -11,7 +11,7 @@ from snakemake.cli import parse_config
 
 from tests.conftest import REPOSITORY
 from vosarena.base.errors import ConfigError
-from vosarena.base.files import path_name
+from vosarena.base.names import safe_path_name
 from vosarena.config.reference import reference
 from vosarena.config.schema import _FORMS, SCHEMAS, read_yaml
 from vosarena.config.study import from_command_line, load_catalog, load_study
@@ -253,14 +253,14 @@ def test_a_mistake_in_yaml_names_file_and_line(tmp_path, text, sentence):
 @given(st.text(min_size=1), st.text(min_size=1))
 @settings(max_examples=200)
 def test_names_are_safe_in_paths_of_snakemake_and_stay_different(name, other):
-    assert not set(path_name(name)) & set("{}<>\n,()")
-    assert (path_name(name) == path_name(other)) == (name == other)
-    assert unquote(path_name(name), errors="surrogateescape") == name
+    assert not set(safe_path_name(name)) & set("{}<>\n,()")
+    assert (safe_path_name(name) == safe_path_name(other)) == (name == other)
+    assert unquote(safe_path_name(name), errors="surrogateescape") == name
 
 
 @pytest.mark.parametrize("name", ["bear", "take 2", "0a1b-c_d.e", "été", "日本", "bmx#1", "it's"])
 def test_ordinary_names_are_unchanged_in_paths(name):
-    assert path_name(name) == name
+    assert safe_path_name(name) == name
 
 
 @pytest.mark.parametrize("entry, sentence", [

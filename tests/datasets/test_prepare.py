@@ -14,7 +14,7 @@ from PIL import Image
 
 from tests.conftest import write_sequence
 from vosarena.base.errors import DataError
-from vosarena.base.files import printable, with_home
+from vosarena.base.names import escape_unprintable, expand_home
 from vosarena.cli import main
 from vosarena.config.study import Split, load_catalog, load_study
 from vosarena.datasets.prepare import prepare_split, state_of
@@ -145,7 +145,7 @@ def test_a_bad_file_fails_its_own_sequence(tmp_path, spoil, words, binary):
         sequence = read_sequence(prepared / "JPEGImages", prepared / "Annotations", "bad")
         sequence.prompts()
         sequence.size  # noqa: B018
-    assert words in printable(str(caught.value))
+    assert words in escape_unprintable(str(caught.value))
 
 
 @pytest.mark.parametrize("name", [b"caf\xe9", b"a\nb", "é".encode() * 120])
@@ -426,7 +426,7 @@ def test_home_folder(tmp_path, monkeypatch):
     assert (model.tracker, model.python) == (f"{home}/t.py:Tracker", f"{home}/env/bin/python")
     assert model.options == {"file": f"{home}/o.txt"} and model.weights["sources"] == [{"local": f"{home}/w.pth"}]
     assert load_catalog(["~/catalog"]).split("theirs/all").path == f"{home}/theirs"
-    assert with_home("~nobody-of-this-name/x") == "~nobody-of-this-name/x"
+    assert expand_home("~nobody-of-this-name/x") == "~nobody-of-this-name/x"
 
 
 @pytest.mark.timeout(60)

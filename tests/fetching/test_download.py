@@ -26,7 +26,7 @@ from hypothesis import strategies as st
 from tests.support.loopback import PAGE, Server
 from tests.support.miniature import zip_of
 from vosarena.base.errors import DataError, VosarenaError
-from vosarena.base.files import checksum, read_note
+from vosarena.base.notes import checksum, read_note
 from vosarena.fetching.sources import Policy, describe, shown
 from vosarena.fetching.verified import LOCK_FILE, Wanted, _locked_hashes, fetch_file
 

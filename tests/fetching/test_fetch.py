@@ -13,7 +13,7 @@ from tests.support import miniature
 from tests.support.loopback import Server
 from tests.support.miniature import tar_of, zip_of
 from vosarena.base.errors import DataError
-from vosarena.base.files import read_note
+from vosarena.base.notes import read_note
 from vosarena.cli import main
 from vosarena.config.study import BUILT_IN, load_catalog
 from vosarena.datasets.archives import roots_of

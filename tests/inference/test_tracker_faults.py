@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from vosarena.base.errors import DataError, Stopped
-from vosarena.base.files import read_note
+from vosarena.base.notes import read_note
 from vosarena.cli import main
 from vosarena.inference.child import track_in_child
 from vosarena.inference.run import Job, Outcome, track_sequences
@@ -143,7 +143,7 @@ def test_being_stopped_is_no_failure_of_a_tracker(dataset, tmp_path, job):
 
 def test_names_of_sequences_are_no_names_of_notes(tmp_path):
     store = Store(tmp_path / "store")
-    names = ["x", "x.failed", "x.claim", "x.part", "shards", "x.failed.claim"]
+    names = ["x", "x.failed", "x.lock", "x.part", "shards", "x.failed.lock"]
     for name in names:
         with store.writing(name) as folder:
             store.commit(name, folder, {"fingerprint": name})

@@ -283,7 +283,7 @@ def test_damaged_tables_are_named_with_what_to_do(run, tmp_path, damage):
 
 def test_an_output_that_cannot_be_written_is_reported_before_the_work(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(DataError, match="file/out: nothing can be written there"):
+    with pytest.raises(DataError, match="file/out: cannot be written to"):
         build_leaderboard([], tmp_path / "file" / "out")
 
 

@@ -234,9 +234,9 @@ def test_mistakes_in_the_arguments(folders, tmp_path: Path, capsys) -> None:
         (["--meta", str(gt / "meta.json")], "is not a meta file"),
         (["--unseen", str(gt / "unseen.txt")], "cannot be read"),
         (["--sequences", str(gt / "val.txt")], "cannot be read"),
-        (["--output", "/proc/scores.csv"], "/proc: nothing can be written there"),
-        (["--counts", "/proc/counts.parquet"], "nothing can be written there"),
-        (["--output", str(tmp_path / "file" / "scores.csv")], "nothing can be written there"),
+        (["--output", "/proc/scores.csv"], "/proc: cannot be written to"),
+        (["--counts", "/proc/counts.parquet"], "cannot be written to"),
+        (["--output", str(tmp_path / "file" / "scores.csv")], "cannot be written to"),
         (["--output", str(tmp_path / "folder.csv")], "is a folder"),
     ):
         with pytest.raises(VosarenaError, match=message):

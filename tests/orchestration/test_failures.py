@@ -83,7 +83,7 @@ DEAD = {"token": "t", "host": "h", "machine": "elsewhere", "pid": 1, "started": 
 def test_a_job_that_ended_without_a_word_is_explained_by_its_engine(tmp_path, words, kind):
     store = Store(tmp_path / "m")
     put(store, "b", "f", ["0"])
-    (store.folder / ".a.claim").write_text(json.dumps(DEAD))
+    (store.folder / ".a.lock").write_text(json.dumps(DEAD))
     row = row_of(store, {str(store.folder / ".shards" / "shard-1-of-1.json"): words})
     assert (row["sequence"], row["class"], row["attempts"]) == ("a", kind, "1")
 
@@ -109,11 +109,11 @@ def test_faults_of_a_tracker_are_its_own_and_names_are_not_said_twice(dataset, t
 def test_a_sequence_that_another_job_still_writes_has_not_failed(tmp_path):
     store = Store(tmp_path / "m")
     store.folder.mkdir()
-    (store.folder / ".a.claim").write_text(json.dumps(DEAD))
+    (store.folder / ".a.lock").write_text(json.dumps(DEAD))
     run = TrackedRun("d", "s", "m", store.folder, store.folder, {"a": ["a"]})
     assert collect_failures([run], {}, "snakemake") == []
     past = time.time() - 1000
-    os.utime(store.folder / ".a.claim", (past, past))
+    os.utime(store.folder / ".a.lock", (past, past))
     assert [row["class"] for row in collect_failures([run], {}, "snakemake")] == ["unexpected"]
 
 

@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from tests.conftest import REPOSITORY, wait_for, write_sequence
-from vosarena.base.locks import read_claim
+from vosarena.base.locks import read_lock
 from vosarena.config.study import load_catalog
 from vosarena.inference.interpreter import NEEDED
 from vosarena.io.masks import read_mask
@@ -158,7 +158,7 @@ def test_there_is_one_process_and_it_says_that_it_was_stopped(plugin, dataset, t
     command = [sys.executable, "-c", BECOME, str(plugin), str(dataset), str(tmp_path)]
     job = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     wait_for(lambda: job.poll() is not None or list(store.glob(".alpha.*.part/00000.png")))
-    owner, _ = read_claim(store / ".alpha.claim")
+    owner, _ = read_lock(store / ".alpha.lock")
     assert owner["pid"] == job.pid  # nothing that could outlive the job
     job.send_signal(signal.SIGTERM)
     assert "the job was cancelled" in job.communicate(timeout=30)[1]

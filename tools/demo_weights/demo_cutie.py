@@ -30,7 +30,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from held_out import held_out_scores
-from vosarena.base.files import whole
+from vosarena.base.files import atomic_path
 from vosarena.base.logs import progress_bar
 from vosarena.demo.synthesize import Clip, clip_seed, random_clip
 from vosarena.trackers.cutie import Cutie, build_network, cutie_config
@@ -225,7 +225,7 @@ def train(part: Part, seed: int, output: Path, start: State | None = None) -> tu
             bar.set_postfix(log[-1])
             recent.clear()
         if (step + 1) % 150 == 0 or step + 1 == part.iterations:
-            with whole(output) as temporary, temporary.open("wb") as file:
+            with atomic_path(output) as temporary, temporary.open("wb") as file:
                 torch.save(half(average.state_dict()), file)
     return half(average.state_dict()), log
 

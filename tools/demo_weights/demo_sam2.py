@@ -30,7 +30,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 from held_out import held_out_scores
-from vosarena.base.files import whole
+from vosarena.base.files import atomic_path
 from vosarena.demo.synthesize import SIZE, clip_seed, random_clip
 from vosarena.trackers.sam2 import Sam2
 from vosarena.trackers.sam2_network import instantiate_network, load_weights
@@ -346,7 +346,7 @@ def _share_gradients(network: torch.nn.Module, workers: int) -> None:
 def save(weights: dict[str, torch.Tensor], output: Path) -> None:
     """Write `{"model": weights}` in half precision, atomically."""
     half = {name: value.half() if value.is_floating_point() else value for name, value in weights.items()}
-    with whole(output) as temporary, temporary.open("wb") as file:  # a name would become part of the bytes
+    with atomic_path(output) as temporary, temporary.open("wb") as file:  # a name would become part of the bytes
         torch.save({"model": half}, file)
 
 

@@ -14,7 +14,7 @@ from vosarena.datasets.table import read_table
 from vosarena.datasets.prepare import state_of
 from vosarena.fetching.weights import local_files
 from vosarena.base.errors import VosarenaError
-from vosarena.base.files import with_home
+from vosarena.base.names import expand_home
 from vosarena.orchestration.checks import check_study, discard_damaged
 from vosarena.trackers.base import names_torch
 from vosarena.orchestration.shards import load_of, make_shards, make_shards_by_time
@@ -38,7 +38,7 @@ pathvars:
     benchmarks="<results>/benchmarks",
 
 
-workflow.pathvars.items = with_home(workflow.pathvars.items)
+workflow.pathvars.items = expand_home(workflow.pathvars.items)
 
 
 wildcard_constraints:

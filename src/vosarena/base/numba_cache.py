@@ -1,9 +1,9 @@
 """Compiled inner loops: numba with a cache that works for installed packages, read-only checkouts and many processes.
 
-numba's own choice, `__pycache__` beside the source, fails where the package is read-only, and its index file is not
-made for several processes that compile at once. So the cache goes to the user's cache folder (`NUMBA_CACHE_DIR`
-overrides it, as everywhere), one folder per CPU type because homes are shared between unlike machines, and one
-process compiles while the others wait for what it caches.
+numba's default, `__pycache__` next to the source, fails where the package is read-only, and its index file is not safe
+for several processes that compile at once. Therefore the cache is in the user's cache folder (`NUMBA_CACHE_DIR`
+overrides it, as usual), with one folder per CPU type because different machines may share a home. One process compiles
+while the others wait for its result.
 """
 
 from __future__ import annotations
@@ -18,32 +18,38 @@ from pathlib import Path
 from typing import Any
 
 import numba
+from filelock import FileLock
 from llvmlite import binding as llvm
 from numba.core import config
-
-try:
-    import fcntl
-except ImportError:  # Windows: no lock, the worst case is compiling twice
-    fcntl = None  # type: ignore[assignment]
+from platformdirs import user_cache_path
 
 
-def kernel(signature: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Decorator: compile for exactly one signature, without the GIL, cached on disk where a folder can be written."""
+def jit(signature: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Compile a function for exactly one signature, without the GIL, cached on disk if a folder is writable.
+
+    Args:
+        signature: Types of the result and the arguments, as numba writes them.
+
+    Returns:
+        A decorator.
+    """
 
     def compile_function(function: Callable[..., Any]) -> Callable[..., Any]:
         folder = _cache_folder()
         with _locked(folder), _numba_cache_dir(folder):
-            return numba.njit(signature, nogil=True, error_model="numpy", cache=folder is not None)(function)
+            compiled: Callable[..., Any] = numba.njit(
+                signature, nogil=True, error_model="numpy", cache=folder is not None
+            )(function)
+            return compiled
 
     return compile_function
 
 
 @cache
 def _cache_folder() -> Path | None:
-    """A private folder for compiled code, or None where nothing can be written (then every process compiles)."""
-    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")  # noqa: PTH111 - never raises
+    """Return a private folder for compiled code, or None if none is writable (then every process compiles)."""
     user = os.getuid() if hasattr(os, "getuid") else "user"
-    bases = [Path(home, "vosarena"), Path(tempfile.gettempdir(), f"vosarena-{user}")]
+    bases = [user_cache_path("vosarena"), Path(tempfile.gettempdir(), f"vosarena-{user}")]
     if chosen := os.environ.get("NUMBA_CACHE_DIR"):
         bases.insert(0, Path(chosen))
     for base in bases:
@@ -62,10 +68,10 @@ def _cache_folder() -> Path | None:
 
 
 def _is_private(folder: Path) -> bool:
-    """Whether only this user can put files there: cached code is executed.
+    """Whether only this user can put files there, because cached code is executed.
 
-    The folder must be the user's, and nobody else may write to it or replace it or one above it; in a folder like /tmp
-    (sticky) others cannot replace what is not theirs.
+    The folder must belong to the user, and nobody else may write to it or replace it or one of its parents. In a folder
+    such as /tmp (sticky), users cannot replace files of others.
     """
     if not hasattr(os, "getuid"):  # Windows
         return True
@@ -78,12 +84,11 @@ def _is_private(folder: Path) -> bool:
 
 @contextlib.contextmanager
 def _locked(folder: Path | None) -> Iterator[None]:
-    if folder is None or fcntl is None:
-        yield
-        return
-    with (folder / "lock").open("w") as handle:
-        with contextlib.suppress(OSError):  # some network file systems have no locks
-            fcntl.flock(handle, fcntl.LOCK_EX)
+    """Let one process compile; without a lock, the worst case is to compile twice."""
+    with contextlib.ExitStack() as stack:
+        if folder is not None:
+            with contextlib.suppress(OSError, NotImplementedError):  # some network file systems have no locks
+                stack.enter_context(FileLock(folder / "lock"))
         yield
 
 

@@ -1,11 +1,22 @@
-"""Small pieces of text for messages."""
+"""Small helpers for sentences that users read."""
 
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
 
-def nearest(word: str, known) -> str:
-    """`; did you mean 'x'?` for the closest of the known words, else the list of them."""
-    known = sorted(map(str, known))
-    alike = {name.lower(): name for name in known}
-    close = get_close_matches(str(word).lower(), alike, n=1, cutoff=0.5)
-    return f"did you mean {alike[close[0]]!r}?" if close else f"known: {', '.join(known)}"
+def nearest(word: object, known: Iterable[object]) -> str:
+    """Return "did you mean 'x'?" for the closest of the known words, else the list of them."""
+    words = {name.lower(): name for name in sorted(map(str, known))}
+    close = get_close_matches(str(word).lower(), words, n=1, cutoff=0.5)
+    return f"did you mean {words[close[0]]!r}?" if close else f"known: {', '.join(words.values())}"
+
+
+def summarise_names(names: Sequence[object], shown: int = 3) -> str:
+    """Return the first names and how many more there are.
+
+    Example:
+        >>> summarise_names(["a", "b", "c", "d", "e"])
+        'a, b, c and 2 more'
+    """
+    more = f" and {len(names) - shown} more" if len(names) > shown else ""
+    return ", ".join(map(str, names[:shown])) + more

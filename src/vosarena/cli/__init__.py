@@ -10,7 +10,7 @@ from typing import Any
 
 from vosarena import __version__
 from vosarena.base.errors import ConfigError, DataError, VosarenaError
-from vosarena.base.files import with_home
+from vosarena.base.names import expand_home
 from vosarena.cli.data import add_data_parsers
 from vosarena.cli.finetune import add_finetune_parser
 from vosarena.cli.results import add_reporting_parsers
@@ -72,7 +72,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
 def _with_home(argument: str) -> str:
     """`--output=~/masks` as a path: shells look for `~` at the beginning of a word only."""
     option, equals, value = argument.partition("=") if argument.startswith("--") else ("", "", argument)
-    return f"{option}{equals}{with_home(value)}"
+    return f"{option}{equals}{expand_home(value)}"
 
 
 def _add_track(commands: Any) -> None:
@@ -148,7 +148,7 @@ def _key_value(item: str) -> tuple[str, Any]:
     import yaml
 
     try:
-        return key, with_home(yaml.safe_load(value))
+        return key, expand_home(yaml.safe_load(value))
     except (yaml.YAMLError, ValueError):
         raise ConfigError(
             f"--option {item}: the value is not valid YAML; write text of this kind as '\"text\"'"

@@ -179,7 +179,7 @@ def _list_models(args: argparse.Namespace) -> None:
 
 def weights_state(model: Model, resources: Path) -> tuple[str, int]:
     """How far the weights of a model are on this machine, and their bytes: none needed, absent, local ..."""
-    from vosarena.base.files import note_of
+    from vosarena.base.notes import sidecar_path
     from vosarena.fetching.weights import local_files, place_of
 
     if model.finetune:
@@ -189,7 +189,7 @@ def weights_state(model: Model, resources: Path) -> tuple[str, int]:
     place = place_of(model.weights, model.name, resources)
     path = next((path for path in (resources / "weights" / f"{model.name}.pth", place) if path.is_file()), None)
     if path:
-        return ("verified" if note_of(place).is_file() else "downloaded"), path.stat().st_size
+        return ("verified" if sidecar_path(place).is_file() else "downloaded"), path.stat().st_size
     local = local_files(model.weights)
     return ("local", Path(local[0]).stat().st_size) if local else ("absent", 0)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vosarena.base.errors import ConfigError, DataError
-from vosarena.base.files import with_home
+from vosarena.base.names import expand_home
 
 if TYPE_CHECKING:  # imported where it is needed, so that `vosarena --help` is quick
     from vosarena.config.study import Split, Study
@@ -62,7 +62,7 @@ def _add_partial(parser: argparse.ArgumentParser) -> None:
 def _places(args: argparse.Namespace) -> Places:
     from vosarena.leaderboard.inputs import Places
 
-    pathvars = with_home(_config(args).get("pathvars", {})) if args.config.is_file() else {}
+    pathvars = expand_home(_config(args).get("pathvars", {})) if args.config.is_file() else {}
     return Places(
         args.results or Path(pathvars.get("results", "results")),
         args.resources or Path(pathvars.get("resources", "resources")),

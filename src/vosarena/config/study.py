@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from vosarena.base.errors import ConfigError
-from vosarena.base.files import path_name, with_home
+from vosarena.base.names import expand_home, safe_path_name
 from vosarena.base.text import nearest
 from vosarena.config.schema import check_keys, read_yaml, typed, validate
 
@@ -161,7 +161,7 @@ def load_catalog(folders: Iterable[str | Path] = ()) -> Catalog:
     """
     datasets: dict[str, Mapping[str, Any]] = {}
     models: dict[str, Mapping[str, Any]] = {}
-    for folder in [BUILT_IN, *(Path(with_home(str(folder))) for folder in folders)]:
+    for folder in [BUILT_IN, *(Path(expand_home(str(folder))) for folder in folders)]:
         if not folder.is_dir():
             raise ConfigError(f"catalog: {folder} is not a folder; give one that holds datasets/ or models/")
         files: dict[tuple[str, str], Path] = {}  # of this folder's entries
@@ -170,20 +170,20 @@ def load_catalog(folders: Iterable[str | Path] = ()) -> Catalog:
             validate(entry, "dataset", str(file))
             name = entry.get("name", file.stem)
             _check_entry(files, "dataset", name, file)
-            datasets[name] = _from_folder(with_home(entry), file.parent)
+            datasets[name] = _from_folder(expand_home(entry), file.parent)
         for file in sorted(folder.glob("models/*.yaml")):
             entries = read_yaml(file)
             check_keys(entries, str(file))
             for name, entry in entries.items():
                 validate(entry, "model", f"{file}: {name}")
                 _check_entry(files, "model", name, file)
-                models[name] = _with_python(_from_folder(with_home(entry), file.parent), file.parent)
+                models[name] = _with_python(_from_folder(expand_home(entry), file.parent), file.parent)
     return Catalog(datasets, models)
 
 
 def _check_entry(files: dict[tuple[str, str], Path], kind: str, name: str, file: Path) -> None:
     """Raise ConfigError for a name that no rule can use, or that another file of the same folder has too."""
-    if path_name(name) != name:
+    if safe_path_name(name) != name:
         raise ConfigError(f"{file}: {name!r} cannot be the name of a {kind}; give it another `name`")
     other = files.setdefault((kind, name), file)
     if other != file:
@@ -271,7 +271,7 @@ def _items(config: Mapping[str, Any], kind: str, where: str) -> Iterator[tuple[s
     for index, item in enumerate(config[f"{kind}s"]):
         at = f"{kind}s.{index}"
         if isinstance(item, Mapping):
-            item = with_home(typed(item, kind))
+            item = expand_home(typed(item, kind))
             validate(item, kind, where, at)
         yield at, item
 
@@ -325,7 +325,7 @@ def _inline_splits(item: Mapping[str, Any], catalog: Catalog) -> Sequence[Split]
     if sum(key in item for key in ("path", "splits", "extends")) != 1:
         raise ConfigError(f"a mapping needs either `path`, `splits` or `extends`; got {', '.join(item)}")
     name = item.get("name") or (Path(item["path"]).resolve().name if "path" in item else None)
-    if name and path_name(name) != name:
+    if name and safe_path_name(name) != name:
         raise ConfigError(f"the folder's name {name!r} cannot be that of a dataset; give it a `name`")
     if not name:
         raise ConfigError("a mapping with `splits` or `extends` needs a `name`")

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from vosarena.base.errors import ConfigError, DataError
-from vosarena.base.files import note_of, read_note, write_note
-from vosarena.base.locks import locked
+from vosarena.base.locks import lock
+from vosarena.base.notes import read_note, sidecar_path, write_note
 from vosarena.config.study import Split
 from vosarena.datasets.layouts import needed
 from vosarena.fetching.sources import Policy, source_name
@@ -94,7 +94,7 @@ def fetch_archive(archive: Archive, resources: Path, policy: Policy) -> Path | N
     had. Raises DataError in one sentence otherwise.
     """
     place = archive.place(resources)
-    was_here = read_note(note_of(place)).get("path") == place.name
+    was_here = read_note(sidecar_path(place)).get("path") == place.name
     if was_here and not place.exists() and _extracted(archive, resources):
         logger.info("%s/%s: already extracted", archive.home, archive.file)
         return place
@@ -104,7 +104,7 @@ def fetch_archive(archive: Archive, resources: Path, policy: Policy) -> Path | N
         if not archive.optional:
             raise
         logger.warning("going on without %s/%s, which is optional: %s", archive.home, archive.file, error)
-        write_note(note_of(place), {"absent": str(error)})
+        write_note(sidecar_path(place), {"absent": str(error)})
         return None
 
 
@@ -115,23 +115,23 @@ def extract_archive(archive: Archive, resources: Path, policy: Policy, keep: boo
     processes that extract the same archive, one waits for the other. None for an absent optional archive.
     """
     place, folder = archive.place(resources), archive.folder(resources)
-    with locked(folder):
+    with lock(folder):
         path = fetch_archive(archive, resources, policy)
-        state = read_note(note_of(place))
+        state = read_note(sidecar_path(place))
         if path is None:
-            write_note(note_of(folder), state)
+            write_note(sidecar_path(folder), state)
             return None
         if path.is_dir():
-            write_note(note_of(folder), {"folder": os.path.abspath(path), "sha256": None})  # noqa: PTH100
+            write_note(sidecar_path(folder), {"folder": os.path.abspath(path), "sha256": None})  # noqa: PTH100
             return path
         done = _extracted(archive, resources)
         if done:
             return done
-        folders = sorted({*archive.folders, *read_note(note_of(folder)).get("folders", ())})  # of other splits too
+        folders = sorted({*archive.folders, *read_note(sidecar_path(folder)).get("folders", ())})  # of other splits too
         extract(path, folder, lambda name: needed(name, archive.layout, folders))
         os.sync()  # a power cut must not leave empty frames that the note vouches for
         note = {"folder": os.path.relpath(folder, resources), "sha256": state.get("sha256")}
-        write_note(note_of(folder), {**note, "layout": archive.layout, "folders": folders})
+        write_note(sidecar_path(folder), {**note, "layout": archive.layout, "folders": folders})
         if not keep and path == place:
             path.unlink()
             logger.info("removed %s", path)
@@ -140,7 +140,7 @@ def extract_archive(archive: Archive, resources: Path, policy: Policy, keep: boo
 
 def _extracted(archive: Archive, resources: Path) -> Path | None:
     """The folder that was extracted from the archive that was last verified, if all that is wanted now is in it."""
-    state, done = read_note(note_of(archive.place(resources))), read_note(note_of(archive.folder(resources)))
+    state, done = read_note(sidecar_path(archive.place(resources))), read_note(sidecar_path(archive.folder(resources)))
     folder = _folder_of(done, resources)
     if not state or folder is None or done.get("sha256") != state.get("sha256"):
         return None
@@ -162,12 +162,12 @@ def roots_of(split: Split, resources: Path) -> list[Path]:
     """Folders that hold the frames and masks of an extracted split. Raises DataError if one is not there."""
     roots = []
     for archive in archives_of(split):
-        done = read_note(note_of(archive.folder(resources)))
+        done = read_note(sidecar_path(archive.folder(resources)))
         if "absent" in done:
             continue
         folder = _folder_of(done, resources)
         if folder is None:
-            note = note_of(archive.folder(resources))
+            note = sidecar_path(archive.folder(resources))
             damaged = f", or its note is damaged; remove {note} and" if note.exists() else ";"
             raise DataError(
                 f"{archive.folder(resources)}: not extracted yet{damaged} run the extraction of {split} again"
@@ -190,7 +190,7 @@ def archive_state(archive: Archive, resources: Path) -> str:
     place = archive.place(resources)
     if _extracted(archive, resources):
         return "extracted"
-    verified = read_note(note_of(place)).get("path")
+    verified = read_note(sidecar_path(place)).get("path")
     if isinstance(verified, str) and Path(place.parent, verified).exists():
         return "verified"
     if place.exists():

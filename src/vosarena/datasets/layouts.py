@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from vosarena.base.errors import DataError
-from vosarena.base.files import printable
+from vosarena.base.names import escape_unprintable
 from vosarena.config.study import Split
 from vosarena.datasets.sequences import (
     ANNOTATIONS,
@@ -116,7 +116,9 @@ def find(split: Split, roots: Sequence[Path]) -> Found:
         )
     found.sequences = dict(_source(name, images[name], masks.get(name, []), split.layout) for name in names)
     if alone := sorted(set(masks) - set(images)):
-        found.warnings.append(f"{split}: {len(alone)} folders of masks have no frames: {printable(alone[0])}, ...")
+        found.warnings.append(
+            f"{split}: {len(alone)} folders of masks have no frames: {escape_unprintable(alone[0])}, ..."
+        )
     _read_meta(found, split, roots)
     return found
 
@@ -160,7 +162,7 @@ def _inputs(folders: Iterable[Path], videos: bool, others: Collection[Path] = ()
 
 def _source(name: str, images: list[Path], masks: list[Path], layout: str) -> tuple[str, Source]:
     """A sequence's name, shortened or escaped where it cannot be used, and its source."""
-    problem, shown = "", printable(name)
+    problem, shown = "", escape_unprintable(name)
     for paths in (images, masks):
         if len(paths) > 1:
             problem = f"{paths[0]} and {paths[1]} are both sequence {shown}; keep one of them or rename it"
@@ -172,13 +174,13 @@ def _source(name: str, images: list[Path], masks: list[Path], layout: str) -> tu
         problem = f"{images[0]}: its name has more than {_LONGEST_NAME} bytes; rename it"
         start = shown.encode()[: _LONGEST_NAME // 2].decode(errors="ignore")
         shown = f"{start}-{sha256(shown.encode()).hexdigest()[:8]}"
-    return shown, Source(images[0], masks[0] if masks else None, printable(problem))
+    return shown, Source(images[0], masks[0] if masks else None, escape_unprintable(problem))
 
 
 def _nothing_in(folder: Path, layout: str) -> str:
     """That a folder has no sequences, and what it has instead."""
     found = sorted(path.name for path in folder.iterdir() if not is_hidden(path.name))
-    inside = f"; found {printable(', '.join(found[:3]))}" if found else ""
+    inside = f"; found {escape_unprintable(', '.join(found[:3]))}" if found else ""
     if layout == "video":
         return f"{folder}: no video in it, which must be {', '.join(_VIDEOS[:-1])} or {_VIDEOS[-1]}{inside}"
     hint = ": set `layout: video`" if any(name.lower().endswith(_VIDEOS) for name in found) else ""

@@ -21,8 +21,10 @@ from typing import Any
 import numpy as np
 
 from vosarena.base.errors import DataError
-from vosarena.base.files import note_of, printable, read_note, write_json, write_note, write_text
-from vosarena.base.locks import locked
+from vosarena.base.files import write_json, write_text
+from vosarena.base.locks import lock
+from vosarena.base.names import escape_unprintable
+from vosarena.base.notes import read_note, sidecar_path, write_note
 from vosarena.config.study import Split
 from vosarena.datasets.archives import archives_of, extract_archive, fetch_archive, roots_of
 from vosarena.datasets.layouts import Found, Source, find
@@ -63,7 +65,7 @@ def prepare_split(split: Split, root: Path) -> None:
     What is there already and made from the same is left alone, so that two runs can share it. Archives must be
     extracted. Raises DataError naming what is missing.
     """
-    with locked(root):
+    with lock(root):
         root.mkdir(parents=True, exist_ok=True)
         origin = _origin(split, root.parents[2])
         if _is_made(root, origin):
@@ -110,7 +112,7 @@ def _build(found: Found, split: Split, root: Path) -> None:
             for folder in made.values():
                 _discard(folder / name)
             (made[IMAGES] / name).mkdir()
-            write_text(made[IMAGES] / name / PROBLEM, f"sequence {name}: {printable(str(error))}\n")
+            write_text(made[IMAGES] / name / PROBLEM, f"sequence {name}: {escape_unprintable(str(error))}\n")
     if len(problems) == len(found.sequences):
         more = f" (and {len(problems) - 1} more sequences that cannot be used)" if problems[1:] else ""
         raise DataError(f"{problems[0]}{more}")
@@ -177,7 +179,7 @@ def _origin(split: Split, resources: Path) -> str:
         known["generator"] = [sha256(Path(file).read_bytes()).hexdigest() for file in files]
     known["state"] = state_of(split)
     for archive in archives_of(split):
-        known[archive.file] = read_note(note_of(archive.folder(resources)))
+        known[archive.file] = read_note(sidecar_path(archive.folder(resources)))
     return sha256(json.dumps(known, sort_keys=True, default=str).encode()).hexdigest()
 
 
@@ -226,7 +228,7 @@ def _look(name: str, source: Source, *, binary: bool) -> list[str]:
         if binary or masks.st_nlink != 2:
             with os.scandir(source.masks) as entries:
                 inside = [entry.name for entry in entries if binary or entry.is_dir()]
-            seen += sorted(f"{printable(name)} {_stamp((source.masks / name).stat())}" for name in inside)
+            seen += sorted(f"{escape_unprintable(name)} {_stamp((source.masks / name).stat())}" for name in inside)
     except OSError as error:  # a link that leads nowhere, or a folder that cannot be read
         seen.append(str(error))
     return seen

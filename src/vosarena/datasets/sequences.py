@@ -18,7 +18,8 @@ import cv2
 import numpy as np
 
 from vosarena.base.errors import DataError, MaskError
-from vosarena.base.files import printable, read_text
+from vosarena.base.files import read_text
+from vosarena.base.names import escape_unprintable
 from vosarena.io.frames import image_size
 from vosarena.io.masks import LabelMap, has_smooth_edges, read_mask, smooth_edges_message
 
@@ -194,9 +195,9 @@ def frame_files(folder: Path, suffixes: tuple[str, ...] = (MASK_SUFFIX,)) -> dic
         if path.suffix.lower() not in suffixes:
             continue
         if not path.is_file():
-            raise DataError(f"{printable(path)}: no file, but a folder or a link to nothing; replace it")
-        if printable(path.name) != path.name:
-            raise DataError(f"{printable(path)}: its name is not UTF-8 or has control characters; rename it")
+            raise DataError(f"{escape_unprintable(path)}: no file, but a folder or a link to nothing; replace it")
+        if escape_unprintable(path.name) != path.name:
+            raise DataError(f"{escape_unprintable(path)}: its name is not UTF-8 or has control characters; rename it")
         if path.stem in found:
             other = found[path.stem].name
             raise DataError(f"{folder}: {other} and {path.name} are the same frame; keep one of them")
@@ -213,7 +214,7 @@ def _entries(folder: Path) -> list[Path]:
     try:
         return sorted(path for path in folder.iterdir() if not is_hidden(path.name))
     except OSError as error:
-        raise DataError(f"{printable(folder)} cannot be read ({error.strerror}); expected a folder") from None
+        raise DataError(f"{escape_unprintable(folder)} cannot be read ({error.strerror}); expected a folder") from None
 
 
 def frame_order(
@@ -326,7 +327,9 @@ def object_folders(folder: Path) -> dict[int, Path]:
     for name in subfolders(folder):
         number = frame_number(name)
         if number is None:
-            raise DataError(f"{printable(folder / name)}: folders of objects must be numbers, such as 001; rename it")
+            raise DataError(
+                f"{escape_unprintable(folder / name)}: folders of objects must be numbers, such as 001; rename it"
+            )
         if number in found:
             raise DataError(f"{folder}: {found[number].name} and {name} are the same object; keep one of them")
         found[number] = folder / name

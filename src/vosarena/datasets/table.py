@@ -14,7 +14,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from vosarena.base.errors import DataError, beside
-from vosarena.base.files import SEAL, printable, read_sealed, seal, whole
+from vosarena.base.files import atomic_path
+from vosarena.base.names import escape_unprintable
+from vosarena.base.sealed import SEAL, read_sealed, seal
 from vosarena.base.text import nearest
 from vosarena.config.study import Split
 from vosarena.datasets.sequences import ANNOTATIONS, ATTRIBUTES, IMAGES, read_sequence, sequence_names
@@ -75,7 +77,7 @@ def index_split(root: Path, output: Path, split: Split) -> None:
 
 def write_table(rows: list[dict[str, Any]], output: Path, counts: Mapping[str, int | None]) -> None:
     """Write the rows of a sequences table with the numbers of read_counts."""
-    with whole(output) as temporary:
+    with atomic_path(output) as temporary:
         with pq.ParquetWriter(temporary, TABLE, compression="zstd") as writer:
             writer.write_table(pa.Table.from_pylist(rows, schema=TABLE))
             writer.add_key_value_metadata({"counts": json.dumps(counts), "seal": SEAL})
@@ -110,7 +112,7 @@ def _row(images: Path, masks: Path, name: str, split: Split, attributes: list[st
         first = {number: index for index, prompts in files.object_prompts().items() for number in prompts}
         row |= {"object_ids": sorted(first), "first_appearance": [first[i] for i in sorted(first)]}
     except (DataError, OSError) as error:
-        row["problem"] = printable(beside(name, error))
+        row["problem"] = escape_unprintable(beside(name, error))
     return row
 
 

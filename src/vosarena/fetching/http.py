@@ -22,8 +22,8 @@ import urllib3
 from rich.filesize import decimal
 
 from vosarena.base.errors import DataError
-from vosarena.base.files import note_of, read_note, write_note
 from vosarena.base.logs import progress_bar
+from vosarena.base.notes import read_note, sidecar_path, write_note
 from vosarena.fetching.sources import Address, Policy, resolve
 
 logger = logging.getLogger(__name__)
@@ -106,7 +106,7 @@ def find_address(source: Mapping[str, Any], kind: str, policy: Policy, session: 
 class _Transfer:
     def __init__(self, address: Address, part: Path, policy: Policy, session: requests.Session, hashed: bool) -> None:
         self.address, self.part, self.policy, self.session, self.hashed = address, part, policy, session, hashed
-        self.notes = note_of(part)
+        self.notes = sidecar_path(part)
         self.title = part.name.removesuffix(".part")
         self.fruitless = 0  # attempts in a row that brought nothing new
         self.pages = 0

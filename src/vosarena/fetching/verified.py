@@ -16,9 +16,10 @@ from typing import Any
 import yaml
 
 from vosarena.base.errors import DataError
-from vosarena.base.files import checksum, note_of, read_note, to_disk, write_note, write_text
-from vosarena.base.locks import locked
+from vosarena.base.files import flush_to_disk, write_text
+from vosarena.base.locks import lock
 from vosarena.base.logs import progress_bar
+from vosarena.base.notes import checksum, read_note, sidecar_path, write_note
 from vosarena.fetching.http import Refused, download, find_address, new_session, server_message
 from vosarena.fetching.sources import Policy, describe, identity, page_of, source_name
 from vosarena.fetching.unpack import check_archive, is_zip
@@ -58,7 +59,7 @@ def fetch_file(wanted: Wanted, place: Path, resources: Path, policy: Policy) -> 
     Sources are tried in order. Raises DataError: what is wrong with the file, or why no source gave it, which page has
     it and where to put it.
     """
-    with locked(place):
+    with lock(place):
         try:
             return _fetch(wanted, place, resources, policy)
         except OSError as error:
@@ -133,12 +134,12 @@ def _accept(path: Path, place: Path, source: Mapping[str, Any] | None, wanted: W
         if not downloaded:
             raise
         path.unlink()
-        note_of(path).unlink(missing_ok=True)
+        sidecar_path(path).unlink(missing_ok=True)
         raise Refused(str(error)) from None
     if downloaded:
-        to_disk(path)
+        flush_to_disk(path)
         path.replace(place)
-        note_of(path).unlink(missing_ok=True)
+        sidecar_path(path).unlink(missing_ok=True)
         path = place
     verified = "published hash" if wanted.published else "local file" if own else "hash of first use"
     logger.info("%s: verified by the %s, sha256 %s", wanted.name, verified, hashes["sha256"])
@@ -149,7 +150,7 @@ def _accept(path: Path, place: Path, source: Mapping[str, Any] | None, wanted: W
 def _trust(wanted: Wanted, hashes: Mapping[str, str], path: Path, origin: str, resources: Path) -> None:
     """Compare with the hash of the first use, or make this the first use."""
     file = resources / LOCK_FILE
-    with locked(file):
+    with lock(file):
         entries = _locked_hashes(file)
         entry = entries.get(wanted.name)
         if entry is None:
@@ -228,13 +229,13 @@ def _note(path: Path, place: Path, content: Mapping[str, Any]) -> Path:
     """Write beside `place` what was accepted. A path is only kept if it leads elsewhere: resources may be moved."""
     status = path.stat()
     where = place.name if path == place else str(path)
-    write_note(note_of(place), {"path": where, **content, "bytes": status.st_size, "mtime_ns": status.st_mtime_ns})
+    write_note(sidecar_path(place), {"path": where, **content, "bytes": status.st_size, "mtime_ns": status.st_mtime_ns})
     return path
 
 
 def is_another(place: Path, wanted: Wanted) -> bool:
     """Whether the file that was accepted at `place` is not the wanted one: by its hash or, without one, its source."""
-    note = read_note(note_of(place))
+    note = read_note(sidecar_path(place))
     if "source" not in note or not place.exists():
         return False
     if wanted.published:
@@ -247,7 +248,7 @@ def _accepted_before(place: Path, wanted: Wanted) -> Path | None:
 
     Raises DataError if nothing but its name says that it is wanted: it came from another source.
     """
-    note = read_note(note_of(place))
+    note = read_note(sidecar_path(place))
     try:
         path = Path(place.parent, note["path"])
         status = path.stat()
@@ -263,7 +264,7 @@ def _accepted_before(place: Path, wanted: Wanted) -> Path | None:
     if not own and is_another(place, wanted):
         raise DataError(
             f"{path}: came from {note['source']}, which is no source of {wanted.name} here; remove it to have the "
-            f"right one fetched, or only {note_of(place)} if it is the right one"
+            f"right one fetched, or only {sidecar_path(place)} if it is the right one"
         )
     return path
 

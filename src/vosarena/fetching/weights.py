@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from vosarena.base.errors import DataError
-from vosarena.base.files import whole
-from vosarena.base.locks import locked
+from vosarena.base.files import atomic_path
+from vosarena.base.locks import lock
 from vosarena.fetching.sources import Policy, source_name
 from vosarena.fetching.verified import Wanted, fetch_file, is_another
 
@@ -32,7 +32,7 @@ def fetch_weights(weights: Mapping[str, Any], output: Path, policy: Policy) -> N
             raise
         place = place.with_name(f"{output.stem}-{place.name}")  # another model's file has the same name
         path = fetch_file(replace(wanted, name=f"weights/{place.name}"), place, resources, policy)
-    with locked(output), whole(output, alone=True) as temporary:
+    with lock(output), atomic_path(output, alone=True) as temporary:
         if path == place:
             temporary.symlink_to(os.path.relpath(path, output.parent))
         else:

@@ -31,7 +31,7 @@ from torch import distributed, nn
 
 from vosarena import __version__
 from vosarena.base.errors import TrackerError
-from vosarena.base.files import check_folder, whole
+from vosarena.base.files import atomic_path, check_folder
 from vosarena.base.hashing import digest_of, file_sha256
 from vosarena.base.logs import progress_bar
 from vosarena.datasets.sequences import read_sequence, sequence_names
@@ -229,7 +229,7 @@ class _Run:
 
     def write_losses(self) -> None:
         """Write the table of losses so far."""
-        with whole(self.work / "loss.parquet") as table:
+        with atomic_path(self.work / "loss.parquet") as table:
             pd.DataFrame(self.log).to_parquet(table, index=False)
 
     def _resume(self) -> int:
@@ -284,7 +284,7 @@ def _content(folder: Path) -> list[list[str]]:
 
 def _save(state: Any, path: Path) -> None:
     """torch.save, atomically: a killed run leaves the old file or the new one."""
-    with whole(path, alone=True) as temporary, temporary.open("wb") as file:
+    with atomic_path(path, alone=True) as temporary, temporary.open("wb") as file:
         torch.save(state, file)
         file.flush()
         os.fsync(file.fileno())

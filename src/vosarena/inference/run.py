@@ -16,9 +16,9 @@ import numpy as np
 
 from vosarena import __version__
 from vosarena.base.errors import DataError, TrackerError, VosarenaError
-from vosarena.base.files import write_note
 from vosarena.base.hashing import digest_of, file_sha256
-from vosarena.base.locks import Claimed
+from vosarena.base.locks import LockHeld
+from vosarena.base.notes import write_note
 from vosarena.datasets.sequences import SequenceFiles, read_sequence
 from vosarena.inference.devices import take_device
 from vosarena.inference.outputs import Prompts, output_names, prompted_ids, prompts_of, track_sequence
@@ -164,7 +164,7 @@ def _track_all(names: Sequence[str], run: "_Run") -> Outcome:
         for name in pending:
             try:
                 outcome.masks[name] = run.manifest_of(name, f"{names.index(name) + 1}/{len(names)} {name}")["masks"]
-            except Claimed as error:
+            except LockHeld as error:
                 logger.info("%s: left for later: %s", name, error)
                 busy.append(name)
             except Stopped as error:
@@ -209,7 +209,7 @@ class _Run:
         return f"{__version__} {self._plans[name].fingerprint}" if name in self._plans else ""
 
     def manifest_of(self, name: str, title: str) -> dict[str, Any]:
-        """The manifest of a sequence, tracked now if the store does not hold it. Raises Claimed, VosarenaError."""
+        """The manifest of a sequence, tracked now if the store does not hold it. Raises LockHeld, VosarenaError."""
         if name not in self._plans:
             self._plans.clear()  # one at a time: prompts are full label maps
             files = read_sequence(self._images, self._annotations, name, self._resize)

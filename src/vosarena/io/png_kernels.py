@@ -4,10 +4,10 @@
 
 import numpy as np
 
-from vosarena.base.numba_cache import kernel
+from vosarena.base.numba_cache import jit
 
 
-@kernel("i8(u1[:,::1])")
+@jit("i8(u1[:,::1])")
 def unfilter(rows):
     """Undoes the row filters of one-byte pixels in place; returns -1, or the first row with an unknown filter.
 
@@ -56,7 +56,7 @@ def unfilter(rows):
     return -1
 
 
-@kernel("void(u1[:,::1], i8, i8, u1[:,::1])")
+@jit("void(u1[:,::1], i8, i8, u1[:,::1])")
 def unpack(rows, depth, scale, labels):
     """Samples of 1, 2 or 4 bits, the leftmost in the high bits, to one byte each, times `scale`.
 

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from vosarena.base.errors import ConfigError, DataError
 from vosarena.base.escaping import console, csv_table
-from vosarena.base.files import check_folder, read_text, whole
+from vosarena.base.files import atomic_path, check_folder, read_text
 from vosarena.datasets.sequences import mask_root, read_names
 from vosarena.metrics.measure import measure
 from vosarena.metrics.meta import read_meta, with_meta
@@ -152,7 +152,7 @@ def _check_output(path: Path, endings: list[str], inputs: tuple[Path, ...]) -> N
 
 
 def _write(scores: pd.DataFrame, path: Path) -> None:
-    with whole(path) as temporary:
+    with atomic_path(path) as temporary:
         WRITERS[path.suffix](scores, temporary)
 
 

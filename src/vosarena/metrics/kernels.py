@@ -10,7 +10,7 @@ of one map is drawn as bits, and each boundary pixel of the other looks for a se
 
 import numpy as np
 
-from vosarena.base.numba_cache import kernel
+from vosarena.base.numba_cache import jit
 
 # Columns of `table`, one row per label.
 INTERSECTION, GT_PIXELS, PRED_PIXELS, GT_BOUNDARY, PRED_BOUNDARY, GT_MATCHED, PRED_MATCHED = range(7)
@@ -18,7 +18,7 @@ GT_MATCHED_ADAPTIVE, PRED_MATCHED_ADAPTIVE = 7, 8
 COLUMNS = 9
 
 
-@kernel("u1(u1[::1], u1[::1], u1[::1], u1[::1], u1[::1])")
+@jit("u1(u1[::1], u1[::1], u1[::1], u1[::1], u1[::1])")
 def _differences(g, g_below, p, p_below, out):
     """out[x] != 0 where the 2x2 block at x, cut off at the right edge, is not uniform in one of two maps.
 
@@ -36,7 +36,7 @@ def _differences(g, g_below, p, p_below, out):
     return found | out[last]
 
 
-@kernel("UniTuple(u1, 4)(u1[::1], u1[::1], i8)")
+@jit("UniTuple(u1, 4)(u1[::1], u1[::1], i8)")
 def _block_labels(row, below, x):
     """The different labels of the 2x2 block at x, without background; 0 fills up."""
     right = x + 1 if x + 1 < row.size else x
@@ -51,7 +51,7 @@ def _block_labels(row, below, x):
     return a, b, c, d
 
 
-@kernel("void(u1, u1, i8, i8[:,::1])")
+@jit("void(u1, u1, i8, i8[:,::1])")
 def _add_run(gt_label, pred_label, length, table):
     table[gt_label, GT_PIXELS] += length
     table[pred_label, PRED_PIXELS] += length
@@ -59,7 +59,7 @@ def _add_run(gt_label, pred_label, length, table):
         table[gt_label, INTERSECTION] += length
 
 
-@kernel("UniTuple(i8, 2)(u1[:,::1], u1[:,::1], u1[::1], i4[::1], i4[::1], i8[:,::1])")
+@jit("UniTuple(i8, 2)(u1[:,::1], u1[:,::1], u1[::1], i4[::1], i4[::1], i8[:,::1])")
 def _scan(gt, pred, differences, gt_positions, pred_positions, table):
     """Areas, intersections and boundary sizes of all labels into `table`; positions of non-uniform blocks."""
     height, width = gt.shape[0], gt.shape[1] - 1
@@ -106,7 +106,7 @@ def _scan(gt, pred, differences, gt_positions, pred_positions, table):
     return n_gt, n_pred
 
 
-@kernel("void(u1[:,::1], i4[::1], i8[::1], i4[::1])")
+@jit("void(u1[:,::1], i4[::1], i8[::1], i4[::1])")
 def _sort_by_label(labels, positions, ends, points):
     """Writes each position once per wanted label of its block, grouped by label.
 
@@ -122,7 +122,7 @@ def _sort_by_label(labels, positions, ends, points):
                 ends[label] += 1
 
 
-@kernel("void(i4[::1], i8, b1, u8[:,::1])")
+@jit("void(i4[::1], i8, b1, u8[:,::1])")
 def _draw(points, padding, on, plane):
     """Sets the bit of every point in the plane, or clears the words again."""
     for point in points:
@@ -133,7 +133,7 @@ def _draw(points, padding, on, plane):
             plane[y, bit >> 6] = np.uint64(0)
 
 
-@kernel("i8(i4[::1], i4[::1], i8, i4[::1], i4[::1], u8[:,::1])")
+@jit("i8(i4[::1], i4[::1], i8, i4[::1], i4[::1], u8[:,::1])")
 def _count_near(points, others, padding, left, right, plane):
     """How many points have a set bit of the plane (where `others` are drawn) in their disk.
 
@@ -172,7 +172,7 @@ def _count_near(points, others, padding, left, right, plane):
     return found
 
 
-@kernel(
+@jit(
     "void(u1[:,::1], u1[:,::1], i4[:,::1], i4[:,::1], f8, b1,"
     " u1[::1], i4[::1], i4[::1], u8[:,::1], u8[:,::1], i8[:,::1])"
 )

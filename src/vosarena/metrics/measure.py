@@ -14,8 +14,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from vosarena import __version__
-from vosarena.base.files import SEAL, seal, whole
+from vosarena.base.files import atomic_path
 from vosarena.base.logs import progress_bar
+from vosarena.base.sealed import SEAL, seal
 from vosarena.metrics import counts as c
 from vosarena.metrics.pairs import Failure, MeasureError, SequencePair
 from vosarena.metrics.sequence import ExtraIds, Measured, Policies, Resize, SequenceFailed, SequenceMeasurement
@@ -175,7 +176,7 @@ def _write(
     failures: list[Failure] = []
     sequences: dict[str, Any] = {}
     schema = metrics_schema(adaptive)
-    with whole(output, alone=True) as temporary:
+    with atomic_path(output, alone=True) as temporary:
         with pq.ParquetWriter(temporary, schema, compression="zstd", write_page_checksum=True) as writer:
             for result in results:
                 if isinstance(result, Failure):

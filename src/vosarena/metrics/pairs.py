@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from vosarena.base.errors import DataError
-from vosarena.base.files import printable
+from vosarena.base.names import escape_unprintable
 from vosarena.base.text import nearest
 from vosarena.datasets.sequences import frame_files, mask_root, object_folders, subfolders
 
@@ -60,7 +60,7 @@ class Failure:
     object_id: int | None = None
 
     def __str__(self) -> str:
-        where = f"sequence {printable(self.sequence)}"
+        where = f"sequence {escape_unprintable(self.sequence)}"
         if self.frame:
             where += f", frame {self.frame}"
         if self.object_id is not None:
@@ -102,7 +102,7 @@ def pair_sequence(name: str, ground_truth: Path, prediction: Path, *, masks_dige
     def broken(reason: str, side: str) -> SequencePair:
         return SequencePair(name, problem=Failure(name, reason, side))
 
-    if printable(name) != name:
+    if escape_unprintable(name) != name:
         return broken("its name is not UTF-8; rename the folder", "ground_truth")
     if not ground_truth.is_dir():
         return broken(f"predicted in {prediction}, but there is no ground truth {ground_truth}", "ground_truth")
@@ -157,4 +157,4 @@ def pair_folders(ground_truth: Path, prediction: Path, names: Iterable[str] | No
 
 
 def _some(names: list[str]) -> str:
-    return ", ".join(map(printable, names[:2])) + ", ..." * (len(names) > 2)
+    return ", ".join(map(escape_unprintable, names[:2])) + ", ..." * (len(names) > 2)

@@ -14,7 +14,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from vosarena.base.errors import DataError
-from vosarena.base.files import read_sealed
+from vosarena.base.sealed import read_sealed
 from vosarena.metrics.counts import ADAPTIVE_COUNTS, COUNTS, Floats
 from vosarena.metrics.measure import METADATA_KEY, SCHEMA_VERSION
 

@@ -6,7 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from vosarena.base.errors import ConfigError, TrackerError
-from vosarena.base.files import is_damaged
+from vosarena.base.sealed import is_damaged
 from vosarena.config.study import Study
 from vosarena.datasets.table import table_of
 from vosarena.fetching.weights import local_files

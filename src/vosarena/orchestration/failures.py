@@ -14,7 +14,8 @@ from rich.table import Table
 from rich.text import Text
 
 from vosarena.base.escaping import csv_cell, csv_text
-from vosarena.base.files import path_name, write_text
+from vosarena.base.files import write_text
+from vosarena.base.names import safe_path_name
 from vosarena.predictions.failures import (
     CANCELLED,
     DISK_FULL,
@@ -175,10 +176,10 @@ def _tail(path: Path) -> str:
 
 def rerun_alone(start: str, status: Path, sequence: str) -> str:
     """The command that tracks one sequence by itself, whatever shard it belongs to. start: of `rerun_start`."""
-    if status.stem != path_name(sequence):
+    if status.stem != safe_path_name(sequence):
         flag = "" if " --config " in start else "--config "
         start += f" {flag}'inference={{sequences_per_job: 1, minutes_per_job: 0}}'"
-    return f"{start} -- {shlex.quote(str(status.with_name(f'{path_name(sequence)}.json')))}"
+    return f"{start} -- {shlex.quote(str(status.with_name(f'{safe_path_name(sequence)}.json')))}"
 
 
 def rerun_start(arguments: Sequence[str]) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from vosarena.base.files import path_name
+from vosarena.base.names import safe_path_name
 
 # Upper bounds, not estimates: a scheduler ends a job that asked for too little; one that ends early costs nothing.
 # Seconds for a frame and for each object in it. On a GPU: five times what the largest SAM 2 needs on an A100.
@@ -49,12 +49,12 @@ def load_of(rows: Iterable[Mapping[str, Any]]) -> Load:
 def make_shards(table: Iterable[Mapping[str, Any]], sequences_per_job: int) -> dict[str, list[str]]:
     """Split a sequences table into shards of at most `sequences_per_job`, alike in work (frames x objects).
 
-    A shard of one sequence has its name (see path_name); others are numbered. Deterministic: the largest sequence goes
-    first, always to the shard with the least work that has room (longest-processing-time rule, Graham 1969).
+    A shard of one sequence has its name (see safe_path_name); others are numbered. Deterministic: the largest sequence
+    goes first, always to the shard with the least work that has room (longest-processing-time rule, Graham 1969).
     """
     work = {row["sequence"]: work_of(row) for row in table}
     if sequences_per_job == 1:
-        return {path_name(name): [name] for name in sorted(work)}
+        return {safe_path_name(name): [name] for name in sorted(work)}
     return _named(_spread(work, -(-len(work) // sequences_per_job), sequences_per_job))
 
 

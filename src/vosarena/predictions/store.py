@@ -6,7 +6,7 @@ manifest that fits is simply tracked again. `.<sequence>.failed.json` says why t
 sequences do not start with a dot, so only `<sequence>.json` may be the name of another sequence: one that ends in
 `.json` is refused. These notes hold a checksum; one that is damaged counts as one that is not there.
 
-While a process writes a sequence it holds the claim `.<sequence>.claim` (see claims), so jobs that outlive their
+While a process writes a sequence it holds the claim `.<sequence>.lock` (see locks), so jobs that outlive their
 Snakemake and the jobs of the next one never write the same sequence at once. Even a process that was frozen until its
 claim was taken over cannot do harm: it may not commit, and should it be frozen in the midst of that, the masks would
 not fit the digest in the manifest, which is checked before they are scored.
@@ -25,13 +25,13 @@ from pathlib import Path
 from typing import Any
 
 from vosarena.base.errors import DataError, VosarenaError
-from vosarena.base.files import read_note, write_note
-from vosarena.base.locks import Claim, Claimed, is_dead, read_claim, take
+from vosarena.base.locks import Lock, LockHeld, acquire, is_dead, read_lock
+from vosarena.base.notes import read_note, write_note
 from vosarena.predictions.failures import SILENT, UNEXPECTED, Stopped, classify, is_final, reason_of
 
 logger = logging.getLogger(__name__)
 
-_FAILED, _CLAIM = ".failed.json", ".claim"
+_FAILED, _CLAIM = ".failed.json", ".lock"
 
 
 class Store:
@@ -39,7 +39,7 @@ class Store:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._claims: dict[str, Claim] = {}
+        self._claims: dict[str, Lock] = {}
 
     def masks(self, sequence: str) -> Path:
         """Folder of a sequence's masks."""
@@ -88,7 +88,7 @@ class Store:
     def writing(self, sequence: str) -> Iterator[Path]:
         """A fresh hidden folder for the sequence's masks, removed unless it was committed.
 
-        Raises Claimed if another process writes the sequence, or took it over meanwhile, and DataError for a name that
+        Raises LockHeld if another process writes the sequence, or took it over meanwhile, and DataError for a name that
         cannot be told from that of a note.
         """
         if sequence.endswith(".json"):
@@ -96,16 +96,16 @@ class Store:
                 f"sequence {sequence}: its name ends in .json, as those of the notes about predictions do; rename it"
             )
         self.folder.mkdir(parents=True, exist_ok=True)
-        claim = take(self._claim_file(sequence), on_dead=lambda owner: self._after_death(sequence))
+        claim = acquire(self._claim_file(sequence), on_stale=lambda owner: self._after_death(sequence))
         self._claims[sequence] = claim
         folder = self.folder / f".{sequence}.{claim.token}.part"
         try:
             folder.mkdir()
             yield folder
         except Exception as error:
-            if claim.mine():
+            if claim.is_mine():
                 raise
-            raise Claimed(f"sequence {sequence} was taken over by another process") from error
+            raise LockHeld(f"sequence {sequence} was taken over by another process") from error
         finally:
             for left in (folder, folder.with_suffix(".old")):
                 shutil.rmtree(left, ignore_errors=True)
@@ -115,10 +115,10 @@ class Store:
     def commit(self, sequence: str, written: Path, manifest: Mapping[str, Any]) -> None:
         """Put a folder from `writing` in its place; the manifest comes last and makes it valid.
 
-        Raises Claimed if the sequence is another process's by now.
+        Raises LockHeld if the sequence is another process's by now.
         """
-        if not self._claims[sequence].mine():
-            raise Claimed(f"sequence {sequence} was taken over by another process")
+        if not self._claims[sequence].is_mine():
+            raise LockHeld(f"sequence {sequence} was taken over by another process")
         self._manifest_file(sequence).unlink(missing_ok=True)
         replaced = written.with_suffix(".old")
         with contextlib.suppress(FileNotFoundError):
@@ -131,12 +131,12 @@ class Store:
         """Remove what is left beside a sequence that is held: a failure that is mended, a claim of a killed process."""
         self._failure_file(sequence).unlink(missing_ok=True)
         if self._claim_file(sequence).exists():
-            with contextlib.suppress(Claimed):
-                take(self._claim_file(sequence), on_dead=lambda owner: self._sweep(sequence)).release()
+            with contextlib.suppress(LockHeld):
+                acquire(self._claim_file(sequence), on_stale=lambda owner: self._sweep(sequence)).release()
 
     def abandoned(self, sequence: str) -> bool | None:
         """Whether the process that claimed the sequence has ended; None if nobody claims it."""
-        found = read_claim(self._claim_file(sequence))
+        found = read_lock(self._claim_file(sequence))
         return is_dead(found[0], time.time() - found[1]) if found else None
 
     def discard(self, sequence: str) -> None:
@@ -189,8 +189,8 @@ class Store:
         """
         if not self.abandoned(sequence):
             return False
-        with contextlib.suppress(Claimed):
-            take(self._claim_file(sequence), on_dead=lambda owner: self._after_death(sequence, how)).release()
+        with contextlib.suppress(LockHeld):
+            acquire(self._claim_file(sequence), on_stale=lambda owner: self._after_death(sequence, how)).release()
         return True
 
     def _record(self, sequence: str, entry: Mapping[str, Any]) -> None:

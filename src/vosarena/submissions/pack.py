@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from vosarena.base.errors import ConfigError, DataError, MaskError
-from vosarena.base.files import check_folder, whole
+from vosarena.base.files import atomic_path, check_folder
 from vosarena.config.study import Split
 from vosarena.datasets.sequences import IMAGES, META, read_sequence
 from vosarena.datasets.table import read_table
@@ -132,7 +132,7 @@ def pack_submission(split: Split, table: Path, predictions: Path, output: Path, 
     if faults:
         raise DataError("\n".join([f"{output}: not packed, {len(faults)} faults:", *(f"  {line}" for line in faults)]))
     # Stored, not deflated: PNGs are compressed already, and the bytes then depend on no library's version.
-    with whole(output, alone=True) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
+    with atomic_path(output, alone=True) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
         if wanted.team is not None:
             archive.writestr(_member(TEAM), json.dumps(wanted.team, indent=1, sort_keys=True) + "\n")
         for name, path in members.items():

@@ -4,21 +4,21 @@ import os
 
 import pytest
 
-from vosarena.base import numba_cache as compiled
+from vosarena.base import numba_cache
 
 
 @pytest.fixture
 def chosen(tmp_path, monkeypatch):
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "cache"))
-    compiled._cache_folder.cache_clear()
+    numba_cache._cache_folder.cache_clear()
     yield tmp_path / "cache"
-    compiled._cache_folder.cache_clear()
+    numba_cache._cache_folder.cache_clear()
 
 
 def test_a_new_folder_is_private_whatever_the_umask(chosen):
     previous = os.umask(0)
     try:
-        folder = compiled._cache_folder()
+        folder = numba_cache._cache_folder()
     finally:
         os.umask(previous)
     assert folder.is_relative_to(chosen)
@@ -28,16 +28,16 @@ def test_a_new_folder_is_private_whatever_the_umask(chosen):
 @pytest.mark.parametrize("level", [0, 1, 2])
 @pytest.mark.parametrize("mode", [0o777, 0o770, 0o702])
 def test_a_folder_that_others_may_change_is_not_used(chosen, level, mode):
-    folder = compiled._cache_folder()
+    folder = numba_cache._cache_folder()
     assert folder.is_relative_to(chosen)
     (folder, *folder.parents)[level].chmod(mode)
-    compiled._cache_folder.cache_clear()
-    other = compiled._cache_folder()
+    numba_cache._cache_folder.cache_clear()
+    other = numba_cache._cache_folder()
     assert other is None or not other.is_relative_to(chosen)
 
 
 def test_a_sticky_parent_like_tmp_is_fine(chosen):
-    folder = compiled._cache_folder()
+    folder = numba_cache._cache_folder()
     chosen.chmod(0o1777)
-    compiled._cache_folder.cache_clear()
-    assert compiled._cache_folder() == folder
+    numba_cache._cache_folder.cache_clear()
+    assert numba_cache._cache_folder() == folder

@@ -10,9 +10,9 @@ import time
 import pytest
 
 from tests.conftest import wait_for, write_sequence
-from vosarena.base import locks as claims
+from vosarena.base import locks
 from vosarena.base.errors import VosarenaError
-from vosarena.base.locks import Claimed, take
+from vosarena.base.locks import LockHeld, acquire
 from vosarena.inference.run import Job, track_sequences
 from vosarena.io.masks import masks_digest
 from vosarena.predictions.store import Store
@@ -40,11 +40,11 @@ class Mine:
 WRITER = """
 import json, sys
 from pathlib import Path
-from vosarena.base import locks as claims
+from vosarena.base import locks
 from vosarena.inference import run
 from vosarena.predictions.store import Store
-root, store, options, claims.LEASE, names = sys.argv[1], sys.argv[2], json.loads(sys.argv[3]), float(sys.argv[4]), sys.argv[5:]
-claims.BEAT, run._PATIENCE = claims.LEASE / 6, 0.1
+root, store, options, locks.LEASE, names = sys.argv[1], sys.argv[2], json.loads(sys.argv[3]), float(sys.argv[4]), sys.argv[5:]
+locks.HEARTBEAT, run._PATIENCE = locks.LEASE / 6, 0.1
 job = run.Job({"tracker": options.pop("tracker"), "options": options, "revision": 1})
 print("ready", flush=True)
 outcome = run.track_sequences(names, Path(root) / "JPEGImages", Path(root) / "Annotations", job, Store(Path(store)))
@@ -103,7 +103,7 @@ def test_a_killed_writer_is_followed_at_once_and_leaves_nothing(setting):
     wait_for(lambda: list(store.folder.glob(".alpha.*.part/*.png")))
     first.kill()
     first.wait()
-    assert list(store.folder.glob(".alpha.claim"))
+    assert list(store.folder.glob(".alpha.lock"))
     assert failures(start("alpha", pause=0.01)) == {}
     assert len(list(notes.iterdir())) == 2
     whole(store, ["alpha"])
@@ -141,14 +141,14 @@ def test_a_frozen_writer_that_lost_its_claim_gives_way(setting):
 def test_only_one_process_takes_over_a_dead_claim(tmp_path):
     """Many processes find the same dead claim at the same moment."""
     racer = (
-        "import sys, time; from pathlib import Path; from vosarena.base.locks import take, Claimed\n"
+        "import sys, time; from pathlib import Path; from vosarena.base.locks import LockHeld, acquire\n"
         "time.sleep(max(0, float(sys.argv[2]) - time.time()))\n"
-        "try: take(Path(sys.argv[1])); print('mine'); time.sleep(2)\n"
-        "except Claimed: print('claimed')"
+        "try: acquire(Path(sys.argv[1])); print('mine'); time.sleep(2)\n"
+        "except LockHeld: print('claimed')"
     )
-    path = tmp_path / ".a.claim"
+    path = tmp_path / ".a.lock"
     path.write_text("{}")
-    long_ago = time.time() - 2 * claims.LEASE
+    long_ago = time.time() - 2 * locks.LEASE
     os.utime(path, (long_ago, long_ago))
     at = str(time.time() + 3)
     processes = [
@@ -157,29 +157,29 @@ def test_only_one_process_takes_over_a_dead_claim(tmp_path):
     ]
     words = [process.communicate()[0].strip() for process in processes]
     assert words.count("mine") == 1 and words.count("claimed") == 5
-    assert not path.with_name(".a.claim.break").exists()
+    assert not path.with_name(".a.lock.break").exists()
 
 
 def test_a_claim_of_another_machine_is_respected_until_its_lease_ends(tmp_path):
-    path = tmp_path / ".a.claim"
+    path = tmp_path / ".a.lock"
     owner = {"token": "t", "host": "elsewhere", "machine": "elsewhere", "pid": 1, "started": "1"}
     path.write_text(json.dumps(owner))
-    with pytest.raises(Claimed, match="process 1 on elsewhere"):
-        take(path)
+    with pytest.raises(LockHeld, match="process 1 on elsewhere"):
+        acquire(path)
     ahead = time.time() + 10_000  # its clock is wrong: what counts is the file server's
     os.utime(path, (ahead, ahead))
-    with pytest.raises(Claimed):
-        take(path)
-    past = time.time() - claims.LEASE - 1
+    with pytest.raises(LockHeld):
+        acquire(path)
+    past = time.time() - locks.LEASE - 1
     os.utime(path, (past, past))
     seen = []
-    take(path, on_dead=seen.append).release()
+    acquire(path, on_stale=seen.append).release()
     assert seen == [owner] and not path.exists()
 
 
 def test_a_claim_is_kept_alive_by_its_owner(tmp_path, monkeypatch):
-    monkeypatch.setattr(claims, "BEAT", 0.02)
-    claim = take(tmp_path / ".a.claim")
+    monkeypatch.setattr(locks, "HEARTBEAT", 0.02)
+    claim = acquire(tmp_path / ".a.lock")
     past = time.time() - 1000
     os.utime(claim.path, (past, past))
     wait_for(lambda: claim.path.stat().st_mtime > past + 900)
@@ -189,9 +189,9 @@ def test_a_claim_is_kept_alive_by_its_owner(tmp_path, monkeypatch):
 
 def test_a_lost_claim_may_not_commit(tmp_path):
     store = Store(tmp_path / "store")
-    with pytest.raises(Claimed, match="taken over"), store.writing("a") as folder:
+    with pytest.raises(LockHeld, match="taken over"), store.writing("a") as folder:
         (folder / "0.png").write_bytes(b"0")
-        claim = tmp_path / "store" / ".a.claim"
+        claim = tmp_path / "store" / ".a.lock"
         claim.write_text(claim.read_text().replace(json.loads(claim.read_text())["token"], "another"))
         store.commit("a", folder, {"fingerprint": "f", "masks": ""})
     assert store.manifest("a") is None and not store.masks("a").exists()
@@ -228,21 +228,21 @@ def test_few_metadata_operations_per_frame(dataset, tmp_path):
 
 def test_claims_from_the_future_end_too(tmp_path, monkeypatch):
     """They were left while the clock of the file server was ahead."""
-    monkeypatch.setattr(claims, "LEASE", 0.5)
-    monkeypatch.setattr(claims, "_ABANDONED", 0.5)
+    monkeypatch.setattr(locks, "LEASE", 0.5)
+    monkeypatch.setattr(locks, "_STALE_TAKEOVER", 0.5)
     ahead = time.time() + 30 * 86400
-    path = tmp_path / ".a.claim"
+    path = tmp_path / ".a.lock"
     owner = {"token": "t", "host": "elsewhere", "machine": "elsewhere", "pid": 1, "started": "1"}
     path.write_text(json.dumps(owner))
-    examiner = tmp_path / ".a.claim.break"
+    examiner = tmp_path / ".a.lock.break"
     for future in (path, examiner):
         future.touch()
         os.utime(future, (ahead, ahead))
 
     def taken() -> bool:
         try:
-            take(path).release()
-        except Claimed:
+            acquire(path).release()
+        except LockHeld:
             return False
         return True
 
@@ -252,13 +252,13 @@ def test_claims_from_the_future_end_too(tmp_path, monkeypatch):
 
 
 def test_a_living_owner_keeps_a_claim_from_the_future(tmp_path, monkeypatch):
-    monkeypatch.setattr(claims, "LEASE", 0.6)
-    monkeypatch.setattr(claims, "BEAT", 0.05)
-    claim = take(tmp_path / ".a.claim")
+    monkeypatch.setattr(locks, "LEASE", 0.6)
+    monkeypatch.setattr(locks, "HEARTBEAT", 0.05)
+    claim = acquire(tmp_path / ".a.lock")
     end = time.monotonic() + 1.5
     while time.monotonic() < end:
-        with pytest.raises(Claimed):
-            take(claim.path)
+        with pytest.raises(LockHeld):
+            acquire(claim.path)
         time.sleep(0.05)
     claim.release()
 
@@ -268,17 +268,17 @@ def test_a_living_owner_keeps_a_claim_from_the_future(tmp_path, monkeypatch):
     [b"", b"\xff\xfe\x80", b"3", b"[]", b"null", b'{"machine": MACHINE, "pid": 1}', b'{"pid": "x"}', b"[" * 99999],
 )
 def test_a_damaged_claim_is_one_of_an_unknown_owner(tmp_path, content):
-    path = tmp_path / ".a.claim"
-    path.write_bytes(content.replace(b"MACHINE", json.dumps(claims._machine()).encode()))
-    with pytest.raises(Claimed, match=r"process \? on"):
-        take(path)
-    past = time.time() - claims.LEASE - 1
+    path = tmp_path / ".a.lock"
+    path.write_bytes(content.replace(b"MACHINE", json.dumps(locks._machine()).encode()))
+    with pytest.raises(LockHeld, match=r"process \? on"):
+        acquire(path)
+    past = time.time() - locks.LEASE - 1
     os.utime(path, (past, past))
-    take(path).release()
+    acquire(path).release()
     assert not path.exists()
 
 
 def test_a_folder_that_cannot_be_made_is_a_sentence(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(VosarenaError, match="cannot be written to"), claims.locked(tmp_path / "file" / "a"):
+    with pytest.raises(VosarenaError, match="cannot be written to"), locks.lock(tmp_path / "file" / "a"):
         pass
