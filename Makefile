@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 demo: setup
 	$(BIN)/snakemake --cores all
-	@cat results/leaderboard/leaderboard.md
+	@cat results/studies/demo/leaderboard/leaderboard.md
 
 test: setup
 	$(BIN)/python -m pytest

@@ -12,7 +12,7 @@ import yaml
 
 import vosarena
 from vosarena.cli import main, other_library
-from vosarena.cli.results import _places
+from vosarena.cli.results import _paths
 
 LIBRARY = Path(vosarena.__file__).parent
 HEAVY = {"numpy", "pandas", "pyarrow", "rich", "cv2", "torch", "yaml", "jsonschema", "PIL", "matplotlib", "jinja2"}
@@ -70,12 +70,12 @@ def test_an_option_that_is_no_yaml(capsys):
 ])  # fmt: skip
 @pytest.mark.parametrize("command", ["leaderboard", "report", "submission"])
 def test_folders_are_those_of_the_config(command, pathvars, flags, expected, tmp_path, monkeypatch):
-    places = []
-    monkeypatch.setattr(f"vosarena.cli.results._{command}", lambda args: places.append(_places(args)))
+    found = []
+    monkeypatch.setattr(f"vosarena.cli.results._{command}", lambda args: found.append(_paths(args)))
     config = {"datasets": ["demo/val"], "models": ["static"], **({"pathvars": pathvars} if pathvars else {})}
     (tmp_path / "c.yaml").write_text(yaml.safe_dump(config))
     assert main([command, "--config", str(tmp_path / "c.yaml"), *flags]) == 0
-    assert (str(places[0].results), str(places[0].resources)) == expected
+    assert (str(found[0].results), str(found[0].resources)) == expected
 
 
 def test_a_mistake_in_the_config_is_one_sentence(tmp_path, capsys):

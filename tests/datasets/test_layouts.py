@@ -57,7 +57,7 @@ def test_davis_2017(tmp_path, caplog):
     assert "found 2 sequences, but the catalog expects 30" in caplog.text
     shutil.rmtree(tmp_path / "resources/extracted/davis2017/DAVIS-2017-trainval-480p.zip/DAVIS/JPEGImages/480p/dog")
     with pytest.raises(DataError, match=r"no frames of 1 listed sequences in .*: dog; put them there"):
-        prepare_split(split, root)
+        prepare_split(split, tmp_path / "resources")
     assert read_counts(root / "sequences.parquet") == (2, 30)
     assert not (tmp_path / "resources/extracted/davis2017/DAVIS-2017-trainval-480p.zip/DAVIS/README.md").exists()
 
@@ -344,18 +344,18 @@ def test_what_is_prepared_is_left_alone_until_it_changes(dataset, tmp_path):
     """Two runs may share it; a new sequence in the user's folder is noticed."""
     split = Split("squares", "all", path=str(dataset))
     root = tmp_path / "resources/datasets/squares/all"
-    prepare_split(split, root)
+    prepare_split(split, tmp_path / "resources")
     inode, state = (root / "JPEGImages").stat().st_ino, state_of(split)
-    prepare_split(split, root)
+    prepare_split(split, tmp_path / "resources")
     assert (root / "JPEGImages").stat().st_ino == inode
     for kind in ("JPEGImages", "Annotations"):
         shutil.copytree(dataset / kind / "alpha", dataset / kind / "delta")
     assert state_of(split) != state
-    prepare_split(split, root)
+    prepare_split(split, tmp_path / "resources")
     index_split(root, root / "sequences.parquet", split)
     assert len(read_table(root / "sequences.parquet")) == 4
     shutil.rmtree(root / "Annotations")  # what is taken away is made again
-    prepare_split(split, root)
+    prepare_split(split, tmp_path / "resources")
     assert (root / "Annotations/alpha/00000.png").is_file()
 
 

@@ -29,7 +29,7 @@ def rows_of(tmp_path: Path, root: Path, **options) -> dict[str, dict]:
     """Rows of the table of sequences by name, of a folder that is prepared and indexed."""
     split = Split("mine", "all", path=str(root), **options)
     prepared = tmp_path / "resources/datasets/mine/all"
-    prepare_split(split, prepared)
+    prepare_split(split, tmp_path / "resources")
     index_split(prepared, prepared / "sequences.parquet", split)
     return {row["sequence"]: row for row in read_table(prepared / "sequences.parquet")}
 

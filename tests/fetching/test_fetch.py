@@ -188,7 +188,7 @@ def test_two_workflows_share_resources(catalog, server, tmp_path):
         assert process.returncode == 0, output
     assert [path for path, _ in server.requests] == ["davis2017/DAVIS-2017-trainval-480p.zip"]
     for name in ("first", "second"):
-        assert "davis2017" in (tmp_path / name / "results/leaderboard/leaderboard.csv").read_text()
+        assert "davis2017" in (tmp_path / name / "results/studies/config/leaderboard/leaderboard.csv").read_text()
     again = subprocess.run(
         workflow_command(tmp_path / "first", config, "leaderboard", "--dry-run"),
         **{"capture_output": True, "text": True, "cwd": tmp_path},
@@ -202,7 +202,7 @@ def test_from_the_command_to_the_leaderboard(catalog, tmp_path, snakemake):
     assert command(catalog, tmp_path / "resources", *splits) == 0
     done = snakemake("leaderboard", config=workflow_config(catalog, tmp_path / "resources", *splits))
     assert not any(f"rule {name}" in done.stdout + done.stderr for name in ("download", "extract", "prepare"))
-    board = (tmp_path / "results/leaderboard/leaderboard.csv").read_text()
+    board = (tmp_path / "results/studies/config/leaderboard/leaderboard.csv").read_text()
     assert "lvos-v2" in board and "sa-v" in board
     predictions = tmp_path / "results/predictions"
     assert len(list((predictions / "youtube-vos-2019/valid/static/003234408d").glob("*.png"))) == 4

@@ -12,13 +12,14 @@ import yaml
 from vosarena.base.errors import DataError
 from vosarena.base.files import write_json
 from vosarena.cli import main
+from vosarena.config.paths import Paths
 from vosarena.config.study import Split, load_study
 from vosarena.datasets.sequences import META
 from vosarena.datasets.table import index_split
 from vosarena.inference.run import Job, track_sequences
 from vosarena.io.masks import write_mask
 from vosarena.leaderboard.build import TABLES, build_leaderboard, read_leaderboard
-from vosarena.leaderboard.inputs import Places, hidden_runs, scored_runs
+from vosarena.leaderboard.inputs import hidden_runs, scored_runs
 from vosarena.leaderboard.latex import latex
 from vosarena.leaderboard.partial import partial_leaderboard
 from vosarena.leaderboard.statistics import EXACT, FEWEST, Bootstrap
@@ -37,10 +38,10 @@ NAMES = ("alpha", "beta", "gamma")
 
 @pytest.fixture
 def run(dataset: Path, tmp_path: Path):
-    """A study of two baselines on the tiny dataset, its places, and what tracks and measures a model."""
+    """A study of two baselines on the tiny dataset, its paths, and what tracks and measures a model."""
     split = Split("squares", "all", path=str(dataset), sequences=None)
-    places = Places(tmp_path / "results", tmp_path / "resources", tmp_path / "scores")
-    table = places.table(split)
+    paths = Paths("study", tmp_path / "results", tmp_path / "resources", scores=tmp_path / "scores")
+    table = paths.sequences(split)
     table.parent.mkdir(parents=True)
     for name in ("JPEGImages", "Annotations"):
         shutil.copytree(dataset / name, table.parent / name)
@@ -51,27 +52,29 @@ def run(dataset: Path, tmp_path: Path):
         job = Job(study.models[model].definition())
         root = table.parent
         outcome = track_sequences(
-            names, root / "JPEGImages", root / "Annotations", job, Store(places.store(split, model))
+            names, root / "JPEGImages", root / "Annotations", job, Store(paths.predictions(split, model))
         )
         assert not outcome.failed
 
     def measure(model: str) -> None:
-        status = places.store(split, model) / ".shards" / "all.json"
+        status = paths.predictions(split, model) / ".shards" / "all.json"
         status.parent.mkdir()
         write_json(status, {"masks": dict.fromkeys(NAMES)})
         labels = {"dataset": "squares", "split": "all", "model": model}
         options = {"protocols": ["davis2017"], "resize": "never", "jobs": 1}
-        measure_predictions(table, [status], places.metrics(split, model), **labels, **options)
+        measure_predictions(
+            table, paths.predictions(split, model), [status], paths.metrics(split, model), **labels, **options
+        )
 
-    return study, places, track, measure
+    return study, paths, track, measure
 
 
 def test_two_models_ranked_with_paired_differences_and_the_same_bytes(run, tmp_path):
-    study, places, track, measure = run
+    study, paths, track, measure = run
     for model in study.models:
         track(model)
         measure(model)
-    tables = build_leaderboard(scored_runs(study, places), tmp_path / "one")
+    tables = build_leaderboard(scored_runs(study, paths), tmp_path / "one")
     board = tables["leaderboard"].set_index("model")
     best, other = board.sort_values("rank").index
     assert board.loc[best, "rank"] == 1 and pd.isna(board.loc[best, "p_vs_best"])
@@ -88,7 +91,7 @@ def test_two_models_ranked_with_paired_differences_and_the_same_bytes(run, tmp_p
     for form in ("md", "tex"):
         assert note in (tmp_path / f"one/leaderboard.{form}").read_text()
     assert "| 5/6 " in (tmp_path / "one/leaderboard.md").read_text()
-    build_leaderboard(scored_runs(study, places), tmp_path / "two")
+    build_leaderboard(scored_runs(study, paths), tmp_path / "two")
     files = sorted(path.name for path in (tmp_path / "one").iterdir())
     assert len(files) == 2 * len(TABLES) + 2
     for name in files:
@@ -133,47 +136,47 @@ def test_objects_that_a_protocol_does_not_score_are_explained():
 
 
 def test_what_is_finished_is_shown_as_incomplete_and_nothing_else_is_touched(run):
-    study, places, track, _ = run
+    study, paths, track, _ = run
     with pytest.raises(DataError, match="nothing is finished yet"):
-        partial_leaderboard(study, places)
+        partial_leaderboard(study, paths)
     track("static", ("alpha", "beta"))
     track("flow")
-    before = {path: path.stat().st_mtime_ns for path in places.results.rglob("*") if path.is_file()}
-    partial_leaderboard(study, places)
-    folder = places.results / "partial" / "leaderboard"
+    before = {path: path.stat().st_mtime_ns for path in paths.results.rglob("*") if path.is_file()}
+    partial_leaderboard(study, paths)
+    folder = paths.partial / "leaderboard"
     board = pd.read_csv(folder / "leaderboard.csv").set_index("model")
     assert list(board.loc["static", ["n_sequences", "n_expected", "status"]]) == [2, 3, "incomplete"]
     assert pd.isna(board.loc["static", "rank"]) and board.loc["flow", "rank"] == 1
     assert "2/3 incomplete" in (folder / "leaderboard.md").read_text()
-    partial = places.results / "partial"
+    partial = paths.partial
     after = {
         path: path.stat().st_mtime_ns
-        for path in places.results.rglob("*")
+        for path in paths.results.rglob("*")
         if path.is_file() and not path.is_relative_to(partial)
     }
     assert before == after
 
 
 def test_the_page_of_an_unfinished_run_says_what_failed(run, dataset, tmp_path, capsys):
-    study, places, track, _ = run
+    study, paths, track, _ = run
     track("static", ("alpha", "beta"))
     split = next(iter(study.splits.values()))
-    Store(places.store(split, "static")).fail("gamma", DataError("frame 00004 is <damaged>"))
+    Store(paths.predictions(split, "static")).fail("gamma", DataError("frame 00004 is <damaged>"))
     config = tmp_path / "config.yaml"
     later = {"name": "later", "splits": {"all": {"path": str(dataset), "protocol": "lvos"}}}
     config.write_text(yaml.safe_dump({"datasets": [{"path": str(dataset)}, later], "models": ["static"]}))
-    folders = ["--config", str(config), "--results", str(places.results), "--resources", str(places.resources)]
+    folders = ["--config", str(config), "--results", str(paths.results), "--resources", str(paths.resources)]
     assert main(["report", "--partial", *folders]) == 0
     page = Path(capsys.readouterr().out.strip())
-    assert page == places.results / "partial" / "report" / "index.html"
+    assert page == paths.partial / "report" / "index.html"
     text = page.read_text()
     assert "frame 00004 is &lt;damaged&gt;" in text and "No complete score on squares/all yet: 1 runs" in text
     assert "squares/all (2 sequences, davis2017)" in text and "later/all (nothing finished, lvos)" in text
     rows = [dict.fromkeys(FAILED, "") | {"dataset": "squares", "split": "all", "model": "static", "sequence": "gamma"}]
     command = f"snakemake --directory {Path.cwd()} -- x/gamma.json"
     rows[0] |= {"reason": "an older one", "log": f"{Path.cwd()}/logs/gamma.log", "rerun": command}
-    write_failures(rows, places.results / "failures.csv")
-    for damaged in places.store(split, "static").glob("*alpha*.json"):
+    write_failures(rows, paths.failures)
+    for damaged in paths.predictions(split, "static").glob("*alpha*.json"):
         damaged.with_name(damaged.name.replace("alpha", "beta").replace(".json", ".failed.json")).write_bytes(b"")
     assert main(["report", "--partial", *folders]) == 0
     text = page.read_text()
@@ -185,28 +188,28 @@ def test_the_page_of_an_unfinished_run_says_what_failed(run, dataset, tmp_path, 
 
 
 def test_the_page_shows_masks_that_are_numbered_otherwise_than_the_frames(run):
-    study, places, track, _ = run
-    for mask in places.resources.glob("datasets/squares/all/Annotations/alpha/*.png"):
+    study, paths, track, _ = run
+    for mask in paths.resources.glob("datasets/squares/all/Annotations/alpha/*.png"):
         mask.rename(mask.with_name(f"{int(mask.stem)}.png"))
     track("static")
-    report = places.results / "partial" / "report"
-    build_report(study, places, report, runs=partial_leaderboard(study, places))
+    report = paths.partial / "report"
+    build_report(study, paths, report, runs=partial_leaderboard(study, paths))
     assert '"at":[0,1,2,3,4,5]' in (report / "media/squares/all/alpha/data.js").read_text()
 
 
 def test_models_stand_beside_splits_on_the_page(run):
-    study, places, track, measure = run
-    folder, page = places.results / "leaderboard", places.results / "report" / "index.html"
+    study, paths, track, measure = run
+    folder, page = paths.leaderboard, paths.report / "index.html"
     for model in study.models:
         track(model)
         measure(model)
-    build_leaderboard(scored_runs(study, places), folder)
-    build_report(study, places, page.parent)
+    build_leaderboard(scored_runs(study, paths), folder)
+    build_report(study, paths, page.parent)
     assert "Models and splits" not in page.read_text()
     board = pd.read_parquet(folder / "leaderboard.parquet")
     board = pd.concat([board, board.iloc[:1].assign(dataset="second", status="incomplete")])
     board.to_parquet(folder / "leaderboard.parquet")
-    build_report(study, places, page.parent)
+    build_report(study, paths, page.parent)
     text = page.read_text()
     section = text[text.index('<section id="matrix"') : text.index('<section id="hard"')]
     assert '<th colspan="3" scope="colgroup">second/all, davis2017</th>' in section
@@ -214,34 +217,34 @@ def test_models_stand_beside_splits_on_the_page(run):
 
 
 def test_a_broken_or_foreign_prediction_is_left_out_of_the_partial_leaderboard(run):
-    study, places, track, _ = run
+    study, paths, track, _ = run
     track("static")
-    store = next(places.results.glob("predictions/squares/all/static"))
+    store = next(paths.results.glob("predictions/squares/all/static"))
     write_mask(store / "beta" / "00002.png", np.zeros((48, 64), np.uint8))  # not what was vouched for
     manifest = store / "gamma.json"
     manifest.write_text(manifest.read_text().replace('"revision": 1', '"revision": 9'))
-    partial_leaderboard(study, places)
-    folder = places.results / "partial" / "leaderboard"
+    partial_leaderboard(study, paths)
+    folder = paths.partial / "leaderboard"
     assert pd.read_csv(folder / "leaderboard.csv")["n_sequences"].tolist() == [1]
     assert (store / "beta.json").exists(), "partial must not discard what the main run holds"
 
 
 def test_the_meta_file_of_a_dataset_decides_what_is_scored_also_of_an_unfinished_run(run):
-    study, places, track, measure = run
+    study, paths, track, measure = run
     split = next(iter(study.splits.values()))
     objects = {"1": {"frame_range": {"start": 1, "end": 4}}}
-    write_json(places.table(split).with_name(META), {"videos": {name: {"objects": objects} for name in NAMES}})
+    write_json(paths.sequences(split).with_name(META), {"videos": {name: {"objects": objects} for name in NAMES}})
     track("static")
     measure("static")
-    (scored,) = partial_leaderboard(study, places)
+    (scored,) = partial_leaderboard(study, paths)
     assert read_metadata(scored.metrics)["sequences"]["alpha"]["ranges"] == {"1": [1, 4]}
-    assert scored.metrics.read_bytes() == places.metrics(split, "static").read_bytes()
+    assert scored.metrics.read_bytes() == paths.metrics(split, "static").read_bytes()
 
 
 def test_a_prediction_that_no_manifest_vouches_for_is_tracked_again(run):
-    study, places, track, measure = run
+    study, paths, track, measure = run
     track("static")
-    store = places.store(next(iter(study.splits.values())), "static")
+    store = paths.predictions(next(iter(study.splits.values())), "static")
     (store / "beta.json").unlink()
     with pytest.raises(MeasureError, match="sequence beta: the predicted masks are not those that were written"):
         measure("static")
@@ -249,36 +252,36 @@ def test_a_prediction_that_no_manifest_vouches_for_is_tracked_again(run):
 
 
 def test_sequences_that_the_catalog_expects_but_the_disk_lacks_make_a_run_incomplete(run, tmp_path):
-    study, places, track, measure = run
+    study, paths, track, measure = run
     split = next(iter(study.splits.values()))
-    table = places.table(split)
+    table = paths.sequences(split)
     index_split(table.parent, table, Split("squares", "all", sequences=5))
     track("static")
     measure("static")
-    board = build_leaderboard(scored_runs(study, places)[:1], tmp_path / "out")["leaderboard"]
+    board = build_leaderboard(scored_runs(study, paths)[:1], tmp_path / "out")["leaderboard"]
     assert list(board[["n_sequences", "n_expected", "status"]].iloc[0]) == [3, 5, "incomplete"]
 
 
 @pytest.fixture
 def hidden(run, tmp_path):
     """The same sequences as the validation split of lsvos2024, which a server scores."""
-    _, places, *_ = run
+    _, paths, *_ = run
     study = load_study({"datasets": ["lsvos2024/val"], "models": ["cutie-base-plus", "sam2-l"]})
-    target = places.table(study.splits["lsvos2024/val"])
+    target = paths.sequences(study.splits["lsvos2024/val"])
     target.parent.mkdir(parents=True)
-    shutil.copy(places.resources / "datasets/squares/all/sequences.parquet", target)
-    return study, places
+    shutil.copy(paths.resources / "datasets/squares/all/sequences.parquet", target)
+    return study, paths
 
 
 @pytest.mark.parametrize("damage", [b"", b"PAR1", None])
 def test_damaged_tables_are_named_with_what_to_do(run, tmp_path, damage):
-    study, places, track, _ = run
+    study, paths, track, _ = run
     track("static")
-    runs = partial_leaderboard(study, places)
-    file = places.results / "partial/leaderboard/objects.parquet"
+    runs = partial_leaderboard(study, paths)
+    file = paths.partial / "leaderboard/objects.parquet"
     file.write_bytes(damage if damage is not None else file.read_bytes()[:-100])
     with pytest.raises(DataError, match=r"objects\.parquet is missing or damaged; remove .* and run again"):
-        build_report(study, places, places.results / "partial/report", runs=runs)
+        build_report(study, paths, paths.partial / "report", runs=runs)
 
 
 def test_an_output_that_cannot_be_written_is_reported_before_the_work(tmp_path):
@@ -296,21 +299,21 @@ def test_names_with_marks_are_shown_as_they_are():
 
 
 def test_the_command_names_what_is_missing(run, dataset, tmp_path, capsys):
-    _, places, *_ = run
+    _, paths, *_ = run
     config = tmp_path / "config.yaml"
     for name, missing in (({"path": str(dataset)}, "static.parquet"), ("lsvos2024/val", "sequences.parquet")):
         config.write_text(yaml.safe_dump({"datasets": [name], "models": ["static"]}))
-        folders = ["--config", str(config), "--results", str(places.results), "--resources", str(places.resources)]
+        folders = ["--config", str(config), "--results", str(paths.results), "--resources", str(paths.resources)]
         assert main(["leaderboard", *folders]) == 1
         assert f"{missing} is missing; run the workflow, or ask for --partial" in capsys.readouterr().err
 
 
 def test_a_hidden_split_waits_for_its_server_and_is_then_compared_with_the_paper(hidden, tmp_path):
-    study, places = hidden
-    archive = places.submission(study.splits["lsvos2024/val"], "sam2-l")
+    study, paths = hidden
+    archive = paths.submission(study.splits["lsvos2024/val"], "sam2-l")
     archive.parent.mkdir(parents=True)
     archive.touch()
-    tables = build_leaderboard([], tmp_path / "out", hidden_runs(study, places))
+    tables = build_leaderboard([], tmp_path / "out", hidden_runs(study, paths))
     board = tables["leaderboard"].set_index("model")
     assert board.loc["sam2-l", "status"] == "packed, awaiting server score"
     assert board.loc["cutie-base-plus", "status"] == "not packed yet"
@@ -318,10 +321,10 @@ def test_a_hidden_split_waits_for_its_server_and_is_then_compared_with_the_paper
     assert paper["j_and_f"].tolist() == [73.89, 72.88, 71.90] and paper["rank"].isna().all()
     assert tables["reproduction"]["difference"].isna().all()
 
-    scores = places.scores / "lsvos2024" / "val" / "sam2-l.txt"
+    scores = paths.scores / "lsvos2024" / "val" / "sam2-l.txt"
     scores.parent.mkdir(parents=True)
     scores.write_text("J&F: 74.00\nJ: 70.30\nF: 77.70\n")
-    tables = build_leaderboard([], tmp_path / "out", hidden_runs(study, places))
+    tables = build_leaderboard([], tmp_path / "out", hidden_runs(study, paths))
     row = tables["leaderboard"].set_index("model").loc["sam2-l"]
     assert (row["kind"], row["status"], row["rank"], row["source"]) == ("server", "complete", 1, "sam2-l.txt")
     found = tables["reproduction"].set_index("model")["difference"]

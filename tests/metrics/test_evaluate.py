@@ -20,8 +20,9 @@ from PIL import Image, ImageFilter
 from tests.support.mask_makers import blobs, write_clip
 from vosarena.base.errors import DataError, VosarenaError
 from vosarena.cli import main
+from vosarena.config.paths import Paths
 from vosarena.datasets.sequences import frame_order, read_sequence
-from vosarena.datasets.table import read_table, table_of, write_table
+from vosarena.datasets.table import read_table, write_table
 from vosarena.io.masks import has_smooth_edges, masks_digest, write_mask
 from vosarena.metrics.evaluate import add_evaluate_parser
 from vosarena.metrics.measure import measure
@@ -655,15 +656,16 @@ def test_every_flipped_bit_of_a_table_is_noticed(folders, tmp_path: Path) -> Non
 
 
 def test_damaged_tables_are_removed_before_a_run(folders, tmp_path: Path, capsys) -> None:
-    split = Namespace(dataset="d", name="s")
+    split = "d/s"
     study = Namespace(every_split=lambda: [split], models={"good": None, "bad": None, "absent": None})
     files = {name: tmp_path / "metrics" / "d" / "s" / f"{name}.parquet" for name in study.models}
     measured(*folders, files["good"])
     files["bad"].write_bytes(files["good"].read_bytes()[:-1])
-    table = table_of(split, tmp_path)
+    paths = Paths("study", tmp_path, tmp_path)
+    table = paths.sequences(split)
     table.parent.mkdir(parents=True)
     table.touch()
-    discard_damaged(study, tmp_path, tmp_path / "metrics")
+    discard_damaged(study, paths)
     assert files["good"].exists() and not files["bad"].exists() and not table.exists()
     assert capsys.readouterr().err.count("it is made again") == 2
 

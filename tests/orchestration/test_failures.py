@@ -331,15 +331,15 @@ def test_a_run_ends_with_its_failures_and_the_command_repeats_one(dataset, tmp_p
     frame.write_bytes(whole[:200])
     nowhere = {"name": "nowhere", "extends": "cutie-demo", "weights": {"sources": [{"local": "nothing.pth"}]}}
     config = {"datasets": [{"path": str(dataset)}], "models": ["static", nowhere]}
-    board = tmp_path / "results/leaderboard/leaderboard.md"
+    board = tmp_path / "results/studies/config/leaderboard/leaderboard.md"
     board.parent.mkdir(parents=True)
     board.touch()
     command = workflow_command(tmp_path, config, "--config", "inference={sequences_per_job: 3}")
     failed = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert failed.returncode == 1 and "1 sequence failed" in failed.stderr
     assert "\nweights failed: weights/nowhere.pth: no source gave it" in failed.stderr
-    assert "\nOf an earlier run: results/leaderboard/leaderboard.md" in failed.stderr
-    with (tmp_path / "results/failures.csv").open() as file:
+    assert "\nOutdated: results/studies/config/leaderboard/leaderboard.md" in failed.stderr
+    with (tmp_path / "results/studies/config/failures.csv").open() as file:
         (row,) = csv.DictReader(file)
     assert (row["model"], row["sequence"], row["class"], row["attempts"]) == ("static", "beta", "bad data", "1")
     assert str(frame) in row["reason"] and "00004" in (tmp_path / row["log"]).read_text()
@@ -351,4 +351,4 @@ def test_a_run_ends_with_its_failures_and_the_command_repeats_one(dataset, tmp_p
     subprocess.run([snakemake, *command[1:]], cwd=tmp_path, check=True, capture_output=True)
     assert store.manifest("beta")
     assert {name: (store.folder / f"{name}.json").stat().st_mtime_ns for name in times} == times
-    assert (tmp_path / "results/failures.csv").read_text() == ",".join(COLUMNS) + "\n"
+    assert (tmp_path / "results/studies/config/failures.csv").read_text() == ",".join(COLUMNS) + "\n"

@@ -14,12 +14,12 @@ import pytest
 
 from vosarena.base.errors import DataError
 from vosarena.cli import main
+from vosarena.config.paths import Paths
 from vosarena.config.study import load_study
 from vosarena.datasets.sequences import SequenceFiles
 from vosarena.io.masks import write_mask
 from vosarena.leaderboard.attributes import ObjectCurve, derived_attributes, mean_curve, spark
 from vosarena.leaderboard.headline import headline
-from vosarena.leaderboard.inputs import Places
 from vosarena.leaderboard.titles import BY_NAME
 from vosarena.metrics.read import Metrics
 from vosarena.report import figures, media
@@ -40,7 +40,7 @@ def test_the_workflow_makes_the_report_and_figures_and_their_bytes_repeat(datase
     setting = {"datasets": [{"path": str(dataset)}], "models": ["static", "flow"], "protocols": ["davis2017"]}
     setting["inference"] = {"sequences_per_job": 16}
     snakemake(config=setting)
-    results = tmp_path / "results"
+    results = tmp_path / "results/studies/config"
     content = page_data(results / "report/index.html")
     (place,) = content["places"]
     assert {row["model"] for row in place["board"]} == {"static", "flow"}
@@ -61,23 +61,23 @@ def test_the_workflow_makes_the_report_and_figures_and_their_bytes_repeat(datase
         files = {Path(name).name for name in packed.namelist()}
     assert {"report.html", "leaderboard.csv", "overview.svg"} <= files
 
-    study, places = load_study(setting), Places(results, tmp_path / "resources")
+    study, paths = load_study(setting), Paths("config", tmp_path / "results", tmp_path / "resources")
     (tmp_path / "leaderboard").symlink_to(results / "leaderboard")
-    build_report(study, places, tmp_path / "again")
+    build_report(study, paths, tmp_path / "again")
     assert files_of(tmp_path / "again") == files_of(results / "report")
-    draw_figures(study, places, tmp_path / "figures")
+    draw_figures(study, paths, tmp_path / "figures")
     assert files_of(tmp_path / "figures") == files_of(results / "figures")
     words = (results / "figures/overview.svg").read_text()
     assert ">Optical flow<" in words and ">squares, davis2017<" in words, "titles are for figures"
     assert "Optical flow &" in (results / "leaderboard/leaderboard.tex").read_text()
 
     named = load_study({**setting, "figures": {"sequences": ["squares/all/beta"]}})
-    draw_figures(named, places, tmp_path / "figures")
+    draw_figures(named, paths, tmp_path / "figures")
     pictures = {path.name for path in (tmp_path / "figures").glob("qualitative_*")}
     assert pictures == {"qualitative_squares_all_beta.png", "qualitative_squares_all_beta.pdf"}
     with pytest.raises(DataError, match="squares/all has no scored sequence 'betta'; did you mean 'beta'"):
         draw_figures(
-            load_study({**setting, "figures": {"sequences": ["squares/all/betta"]}}), places, tmp_path / "figures"
+            load_study({**setting, "figures": {"sequences": ["squares/all/betta"]}}), paths, tmp_path / "figures"
         )
     assert pictures == {path.name for path in (tmp_path / "figures").glob("qualitative_*")}, "nothing is lost by that"
 

@@ -28,7 +28,8 @@ from vosarena.config.study import Split, load_study
 from vosarena.datasets.table import index_split
 from vosarena.leaderboard.build import build_leaderboard
 from vosarena.report.page import build_report
-from vosarena.leaderboard.inputs import Places, scored_runs
+from vosarena.config.paths import Paths
+from vosarena.leaderboard.inputs import scored_runs
 from vosarena.metrics.measure_split import measure_predictions
 from vosarena.inference.run import Job, track_shard
 from vosarena.predictions.store import Store
@@ -37,22 +38,23 @@ source = {"name": "squares", "splits": {"all": {"path": str(root)}}}
 models = ["static", "flow", {"name": "late-flow", "extends": "flow", "revision": 2}]
 study = load_study({"datasets": [source], "models": models, "protocols": ["davis2017", "vos-benchmark"]})
 split = study.splits["squares/all"]
-places = Places(root.parent / "results", root.parent / "resources")
-table = places.table(split)
+paths = Paths("study", root.parent / "results", root.parent / "resources")
+table = paths.sequences(split)
 table.parent.mkdir(parents=True)
 for name in ("JPEGImages", "Annotations"):
     (table.parent / name).symlink_to(root / name)
 index_split(table.parent, table, split)
 for name, model in study.models.items():
-    status = places.store(split, name) / ".shards" / "all.json"
+    status = paths.predictions(split, name) / ".shards" / "all.json"
     status.parent.mkdir(parents=True)
     names = sorted(path.name for path in (root / "JPEGImages").iterdir())
     job = Job(model.definition(), None, "cpu")
-    track_shard(names, root / "JPEGImages", root / "Annotations", job, Store(places.store(split, name)), status)
-    measure_predictions(table, [status], places.metrics(split, name), dataset="squares", split="all", model=name,
+    track_shard(names, root / "JPEGImages", root / "Annotations", job, Store(paths.predictions(split, name)), status)
+    folder, metrics = paths.predictions(split, name), paths.metrics(split, name)
+    measure_predictions(table, folder, [status], metrics, dataset="squares", split="all", model=name,
                         protocols=["davis2017"], resize="never", jobs=1)
-build_leaderboard(scored_runs(study, places), places.results / "leaderboard")
-build_report(study, places, places.results / "report")
+build_leaderboard(scored_runs(study, paths), paths.leaderboard)
+build_report(study, paths, paths.report)
 """
 
 
@@ -64,7 +66,7 @@ def report(tmp_path_factory) -> Path:
     write_sequence(root, "beta", frames=60)
     write_sequence(root, "gamma", frames=12, late=3)
     subprocess.run([sys.executable, "-c", BUILD, str(root)], check=True, capture_output=True)
-    return root.parent / "results" / "report" / "index.html"
+    return root.parent / "results/studies/study/report/index.html"
 
 
 @pytest.fixture(scope="module")

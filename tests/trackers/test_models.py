@@ -66,7 +66,7 @@ def plugin(tmp_path_factory) -> Path:
 
 
 def scores(root: Path) -> dict[str, float]:
-    rows = csv.DictReader((root / "results/leaderboard/leaderboard.csv").read_text().splitlines())
+    rows = csv.DictReader((root / "results/studies/config/leaderboard/leaderboard.csv").read_text().splitlines())
     return {row["model"]: float(row["j_and_f"]) for row in rows}
 
 
@@ -117,7 +117,7 @@ def test_an_environment_that_does_not_fit_is_one_sentence(plugin, dataset, tmp_p
     failed = snakemake(config=config, check=False)
     assert failed.returncode != 0
     assert "Traceback" not in failed.stderr
-    rows = list(csv.DictReader((tmp_path / "results/failures.csv").read_text().splitlines()))
+    rows = list(csv.DictReader((tmp_path / "results/studies/config/failures.csv").read_text().splitlines()))
     reasons = {row["model"]: row["reason"] for row in rows}
     assert len(rows) == 9
     assert f"{tmp_path / 'no/such/python'} cannot be run (No such file or directory)" in reasons["nowhere"]

@@ -82,13 +82,13 @@ def test_everything_lands_under_the_prefix(parent):
     damaged.write_bytes(whole[:100])
     failed = parent("--keep-going")
     assert failed.returncode != 0 and "beta" in failed.stderr
-    failures = pd.read_csv(home / "vos/results/failures.csv")
+    failures = pd.read_csv(home / "vos/results/studies/study/failures.csv")
     assert failures[["dataset", "sequence"]].values.tolist() == [["squares", "beta"]] * 2
     assert all(log.startswith("vos/logs/") and (home / log).is_file() for log in failures["log"])
     assert all("-- vos/results/" in command for command in failures["rerun"])
     partial = parent("vosarena_partial")
     assert partial.returncode == 0, partial.stderr
-    table = pd.read_csv(home / "vos/results/partial/leaderboard/leaderboard.csv")
+    table = pd.read_csv(home / "vos/results/studies/study/partial/leaderboard/leaderboard.csv")
     assert table[table["dataset"] == "squares"]["n_sequences"].tolist() == [1, 1]
 
     damaged.write_bytes(whole)

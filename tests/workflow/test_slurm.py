@@ -123,7 +123,7 @@ def failed_and_repeated(slurm: Slurm, root: Path, command: list[str], meanwhile,
     finally:
         running.kill()
     first = subprocess.CompletedProcess(command, running.returncode, output, errors)
-    with (root / "results/failures.csv").open() as file:
+    with (root / "results/studies/config/failures.csv").open() as file:
         failures = {row["sequence"]: row for row in csv.DictReader(file)}
     times = finished(Store(root / PREDICTIONS / "mine"))
     mend()
@@ -376,7 +376,7 @@ def test_each_failure_is_recovered(recovery, tmp_path_factory):
         "hungry": 3,  # too little memory twice, and twice as much at the second attempt of the second run
     }
     assert left_over(store) == []
-    assert (root / "results/failures.csv").read_text().count("\n") == 1
+    assert (root / "results/studies/config/failures.csv").read_text().count("\n") == 1
 
 
 def test_a_job_that_preemption_cancelled_is_named_and_repeated(preemption, tmp_path_factory):
@@ -412,7 +412,7 @@ def test_jobs_that_slurm_starts_again_never_write_together(moving, tmp_path_fact
     assert sorted(path.name for path in (root / "notes").iterdir()) == ["fine-0", "moved-0", "moved-1", "moved-2"]
     assert set(times) == {"fine"} and finished(store)["fine"] == times["fine"]
     assert store.manifest("moved") and left_over(store) == []
-    assert (root / "results/failures.csv").read_text().count("\n") == 1
+    assert (root / "results/studies/config/failures.csv").read_text().count("\n") == 1
 
 
 def test_nothing_outside_the_profile_knows_slurm(dataset, tmp_path):

@@ -34,7 +34,7 @@ def test_from_folder_to_leaderboard_and_only_what_changed(dataset, tmp_path, sna
     frame one sequence's, and a changed option one model's."""
     models = ["static", {"name": "mine", "extends": "flow"}]
     snakemake(config=config(dataset, *models))
-    assert (tmp_path / "results/leaderboard/leaderboard.csv").read_text().count("\n") == 3
+    assert (tmp_path / "results/studies/config/leaderboard/leaderboard.csv").read_text().count("\n") == 3
     times = manifest_times(tmp_path)
     assert len(times) == 6
     assert "Nothing to be done" in snakemake().stderr
@@ -93,7 +93,7 @@ def test_names_that_snakemake_would_interpret(dataset, tmp_path, snakemake):
     assert failed.returncode != 0
     found = {Path(name).name for name in manifest_times(tmp_path)}
     assert found == {"{x}.json", "<results>.json", "take (2), b.failed.json"}
-    rows = list(csv.DictReader((tmp_path / "results/failures.csv").open()))
+    rows = list(csv.DictReader((tmp_path / "results/studies/config/failures.csv").open()))
     assert [row["sequence"] for row in rows] == ["take (2), b"]
     assert "/.shards/take %282%29%2C b.json" in rows[0]["rerun"]
 

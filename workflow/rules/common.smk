@@ -2,30 +2,34 @@
 
 import sys
 from argparse import Namespace
-from dataclasses import asdict
 from functools import lru_cache
 
 from snakemake.settings.types import RerunTrigger
 from snakemake.utils import update_config
 
 from vosarena.datasets.archives import archives_of, collect_archives
+from vosarena.config.paths import Paths
 from vosarena.config.study import from_command_line, load_study
 from vosarena.datasets.table import read_table
 from vosarena.datasets.prepare import state_of
 from vosarena.fetching.weights import local_files
 from vosarena.base.errors import VosarenaError
 from vosarena.base.names import expand_home
-from vosarena.orchestration.checks import check_study, discard_damaged
+from vosarena.leaderboard.imported import score_files
+from vosarena.leaderboard.inputs import hidden_splits
+from vosarena.orchestration.checks import check_study, discard_damaged, study_name
 from vosarena.trackers.base import names_torch
 from vosarena.orchestration.shards import load_of, make_shards, make_shards_by_time
 from vosarena.predictions.store import Store
 
 try:
     if not workflow.modifier.is_module:
-        update_config(config, from_command_line(dict(workflow.config_settings.config)))
+        typed = from_command_line(dict(workflow.config_settings.config))
+        update_config(config, typed)
         for file in workflow.configfiles:
             if str(file).endswith((".yaml", ".yml")):
                 read_yaml(Path(file))  # raises for a key that is there twice
+        config["study"] = study_name(config, list(map(Path, workflow.config_settings.configfiles)), typed)
     study = load_study(config, where="config")
     check_study(study, where="config")
     archives = collect_archives(study.every_split())
@@ -55,13 +59,21 @@ def place(path):
     return Path(workflow.pathvars.apply(workflow.modifier.path_modifier.replace_prefix(path)))
 
 
-_predictions = place("<results>/predictions")
+# The same files twice: as rules declare them, with path variables, and as they are on this machine.
+_FOLDERS = ("results", "resources", "logs", "benchmarks")
+declared = Paths(study.name, *(Path(f"<{name}>") for name in _FOLDERS))
+paths = Paths(study.name, *(place(f"<{name}>") for name in _FOLDERS), scores=place("scores"))
 if workflow.is_main_process:
-    discard_damaged(study, place("<resources>"), place("<results>/metrics"))
+    discard_damaged(study, paths)
 
 
 def split_of(wildcards):
     return study.split(f"{wildcards.dataset}/{wildcards.split}")
+
+
+def store_of(wildcards):
+    """Folder of the predictions of one model on one split."""
+    return paths.predictions(split_of(wildcards), wildcards.model)
 
 
 def archive_of(wildcards):
@@ -70,7 +82,7 @@ def archive_of(wildcards):
 
 def extracted_of(wildcards):
     """Notes of the extracted archives of a split."""
-    return [f"<resources>/extracted/{archive.home}/{archive.file}.json" for archive in archives_of(split_of(wildcards))]
+    return [declared.extracted_note(archive.home, archive.file) for archive in archives_of(split_of(wildcards))]
 
 
 def model_of(wildcards):
@@ -98,7 +110,7 @@ def _plan_of(dataset, split, model):
     table = checkpoints.index.get(dataset=dataset, split=split).output.table
     shards, loads = shards_and_loads(str(table), model)
     if workflow.is_main_process:
-        Store(_predictions / dataset / split / model).withdraw(shards)
+        Store(paths.predictions(f"{dataset}/{split}", model)).withdraw(shards)
     return shards, loads
 
 
@@ -119,18 +131,16 @@ def state_of_split(name):
 
 def statuses_of(wildcards):
     """Status files of all shards of one model on one split."""
-    return [
-        f"<results>/predictions/{wildcards.dataset}/{wildcards.split}/{wildcards.model}/.shards/{shard}.json"
-        for shard in shards_of(wildcards)
-    ]
+    split = f"{wildcards.dataset}/{wildcards.split}"
+    return [declared.shard(split, wildcards.model, shard) for shard in shards_of(wildcards)]
 
 
 def weights_of(wildcards):
     """The checkpoint of a model, fetched or fine-tuned, if it has one."""
     model = model_of(wildcards)
     if model.finetune:
-        return f"<results>/finetune/{model.name}/weights.pth"
-    return f"<resources>/weights/{model.name}.pth" if model.weights else []
+        return declared.finetuned(model.name) / "weights.pth"
+    return declared.weights(model.name) if model.weights else []
 
 
 def kind_of(wildcards):
@@ -138,10 +148,6 @@ def kind_of(wildcards):
     if not weights_of(wildcards) and not names_torch(model_of(wildcards).tracker):
         return "baseline"
     return "cpu" if study.device == "cpu" else "gpu"
-
-
-def table_of(split):
-    return f"<resources>/datasets/{split}/sequences.parquet"
 
 
 def runs(*truths):
@@ -164,11 +170,11 @@ def predictions_of_study(wildcards):
 
 
 def metrics_of_study(wildcards):
-    return [f"<results>/metrics/{split}/{model.name}.parquet" for split, model in runs("full")]
+    return [declared.metrics(split, model.name) for split, model in runs("full")]
 
 
 def tables_of_study(wildcards):
-    return [table_of(split) for split, _ in runs("full", "first_frame")]
+    return [declared.sequences(split) for split, _ in runs("full", "first_frame")]
 
 
 @lru_cache
@@ -176,12 +182,45 @@ def warn_of_triggers():
     """Tables depend on what the config names, which no file's time tells. Known once jobs are planned, not before."""
     if workflow.is_main_process and RerunTrigger.PARAMS not in workflow.rerun_triggers:
         print(
-            "With --rerun-triggers mtime, results of another config stay as they are: remove results/leaderboard/ "
-            "after a change, or leave the option out.",
+            f"With --rerun-triggers mtime, tables do not follow a changed config: remove {paths.leaderboard} after a "
+            "change, or leave the option out.",
             file=sys.stderr,
         )
 
 
 def leaderboard_of_study(wildcards):
     warn_of_triggers()
-    return ["<results>/leaderboard/leaderboard.md"] if runs("full", "first_frame") else []
+    return [declared.leaderboard / "leaderboard.md"] if runs("full", "first_frame") else []
+
+
+def definition_of_study(*more):
+    """What of the config decides which rows the tables have, and more of its keys."""
+    return {key: config[key] for key in ("datasets", "models", "protocols", "catalog", *more) if key in config}
+
+
+def submissions_of_study(wildcards):
+    return [declared.submission(split, model.name) for split, model in runs("first_frame")]
+
+
+def server_scores(wildcards):
+    """The answers that are there."""
+    try:
+        return [
+            local(file)
+            for split in hidden_splits(study)
+            for file in score_files(paths.scores, split.dataset, split.name, study.models).values()
+        ]
+    except VosarenaError as error:
+        raise WorkflowError(str(error)) from None
+
+
+def predictions_of_scored(wildcards):
+    return [
+        status
+        for split, model in runs("full")
+        for status in statuses_of(Namespace(dataset=split.dataset, split=split.name, model=model.name))
+    ]
+
+
+def report_of_study(wildcards):
+    return [declared.report / "index.html", declared.figures] if runs("full") else []

@@ -6,7 +6,7 @@
 
 rule download:
     output:
-        note=update("<resources>/archives/{home}/{archive}.json"),
+        note=update(declared.archive_note("{home}", "{archive}")),
     log:
         "<logs>/download/{home}/{archive}.log",
     benchmark:
@@ -17,7 +17,8 @@ rule download:
     resources:
         downloads=1,
     params:
-        archive=lambda wildcards: asdict(archive_of(wildcards)),
+        archive=archive_of,
+        resources=paths.resources,
         download=study.download,
     message:
         "{wildcards.home}: download {wildcards.archive}"
@@ -27,9 +28,9 @@ rule download:
 
 rule extract:
     input:
-        note="<resources>/archives/{home}/{archive}.json",
+        note=declared.archive_note("{home}", "{archive}"),
     output:
-        note=update("<resources>/extracted/{home}/{archive}.json"),
+        note=update(declared.extracted_note("{home}", "{archive}")),
     log:
         "<logs>/extract/{home}/{archive}.log",
     benchmark:
@@ -37,7 +38,8 @@ rule extract:
     conda:
         "../../envs/default.yaml"
     params:
-        archive=lambda wildcards: asdict(archive_of(wildcards)),
+        archive=archive_of,
+        resources=paths.resources,
         download=study.download,
     message:
         "{wildcards.home}: extract {wildcards.archive}"
@@ -49,7 +51,7 @@ rule prepare:
     input:
         extracted_of,
     output:
-        done=update("<resources>/datasets/{dataset}/{split}/prepared.txt"),
+        done=update(declared.prepared("{dataset}/{split}")),
     log:
         "<logs>/prepare/{dataset}/{split}.log",
     benchmark:
@@ -57,7 +59,8 @@ rule prepare:
     conda:
         "../../envs/default.yaml"
     params:
-        split=lambda wildcards: asdict(split_of(wildcards)),
+        split=split_of,
+        resources=paths.resources,
         state=lambda wildcards: state_of_split(str(split_of(wildcards))),
     message:
         "{wildcards.dataset}/{wildcards.split}: bring frames and masks into place"
@@ -67,9 +70,9 @@ rule prepare:
 
 checkpoint index:
     input:
-        prepared="<resources>/datasets/{dataset}/{split}/prepared.txt",
+        prepared=declared.prepared("{dataset}/{split}"),
     output:
-        table=update("<resources>/datasets/{dataset}/{split}/sequences.parquet"),
+        table=update(declared.sequences("{dataset}/{split}")),
     log:
         "<logs>/index/{dataset}/{split}.log",
     benchmark:
@@ -77,7 +80,7 @@ checkpoint index:
     conda:
         "../../envs/default.yaml"
     params:
-        split=lambda wildcards: asdict(split_of(wildcards)),
+        split=split_of,
         state=lambda wildcards: state_of_split(str(split_of(wildcards))),
     message:
         "{wildcards.dataset}/{wildcards.split}: list sequences and objects"

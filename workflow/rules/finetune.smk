@@ -4,12 +4,12 @@
 rule finetune:
     input:
         weights=lambda wildcards: weights_of(Namespace(model=model_of(wildcards).finetune["from"])),
-        training=lambda wildcards: [table_of(split) for split in model_of(wildcards).finetune["data"]],
-        evaluated=[table_of(split) for split in study.splits],
+        training=lambda wildcards: [declared.sequences(split) for split in model_of(wildcards).finetune["data"]],
+        evaluated=[declared.sequences(split) for split in study.splits],
     output:
-        weights="<results>/finetune/{model}/weights.pth",
-        losses="<results>/finetune/{model}/loss.parquet",
-        figure="<results>/finetune/{model}/loss.svg",
+        weights=declared.finetuned("{model}") / "weights.pth",
+        losses=declared.finetuned("{model}") / "loss.parquet",
+        figure=declared.finetuned("{model}") / "loss.svg",
     log:
         "<logs>/finetune/{model}.log",
     benchmark:

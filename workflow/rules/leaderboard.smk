@@ -9,25 +9,25 @@ rule leaderboard:
         scores=server_scores,
     output:
         leaderboard=report(
-            "<results>/leaderboard/leaderboard.csv",
+            declared.leaderboard / "leaderboard.csv",
             category="Leaderboard",
             caption="../report/leaderboard.rst",
         ),
-        texts=multiext("<results>/leaderboard/leaderboard", ".md", ".tex", ".parquet"),
+        texts=multiext(str(declared.leaderboard / "leaderboard"), ".md", ".tex", ".parquet"),
         tables=expand(
-            "<results>/leaderboard/{table}.{form}",
+            declared.leaderboard / "{table}.{form}",
             table=["sequences", "objects", "attributes", "comparisons", "reproduction"],
             form=["csv", "parquet"],
         ),
     log:
-        "<logs>/leaderboard.log",
+        declared.study_log("leaderboard"),
     benchmark:
-        "<benchmarks>/leaderboard.tsv"
+        f"<benchmarks>/leaderboard/{study.name}.tsv"
     conda:
         "../../envs/default.yaml"
     params:
         study=definition_of_study(),
-        places=places(),
+        paths=paths,
     message:
         "leaderboard of {input.metrics}"
     script:
@@ -38,14 +38,14 @@ rule leaderboard:
 # and does not wait for another Snakemake in the same folder.
 rule partial:
     log:
-        "<logs>/partial.log",
+        declared.study_log("partial"),
     conda:
         "../../envs/default.yaml"
     threads: 2
     params:
         study=definition_of_study(),
-        places=places(),
+        paths=paths,
     message:
-        "leaderboard of what is finished, into {params.places[results]}/partial/leaderboard"
+        "leaderboard of what is finished, into {params.paths.partial}"
     script:
         "../scripts/partial.py"

@@ -3,10 +3,10 @@
 
 rule measure:
     input:
-        table="<resources>/datasets/{dataset}/{split}/sequences.parquet",
+        table=declared.sequences("{dataset}/{split}"),
         shards=statuses_of,
     output:
-        metrics="<results>/metrics/<run>.parquet",
+        metrics=declared.metrics("{dataset}/{split}", "{model}"),
     log:
         "<logs>/measure/<run>.log",
     benchmark:
@@ -15,6 +15,7 @@ rule measure:
         "../../envs/default.yaml"
     threads: 2
     params:
+        store=store_of,
         protocols=lambda wildcards: study.protocols_of(split_of(wildcards)),
         resize=lambda wildcards: split_of(wildcards).resize,
     message:

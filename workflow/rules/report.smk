@@ -3,22 +3,22 @@
 
 rule report:
     input:
-        leaderboard="<results>/leaderboard/leaderboard.parquet",
+        leaderboard=declared.leaderboard / "leaderboard.parquet",
         metrics=metrics_of_study,
         predictions=predictions_of_scored,
     output:
-        page="<results>/report/index.html",
-        media=directory("<results>/report/media"),
+        page=declared.report / "index.html",
+        media=directory(declared.report / "media"),
     log:
-        "<logs>/report.log",
+        declared.study_log("report"),
     benchmark:
-        "<benchmarks>/report.tsv"
+        f"<benchmarks>/report/{study.name}.tsv"
     conda:
         "../../envs/default.yaml"
     threads: 2
     params:
         study=definition_of_study(),
-        places=places(),
+        paths=paths,
     message:
         "report: {output.page}"
     script:
@@ -27,25 +27,25 @@ rule report:
 
 rule figures:
     input:
-        leaderboard="<results>/leaderboard/leaderboard.parquet",
+        leaderboard=declared.leaderboard / "leaderboard.parquet",
         metrics=metrics_of_study,
         predictions=predictions_of_scored,
     output:
         figures=report(
-            directory("<results>/figures"),
+            directory(declared.figures),
             patterns=["{name}.png", "{name}.svg"],
             category="Figures",
             caption="../report/figures.rst",
         ),
     log:
-        "<logs>/figures.log",
+        declared.study_log("figures"),
     benchmark:
-        "<benchmarks>/figures.tsv"
+        f"<benchmarks>/figures/{study.name}.tsv"
     conda:
         "../../envs/default.yaml"
     params:
         study=definition_of_study("figures"),
-        places=places(),
+        paths=paths,
     message:
         "figures: {output}"
     script:

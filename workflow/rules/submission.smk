@@ -3,10 +3,10 @@
 
 rule submission:
     input:
-        table="<resources>/datasets/{dataset}/{split}/sequences.parquet",
+        table=declared.sequences("{dataset}/{split}"),
         shards=statuses_of,
     output:
-        archive="<results>/submissions/<run>.zip",
+        archive=declared.submission("{dataset}/{split}", "{model}"),
     log:
         "<logs>/submission/<run>.log",
     benchmark:
@@ -14,7 +14,8 @@ rule submission:
     conda:
         "../../envs/default.yaml"
     params:
-        split=lambda wildcards: asdict(split_of(wildcards)),
+        store=store_of,
+        split=split_of,
     message:
         "{wildcards.model} on {wildcards.dataset}/{wildcards.split}: pack for the server"
     script:

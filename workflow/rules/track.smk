@@ -6,12 +6,12 @@
 
 rule track:
     input:
-        table="<resources>/datasets/{dataset}/{split}/sequences.parquet",
+        table=declared.sequences("{dataset}/{split}"),
         weights=weights_of,
     output:
-        status="<results>/predictions/<run>/.shards/{shard}.json",
+        status=declared.shard("{dataset}/{split}", "{model}", "{shard}"),
     log:
-        "<logs>/track/<run>/{shard}.log",
+        declared.shard_logs("{dataset}/{split}", "{model}") / "{shard}.log",
     benchmark:
         "<benchmarks>/track/<run>/{shard}.tsv"
     conda:
@@ -22,6 +22,7 @@ rule track:
         mem_mb=lambda wildcards, attempt: load_of_shard(wildcards).memory_mb(kind_of(wildcards)) * attempt,
         runtime=lambda wildcards, attempt: load_of_shard(wildcards).minutes(kind_of(wildcards)) * attempt,
     params:
+        store=store_of,
         sequences=lambda wildcards: shards_of(wildcards)[wildcards.shard],
         definition=lambda wildcards: model_of(wildcards).definition(),
         python=lambda wildcards: model_of(wildcards).python,

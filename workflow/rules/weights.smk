@@ -5,7 +5,7 @@ rule weights:
     input:
         lambda wildcards: [local(file) for file in local_files(model_of(wildcards).weights)],
     output:
-        weights=update("<resources>/weights/{model}.pth"),
+        weights=update(declared.weights("{model}")),
     log:
         "<logs>/weights/{model}.log",
     benchmark:

@@ -1,9 +1,7 @@
-from pathlib import Path
-
 from vosarena.base.logs import logged
-from vosarena.datasets.archives import Archive, fetch_archive
+from vosarena.datasets.archives import fetch_archive
 from vosarena.fetching.sources import policy_of
 
+params = snakemake.params
 with logged(snakemake.log[0]):
-    resources = Path(snakemake.output.note).parents[2]
-    fetch_archive(Archive(**snakemake.params.archive), resources, policy_of(snakemake.params.download))
+    fetch_archive(params.archive, params.resources, policy_of(params.download))

@@ -1,11 +1,8 @@
-from pathlib import Path
-
 from vosarena.base.logs import logged
-from vosarena.datasets.archives import Archive, extract_archive
+from vosarena.datasets.archives import extract_archive
 from vosarena.fetching.sources import policy_of
 
+params = snakemake.params
 with logged(snakemake.log[0]):
-    resources = Path(snakemake.output.note).parents[2]
-    download = snakemake.params.download
-    keep = download.get("archives") != "remove"
-    extract_archive(Archive(**snakemake.params.archive), resources, policy_of(download), keep)
+    keep = params.download.get("archives") != "remove"
+    extract_archive(params.archive, params.resources, policy_of(params.download), keep)

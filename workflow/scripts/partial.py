@@ -1,7 +1,6 @@
 from vosarena.base.logs import logged
 from vosarena.config.study import load_study
-from vosarena.leaderboard.inputs import Places
 from vosarena.leaderboard.partial import partial_leaderboard
 
 with logged(snakemake.log[0]):
-    partial_leaderboard(load_study(snakemake.params.study), Places.of(snakemake.params.places), snakemake.threads)
+    partial_leaderboard(load_study(snakemake.params.study), snakemake.params.paths, snakemake.threads)

@@ -1,8 +1,7 @@
 from vosarena.base.logs import logged
 from vosarena.config.study import load_study
-from vosarena.leaderboard.inputs import Places
 from vosarena.report.page import build_report
 
+paths = snakemake.params.paths
 with logged(snakemake.log[0]):
-    study, places = load_study(snakemake.params.study), Places.of(snakemake.params.places)
-    build_report(study, places, places.results / "report", snakemake.threads)
+    build_report(load_study(snakemake.params.study), paths, paths.report, snakemake.threads)

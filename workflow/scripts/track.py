@@ -16,7 +16,7 @@ with ended_with_all_threads(), logged(snakemake.log[0]):
         "images": root / IMAGES,
         "annotations": root / ANNOTATIONS,
         "job": Job(params.definition, weights, params.device, params.precision, snakemake.threads),
-        "store": Store(status.parent.parent),
+        "store": Store(params.store),
         "status": status,
         "resize": params.resize,
         "minutes": snakemake.resources.get("runtime"),

@@ -139,12 +139,12 @@ def split_state(split: Split, resources: Path) -> tuple[str, int]:
 
     absent, partial, downloaded (not verified), verified, extracted or indexed; the least of its archives counts.
     """
+    from vosarena.config.paths import Paths
     from vosarena.datasets.archives import archive_state, archives_of, size_on_disk
-    from vosarena.datasets.table import table_of
 
     archives = archives_of(split)
     size = sum(size_on_disk(archive, resources) for archive in archives)
-    if table_of(split, resources).is_file():
+    if Paths(resources=resources).sequences(split).is_file():
         return "indexed", size
     order = ("absent", "partial", "downloaded", "verified", "extracted")
     states = [archive_state(archive, resources) for archive in archives if not archive.optional]
@@ -154,9 +154,10 @@ def split_state(split: Split, resources: Path) -> tuple[str, int]:
 
 
 def _expected(split: Split, resources: Path) -> str:
-    from vosarena.datasets.table import read_counts, table_of
+    from vosarena.config.paths import Paths
+    from vosarena.datasets.table import read_counts
 
-    table = table_of(split, resources)
+    table = Paths(resources=resources).sequences(split)
     part = "part of " if split.select or split.exclude or split.attributes or split.sample else ""
     if not table.is_file():
         return f"{part}{split.sequences or '?'}"

@@ -10,8 +10,8 @@ from vosarena.base.errors import ConfigError, DataError
 from vosarena.base.names import expand_home
 
 if TYPE_CHECKING:  # imported where it is needed, so that `vosarena --help` is quick
+    from vosarena.config.paths import Paths
     from vosarena.config.study import Split, Study
-    from vosarena.leaderboard.inputs import Places
 
 
 def add_reporting_parsers(commands: Any) -> None:
@@ -19,9 +19,9 @@ def add_reporting_parsers(commands: Any) -> None:
     leaderboard = commands.add_parser(
         "leaderboard",
         help="tables of all measured, server and published scores",
-        description="Write results/leaderboard/ of what the workflow measured, and print it.",
+        description="Write the tables of a study into results/studies/<study>/leaderboard/ and print them.",
     )
-    _add_places(leaderboard)
+    _add_paths(leaderboard)
     _add_partial(leaderboard)
     leaderboard.set_defaults(run=_leaderboard)
 
@@ -31,7 +31,7 @@ def add_reporting_parsers(commands: Any) -> None:
         description="Pack the masks of a model as a split's evaluation server wants them, or list every fault of an "
         "archive, also one that was made elsewhere.",
     )
-    _add_places(submission)
+    _add_paths(submission)
     submission.add_argument("--check", type=Path, metavar="FILE.zip", help="list every fault of this archive")
     submission.add_argument("--dataset", metavar="DATASET/SPLIT", help="default with --check: the best fitting split")
     submission.add_argument("--model", help="whose predictions are packed")
@@ -40,14 +40,15 @@ def add_reporting_parsers(commands: Any) -> None:
     report = commands.add_parser(
         "report",
         help="the page that shows all results",
-        description="Write results/report/: a page with tables, curves and masks that opens without a network.",
+        description="Write results/studies/<study>/report/: a page with tables, curves and masks. It opens without a "
+        "network.",
     )
-    _add_places(report)
+    _add_paths(report)
     _add_partial(report)
     report.set_defaults(run=_report)
 
 
-def _add_places(parser: argparse.ArgumentParser) -> None:
+def _add_paths(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", type=Path, default=Path("config.yaml"), help="default: %(default)s")
     for name in ("results", "resources"):
         parser.add_argument(f"--{name}", type=Path, help=f"default: pathvars.{name} of the config, or {name}")
@@ -55,25 +56,31 @@ def _add_places(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_partial(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--partial", action="store_true", help="of what is finished now, into results/partial/")
+    parser.add_argument(
+        "--partial",
+        action="store_true",
+        help="use only finished sequences, into results/studies/<study>/partial/",
+    )
     parser.add_argument("--jobs", type=int, default=1, help="threads; default: %(default)s")
 
 
-def _places(args: argparse.Namespace) -> Places:
-    from vosarena.leaderboard.inputs import Places
+def _paths(args: argparse.Namespace) -> Paths:
+    from vosarena.config.paths import Paths
 
-    pathvars = expand_home(_config(args).get("pathvars", {})) if args.config.is_file() else {}
-    return Places(
-        args.results or Path(pathvars.get("results", "results")),
-        args.resources or Path(pathvars.get("resources", "resources")),
-        args.scores,
+    config = _config(args) if args.config.is_file() else {}
+    pathvars = expand_home(config.get("pathvars", {}))
+    return Paths(
+        config.get("study", args.config.stem),
+        results=args.results or Path(pathvars.get("results", "results")),
+        resources=args.resources or Path(pathvars.get("resources", "resources")),
+        scores=args.scores,
     )
 
 
 def _study(args: argparse.Namespace) -> Study:
     from vosarena.config.study import load_study
 
-    return load_study(_config(args), str(args.config))
+    return load_study(_config(args), str(args.config), args.config.stem)
 
 
 def _config(args: argparse.Namespace) -> dict[str, Any]:
@@ -92,13 +99,13 @@ def _leaderboard(args: argparse.Namespace) -> None:
     from vosarena.leaderboard.partial import partial_leaderboard
     from vosarena.leaderboard.titles import Titles
 
-    study, places = _study(args), _places(args)
+    study, paths = _study(args), _paths(args)
     if args.partial:
-        folder = places.results / "partial" / "leaderboard"
-        partial_leaderboard(study, places, args.jobs)
+        folder = paths.partial / "leaderboard"
+        partial_leaderboard(study, paths, args.jobs)
     else:
-        folder = places.results / "leaderboard"
-        runs, hidden = scored_runs(study, places), hidden_runs(study, places)
+        folder = paths.leaderboard
+        runs, hidden = scored_runs(study, paths), hidden_runs(study, paths)
         for file in [*(run.metrics for run in runs), *(run.table for run in hidden)]:
             if not file.is_file():
                 raise DataError(f"{file} is missing; run the workflow, or ask for --partial")
@@ -110,24 +117,24 @@ def _submission(args: argparse.Namespace) -> int:
     from vosarena.base.escaping import one_line
     from vosarena.submissions.pack import check_submission, expected, pack_submission
 
-    places = _places(args)
+    paths = _paths(args)
     if args.check:
-        split = _split(args, places)
-        faults = check_submission(args.check, expected(split, places.table(split)))
+        split = _split(args, paths)
+        faults = check_submission(args.check, expected(split, paths.sequences(split)))
         for fault in faults:
             print(one_line(fault))
         print(f"{args.check}: {len(faults)} faults" if faults else f"{args.check}: whole, as {split} wants it")
         return 1 if faults else 0
     if not args.dataset or not args.model:
         raise ConfigError("vosarena submission needs --check FILE.zip, or --dataset and --model")
-    split = _split(args, places)
-    output = places.submission(split, args.model)
-    pack_submission(split, places.table(split), places.store(split, args.model), output)
+    split = _split(args, paths)
+    output = paths.submission(split, args.model)
+    pack_submission(split, paths.sequences(split), paths.predictions(split, args.model), output)
     print(output)
     return 0
 
 
-def _split(args: argparse.Namespace, places: Places) -> Split:
+def _split(args: argparse.Namespace, paths: Paths) -> Split:
     """The split that is named, or the indexed one that shares most sequences with the archive."""
     from vosarena.config.study import load_catalog
     from vosarena.datasets.table import read_table
@@ -137,17 +144,18 @@ def _split(args: argparse.Namespace, places: Places) -> Split:
     known = {str(split): split for name in catalog.datasets for split in catalog.splits(name).values()}
     if args.config.is_file():
         known |= _study(args).splits
-    here = {name: split for name, split in known.items() if places.table(split).is_file()}
+    here = {name: split for name, split in known.items() if paths.sequences(split).is_file()}
     if args.dataset:
         if args.dataset not in here:
             raise DataError(
-                f"{args.dataset} is not in {places.resources}; get it with `vosarena fetch {args.dataset}`, or give "
+                f"{args.dataset} is not in {paths.resources}; get it with `vosarena fetch {args.dataset}`, or give "
                 "the config that defines it with --config"
             )
         return here[args.dataset]
     inside = sequences_in(args.check)
     shared = {
-        name: len(inside & {row["sequence"] for row in read_table(places.table(split))}) for name, split in here.items()
+        name: len(inside & {row["sequence"] for row in read_table(paths.sequences(split))})
+        for name, split in here.items()
     }
     # A split that a server scores is meant rather than one with ground truth of the same sequences.
     order = sorted(shared, key=lambda name: (-shared[name], here[name].ground_truth == "full", name))
@@ -165,8 +173,8 @@ def _report(args: argparse.Namespace) -> None:
         if error.name != "jinja2":
             raise
         raise ConfigError("vosarena report needs jinja2; install it with pip install '.[workflow]'") from None
-    study, places = _study(args), _places(args)
-    runs = partial_leaderboard(study, places, args.jobs) if args.partial else None
-    folder = places.results / "partial" / "report" if args.partial else places.results / "report"
-    build_report(study, places, folder, args.jobs, runs)
+    study, paths = _study(args), _paths(args)
+    runs = partial_leaderboard(study, paths, args.jobs) if args.partial else None
+    folder = paths.partial / "report" if args.partial else paths.report
+    build_report(study, paths, folder, args.jobs, runs)
     print(folder / "index.html")

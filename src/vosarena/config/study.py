@@ -108,6 +108,7 @@ class Catalog:
 class Study:
     """A validated run: which models on which splits under which protocols, and how."""
 
+    name: str
     splits: Mapping[str, Split]
     models: Mapping[str, Model]
     dataset_titles: Mapping[str, str]
@@ -203,8 +204,10 @@ def from_command_line(config: Mapping[str, Any]) -> dict[str, Any]:
     return typed({**config, **parts}, "config", untyped=True)
 
 
-def load_study(config: Mapping[str, Any], where: str = "config") -> Study:
+def load_study(config: Mapping[str, Any], where: str = "config", name: str = "study") -> Study:
     """Validate a config and resolve every dataset and model that it names.
+
+    name: the name of the study if the config has none: the stem of the config file.
 
     Raises ConfigError with the key's path and the nearest valid choice.
     """
@@ -232,6 +235,7 @@ def load_study(config: Mapping[str, Any], where: str = "config") -> Study:
             "(a profile may give it too)"
         )
     study = Study(
+        name=config.get("study", name),
         splits=splits,
         models=models,
         dataset_titles=titles,

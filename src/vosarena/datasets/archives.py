@@ -16,6 +16,7 @@ from typing import Any
 from vosarena.base.errors import ConfigError, DataError
 from vosarena.base.locks import lock
 from vosarena.base.notes import read_note, sidecar_path, write_note
+from vosarena.config.paths import Paths
 from vosarena.config.study import Split
 from vosarena.datasets.layouts import needed
 from vosarena.fetching.sources import Policy, source_name
@@ -41,11 +42,11 @@ class Archive:
 
     def place(self, resources: Path) -> Path:
         """Where the archive is kept, and where a person puts it."""
-        return resources / "archives" / self.home / self.file
+        return Paths(resources=resources).archive(self.home, self.file)
 
     def folder(self, resources: Path) -> Path:
         """Where it is extracted."""
-        return resources / "extracted" / self.home / self.file
+        return Paths(resources=resources).extracted(self.home, self.file)
 
     def wanted(self) -> Wanted:
         """What to fetch."""

@@ -25,11 +25,12 @@ from vosarena.base.files import write_json, write_text
 from vosarena.base.locks import lock
 from vosarena.base.names import escape_unprintable
 from vosarena.base.notes import read_note, sidecar_path, write_note
+from vosarena.config.paths import Paths
 from vosarena.config.study import Split
 from vosarena.datasets.archives import archives_of, extract_archive, fetch_archive, roots_of
 from vosarena.datasets.layouts import Found, Source, find
 from vosarena.datasets.sequences import ANNOTATIONS, ATTRIBUTES, IMAGES, MASK_SUFFIX, META, PROBLEM, numbered_files
-from vosarena.datasets.table import index_split, table_of
+from vosarena.datasets.table import index_split
 from vosarena.demo import clips, procedural
 from vosarena.demo import synthesize as synthetic
 from vosarena.fetching.sources import Policy
@@ -53,21 +54,22 @@ def fetch_split(split: Split, resources: Path, policy: Policy, keep: bool = True
     for archive in archives_of(split):
         fetch_archive(archive, resources, policy)
         extract_archive(archive, resources, policy, keep)
-    table = table_of(split, resources)
-    prepare_split(split, table.parent)
+    table = Paths(resources=resources).sequences(split)
+    prepare_split(split, resources)
     index_split(table.parent, table, split)
     return table
 
 
-def prepare_split(split: Split, root: Path) -> None:
-    """Make the prepared form of a split in `root`, which is `<resources>/datasets/<dataset>/<split>`.
+def prepare_split(split: Split, resources: Path) -> None:
+    """Make the prepared form of a split in `<resources>/datasets/<dataset>/<split>`.
 
     What is there already and made from the same is left alone, so that two runs can share it. Archives must be
     extracted. Raises DataError naming what is missing.
     """
+    root = Paths(resources=resources).dataset(split)
     with lock(root):
         root.mkdir(parents=True, exist_ok=True)
-        origin = _origin(split, root.parents[2])
+        origin = _origin(split, resources)
         if _is_made(root, origin):
             logger.info("%s: already prepared", split)
             return
@@ -75,11 +77,11 @@ def prepare_split(split: Split, root: Path) -> None:
         if split.synthetic:
             synthetic.synthesize(root, "train" if split.synthetic == "train" else "val")
         else:
-            found = _found(split, _roots(split, root.parents[2]))
+            found = _found(split, _roots(split, resources))
             logger.info("%s: %d sequences", split, len(found.sequences))
             for warning in found.warnings:
                 logger.warning("%s", warning)
-            _build(found, split, root)
+            _build(found, split, root, resources)
         write_note(root / _MARK, {"origin": origin, "links": _links(root)})
         came_from = ", ".join(archive.file for archive in archives_of(split)) or split.path or "procedural videos"
         (root / _NOTE).write_text(f"{split} from {came_from}\n")
@@ -95,7 +97,7 @@ def _roots(split: Split, resources: Path) -> list[Path]:
     return [Path(split.path)]
 
 
-def _build(found: Found, split: Split, root: Path) -> None:
+def _build(found: Found, split: Split, root: Path, resources: Path) -> None:
     """Links, decoded videos and changed masks in folders beside their place, which they then take."""
     made = {name: root / f".{name}.part" for name in (IMAGES, ANNOTATIONS)}
     for folder in made.values():
@@ -106,7 +108,7 @@ def _build(found: Found, split: Split, root: Path) -> None:
         try:
             if source.problem:
                 raise DataError(source.problem)
-            _build_sequence(name, source, split, made, root)
+            _build_sequence(name, source, split, made, root, resources)
         except DataError as error:  # only this sequence fails, by name, when it is indexed or tracked
             problems.append(f"sequence {name}: {error}")
             for folder in made.values():
@@ -126,29 +128,30 @@ def _build(found: Found, split: Split, root: Path) -> None:
             (root / file).unlink(missing_ok=True)
 
 
-def _build_sequence(name: str, source: Source, split: Split, made: Mapping[str, Path], root: Path) -> None:
+def _build_sequence(
+    name: str, source: Source, split: Split, made: Mapping[str, Path], root: Path, resources: Path
+) -> None:
     if not source.images.exists():
         raise DataError(f"{source.images}: a link that leads nowhere; put the frames there")
     if source.images.is_dir():
-        _link(made[IMAGES] / name, source.images, root / IMAGES)
+        _link(made[IMAGES] / name, source.images, root / IMAGES, resources)
     else:
         decode_video(source.images, made[IMAGES] / name)
     if source.masks is None:
         return
     files = numbered_files(source.masks, (MASK_SUFFIX,)) if split.binary else []
     if not files:
-        _link(made[ANNOTATIONS] / name, source.masks, root / ANNOTATIONS)
+        _link(made[ANNOTATIONS] / name, source.masks, root / ANNOTATIONS, resources)
         return
     (made[ANNOTATIONS] / name).mkdir()
     for path in files:  # label 1 for all that is not zero
         write_mask(made[ANNOTATIONS] / name / f"{path.stem}{MASK_SUFFIX}", (read_mask(path) > 0).astype(np.uint8))
 
 
-def _link(link: Path, target: Path, final: Path) -> None:
+def _link(link: Path, target: Path, final: Path, resources: Path) -> None:
     """A relative link for the folder `final`, so that the resources can be moved as a whole; absolute ones lead out."""
     target = Path(os.path.abspath(target))  # noqa: PTH100 (resolve() would follow the user's own links)
-    resources = Path(os.path.abspath(final)).parents[3]  # noqa: PTH100
-    inside = target.is_relative_to(resources)
+    inside = target.is_relative_to(os.path.abspath(resources))  # noqa: PTH100
     link.symlink_to(os.path.relpath(target, final) if inside else target)
 
 

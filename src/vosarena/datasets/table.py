@@ -40,11 +40,6 @@ TABLE = pa.schema(
 )
 
 
-def table_of(split: Split, resources: Path) -> Path:
-    """Where the table of a split's sequences is; frames and masks lie beside it."""
-    return resources / "datasets" / split.dataset / split.name / "sequences.parquet"
-
-
 def index_split(root: Path, output: Path, split: Split) -> None:
     """Write the table of a prepared split's sequences (Parquet, schema TABLE).
 

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import cast
 
 from vosarena.base.errors import DataError
+from vosarena.config.paths import Paths
 from vosarena.config.study import Model, Split, Study
 from vosarena.datasets.table import read_table
 from vosarena.leaderboard.build import Scored, build_leaderboard
-from vosarena.leaderboard.inputs import Places, hidden_runs, scored_runs
+from vosarena.leaderboard.inputs import hidden_runs, scored_runs
 from vosarena.leaderboard.titles import Titles
 from vosarena.metrics.measure import measure
 from vosarena.metrics.measure_split import pair_predictions
@@ -21,29 +22,29 @@ from vosarena.predictions.store import Store
 logger = logging.getLogger(__name__)
 
 
-def partial_leaderboard(study: Study, places: Places, jobs: int = 1) -> list[Scored]:
-    """Measure the sequences that the store holds now, and write `<results>/partial/leaderboard/`; returns the runs.
+def partial_leaderboard(study: Study, paths: Paths, jobs: int = 1) -> list[Scored]:
+    """Measure the sequences that the store holds now, and write the tables of what is there; returns the runs.
 
-    Nothing outside `<results>/partial/` is written or discarded. A sequence that vanishes or changes meanwhile is left
+    Nothing outside `paths.partial` is written or discarded. A sequence that vanishes or changes meanwhile is left
     out, as are predictions of another definition of the model. Raises DataError if nothing is finished yet.
     """
-    output = places.results / "partial"
+    output = paths.partial
     runs = []
-    for run in scored_runs(study, places):
+    for run in scored_runs(study, paths):
         split, model = study.splits[f"{run.dataset}/{run.split}"], study.models[run.model]
         metrics = output / "metrics" / run.dataset / run.split / f"{run.model}.parquet"
-        if run.table.is_file() and _measure_finished(study, split, model, places, metrics, jobs):
+        if run.table.is_file() and _measure_finished(study, split, model, paths, metrics, jobs):
             runs.append(replace(run, metrics=metrics))
-    hidden = [run for run in hidden_runs(study, places) if run.table.is_file()]
+    hidden = [run for run in hidden_runs(study, paths) if run.table.is_file()]
     if not runs and not hidden:
-        raise DataError(f"nothing is finished yet: {places.results / 'predictions'} holds no sequence of the config")
+        raise DataError(f"nothing is finished yet: {paths.results / 'predictions'} holds no sequence of the config")
     build_leaderboard(runs, output / "leaderboard", hidden, Titles.of(study))
     return runs
 
 
-def _measure_finished(study: Study, split: Split, model: Model, places: Places, output: Path, jobs: int) -> bool:
-    store = Store(places.store(split, model.name))
-    table = places.table(split)
+def _measure_finished(study: Study, split: Split, model: Model, paths: Paths, output: Path, jobs: int) -> bool:
+    store = Store(paths.predictions(split, model.name))
+    table = paths.sequences(split)
     manifests = {row["sequence"]: store.manifest(row["sequence"]) for row in read_table(table)}
     made_by = model.definition().items()
     finished = {name: found for name, found in manifests.items() if found and made_by <= found["identity"].items()}

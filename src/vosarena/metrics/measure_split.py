@@ -20,6 +20,7 @@ logger = logging.getLogger(__name__)
 
 def measure_predictions(
     table: Path,
+    folder: Path,
     statuses: Sequence[Path],
     output: Path,
     *,
@@ -32,11 +33,11 @@ def measure_predictions(
 ) -> None:
     """Measure all predictions of one model on one prepared split into a metrics file (see scoring.measure).
 
-    table: the split's sequences. statuses: status files of the shards, in the store. protocols: those that the file
-    must be enough for. A prediction that is not what its manifest vouches for is discarded with its shard's status, so
-    that the next run tracks it again. Raises MeasureError naming sequence, frame and reason.
+    table: the split's sequences. folder: the predictions of the model. statuses: status files of their shards.
+    protocols: those that the file must be enough for. A prediction that does not match its manifest is discarded with
+    its shard's status, so that the next run tracks it again. Raises MeasureError naming sequence, frame and reason.
     """
-    store = Store(statuses[0].parents[1])
+    store = Store(folder)
     names = [row["sequence"] for row in read_table(table)]
     pairs = pair_predictions(table, store, {name: store.manifest(name) for name in names})
     try:

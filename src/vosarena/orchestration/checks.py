@@ -2,13 +2,16 @@
 
 import logging
 import sys
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from vosarena.base.errors import ConfigError, TrackerError
 from vosarena.base.sealed import is_damaged
+from vosarena.config.paths import Paths
+from vosarena.config.schema import read_yaml
 from vosarena.config.study import Study
-from vosarena.datasets.table import table_of
 from vosarena.fetching.weights import local_files
 from vosarena.trackers.base import check_options
 
@@ -33,15 +36,27 @@ def check_study(study: Study, where: str) -> None:
             raise ConfigError(f"{where}: models: {model.name}: {error}") from None
 
 
-def discard_damaged(study: Study, resources: Path, metrics: Path) -> None:
-    """Remove tables that are not what was written, or of another version: this run makes them again.
-
-    resources, metrics: the folders of the tables of sequences and of the metrics files.
-    """
+def discard_damaged(study: Study, paths: Paths) -> None:
+    """Remove tables of sequences and metrics files that are damaged or of another version."""
     for split in study.every_split():
-        folder = metrics / split.dataset / split.name
-        for path in (table_of(split, resources), *(folder / f"{model}.parquet" for model in study.models)):
+        for path in (paths.sequences(split), *(paths.metrics(split, model) for model in study.models)):
             if is_damaged(path):
                 with suppress(OSError):
                     path.unlink()
                 print(f"warning: {path} is damaged or of another version; it is made again", file=sys.stderr)
+
+
+def study_name(config: Mapping[str, Any], files: Sequence[Path], typed: Mapping[str, Any]) -> str:
+    """Return the name of a study.
+
+    Snakemake merges config.yaml into every other config, so the `study` of config.yaml counts only where no other file
+    was given.
+
+    Args:
+        config: The merged config.
+        files: The config files given on the command line.
+        typed: What was given by `--config`.
+    """
+    named = [typed, *(read_yaml(file) for file in reversed(files))] if files else [typed, config]
+    names = [part["study"] for part in named if "study" in part]
+    return str(names[0]) if names else (files[-1].stem if files else "config")

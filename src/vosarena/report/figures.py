@@ -16,13 +16,14 @@ from vosarena.base.errors import DataError
 from vosarena.base.escaping import one_line
 from vosarena.base.files import check_folder
 from vosarena.base.text import nearest
+from vosarena.config.paths import Paths
 from vosarena.config.study import Split, Study
 from vosarena.datasets.sequences import ANNOTATIONS, IMAGES, SequenceFiles, read_sequence
 from vosarena.io.frames import read_frame
 from vosarena.leaderboard.attributes import ObjectCurve, mean_curve, sequence_curves
 from vosarena.leaderboard.build import at_place, places_of, read_leaderboard
 from vosarena.leaderboard.comparison import ALL
-from vosarena.leaderboard.inputs import Places, scored_splits
+from vosarena.leaderboard.inputs import scored_splits
 from vosarena.leaderboard.tables import unscored
 from vosarena.leaderboard.titles import Titles
 from vosarena.metrics.read import read_metrics
@@ -53,14 +54,14 @@ _LONGEST = 200  # bytes of a file's name; a name on disk has at most 255
 _NO_DATE = {"pdf": {"CreationDate": None}, "svg": {"Date": None}, "png": {}}
 
 
-def draw_figures(study: Study, places: Places, output: Path) -> None:
+def draw_figures(study: Study, paths: Paths, output: Path) -> None:
     """Write `overview`, `qualitative_<dataset>_<split>_<sequence>` and `curves_<dataset>_<split>_<sequence>`.
 
     Pictures as PNG and PDF, the others as PDF and SVG. The sequences of a split are those that the study names for it,
     or those on which the models' J&F differ most: there is something to see. `output` holds nothing else afterwards.
     A figure that cannot be drawn is left out with a warning. Raises DataError for a named sequence that is not scored.
     """
-    tables = read_leaderboard(places.results / "leaderboard")
+    tables = read_leaderboard(paths.leaderboard)
     titles = Titles.of(study)
     chosen = {split: _chosen(tables["sequences"], study, split) for split in map(str, scored_splits(study))}
     check_folder(output)
@@ -71,8 +72,8 @@ def draw_figures(study: Study, places: Places, output: Path) -> None:
     for split in scored_splits(study):
         for name in chosen[str(split)]:
             with _attempt(f"frames of {split}, {name}"):
-                _strip(study, split, places, name, titles, output)
-        for name, curves in _mean_curves(tables, study, split, places, chosen[str(split)]).items():
+                _strip(study, split, paths, name, titles, output)
+        for name, curves in _mean_curves(tables, study, split, paths, chosen[str(split)]).items():
             with _attempt(f"curves of {split}, {name}"):
                 _curves(study, split, name, curves, titles, output)
 
@@ -113,16 +114,19 @@ def _save(figure: plt.Figure, path: Path, forms: Sequence[str]) -> None:
     plt.close(figure)
 
 
-def _strip(study: Study, split: Split, places: Places, name: str, titles: Titles, output: Path) -> None:
+def _strip(study: Study, split: Split, paths: Paths, name: str, titles: Titles, output: Path) -> None:
     """Frames from left to right; the frame, the ground truth and every model from top to bottom."""
-    root = places.table(split).parent
+    root = paths.sequences(split).parent
     files = read_sequence(root / IMAGES, root / ANNOTATIONS, name, split.resize)
     truth = media.truth_reader(files)
     annotated = sorted({index for masks in (files.masks, *files.objects.values()) for index in masks})
     chosen = [annotated[i] for i in np.linspace(0, len(annotated) - 1, min(STRIP_FRAMES, len(annotated))).astype(int)]
     rows: list[tuple[str, media.ReadLabels | None]] = [("frame", None), ("ground truth", truth)]
     rows += [
-        (one_line(titles.model(model)), media.prediction_reader(files, Store(places.store(split, model)).masks(name)))
+        (
+            one_line(titles.model(model)),
+            media.prediction_reader(files, Store(paths.predictions(split, model)).masks(name)),
+        )
         for model in study.models
     ]
     height = CELL * float(np.clip(files.size[0] / files.size[1], 1 / TALLEST, TALLEST))
@@ -142,7 +146,7 @@ def _strip(study: Study, split: Split, places: Places, name: str, titles: Titles
 
 
 def _mean_curves(
-    tables: Tables, study: Study, split: Split, places: Places, names: Sequence[str]
+    tables: Tables, study: Study, split: Split, paths: Paths, names: Sequence[str]
 ) -> dict[str, dict[str, ObjectCurve]]:
     """By sequence and model: mean J over the objects that the split's first protocol scores, from the first appearance
     of one on."""
@@ -150,7 +154,7 @@ def _mean_curves(
     scored = at_place(tables["objects"], (split.dataset, split.name, protocol))
     counted = set(zip(scored["sequence"], scored["object_id"], strict=True))
     found: dict[str, dict[str, ObjectCurve]] = {}
-    for metrics in read_metrics([places.metrics(split, model) for model in study.models], allow_incomplete=True):
+    for metrics in read_metrics([paths.metrics(split, model) for model in study.models], allow_incomplete=True):
         for rows in metrics.sequences():
             if rows.name in names:
                 objects = [curve for curve in sequence_curves(rows) if (rows.name, curve.object_id) in counted]
@@ -190,12 +194,12 @@ def _overview(tables: Tables, models: list[str], titles: Titles, output: Path) -
     """One row of panels for each split and protocol with measured rows: bars, attributes, speed."""
     board = tables["leaderboard"]
     measured = board[(board["kind"] == "measured") & board["j_and_f"].notna()]
-    places = places_of(measured)
+    paths = places_of(measured)
     figure, grid = plt.subplots(
-        max(1, len(places)), 3, figsize=(10, 2.6 * max(1, len(places))), squeeze=False,
+        max(1, len(paths)), 3, figsize=(10, 2.6 * max(1, len(paths))), squeeze=False,
         gridspec_kw={"width_ratios": [1, 1.5, 1], "wspace": 0.3, "hspace": 0.9},
     )  # fmt: skip
-    for (bars, by_attribute, speed), place in zip(grid, places, strict=False):
+    for (bars, by_attribute, speed), place in zip(grid, paths, strict=False):
         rows = at_place(measured, place)
         _bars(bars, rows, models, titles)
         bars.set_title(one_line(f"{titles.split(*place[:2])}, {place[2]}"))

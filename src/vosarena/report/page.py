@@ -24,6 +24,7 @@ from vosarena.base.escaping import script_json
 from vosarena.base.files import check_folder
 from vosarena.base.hashing import digest_of
 from vosarena.base.logs import progress_bar
+from vosarena.config.paths import Paths
 from vosarena.config.study import Split, Study
 from vosarena.datasets.sequences import ANNOTATIONS, IMAGES, read_sequence
 from vosarena.datasets.table import read_table
@@ -32,7 +33,7 @@ from vosarena.leaderboard.attributes import LOST, ObjectCurve, mean_curve, seque
 from vosarena.leaderboard.build import PLACE, Scored, at_place, attributes_of, places_of, read_leaderboard
 from vosarena.leaderboard.cross_dataset import footnote, matrices, spans
 from vosarena.leaderboard.headline import headline
-from vosarena.leaderboard.inputs import Places, scored_runs
+from vosarena.leaderboard.inputs import scored_runs
 from vosarena.leaderboard.statistics import FEWEST
 from vosarena.leaderboard.tables import unscored
 from vosarena.metrics.read import Metrics, read_metrics
@@ -50,9 +51,7 @@ Curves = dict[str, dict[str, list[ObjectCurve]]]  # sequence -> model -> objects
 Counted = dict[tuple[str, int], list[str]]  # (sequence, object) -> protocols that score it
 
 
-def build_report(
-    study: Study, places: Places, output: Path, jobs: int = 1, runs: Sequence[Scored] | None = None
-) -> None:
+def build_report(study: Study, paths: Paths, output: Path, jobs: int = 1, runs: Sequence[Scored] | None = None) -> None:
     """Write `index.html` and `media/` into `output`, whose neighbour `leaderboard/` holds the tables.
 
     runs: what was measured; default: everything that the study asks for. The same inputs give the same bytes. Raises
@@ -65,7 +64,7 @@ def build_report(
     check_folder(output)
     shutil.rmtree(output / MEDIA, ignore_errors=True)
     (output / MEDIA).mkdir()
-    scored = scored_runs(study, places) if runs is None else runs
+    scored = scored_runs(study, paths) if runs is None else runs
     splits = {}
     for name, split in study.splits.items():
         here = [run for run in scored if f"{run.dataset}/{run.split}" == name]
@@ -73,20 +72,20 @@ def build_report(
             metrics = {item.model: item for item in read_metrics([run.metrics for run in here], allow_incomplete=True)}
             attributes, _ = attributes_of(here)
             counted = _counted(tables["objects"], split)
-            splits[name] = {"sequences": _Pictures(split, metrics, places, output, attributes, counted).write(jobs)}
+            splits[name] = {"sequences": _Pictures(split, metrics, paths, output, attributes, counted).write(jobs)}
     data = [Path(split.path) for split in study.every_split() if split.path]
-    paths = _LocalPaths([Path(), places.results.parent, *data])
+    local = _LocalPaths([Path(), paths.results.parent, *data])
     content = {
-        "places": paths.hide([_place(tables, place) for place in places_of(tables["leaderboard"])]),
+        "places": local.hide([_place(tables, place) for place in places_of(tables["leaderboard"])]),
         "splits": splits,
-        "models": paths.hide(_models(study, places)),
+        "models": local.hide(_models(study, paths)),
         "lost": round(100 * LOST),
         "fewest": FEWEST,
-        "failures": paths.hide(list(_failures(study, places))),
-        "data": {name: _data_digest(places.table(study.splits[name])) for name in splits},
+        "failures": local.hide(list(_failures(study, paths))),
+        "data": {name: _data_digest(paths.sequences(study.splits[name])) for name in splits},
         "version": __version__,
     }
-    page = _render(content, paths.hide(_definition(study)), tables["leaderboard"])
+    page = _render(content, local.hide(_definition(study)), tables["leaderboard"])
     (output / "index.html").write_text(page, encoding="utf-8", errors="backslashreplace")
 
 
@@ -141,14 +140,14 @@ class _Pictures:
         self,
         split: Split,
         metrics: Mapping[str, Metrics],
-        places: Places,
+        paths: Paths,
         output: Path,
         attributes: Mapping[str, Any],
         counted: Counted,
     ) -> None:
-        self._split, self._places, self._attributes, self._counted = split, places, attributes, counted
-        self._root = places.table(split).parent
-        self._table = read_table(places.table(split))
+        self._split, self._paths, self._attributes, self._counted = split, paths, attributes, counted
+        self._root = paths.sequences(split).parent
+        self._table = read_table(paths.sequences(split))
         self._models = list(metrics)
         self._folder = output / MEDIA / split.dataset / split.name
         self._curves: Curves = {}
@@ -188,7 +187,7 @@ class _Pictures:
         media.write_masks(media.truth_reader(files), shown, grid, folder / "truth.png")
         layers = {model: number for number, model in enumerate(self._models) if model in curves}
         for model, number in layers.items():
-            read = media.prediction_reader(files, Store(self._places.store(self._split, model)).masks(name))
+            read = media.prediction_reader(files, Store(self._paths.predictions(self._split, model)).masks(name))
             media.write_masks(read, shown, grid, folder / f"{number}.png")
         detail = {
             "frames": len(files.frames),
@@ -256,15 +255,15 @@ def _objects(curves: Mapping[str, list[ObjectCurve]], index_of: Mapping[str, int
         }
 
 
-def _models(study: Study, places: Places) -> dict[str, Any]:
+def _models(study: Study, paths: Paths) -> dict[str, Any]:
     """What each model is, and with which versions and weights its predictions were made, as the manifests say."""
     models = {}
     for name, model in study.models.items():
         made: dict[str, set[str]] = {"weights": set(), "packages": set(), "device": set(), "python": set()}
         masks = {}
         for split in study.splits.values():
-            store = Store(places.store(split, name))
-            for row in read_table(places.table(split)) if places.table(split).is_file() else []:
+            store = Store(paths.predictions(split, name))
+            for row in read_table(paths.sequences(split)) if paths.sequences(split).is_file() else []:
                 if manifest := store.manifest(row["sequence"]):
                     identity = manifest["identity"]
                     made["weights"].add(identity.get("weights") or "")
@@ -294,17 +293,17 @@ def _data_digest(table: Path) -> str:
     return digest_of(found)
 
 
-def _failures(study: Study, places: Places) -> Iterable[dict[str, Any]]:
+def _failures(study: Study, paths: Paths) -> Iterable[dict[str, Any]]:
     """Why sequences are missing: what their last attempts said, and what failures.csv adds: log and command."""
     listed = {
         tuple(row[key] for key in ("dataset", "split", "model", "sequence")): row
-        for row in read_failures(places.results / "failures.csv")
+        for row in read_failures(paths.failures)
     }
     for split in study.splits.values():
-        table = places.table(split)
+        table = paths.sequences(split)
         names = [row["sequence"] for row in read_table(table)] if table.is_file() else []
         for model in study.models:
-            store = Store(places.store(split, model))
+            store = Store(paths.predictions(split, model))
             for name in names:
                 row = listed.get((split.dataset, split.name, model, name), {})
                 found = store.failure(name) or (row if row and store.manifest(name) is None else None)
