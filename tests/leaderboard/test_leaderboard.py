@@ -40,7 +40,7 @@ NAMES = ("alpha", "beta", "gamma")
 def run(dataset: Path, tmp_path: Path):
     """A study of two baselines on the tiny dataset, its paths, and what tracks and measures a model."""
     split = Split("squares", "all", path=str(dataset), sequences=None)
-    paths = Paths("study", tmp_path / "results", tmp_path / "resources", scores=tmp_path / "scores")
+    paths = Paths("config", tmp_path / "results", tmp_path / "resources", scores=tmp_path / "scores")
     table = paths.sequences(split)
     table.parent.mkdir(parents=True)
     for name in ("JPEGImages", "Annotations"):
