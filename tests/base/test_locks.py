@@ -10,11 +10,14 @@ import time
 import pytest
 
 from tests.conftest import wait_for, write_sequence
+from tests.support.records import make_manifest, task_of
 from vosarena.base import locks
 from vosarena.base.errors import VosarenaError
 from vosarena.base.locks import LockHeld, acquire
-from vosarena.inference.run import Job, track_sequences
+from vosarena.inference.job import Job
+from vosarena.inference.run import track_sequences
 from vosarena.io.masks import masks_digest
+from vosarena.predictions.manifest import ModelDefinition
 from vosarena.predictions.store import Store
 
 NAMES = ["alpha", "beta", "gamma"]
@@ -42,12 +45,14 @@ import json, sys
 from pathlib import Path
 from vosarena.base import locks
 from vosarena.inference import run
-from vosarena.predictions.store import Store
+from vosarena.inference.job import Job, ShardTask
+from vosarena.predictions.manifest import ModelDefinition
 root, store, options, locks.LEASE, names = sys.argv[1], sys.argv[2], json.loads(sys.argv[3]), float(sys.argv[4]), sys.argv[5:]
 locks.HEARTBEAT, run._PATIENCE = locks.LEASE / 6, 0.1
-job = run.Job({"tracker": options.pop("tracker"), "options": options, "revision": 1})
+job = Job(ModelDefinition(options.pop("tracker"), options))
+task = ShardTask(tuple(names), Path(root) / "JPEGImages", Path(root) / "Annotations", job, Path(store))
 print("ready", flush=True)
-outcome = run.track_sequences(names, Path(root) / "JPEGImages", Path(root) / "Annotations", job, Store(Path(store)))
+outcome = run.track_sequences(task)
 print(json.dumps(outcome.failed))
 """  # noqa: E501
 
@@ -84,8 +89,8 @@ def whole(store: Store, names=NAMES) -> None:
     """Every sequence is there once, fits its manifest, and nothing is left over."""
     for name in names:
         manifest = store.manifest(name)
-        stems = manifest["frames"]
-        assert masks_digest((stem, store.masks(name) / f"{stem}.png") for stem in stems) == manifest["masks"]
+        stems = manifest.frames
+        assert masks_digest((stem, store.masks(name) / f"{stem}.png") for stem in stems) == manifest.masks_digest
     assert sorted(path.name for path in store.folder.iterdir()) == sorted([*names, *(f"{n}.json" for n in names)])
 
 
@@ -119,7 +124,8 @@ def test_the_attempt_of_a_killed_writer_counts(setting):
     wait_for(lambda: store.failure("alpha"))
     second.kill()
     second.wait()
-    assert store.failure("alpha")["attempts"] == 1 and "without a word" in store.failure("alpha")["reason"]
+    failure = store.failure("alpha")
+    assert failure.attempts == 1 and failure.died_silently and "without an error message" in failure.reason
 
 
 def test_a_frozen_writer_that_lost_its_claim_gives_way(setting):
@@ -193,7 +199,7 @@ def test_a_lost_claim_may_not_commit(tmp_path):
         (folder / "0.png").write_bytes(b"0")
         claim = tmp_path / "store" / ".a.lock"
         claim.write_text(claim.read_text().replace(json.loads(claim.read_text())["token"], "another"))
-        store.commit("a", folder, {"fingerprint": "f", "masks": ""})
+        store.commit(folder, make_manifest("a"))
     assert store.manifest("a") is None and not store.masks("a").exists()
     assert claim.exists()  # it belongs to the other
 
@@ -214,12 +220,11 @@ def test_few_metadata_operations_per_frame(dataset, tmp_path):
             events.append(event)
 
     counts = {}
-    job = Job({"tracker": "static", "options": {}, "revision": 1})
+    job = Job(ModelDefinition("static"))
     sys.addaudithook(hook)
     for name in frames:
         events.clear()
-        assert not track_sequences([name], dataset / "JPEGImages", dataset / "Annotations", job,
-                                   Store(tmp_path / "store")).failed  # fmt: skip
+        assert not track_sequences(task_of(dataset, [name], job, Store(tmp_path / "store"))).failed
         counts[name] = len(events)
     active = False
     per_frame = (counts["long"] - counts["alpha"]) / (frames["long"] - frames["alpha"])

@@ -8,12 +8,15 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.records import make_manifest, task_of
 from vosarena.base.errors import DataError, Stopped
 from vosarena.base.notes import read_note
 from vosarena.cli import main
 from vosarena.inference.child import track_in_child
-from vosarena.inference.run import Job, Outcome, track_sequences
+from vosarena.inference.job import Job
+from vosarena.inference.run import Outcome, track_sequences
 from vosarena.orchestration.failures import TrackedRun, collect_failures
+from vosarena.predictions.manifest import ModelDefinition
 from vosarena.predictions.store import Store
 
 NAMES = ["alpha", "beta", "gamma"]
@@ -37,13 +40,13 @@ def job(tmp_path):
 
     def make(fault: str) -> Job:
         (tmp_path / "mine.py").write_text(TRACKER.format(fault=fault))
-        return Job({"tracker": f"{tmp_path}/mine.py:Mine", "options": {}, "revision": 1})
+        return Job(ModelDefinition(f"{tmp_path}/mine.py:Mine"))
 
     return make
 
 
 def track(function, dataset: Path, job: Job, store: Store) -> Outcome:
-    return function(NAMES, dataset / "JPEGImages", dataset / "Annotations", job, store)
+    return function(task_of(dataset, NAMES, job, store))
 
 
 @pytest.mark.parametrize("fault, reason", [
@@ -63,7 +66,7 @@ def test_whatever_a_tracker_raises_fails_its_sequence(dataset, tmp_path, job, mo
     store = Store(tmp_path / "store")
     outcome = track(track_sequences, dataset, job(fault), store)
     assert sorted(outcome.masks) == ["alpha", "gamma"] and outcome.failed["beta"].startswith(reason)
-    assert list(store.failures()) == ["beta"] and store.failure("beta")["class"] == "tracker"
+    assert list(store.failures()) == ["beta"] and store.failure("beta").failure_class == "tracker"
 
 
 @pytest.mark.parametrize("fault", [
@@ -80,7 +83,7 @@ def test_what_a_tracker_changes_of_the_process_is_put_back(dataset, tmp_path, jo
     outcome = track(track_sequences, Path(dataset.name), job(fault), Store(Path("store")))
     assert sorted(outcome.masks) == NAMES and Path.cwd() == tmp_path
     assert before == (sys.stdout, sys.stderr, signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT))
-    assert Store(tmp_path / "store").manifest("beta")["prompts"] == {"00000": [1, 2]}
+    assert Store(tmp_path / "store").manifest("beta").prompts == {"00000": (1, 2)}
 
 
 @pytest.mark.parametrize("fault, end", [
@@ -91,7 +94,7 @@ def test_what_a_tracker_changes_of_the_process_is_put_back(dataset, tmp_path, jo
 def test_the_command_survives_a_tracker_that_ends_its_process(dataset, tmp_path, job, capsys, fault, end):
     out = tmp_path / "out"
     arguments = ["--images", str(dataset / "JPEGImages"), "--masks", str(dataset / "Annotations"), "--output", str(out)]
-    assert main(["track", "--tracker", job(fault).definition["tracker"], *arguments]) == 1
+    assert main(["track", "--tracker", job(fault).definition.tracker, *arguments]) == 1
     said = capsys.readouterr()
     assert f"beta: the process of the tracker {end}" in said.err and "2 of 3 sequences are in" in said.out
     names = {".beta.failed.json", "alpha", "alpha.json", "gamma", "gamma.json"}
@@ -117,12 +120,13 @@ def test_a_deadly_sequence_comes_last_and_the_ones_behind_it_are_listed(dataset,
     """As in a job of the workflow, which is one process: its next attempt finishes what the deadly one held up."""
     store, deadly = Store(tmp_path / "store"), job("os._exit(0)")
     code = (
-        "import sys; from pathlib import Path; from vosarena.inference.run import Job, track_sequences\n"
-        "from vosarena.predictions.store import Store; root, store, tracker, *names = sys.argv[1:]\n"
-        "job = Job({'tracker': tracker, 'options': {}, 'revision': 1})\n"
-        "track_sequences(names, Path(root) / 'JPEGImages', Path(root) / 'Annotations', job, Store(Path(store)))\n"
+        "import sys; from pathlib import Path; from tests.support.records import task_of\n"
+        "from vosarena.inference.job import Job; from vosarena.inference.run import track_sequences\n"
+        "from vosarena.predictions.manifest import ModelDefinition; from vosarena.predictions.store import Store\n"
+        "root, store, tracker, *names = sys.argv[1:]\n"
+        "track_sequences(task_of(Path(root), names, Job(ModelDefinition(tracker)), Store(Path(store))))\n"
     )
-    command = [sys.executable, "-c", code, str(dataset), str(store.folder), deadly.definition["tracker"], *NAMES]
+    command = [sys.executable, "-c", code, str(dataset), str(store.folder), deadly.definition.tracker, *NAMES]
     run = TrackedRun("d", "s", "m", store.folder, tmp_path, {"shard-1-of-1": NAMES})
     words = {str(store.folder / ".shards" / "shard-1-of-1.json"): "output files are missing"}
     for finished in (["alpha"], ["alpha", "gamma"]):
@@ -138,7 +142,7 @@ def test_being_stopped_is_no_failure_of_a_tracker(dataset, tmp_path, job):
     stopping = "os.kill(os.getpid(), signal.SIGTERM); time.sleep(9)"
     with pytest.raises(Stopped):
         track(track_sequences, dataset, job(stopping), store)
-    assert store.failure("beta")["class"] == "cancelled" and store.manifest("gamma") is None
+    assert store.failure("beta").failure_class == "cancelled" and store.manifest("gamma") is None
 
 
 def test_names_of_sequences_are_no_names_of_notes(tmp_path):
@@ -146,13 +150,13 @@ def test_names_of_sequences_are_no_names_of_notes(tmp_path):
     names = ["x", "x.failed", "x.lock", "x.part", "shards", "x.failed.lock"]
     for name in names:
         with store.writing(name) as folder:
-            store.commit(name, folder, {"fingerprint": name})
+            store.commit(folder, make_manifest(name, fingerprint=name))
         store.fail(name, DataError(name))
-    assert {name: store.manifest(name)["fingerprint"] for name in names} == {name: name for name in names}
-    assert {name: found["reason"] for name, found in store.failures().items()} == {name: name for name in names}
+    assert {name: store.manifest(name).fingerprint for name in names} == {name: name for name in names}
+    assert {name: found.reason for name, found in store.failures().items()} == {name: name for name in names}
     with store.writing("x.failed") as folder:
-        store.bury("x", "")
-        store._sweep("x")
+        store.record_death("x", "")
+        store._delete_leftovers("x")
         assert folder.exists()
     with pytest.raises(DataError, match=r"x\.json: its name ends in \.json"), store.writing("x.json"):
         pass
@@ -161,8 +165,8 @@ def test_names_of_sequences_are_no_names_of_notes(tmp_path):
 def test_a_note_that_lost_a_bit_or_its_content_counts_as_one_that_is_not_there(tmp_path):
     store = Store(tmp_path / "store")
     with store.writing("a") as folder:
-        store.commit("a", folder, {"fingerprint": "f", "frames": ["0", "1"], "fps": 3.25, "prompts": {1: [2]}})
-    note, content = store.folder / "a.json", store.manifest("a")
+        store.commit(folder, make_manifest("a", frames=["0", "1"]))
+    note, content = store.folder / "a.json", store.manifest("a").to_json()
     whole = note.read_bytes()
     for damaged in (b"", b"\0" * len(whole), b"[]", b"3", b"\xff\xfe", whole[:-9], b"null"):
         note.write_bytes(damaged)

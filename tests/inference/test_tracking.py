@@ -4,20 +4,23 @@ import re
 import numpy as np
 import pytest
 
+from tests.support.records import task_of
 from vosarena.base.errors import TrackerError
 from vosarena.cli import main
-from vosarena.inference.run import Job, track_sequences, track_shard
+from vosarena.inference.job import Job
+from vosarena.inference.run import track_sequences, track_shard
 from vosarena.io.masks import read_mask, write_mask
 from vosarena.metrics.measure import measure
 from vosarena.metrics.pairs import pair_sequence
 from vosarena.metrics.protocols import score, summarise
+from vosarena.predictions.manifest import ModelDefinition
 from vosarena.predictions.store import Store
 
-STATIC = Job({"tracker": "static", "options": {}, "revision": 1})
+STATIC = Job(ModelDefinition("static"))
 
 
 def run(dataset, store, job=STATIC, names=("alpha", "beta", "gamma")):
-    return track_sequences(names, dataset / "JPEGImages", dataset / "Annotations", job, store)
+    return track_sequences(task_of(dataset, names, job, store))
 
 
 def test_static_repeats_each_objects_first_mask(dataset, tmp_path):
@@ -27,12 +30,12 @@ def test_static_repeats_each_objects_first_mask(dataset, tmp_path):
     expected = np.where(third == 2, 2, first)
     assert (read_mask(store.masks("gamma") / "00002.png") == first).all()
     assert (read_mask(store.masks("gamma") / "00005.png") == expected).all()
-    assert store.manifest("gamma")["prompts"] == {"00000": [1], "00003": [2]}
+    assert store.manifest("gamma").prompts == {"00000": (1,), "00003": (2,)}
 
 
 def test_flow_follows_a_moving_object(dataset, tmp_path):
     store = Store(tmp_path / "out")
-    run(dataset, store, Job({"tracker": "flow", "options": {}, "revision": 1}), ["alpha"])
+    run(dataset, store, Job(ModelDefinition("flow")), ["alpha"])
     labels = read_mask(store.masks("alpha") / "00005.png")
     truth = read_mask(dataset / "Annotations" / "alpha" / "00005.png")
     overlap = [((labels == i) & (truth == i)).sum() / ((labels == i) | (truth == i)).sum() for i in (1, 2)]
@@ -45,7 +48,7 @@ def test_a_second_run_keeps_what_is_there_and_a_new_definition_does_not(dataset,
     times = {path: path.stat().st_mtime_ns for path in store.folder.glob("*.json")}
     assert run(dataset, store) == first
     assert {path: path.stat().st_mtime_ns for path in store.folder.glob("*.json")} == times
-    run(dataset, store, Job({"tracker": "static", "options": {}, "revision": 2}))
+    run(dataset, store, Job(ModelDefinition("static", revision=2)))
     assert all(path.stat().st_mtime_ns > times[path] for path in times)
 
 
@@ -55,8 +58,7 @@ def test_a_damaged_frame_fails_its_sequence_alone_and_is_mended(dataset, tmp_pat
     whole = frame.read_bytes()
     frame.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(TrackerError, match=r"1 of 3 sequences failed(.|\n)*beta(.|\n)*00004"):
-        track_shard(["alpha", "beta", "gamma"], dataset / "JPEGImages", dataset / "Annotations", STATIC, store,
-                    tmp_path / "status.json")  # fmt: skip
+        track_shard(task_of(dataset, ["alpha", "beta", "gamma"], STATIC, store), tmp_path / "status.json")
     assert not (tmp_path / "status.json").exists()
     assert store.manifest("alpha") and store.manifest("gamma") and not store.manifest("beta")
     assert "00004" in json.loads((store.folder / ".beta.failed.json").read_text())["reason"]
@@ -88,8 +90,8 @@ def test_numeric_order_of_unpadded_names_and_sparse_masks(dataset, tmp_path):
     store = Store(tmp_path / "out")
     assert not run(dataset, store, names=["alpha"]).failed
     manifest = store.manifest("alpha")
-    assert manifest["frames"] == ["7", "9", "11", "13", "15", "17"]
-    assert manifest["prompts"] == {"7": [1, 2]}
+    assert manifest.frames == ("7", "9", "11", "13", "15", "17")
+    assert manifest.prompts == {"7": (1, 2)}
 
 
 @pytest.mark.parametrize("body, reason", [
@@ -112,14 +114,14 @@ def test_a_tracker_of_ones_own_is_checked(dataset, tmp_path, body, reason):
         "class Mine:\n    packages = ()\n    def __init__(self, device, precision): pass\n"
         f"    def track(self, frames, prompts):\n        {body}\n"
     )
-    outcome = run(dataset, Store(tmp_path / "out"), Job({"tracker": f"{file}:Mine", "options": {}, "revision": 1}))
+    outcome = run(dataset, Store(tmp_path / "out"), Job(ModelDefinition(f"{file}:Mine")))
     assert len(outcome.failed) == 3
     assert re.search(reason, outcome.failed["alpha"])
 
 
 def test_editing_a_tracker_of_ones_own_tracks_again(dataset, tmp_path):
     file, store = tmp_path / "mine.py", Store(tmp_path / "out")
-    job = Job({"tracker": f"{file}:Mine", "options": {}, "revision": 1})
+    job = Job(ModelDefinition(f"{file}:Mine"))
     for value in (0, 1):
         file.write_text(
             "class Mine:\n    def __init__(self, device, precision): pass\n"
@@ -173,14 +175,14 @@ def test_overlapping_objects_have_folders_of_their_own(dataset, tmp_path):
     store = Store(tmp_path / "out")
     assert not run(dataset, store, names=["alpha"]).failed
     manifest = store.manifest("alpha")
-    assert manifest["prompts"] == {"00000": [0], "00002": [7]}
+    assert manifest.prompts == {"00000": (0,), "00002": (7,)}
     assert len(list(store.masks("alpha").glob("*/*.png"))) == 12
     assert not read_mask(store.masks("alpha") / "007" / "00001.png").any()
     assert (read_mask(store.masks("alpha") / "007" / "00005.png") == square).all()
     before = (store.folder / "alpha.json").stat().st_mtime_ns
-    assert run(dataset, store, names=["alpha"]).masks == {"alpha": manifest["masks"]}
+    assert run(dataset, store, names=["alpha"]).masks == {"alpha": manifest.masks_digest}
     assert (store.folder / "alpha.json").stat().st_mtime_ns == before
-    pair = pair_sequence("alpha", masks, store.masks("alpha"), masks_digest=manifest["masks"])
+    pair = pair_sequence("alpha", masks, store.masks("alpha"), masks_digest=manifest.masks_digest)
     measure([pair], tmp_path / "metrics.parquet", dataset="sa-v", split="val", model="static", progress=False)
     assert summarise(score(tmp_path / "metrics.parquet", "sa-v"))["j_and_f"].item() == 100
 
@@ -201,6 +203,6 @@ def test_a_tracker_of_overlapping_objects_is_checked(dataset, tmp_path, body, re
         "class Mine:\n    def __init__(self, device, precision): pass\n"
         f"    def track_objects(self, frames, prompts):\n        {body}\n"
     )
-    job = Job({"tracker": f"{file}:Mine", "options": {}, "revision": 1})
+    job = Job(ModelDefinition(f"{file}:Mine"))
     outcome = run(dataset, Store(tmp_path / "out"), job, ["alpha"])
     assert re.search(reason, outcome.failed["alpha"])

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import yaml
 
+from tests.support.records import task_of
 from vosarena.base.errors import DataError
 from vosarena.base.files import write_json
 from vosarena.cli import main
@@ -16,7 +17,8 @@ from vosarena.config.paths import Paths
 from vosarena.config.study import Split, load_study
 from vosarena.datasets.sequences import META
 from vosarena.datasets.table import index_split
-from vosarena.inference.run import Job, track_sequences
+from vosarena.inference.job import Job
+from vosarena.inference.run import track_sequences
 from vosarena.io.masks import write_mask
 from vosarena.leaderboard.build import TABLES, build_leaderboard, read_leaderboard
 from vosarena.leaderboard.inputs import hidden_runs, scored_runs
@@ -51,9 +53,7 @@ def run(dataset: Path, tmp_path: Path):
     def track(model: str, names=NAMES) -> None:
         job = Job(study.models[model].definition())
         root = table.parent
-        outcome = track_sequences(
-            names, root / "JPEGImages", root / "Annotations", job, Store(paths.predictions(split, model))
-        )
+        outcome = track_sequences(task_of(root, names, job, Store(paths.predictions(split, model))))
         assert not outcome.failed
 
     def measure(model: str) -> None:

@@ -17,8 +17,10 @@ from rich.console import Console
 
 from tests.conftest import wait_for, workflow_command
 from tests.predictions.test_store import put
-from vosarena.base.errors import DataError, TrackerError
-from vosarena.inference.run import Job, failure_report, track_sequences
+from tests.support.records import task_of
+from vosarena.base.errors import DataError, Stopped, TrackerError
+from vosarena.inference.job import Job
+from vosarena.inference.run import failure_report, track_sequences
 from vosarena.orchestration.failures import (
     COLUMNS,
     FailedJob,
@@ -30,7 +32,8 @@ from vosarena.orchestration.failures import (
     show_failures,
     write_failures,
 )
-from vosarena.predictions.failures import Stopped, classify, is_final
+from vosarena.predictions.failures import classify, is_deterministic
+from vosarena.predictions.manifest import ModelDefinition
 from vosarena.predictions.store import Store
 
 
@@ -49,13 +52,13 @@ def raised_from(error: Exception, cause: Exception) -> Exception:
     (OSError(errno.ENOSPC, "No space left on device"), "disk full", False),
     (OSError(errno.EDQUOT, "Disk quota exceeded"), "disk full", False),
     (raised_from(TrackerError("failed"), OSError(errno.ENOSPC, "No space left")), "disk full", False),
-    (Stopped("timeout"), "timeout", False),
-    (Stopped("cancelled"), "cancelled", False),
+    (Stopped(timed_out=True), "timeout", False),
+    (Stopped(), "cancelled", False),
     (TrackerError("the tracker gave 3 masks for 4 frames"), "tracker", False),
     (ValueError("odd"), "unexpected", False),
 ])  # fmt: skip
 def test_classes_of_errors(error, kind, final):
-    assert classify(error) == kind and is_final(error) is final
+    assert classify(error) == kind and is_deterministic(error) is final
 
 
 def row_of(store: Store, words: dict | None = None) -> dict:
@@ -66,7 +69,6 @@ def row_of(store: Store, words: dict | None = None) -> dict:
     return rows[0]
 
 
-OTHERS = {"options": {}, "revision": 1}
 DEAD = {"token": "t", "host": "h", "machine": "elsewhere", "pid": 1, "started": "1"}
 
 
@@ -94,16 +96,16 @@ def test_faults_of_a_tracker_are_its_own_and_names_are_not_said_twice(dataset, t
         "class Mine:\n    packages = ()\n    def __init__(self, device='cpu', precision='auto'): pass\n"
         "    def track(self, frames, prompts):\n        raise KeyError('memory')\n"
     )
-    store, folders = Store(tmp_path / "m"), (dataset / "JPEGImages", dataset / "Annotations")
-    outcome = track_sequences(["alpha", "beta"], *folders, Job({"tracker": f"{file}:Mine", **OTHERS}), store)
-    assert failure_report(outcome, store).endswith(":\n  alpha, beta: KeyError: 'memory' (mine.py:5)")
-    assert store.failure("alpha")["class"] == "tracker"
+    store = Store(tmp_path / "m")
+    outcome = track_sequences(task_of(dataset, ["alpha", "beta"], Job(ModelDefinition(f"{file}:Mine")), store))
+    assert failure_report(outcome, store.folder).endswith(":\n  alpha, beta: KeyError: 'memory' (mine.py:5)")
+    assert store.failure("alpha").failure_class == "tracker"
     (dataset / "JPEGImages/beta/00004.jpg").write_bytes(b"")
     for mask in (dataset / "Annotations/gamma").iterdir():
         mask.unlink()
-    outcome = track_sequences(["beta", "gamma"], *folders, Job({"tracker": "static", **OTHERS}), store)
+    outcome = track_sequences(task_of(dataset, ["beta", "gamma"], Job(ModelDefinition("static")), store))
     assert outcome.failed["gamma"].startswith("no PNG in ")
-    assert "sequence beta" not in outcome.failed["beta"] and store.failure("gamma")["reason"] == outcome.failed["gamma"]
+    assert "sequence beta" not in outcome.failed["beta"] and store.failure("gamma").reason == outcome.failed["gamma"]
 
 
 def test_a_sequence_that_another_job_still_writes_has_not_failed(tmp_path):
@@ -119,7 +121,7 @@ def test_a_sequence_that_another_job_still_writes_has_not_failed(tmp_path):
 
 def test_a_time_limit_known_to_the_engine_only_corrects_a_cancellation(tmp_path):
     store = Store(tmp_path / "m")
-    store.fail("a", Stopped("cancelled"))
+    store.fail("a", Stopped())
     status = str(store.folder / ".shards" / "shard-1-of-1.json")
     assert row_of(store, {status: "CANCELLED AT 2026 DUE TO TIME LIMIT"})["class"] == "timeout"
     store.fail("a", DataError("frame 3 is damaged"))
@@ -199,11 +201,11 @@ def test_ctrl_c_is_a_cancellation(dataset, tmp_path):
         "    def track(self, frames, prompts):\n        import os, signal, time\n"
         "        os.kill(os.getpid(), signal.SIGINT)\n        time.sleep(5)\n"
     )
-    store, job = Store(tmp_path / "out"), Job({"tracker": f"{tracker}:Interrupted", "options": {}, "revision": 1})
+    store, job = Store(tmp_path / "out"), Job(ModelDefinition(f"{tracker}:Interrupted"))
     with pytest.raises(Stopped):
-        track_sequences(["alpha", "beta"], dataset / "JPEGImages", dataset / "Annotations", job, store)
+        track_sequences(task_of(dataset, ["alpha", "beta"], job, store))
     failure = store.failure("alpha")
-    assert (failure["class"], failure["reason"]) == ("cancelled", "the job was cancelled or preempted")
+    assert (failure.failure_class, failure.reason) == ("cancelled", "the job was cancelled or preempted")
 
 
 def test_memory_that_runs_out_is_tried_once_more_with_less(dataset, tmp_path):
@@ -221,13 +223,13 @@ def test_memory_that_runs_out_is_tried_once_more_with_less(dataset, tmp_path):
     )
     for enough, sequence in ((True, "alpha"), (False, "beta")):
         store = Store(tmp_path / "out")
-        job = Job({"tracker": f"{tracker}:Hungry", "options": {"enough": enough}, "revision": 1})
-        outcome = track_sequences([sequence], dataset / "JPEGImages", dataset / "Annotations", job, store)
+        job = Job(ModelDefinition(f"{tracker}:Hungry", {"enough": enough}))
+        outcome = track_sequences(task_of(dataset, [sequence], job, store))
         if enough:
-            assert store.manifest(sequence)["saving_memory"] == {"offload": True}
+            assert store.manifest(sequence).saving == {"offload": True}
         else:
             assert outcome.failed == {"beta": "MemoryError: no memory left (hungry.py:8)"}
-            assert store.failure(sequence)["class"] == "out of memory"
+            assert store.failure(sequence).failure_class == "out of memory"
 
 
 def test_bad_data_is_not_computed_again_until_it_changes(dataset, tmp_path):
@@ -243,13 +245,13 @@ def test_bad_data_is_not_computed_again_until_it_changes(dataset, tmp_path):
     )
     whole = frame.read_bytes()
     frame.write_bytes(whole[:200])
-    store, job = Store(tmp_path / "out"), Job({"tracker": f"{tracker}:Counting", "options": {}, "revision": 1})
+    store, job = Store(tmp_path / "out"), Job(ModelDefinition(f"{tracker}:Counting"))
     for attempt in (1, 2):
-        outcome = track_sequences(["beta"], dataset / "JPEGImages", dataset / "Annotations", job, store)
-        assert "00004" in outcome.failed["beta"] and store.failure("beta")["attempts"] == attempt
+        outcome = track_sequences(task_of(dataset, ["beta"], job, store))
+        assert "00004" in outcome.failed["beta"] and store.failure("beta").attempts == attempt
     assert count.read_text() == "x"
     frame.write_bytes(whole)
-    assert not track_sequences(["beta"], dataset / "JPEGImages", dataset / "Annotations", job, store).failed
+    assert not track_sequences(task_of(dataset, ["beta"], job, store)).failed
 
 
 def test_a_job_that_is_asked_to_end_says_what_it_was_doing(dataset, tmp_path):
@@ -260,12 +262,13 @@ def test_a_job_that_is_asked_to_end_says_what_it_was_doing(dataset, tmp_path):
         "        for frame in frames: time.sleep(30 if len(frames) == 8 else 0); yield frame[..., 0] * 0 + 1\n"
     )
     code = (
-        "import sys; from pathlib import Path; from vosarena.inference.run import Job, track_shard\n"
-        "from vosarena.predictions.store import Store; from vosarena.base.logs import logged\n"
+        "import sys; from pathlib import Path; from vosarena.inference.job import Job, ShardTask\n"
+        "from vosarena.inference.run import track_shard; from vosarena.base.logs import logged\n"
+        "from vosarena.predictions.manifest import ModelDefinition\n"
         "root, out, tracker, minutes = sys.argv[1:]\n"
-        "with logged(Path(out) / 'log'): track_shard(['alpha', 'beta', 'gamma'], Path(root) / 'JPEGImages', "
-        "Path(root) / 'Annotations', Job({'tracker': tracker, 'options': {}, 'revision': 1}), Store(Path(out)), "
-        "Path(out) / 'status.json', minutes=float(minutes))"
+        "task = ShardTask(('alpha', 'beta', 'gamma'), Path(root) / 'JPEGImages', Path(root) / 'Annotations', "
+        "Job(ModelDefinition(tracker)), Path(out), minutes=float(minutes))\n"
+        "with logged(Path(out) / 'log'): track_shard(task, Path(out) / 'status.json')"
     )
     for minutes, kind in (("60", "cancelled"), ("0", "timeout")):
         store = Store(tmp_path / kind)
@@ -275,8 +278,8 @@ def test_a_job_that_is_asked_to_end_says_what_it_was_doing(dataset, tmp_path):
         wait_for(lambda folder=store.folder, job=process: job.poll() is not None or list(folder.glob(".beta.*.part")))
         process.send_signal(signal.SIGTERM)
         error = process.communicate(timeout=20)[1]
-        assert process.returncode == 1 and "Traceback" not in error and "is kept in" in error
-        assert store.failure("beta")["class"] == kind
+        assert process.returncode == 1 and "Traceback" not in error and "are kept in" in error
+        assert store.failure("beta").failure_class == kind
         assert sorted(path.name for path in store.folder.iterdir()) == [
             ".beta.failed.json",
             "alpha",
@@ -297,16 +300,15 @@ def small_disk(tmp_path):
 
 
 def test_a_full_disk_is_named_and_leaves_nothing_half_written(dataset, tmp_path, small_disk):
-    store, job = Store(small_disk / "out"), Job({"tracker": "static", "options": {}, "revision": 1})
+    store, job = Store(small_disk / "out"), Job(ModelDefinition("static"))
     ballast = small_disk / "ballast"
     ballast.write_bytes(b"0" * 40_000)  # some masks fit beside it, but not all of a sequence
-    folders = dataset / "JPEGImages", dataset / "Annotations"
-    outcome = track_sequences(["alpha"], *folders, job, store)
+    outcome = track_sequences(task_of(dataset, ["alpha"], job, store))
     assert "No space left on device" in outcome.failed["alpha"]
     assert [path.name for path in store.folder.iterdir()] == [".alpha.failed.json"]
-    assert store.failure("alpha")["class"] == "disk full"
+    assert store.failure("alpha").failure_class == "disk full"
     ballast.unlink()
-    assert not track_sequences(["alpha"], *folders, job, store).failed
+    assert not track_sequences(task_of(dataset, ["alpha"], job, store)).failed
 
 
 @pytest.mark.parametrize("reason, kind", [

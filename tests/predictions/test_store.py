@@ -1,5 +1,6 @@
 import pytest
 
+from tests.support.records import make_manifest
 from vosarena.base.errors import DataError
 from vosarena.base.hashing import digest_of
 from vosarena.io.masks import masks_digest
@@ -11,7 +12,7 @@ def put(store: Store, sequence: str, fingerprint: str, stems: list[str]) -> None
         for stem in stems:
             (folder / f"{stem}.png").write_bytes(stem.encode())
         digest = masks_digest((stem, folder / f"{stem}.png") for stem in stems)
-        store.commit(sequence, folder, {"fingerprint": fingerprint, "masks": digest})
+        store.commit(folder, make_manifest(sequence, fingerprint, digest, stems))
 
 
 def test_holds_only_what_was_committed_with_the_same_fingerprint(tmp_path):

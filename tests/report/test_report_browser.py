@@ -31,8 +31,8 @@ from vosarena.report.page import build_report
 from vosarena.config.paths import Paths
 from vosarena.leaderboard.inputs import scored_runs
 from vosarena.metrics.measure_split import measure_predictions
-from vosarena.inference.run import Job, track_shard
-from vosarena.predictions.store import Store
+from vosarena.inference.job import Job, ShardTask
+from vosarena.inference.run import track_shard
 root = Path(sys.argv[1])
 source = {"name": "squares", "splits": {"all": {"path": str(root)}}}
 models = ["static", "flow", {"name": "late-flow", "extends": "flow", "revision": 2}]
@@ -49,8 +49,8 @@ for name, model in study.models.items():
     status.parent.mkdir(parents=True)
     names = sorted(path.name for path in (root / "JPEGImages").iterdir())
     job = Job(model.definition(), None, "cpu")
-    track_shard(names, root / "JPEGImages", root / "Annotations", job, Store(paths.predictions(split, name)), status)
     folder, metrics = paths.predictions(split, name), paths.metrics(split, name)
+    track_shard(ShardTask(tuple(names), root / "JPEGImages", root / "Annotations", job, folder), status)
     measure_predictions(table, folder, [status], metrics, dataset="squares", split="all", model=name,
                         protocols=["davis2017"], resize="never", jobs=1)
 build_leaderboard(scored_runs(study, paths), paths.leaderboard)

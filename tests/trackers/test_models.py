@@ -121,22 +121,20 @@ def test_an_environment_that_does_not_fit_is_one_sentence(plugin, dataset, tmp_p
     reasons = {row["model"]: row["reason"] for row in rows}
     assert len(rows) == 9
     assert f"{tmp_path / 'no/such/python'} cannot be run (No such file or directory)" in reasons["nowhere"]
-    assert f"{tmp_path / 'bare/bin/python'} lacks what vosarena needs (No module named " in reasons["bare"]
+    assert f"{tmp_path / 'bare/bin/python'} lacks packages of vosarena (No module named " in reasons["bare"]
     assert f"package 'edgetam-dimos' is not installed for {plugin}" in reasons["other"]
 
 
 BECOME = """
 import sys
 from pathlib import Path
-from vosarena.inference.interpreter import track_shard_in
-from vosarena.inference.run import Job
-from vosarena.predictions.store import Store
+from vosarena.inference.interpreter import exec_in_python
+from vosarena.inference.job import Job, ShardTask
+from vosarena.predictions.manifest import ModelDefinition
 root, work = Path(sys.argv[2]), Path(sys.argv[3])
-track_shard_in(
-    sys.argv[1], work / "log", names=["alpha"], images=root / "JPEGImages", annotations=root / "Annotations",
-    job=Job({"tracker": f"{work}/slow.py:Slow", "options": {}, "revision": 1}), store=Store(work / "store"),
-    status=work / "store/.shards/alpha.json", resize="never", minutes=None,
-)
+job = Job(ModelDefinition(f"{work}/slow.py:Slow"))
+task = ShardTask(("alpha",), root / "JPEGImages", root / "Annotations", job, work / "store")
+exec_in_python(sys.argv[1], work / "log", task, work / "store/.shards/alpha.json")
 """
 SLOW = """
 import time

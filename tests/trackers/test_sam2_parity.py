@@ -8,11 +8,14 @@ import torch
 
 from held_out import first_appearances
 from tests.support import sam2_upstream as upstream
+from tests.support.records import task_of
 from vosarena.datasets.sequences import read_sequence
 from vosarena.demo.clips import make_clip
-from vosarena.inference.run import Job, track_sequences
+from vosarena.inference.job import Job
+from vosarena.inference.run import track_sequences
 from vosarena.io.frames import Frames, read_frame
 from vosarena.io.masks import read_mask, write_mask
+from vosarena.predictions.manifest import ModelDefinition
 from vosarena.predictions.store import Store
 from vosarena.trackers.sam2 import Sam2
 from vosarena.trackers.sam2_network import config_path
@@ -137,9 +140,9 @@ def test_the_files_that_the_workflow_writes(tmp_path):
     for index, labels in prompts.items():
         write_mask(tmp_path / "Annotations" / "clip" / f"{index:05d}.png", labels)
     weights = weights_for(tmp_path, "sam2_demo", 96)
-    job = Job({"tracker": "sam2", "options": {"config": "sam2_demo", "image_size": 96}, "revision": 1}, weights, "cpu")
+    job = Job(ModelDefinition("sam2", {"config": "sam2_demo", "image_size": 96}), weights, "cpu")
     store = Store(tmp_path / "masks")
-    outcome = track_sequences(["clip"], tmp_path / "JPEGImages", tmp_path / "Annotations", job, store)
+    outcome = track_sequences(task_of(tmp_path, ["clip"], job, store))
     assert not outcome.failed
     reference = upstream.build("sam2_demo", weights, 96)
     expected = list(upstream.track_separately(reference, tmp_path / "JPEGImages" / "clip", prompts))

@@ -18,7 +18,7 @@ from vosarena.base.names import expand_home
 from vosarena.leaderboard.imported import score_files
 from vosarena.leaderboard.inputs import hidden_splits
 from vosarena.orchestration.checks import check_study, discard_damaged, study_name
-from vosarena.trackers.base import names_torch
+from vosarena.trackers.base import uses_torch
 from vosarena.orchestration.shards import load_of, make_shards, make_shards_by_time
 from vosarena.predictions.store import Store
 
@@ -110,7 +110,7 @@ def _plan_of(dataset, split, model):
     table = checkpoints.index.get(dataset=dataset, split=split).output.table
     shards, loads = shards_and_loads(str(table), model)
     if workflow.is_main_process:
-        Store(paths.predictions(f"{dataset}/{split}", model)).withdraw(shards)
+        Store(paths.predictions(f"{dataset}/{split}", model)).drop_stale_status(shards)
     return shards, loads
 
 
@@ -145,7 +145,7 @@ def weights_of(wildcards):
 
 def kind_of(wildcards):
     """How heavy a model is: by whether it has weights or runs on torch, and where it runs."""
-    if not weights_of(wildcards) and not names_torch(model_of(wildcards).tracker):
+    if not weights_of(wildcards) and not uses_torch(model_of(wildcards).tracker):
         return "baseline"
     return "cpu" if study.device == "cpu" else "gpu"
 

@@ -24,7 +24,7 @@ rule track:
     params:
         store=store_of,
         sequences=lambda wildcards: shards_of(wildcards)[wildcards.shard],
-        definition=lambda wildcards: model_of(wildcards).definition(),
+        definition=lambda wildcards: model_of(wildcards).definition().to_json(),
         python=lambda wildcards: model_of(wildcards).python,
         resize=lambda wildcards: split_of(wildcards).resize,
         device=study.device,

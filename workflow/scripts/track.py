@@ -2,25 +2,27 @@ from pathlib import Path
 
 from vosarena.base.logs import logged
 from vosarena.datasets.sequences import ANNOTATIONS, IMAGES
-from vosarena.inference.child import ended_with_all_threads
-from vosarena.inference.interpreter import track_shard_in
-from vosarena.inference.run import Job, track_shard
-from vosarena.predictions.store import Store
+from vosarena.inference.interpreter import exec_in_python
+from vosarena.inference.job import Job, ShardTask
+from vosarena.inference.process import ended_with_all_threads
+from vosarena.inference.run import track_shard
+from vosarena.predictions.manifest import ModelDefinition
 
 with ended_with_all_threads(), logged(snakemake.log[0]):
     root, status = Path(snakemake.input.table).parent, Path(snakemake.output.status)
     weights = Path(snakemake.input.weights) if snakemake.input.get("weights") else None
     params = snakemake.params
-    shard = {
-        "names": params.sequences,
-        "images": root / IMAGES,
-        "annotations": root / ANNOTATIONS,
-        "job": Job(params.definition, weights, params.device, params.precision, snakemake.threads),
-        "store": Store(params.store),
-        "status": status,
-        "resize": params.resize,
-        "minutes": snakemake.resources.get("runtime"),
-    }
+    definition = ModelDefinition.from_json(params.definition)
+    task = ShardTask(
+        sequences=tuple(params.sequences),
+        images=root / IMAGES,
+        annotations=root / ANNOTATIONS,
+        job=Job(definition, weights, params.device, params.precision, snakemake.threads),
+        store=Path(params.store),
+        resize=params.resize,
+        minutes=snakemake.resources.get("runtime"),
+    )
     if params.python:
-        track_shard_in(params.python, Path(snakemake.log[0]), **shard)
-    track_shard(**shard)
+        exec_in_python(params.python, Path(snakemake.log[0]), task, status)
+    else:
+        track_shard(task, status)

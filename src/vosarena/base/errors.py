@@ -1,10 +1,25 @@
-"""Errors that a user can mend: one sentence with the file, what was expected and what to do."""
-
-import re
+"""Errors that a user can fix: one sentence that says what is wrong, where, and what to do."""
 
 
 class VosarenaError(Exception):
-    """Base of all errors shown to users without a traceback."""
+    """Base of all errors that are shown to users without a traceback.
+
+    Args:
+        reason: What is wrong, where, and what to do.
+        sequence: Name of the sequence at fault, if it is one. `str()` of the error names it first.
+
+    Example:
+        >>> str(DataError("frame 00003 is damaged", sequence="bike"))
+        'sequence bike: frame 00003 is damaged'
+    """
+
+    def __init__(self, reason: str = "", *, sequence: str = "") -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.sequence = sequence
+
+    def __str__(self) -> str:
+        return f"sequence {self.sequence}: {self.reason}" if self.sequence else self.reason
 
 
 class ConfigError(VosarenaError):
@@ -23,18 +38,13 @@ class TrackerError(VosarenaError):
     """A tracker cannot be built, or gave something that is not a mask sequence."""
 
 
-TIMEOUT, CANCELLED = "timeout", "cancelled"
-
-
 class Stopped(BaseException):
-    """The process was asked to end. kind: TIMEOUT or CANCELLED. Not an Exception: trackers must not swallow it."""
+    """The process was asked to end. Not an Exception, so that trackers do not catch it.
 
-    def __init__(self, kind: str) -> None:
-        reached = "the job's time limit was reached"
-        super().__init__(reached if kind == TIMEOUT else "the job was cancelled or preempted")
-        self.kind = kind
+    Args:
+        timed_out: Whether the time limit of the job was reached; else it was cancelled or preempted.
+    """
 
-
-def beside(sequence: str, error: BaseException) -> str:
-    """What an error says, where the name of its sequence stands beside it already."""
-    return re.sub(rf"^sequence {re.escape(sequence)}[:,] ", "", str(error))
+    def __init__(self, timed_out: bool = False) -> None:
+        super().__init__("the job's time limit was reached" if timed_out else "the job was cancelled or preempted")
+        self.timed_out = timed_out

@@ -102,13 +102,14 @@ def _track(args: argparse.Namespace) -> int:
     from vosarena.base.text import nearest
     from vosarena.datasets.sequences import in_resolution, mask_root, sequence_names
     from vosarena.inference.child import track_in_child
-    from vosarena.inference.run import Job, failure_report
-    from vosarena.predictions.store import Store
+    from vosarena.inference.job import Job, ShardTask
+    from vosarena.inference.run import failure_report
+    from vosarena.predictions.manifest import ModelDefinition
 
     _refuse_model(args.tracker)
     options = dict(_key_value(item) for item in args.option)
     weights = options.pop("weights", None)
-    definition = {"tracker": args.tracker, "options": options, "revision": 1}
+    definition = ModelDefinition(args.tracker, options)
     job = Job(definition, Path(weights) if weights else None, args.device, args.precision, args.threads)
     images, masks = in_resolution(args.images), mask_root(args.masks)
     known = sequence_names(images)
@@ -119,10 +120,9 @@ def _track(args: argparse.Namespace) -> int:
         if name not in known:
             raise DataError(f"no sequence {name!r} in {images}; {nearest(name, known)}")
     check_folder(args.output)
-    store = Store(args.output)
-    outcome = track_in_child(names, images, masks, job, store, args.resize)
+    outcome = track_in_child(ShardTask(tuple(names), images, masks, job, args.output, args.resize))
     if outcome.failed:
-        print(failure_report(outcome, store), file=sys.stderr)
+        print(failure_report(outcome, args.output), file=sys.stderr)
     print(f"{len(outcome.masks)} of {len(names)} sequences are in {args.output}")
     return 1 if outcome.failed else 0
 

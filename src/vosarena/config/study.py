@@ -11,6 +11,7 @@ from vosarena.base.errors import ConfigError
 from vosarena.base.names import expand_home, safe_path_name
 from vosarena.base.text import nearest
 from vosarena.config.schema import check_keys, read_yaml, typed, validate
+from vosarena.predictions.manifest import ModelDefinition
 
 BUILT_IN = (Path(__file__).with_name("catalog")).resolve()
 
@@ -63,9 +64,9 @@ class Model:
     description: str = ""
     citation: str = ""
 
-    def definition(self) -> dict[str, Any]:
+    def definition(self) -> ModelDefinition:
         """What decides the masks, without names and prose: part of every prediction's fingerprint."""
-        return {"tracker": self.tracker, "options": dict(self.options), "revision": self.revision}
+        return ModelDefinition(self.tracker, dict(self.options), self.revision)
 
 
 @dataclass(frozen=True)

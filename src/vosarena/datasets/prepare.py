@@ -110,11 +110,11 @@ def _build(found: Found, split: Split, root: Path, resources: Path) -> None:
                 raise DataError(source.problem)
             _build_sequence(name, source, split, made, root, resources)
         except DataError as error:  # only this sequence fails, by name, when it is indexed or tracked
-            problems.append(f"sequence {name}: {error}")
+            problems.append(f"sequence {name}: {error.reason}")
             for folder in made.values():
                 _discard(folder / name)
             (made[IMAGES] / name).mkdir()
-            write_text(made[IMAGES] / name / PROBLEM, f"sequence {name}: {escape_unprintable(str(error))}\n")
+            write_text(made[IMAGES] / name / PROBLEM, f"{escape_unprintable(error.reason)}\n")
     if len(problems) == len(found.sequences):
         more = f" (and {len(problems) - 1} more sequences that cannot be used)" if problems[1:] else ""
         raise DataError(f"{problems[0]}{more}")

@@ -83,7 +83,7 @@ class SequenceFiles:
         if objects may overlap, which no label map can hold: see object_prompts.
         """
         if self.objects:
-            raise DataError(f"sequence {self.name}: its objects may overlap; use a tracker that takes them one by one")
+            raise DataError("its objects may overlap; use a tracker that takes them one by one", sequence=self.name)
         seen: set[int] = {0, 255}
         prompts: dict[int, LabelMap] = {}
         ignored = False
@@ -98,7 +98,7 @@ class SequenceFiles:
                 seen |= new
             ignored = ignored or 255 in found
         if not prompts:
-            raise DataError(f"sequence {self.name}: {self._nothing(ignored)}")
+            raise DataError(self._nothing(ignored), sequence=self.name)
         return prompts
 
     def _nothing(self, ignored: bool) -> str:
@@ -137,7 +137,7 @@ class SequenceFiles:
                     prompts.setdefault(index, {})[number] = mask
                     break
         if not prompts:
-            raise DataError(f"sequence {self.name}: all masks of its {len(self.objects)} objects are empty")
+            raise DataError(f"all masks of its {len(self.objects)} objects are empty", sequence=self.name)
         return dict(sorted(prompts.items()))
 
     def object_folder(self, number: int) -> str:
@@ -287,13 +287,13 @@ def read_sequence(images: Path, masks: Path | None, name: str, resize: str = "ne
     """The files of sequence `name` under a folder of frames and one of masks. Raises DataError if it has none."""
     folder = images / name
     if not folder.is_dir():
-        raise DataError(f"sequence {name}: there is no folder {folder}")
+        raise DataError(f"there is no folder {folder}", sequence=name)
     if not folder.is_symlink() and (folder / PROBLEM).exists():  # a link leads to the user's folder
-        raise DataError((folder / PROBLEM).read_text().strip())
+        raise DataError((folder / PROBLEM).read_text().strip(), sequence=name)
     folder = _led_to(folder)
     frames = numbered_files(folder, FRAME_SUFFIXES)
     if not frames:
-        raise DataError(f"sequence {name}: no {', '.join(FRAME_SUFFIXES)} frames in {folder}")
+        raise DataError(f"no {', '.join(FRAME_SUFFIXES)} frames in {folder}", sequence=name)
     index_of = {_key(path): index for index, path in enumerate(frames)}
 
     def by_frame(folder: Path, masks_of: str) -> dict[int, Path]:

@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from vosarena.base.errors import DataError, beside
+from vosarena.base.errors import DataError
 from vosarena.base.files import atomic_path
 from vosarena.base.names import escape_unprintable
 from vosarena.base.sealed import SEAL, read_sealed, seal
@@ -107,7 +107,7 @@ def _row(images: Path, masks: Path, name: str, split: Split, attributes: list[st
         first = {number: index for index, prompts in files.object_prompts().items() for number in prompts}
         row |= {"object_ids": sorted(first), "first_appearance": [first[i] for i in sorted(first)]}
     except (DataError, OSError) as error:
-        row["problem"] = escape_unprintable(beside(name, error))
+        row["problem"] = escape_unprintable(error.reason if isinstance(error, DataError) else str(error))
     return row
 
 

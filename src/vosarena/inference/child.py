@@ -1,55 +1,49 @@
-"""Sequences tracked in a child process, so that whatever ends it (os._exit, a signal) fails one sequence only."""
+"""Sequences tracked in a child process, so that a crash (os._exit, a signal) fails one sequence only."""
 
 import logging
 import multiprocessing
-import os
 import signal
-import sys
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from dataclasses import replace
 from multiprocessing.connection import Connection
-from pathlib import Path
 
-from vosarena.base.errors import TrackerError, VosarenaError
-from vosarena.inference.run import Job, Outcome, track_sequences
-from vosarena.predictions.failures import Stopped, stopped_by_signals
-from vosarena.predictions.store import Store
+from vosarena.base.errors import Stopped, TrackerError, VosarenaError
+from vosarena.inference.job import ShardTask
+from vosarena.inference.process import ended_with_all_threads, stopped_by_signals
+from vosarena.inference.run import Outcome, track_sequences
 
 _PATIENCE = 30.0  # seconds for a child to clean up
 
 
-def track_in_child(
-    names: Sequence[str], images: Path, annotations: Path, job: Job, store: Store, resize: str = "never"
-) -> Outcome:
-    """`track_sequences` in a child process; one that ends without a word fails its sequence, and another goes on.
+def track_in_child(task: ShardTask) -> Outcome:
+    """Track sequences in a child process. If it dies, its sequence has failed, and another child tracks the rest.
 
-    Raises TrackerError as `track_sequences` does, and if this process is asked to end.
+    Raises:
+        TrackerError: The model cannot be loaded, or this process was asked to end.
     """
-    dead: dict[str, str] = {}
+    died: dict[str, str] = {}
     while True:
-        rest = [name for name in names if name not in dead]
-        answer, end = _ask_child(rest, images, annotations, job, store, resize)
+        rest = tuple(name for name in task.sequences if name not in died)
+        answer, end = _ask_child(replace(task, sequences=rest))
         if isinstance(answer, Outcome):
-            answer.failed |= dead
+            answer.failed |= died
             return answer
         if answer is not None:
             raise answer
-        found = {name: end for name in rest if store.bury(name, end)}
+        found = {name: end for name in rest if task.open_store().record_death(name, end)}
         if not found:
             raise TrackerError(f"{end} before its first sequence")
-        dead |= found
+        died |= found
 
 
-def _ask_child(*arguments: object) -> tuple[Outcome | VosarenaError | None, str]:
-    """The answer of a child, None if it ended without one, and a sentence about its end."""
-    context = multiprocessing.get_context("spawn")  # a fork would share what CUDA and other threads hold
+def _ask_child(task: ShardTask) -> tuple[Outcome | VosarenaError | None, str]:
+    """Return the answer of a child, None if it ended without one, and a sentence about its end."""
+    context = multiprocessing.get_context("spawn")  # a fork would share the state of CUDA and of other threads
     receiver, sender = context.Pipe(duplex=False)
-    child = context.Process(target=_answer, args=(sender, *arguments))
-    answer = None
+    child = context.Process(target=_answer, args=(sender, task))
+    answer: Outcome | VosarenaError | None = None
     try:
         with stopped_by_signals():
-            on_ctrl_c = signal.signal(signal.SIGINT, signal.SIG_IGN)  # only this process hears it, and ends the child
+            on_ctrl_c = signal.signal(signal.SIGINT, signal.SIG_IGN)  # the child ignores it, this process ends it
             child.start()
             signal.signal(signal.SIGINT, on_ctrl_c)
             sender.close()
@@ -58,7 +52,7 @@ def _ask_child(*arguments: object) -> tuple[Outcome | VosarenaError | None, str]
         pass
     except Stopped as error:
         child.terminate()
-        answer = TrackerError(f"{error}; what is finished is kept")
+        answer = TrackerError(f"{error}; finished sequences are kept")
     child.join(_PATIENCE)
     child.kill()
     child.join()
@@ -67,34 +61,13 @@ def _ask_child(*arguments: object) -> tuple[Outcome | VosarenaError | None, str]
     return answer, f"the process of the tracker {how}"
 
 
-def _answer(sender: Connection, *arguments: object) -> None:
-    """What the child runs."""
+def _answer(sender: Connection, task: ShardTask) -> None:
+    """Run in the child: track the sequences and send the outcome or the error."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     with ended_with_all_threads():
         try:
-            sender.send(track_sequences(*arguments))  # type: ignore[arg-type]
+            sender.send(track_sequences(task))
         except Stopped as error:
             sender.send(TrackerError(str(error)))
         except VosarenaError as error:
             sender.send(error)
-
-
-@contextmanager
-def ended_with_all_threads() -> Iterator[None]:
-    """End this process after the block, also where a tracker left threads or processes that would keep it alive."""
-    code: int | None = None
-    try:
-        yield
-        code = 0
-    except SystemExit as error:
-        code = error.code if isinstance(error.code, int) else int(error.code is not None)
-        raise
-    finally:
-        left = [thread for thread in threading.enumerate() if thread is not threading.main_thread()]
-        children = multiprocessing.active_children()
-        if code is not None and (children or not all(thread.daemon for thread in left)):
-            for child in children:
-                child.terminate()
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(code)

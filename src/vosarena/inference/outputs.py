@@ -119,18 +119,18 @@ def _listed(ids: Iterable[int]) -> str:
 def _checked(outputs: Any, files: SequenceFiles, title: str, check: Check) -> Iterator[Any]:
     if not isinstance(outputs, Iterable):
         raise TrackerError(
-            f"sequence {files.name}: the tracker gave {_kind(outputs)}, expected masks one by one; `yield` each of them"
+            f"the tracker gave {_kind(outputs)}, expected masks one by one; `yield` each of them", sequence=files.name
         )
     count, total = 0, len(files.frames)
     with progress_bar(total=total, desc=title, unit="frame") as bar:
         for output in outputs:
             if count == total:
-                raise TrackerError(f"sequence {files.name}: the tracker gave more masks than the {total} frames")
+                raise TrackerError(f"the tracker gave more masks than the {total} frames", sequence=files.name)
             if wrong := check(output):
                 frame = files.frames[count].stem
-                raise TrackerError(f"sequence {files.name}, frame {frame}: the tracker gave {wrong}")
+                raise TrackerError(f"frame {frame}: the tracker gave {wrong}", sequence=files.name)
             count += 1
             bar.update()
             yield output
     if count != total:
-        raise TrackerError(f"sequence {files.name}: the tracker gave {count} masks for {total} frames")
+        raise TrackerError(f"the tracker gave {count} masks for {total} frames", sequence=files.name)

@@ -1,181 +1,115 @@
-"""Track sequences with one model: prefetch, track and write at the same time, keep what is valid, fail alone."""
+"""Track the sequences of a shard with one loaded model and keep what is valid; each sequence fails by itself."""
 
 import hashlib
 import logging
 import platform
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
 from vosarena import __version__
-from vosarena.base.errors import DataError, TrackerError, VosarenaError
+from vosarena.base.errors import DataError, Stopped, TrackerError, VosarenaError
 from vosarena.base.hashing import digest_of, file_sha256
 from vosarena.base.locks import LockHeld
-from vosarena.base.notes import write_note
+from vosarena.base.text import summarise_names
 from vosarena.datasets.sequences import SequenceFiles, read_sequence
-from vosarena.inference.devices import take_device
+from vosarena.inference.job import ShardTask, device_name
 from vosarena.inference.outputs import Prompts, output_names, prompted_ids, prompts_of, track_sequence
+from vosarena.inference.process import restored_process, stopped_by_signals
 from vosarena.inference.usage import PeakMemory
 from vosarena.io.frames import Frames
 from vosarena.io.masks import LabelMap, masks_digest, write_mask
-from vosarena.predictions.failures import Stopped, few_of, is_out_of_memory, reason_of, stopped_by_signals, undisturbed
+from vosarena.predictions.failures import is_out_of_memory, reason_of
+from vosarena.predictions.manifest import Manifest, MemoryUse, Timing, Versions
 from vosarena.predictions.store import Store
-from vosarena.trackers.base import (
-    Tracker,
-    build_tracker,
-    package_versions,
-    packages_of,
-    resolve_device,
-    tracker_class,
-)
+from vosarena.trackers.base import BoolMask, Tracker, resolve_device
 
 logger = logging.getLogger(__name__)
 
 _WRITERS = 2
-_UNWRITTEN = 16  # masks that may wait for the writers: bounds the memory
-_PATIENCE = 5.0  # seconds between two looks at sequences that another process is writing
-
-
-@dataclass(frozen=True)
-class Job:
-    """A model as it is run: its definition, its weights and where it runs.
-
-    definition: `tracker`, `options` and `revision` (see Model.definition). weights: local file or None. threads: of the
-    CPU, which decide the last bits of some masks; None leaves them to the libraries.
-    """
-
-    definition: Mapping[str, Any]
-    weights: Path | None = None
-    device: str = "auto"
-    precision: str = "auto"
-    threads: int | None = None
-
-    def identity(self) -> dict[str, Any]:
-        """Everything of the model that decides the masks; with a sequence's digest it makes a fingerprint.
-
-        Raises TrackerError if the tracker, one of its packages or the weights are missing.
-        """
-        if self.weights and not self.weights.is_file():
-            raise TrackerError(f"there is no weights file {self.weights}")
-        tracker = self.definition["tracker"]
-        named = [tracker.rpartition(":")[0], *self.definition["options"].values()]
-        files = [Path(value) for value in named if isinstance(value, str) and value and Path(value).is_file()]
-        return {
-            **self.definition,
-            "precision": self.precision,
-            "weights": file_sha256(self.weights) if self.weights else None,
-            "files": [file_sha256(path) for path in files],
-            "packages": package_versions(packages_of(tracker_class(tracker))),
-        }
-
-    def build(self) -> Tracker:
-        """Load the model. Raises TrackerError if it cannot be built."""
-        if self.threads:
-            cv2.setNumThreads(self.threads)
-        if "torch" in packages_of(tracker_class(self.definition["tracker"])):
-            if self.device != "cpu":
-                take_device()
-            import torch
-
-            if self.threads:
-                torch.set_num_threads(self.threads)
-        options = dict(self.definition["options"])
-        if self.weights:
-            options["weights"] = str(self.weights)
-        return build_tracker(self.definition["tracker"], options, self.device, self.precision)
+_UNWRITTEN = 16  # masks that may wait to be written, which bounds the memory
+_PATIENCE = 5.0  # seconds between two attempts at sequences that another process is writing
 
 
 @dataclass
 class Outcome:
-    """What became of the sequences: digests of the masks of finished ones, reasons of failed ones."""
+    """Result of tracking: digests of the masks of finished sequences, reasons of failed ones, by name."""
 
     masks: dict[str, str] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
 
 
-def track_shard(
-    names: Sequence[str],
-    images: Path,
-    annotations: Path,
-    job: Job,
-    store: Store,
-    status: Path,
-    resize: str = "never",
-    minutes: float | None = None,
-) -> None:
-    """Track the sequences of one shard and write its status file once all of them are in the store.
+def track_shard(task: ShardTask, status: Path) -> None:
+    """Track the sequences of a shard, and write its status file when all of them are in the store.
 
-    minutes: the job's time limit. Raises TrackerError naming every failed sequence with its reason, or the one in
-    flight when the job was stopped; the others are finished all the same.
+    Args:
+        task: The shard.
+        status: Status file to write.
+
+    Raises:
+        TrackerError: Sequences failed, which are named with their reasons, or the job was asked to end. The other
+            sequences are finished anyway.
     """
-    status = status.absolute()  # wherever the tracker moves
+    status = status.absolute()  # a tracker may change the working directory
     try:
-        outcome = track_sequences(names, images, annotations, job, store, resize, minutes)
+        outcome = track_sequences(task)
     except Stopped as error:
-        raise TrackerError(f"{error}; what is finished is kept in {store.folder}") from None
+        raise TrackerError(f"{error}; finished sequences are kept in {task.store}") from None
     if outcome.failed:
-        raise TrackerError(failure_report(outcome, store))
-    write_note(status, {"masks": outcome.masks})
+        raise TrackerError(failure_report(outcome, task.store))
+    Store.write_status(status, outcome.masks)
 
 
-def failure_report(outcome: Outcome, store: Store) -> str:
-    """One line for each reason, with the sequences that failed for it."""
+def failure_report(outcome: Outcome, store: Path) -> str:
+    """Return a sentence about the failed sequences, and one line for each reason with its sequences."""
     total = len(outcome.failed) + len(outcome.masks)
     by_reason: dict[str, list[str]] = {}
     for name, reason in outcome.failed.items():
         by_reason.setdefault(reason, []).append(name)
-    lines = [f"  {few_of(names)}: {reason}" for reason, names in by_reason.items()]
-    return "\n".join([f"{len(outcome.failed)} of {total} sequences failed in {store.folder}:", *lines])
+    lines = [f"  {summarise_names(names)}: {reason}" for reason, names in by_reason.items()]
+    return "\n".join([f"{len(outcome.failed)} of {total} sequences failed in {store}:", *lines])
 
 
-def track_sequences(
-    names: Sequence[str],
-    images: Path,
-    annotations: Path,
-    job: Job,
-    store: Store,
-    resize: str = "never",
-    minutes: float | None = None,
-) -> Outcome:
-    """Track every sequence that the store does not hold yet. The model is loaded once, and only if it is needed.
+def track_sequences(task: ShardTask) -> Outcome:
+    """Track every sequence that the store does not hold yet.
 
-    images, annotations: folders with one folder per sequence. A sequence that fails, whatever the tracker raised, is
-    recorded and passed over; one that another process is writing is left for the end, and taken from the store when it
-    is there. One that the last process did not survive comes after the others. minutes: the job's time limit.
-    Raises TrackerError if the model cannot be loaded, and Stopped if the process is asked to end.
+    The model is loaded once, and only if it is needed. A sequence that fails, whatever the tracker raises, is recorded
+    and skipped. One that another process is writing is left for the end, and taken from the store when it is there. One
+    during which the last process died comes after the others.
+
+    Raises:
+        TrackerError: The model cannot be loaded.
+        Stopped: The process was asked to end.
     """
-    with stopped_by_signals(minutes):
-        places = images.absolute(), annotations.absolute()  # wherever the tracker moves
-        return _track_all(names, _Run(*places, job, Store(store.folder.absolute()), resize))
+    with stopped_by_signals(task.minutes):
+        return _track_all(_Run(task))
 
 
-def _track_all(names: Sequence[str], run: "_Run") -> Outcome:
-    outcome, store, tracker = Outcome(), run.store, run.job.definition["tracker"]
-    pending = sorted(names, key=store.is_deadly)
+def _track_all(run: "_Run") -> Outcome:
+    outcome, store, names = Outcome(), run.store, run.task.sequences
+    pending = sorted(names, key=store.died_silently)
     while pending:
         busy: list[str] = []
         for name in pending:
             try:
-                outcome.masks[name] = run.manifest_of(name, f"{names.index(name) + 1}/{len(names)} {name}")["masks"]
+                manifest = run.manifest_of(name, f"{names.index(name) + 1}/{len(names)} {name}")
+                outcome.masks[name] = manifest.masks_digest
             except LockHeld as error:
-                logger.info("%s: left for later: %s", name, error)
+                logger.info("%s: left for later: %s", name, error.reason)
                 busy.append(name)
             except Stopped as error:
                 store.fail(name, error)
                 raise
             except BaseException as error:  # a tracker may call sys.exit
                 if run.tracker is None and isinstance(error, TrackerError):
-                    raise  # the model itself cannot be loaded: no sequence would do better
-                outcome.failed[name] = reason_of(error, tracker, name)
-                store.fail(name, error, run.fingerprint_of(name), tracker)
-                logger.error("%s: %s", name, outcome.failed[name], exc_info=not isinstance(error, VosarenaError))
+                    raise  # the model cannot be loaded, so every sequence would fail
+                outcome.failed[name] = run.fail(name, error)
         if len(busy) == len(pending):
             time.sleep(_PATIENCE)
         pending = busy
@@ -184,7 +118,7 @@ def _track_all(names: Sequence[str], run: "_Run") -> Outcome:
 
 @dataclass(frozen=True)
 class _Plan:
-    """What a sequence's masks are made from."""
+    """What the masks of a sequence are made from."""
 
     files: SequenceFiles
     prompts: Prompts
@@ -195,122 +129,129 @@ class _Plan:
 class _Run:
     """One model over several sequences; the model is loaded when the first of them needs it."""
 
-    def __init__(self, images: Path, annotations: Path, job: Job, store: Store, resize: str) -> None:
+    def __init__(self, task: ShardTask) -> None:
+        self.task = replace(  # a tracker may change the working directory
+            task, images=task.images.absolute(), annotations=task.annotations.absolute(), store=task.store.absolute()
+        )
+        self.store = self.task.open_store()
         self.tracker: Tracker | None = None
-        self.job, self.store = job, store
-        self._images, self._annotations, self._resize = images, annotations, resize
-        with undisturbed():
-            self._identity = job.identity()
+        with restored_process():
+            self._identity = task.job.identity()
         self._load_seconds = 0.0
         self._plans: dict[str, _Plan] = {}
 
-    def fingerprint_of(self, name: str) -> str:
-        """What the last attempt at a sequence was to compute, by this version; empty if it did not come to that."""
-        return f"{__version__} {self._plans[name].fingerprint}" if name in self._plans else ""
+    def manifest_of(self, name: str, title: str) -> Manifest:
+        """Return the manifest of a sequence, which is tracked now if the store does not hold it.
 
-    def manifest_of(self, name: str, title: str) -> dict[str, Any]:
-        """The manifest of a sequence, tracked now if the store does not hold it. Raises LockHeld, VosarenaError."""
-        if name not in self._plans:
-            self._plans.clear()  # one at a time: prompts are full label maps
-            files = read_sequence(self._images, self._annotations, name, self._resize)
-            prompts = prompts_of(files)
-            fingerprint = digest_of({"model": self._identity, "sequence": sequence_digest(files, prompts)})
-            self._plans[name] = _Plan(files, prompts, fingerprint, output_names(files, prompts))
-        plan = self._plans[name]
-        known = self._known(plan)
-        if known:
-            return known
+        Args:
+            name: Name of the sequence.
+            title: Title of the progress bar.
+
+        Raises:
+            LockHeld: Another process is writing the sequence.
+            VosarenaError: The sequence or the tracker is at fault.
+        """
+        plan = self._plan_of(name)
+        finished = self._finished(plan)
+        if finished:
+            return finished
         failure = self.store.failure(name)
-        if failure and failure.get("fingerprint") == self.fingerprint_of(name):
-            raise DataError(failure["reason"])  # the same bytes again: a retry would only waste the GPU
+        if failure and failure.fingerprint and failure.fingerprint == self._fingerprint_of(name):
+            raise DataError(failure.reason)  # the same input fails again: a retry would only cost time
         with self.store.writing(name) as folder:
-            # Whoever had the claim until now may have finished it.
-            known = self._known(plan)
-            if known:
-                return known
-            with undisturbed():
+            finished = self._finished(plan)  # by the process that had the lock until now
+            if finished:
+                return finished
+            with restored_process():
                 return self._track(plan, folder, title)
 
-    def _known(self, plan: _Plan) -> dict[str, Any] | None:
+    def fail(self, name: str, error: BaseException) -> str:
+        """Record and log why a sequence failed; return the reason."""
+        tracker = self.task.job.definition.tracker
+        reason = reason_of(error, tracker)
+        self.store.fail(name, error, self._fingerprint_of(name), tracker)
+        logger.error("%s: %s", name, reason, exc_info=not isinstance(error, VosarenaError))
+        return reason
+
+    def _plan_of(self, name: str) -> _Plan:
+        if name not in self._plans:
+            self._plans.clear()  # one at a time, because prompts are full label maps
+            files = read_sequence(self.task.images, self.task.annotations, name, self.task.resize)
+            prompts = prompts_of(files)
+            digest = sequence_digest(files, prompts)
+            fingerprint = digest_of({"model": self._identity.to_json(), "sequence": digest})
+            self._plans[name] = _Plan(files, prompts, fingerprint, output_names(files, prompts))
+        return self._plans[name]
+
+    def _fingerprint_of(self, name: str) -> str:
+        """Return what the last attempt computed, and by which version; empty if it did not come to that."""
+        return f"{__version__} {self._plans[name].fingerprint}" if name in self._plans else ""
+
+    def _finished(self, plan: _Plan) -> Manifest | None:
+        """Return the manifest of a sequence if the store holds it."""
         name = plan.files.name
         if not self.store.holds(name, plan.fingerprint, plan.outputs):
             return None
-        logger.info("%s: already there", name)
-        self.store.tidy(name)
+        logger.info("%s: already finished", name)
+        self.store.clean_up(name)
         return self.store.manifest(name)
 
-    def _track(self, plan: _Plan, folder: Path, title: str) -> dict[str, Any]:
+    def _track(self, plan: _Plan, folder: Path, title: str) -> Manifest:
         """Track one sequence into the store and return its manifest."""
         if self.tracker is None:
             started = time.perf_counter()
-            self.tracker = self.job.build()
+            self.tracker = self.task.job.build()
             self._load_seconds = time.perf_counter() - started
-        files, stems = plan.files, [path.stem for path in plan.files.frames]
+        stems = tuple(path.stem for path in plan.files.frames)
         memory, started = PeakMemory(), time.perf_counter()
-        saving = self._write_masks(self.tracker, plan, folder, title)
-        tracked = time.perf_counter() - started
-        manifest = {
-            "sequence": files.name,
-            "fingerprint": plan.fingerprint,
-            "masks": masks_digest((name, folder / f"{name}.png") for name in plan.outputs),
-            "frames": stems,
-            "prompts": {stems[index]: prompted_ids(prompt) for index, prompt in plan.prompts.items()},
-            "seconds": {"load": round(self._load_seconds, 3), "track": round(tracked, 3)},
-            "fps": round(len(stems) / tracked, 3),
-            "peak_memory_mb": memory.host_mb(),
-            "peak_gpu_memory_mb": memory.gpu_mb(),
-            "saving_memory": saving,
-            "device": device_name(resolve_device(type(self.tracker), self.job.device)),
-            "identity": self._identity,
-            "vosarena": __version__,
-            "python": platform.python_version(),
-            "interpreter": sys.executable,
-        }
-        self.store.commit(files.name, folder, manifest)
+        saving = _write_masks(self.tracker, plan, folder, title)
+        seconds = time.perf_counter() - started
+        manifest = Manifest(
+            sequence=plan.files.name,
+            fingerprint=plan.fingerprint,
+            masks_digest=masks_digest((name, folder / f"{name}.png") for name in plan.outputs),
+            frames=stems,
+            prompts={stems[index]: tuple(prompted_ids(prompt)) for index, prompt in plan.prompts.items()},
+            timing=Timing(load=round(self._load_seconds, 3), track=round(seconds, 3)),
+            memory=MemoryUse(memory.host_mb(), memory.gpu_mb()),
+            saving=saving,
+            device=device_name(resolve_device(type(self.tracker), self.task.job.device)),
+            identity=self._identity,
+            versions=Versions(__version__, platform.python_version(), sys.executable),
+        )
+        self.store.commit(folder, manifest)
         return manifest
 
-    def _write_masks(self, tracker: Tracker, plan: _Plan, folder: Path, title: str) -> dict[str, Any]:
-        """Track and write; if memory runs out, once more with the tracker's options for less of it, which it returns.
 
-        A tracker offers that as `saving_memory()`, a context manager that gives the options it changed.
-        """
-        for parent in {(folder / name).parent for name in plan.outputs}:
-            parent.mkdir(exist_ok=True)
+def _write_masks(tracker: Tracker, plan: _Plan, folder: Path, title: str) -> dict[str, Any]:
+    """Track and write; if memory runs out, try again with the tracker's options that need less of it.
 
-        def attempt() -> None:
-            with Frames(plan.files.frames) as frames:
-                _write_all(track_sequence(tracker, frames, plan.files, plan.prompts, title), folder)
+    A tracker offers them as `saving_memory()`, a context manager that yields the options it changed.
 
-        try:
-            attempt()
-            return {}
-        except Exception as error:
-            if not is_out_of_memory(error) or not hasattr(tracker, "saving_memory"):
-                raise
-            reason = str(error) or type(error).__name__
-        with tracker.saving_memory() as saving:  # after the handler: the traceback would keep the tensors alive
-            if not saving:
-                raise MemoryError(reason)
-            logger.warning("%s: %s; once more with %s", plan.files.name, reason, saving)
-            attempt()
-            return dict(saving)
+    Returns:
+        The options that were changed, empty after a normal run.
+    """
+    for parent in {(folder / name).parent for name in plan.outputs}:
+        parent.mkdir(exist_ok=True)
 
+    def attempt() -> None:
+        with Frames(plan.files.frames) as frames:
+            _write_all(track_sequence(tracker, frames, plan.files, plan.prompts, title), folder)
 
-def sequence_digest(files: SequenceFiles, prompts: Prompts) -> str:
-    """Digest of all that a tracker sees of a sequence: the bytes of its frames, and its prompts as pixels."""
-
-    def pixels(mask: np.ndarray) -> list[Any]:
-        return [list(mask.shape), hashlib.sha256(mask.tobytes()).hexdigest()]
-
-    return digest_of(
-        {
-            "frames": [[path.stem, file_sha256(path)] for path in files.frames],
-            "prompts": [
-                [index, {number: pixels(mask) for number, mask in prompt.items()} if files.objects else pixels(prompt)]
-                for index, prompt in sorted(prompts.items())
-            ],
-        }
-    )
+    try:
+        attempt()
+        return {}
+    except Exception as error:
+        if not is_out_of_memory(error) or not hasattr(tracker, "saving_memory"):
+            raise
+        reason = str(error) or type(error).__name__
+    # Outside of the handler, because the traceback would keep the tensors alive.
+    with tracker.saving_memory() as saving:
+        if not saving:
+            raise MemoryError(reason)
+        logger.warning("%s: %s; trying again with %s", plan.files.name, reason, saving)
+        attempt()
+        return dict(saving)
 
 
 def _write_all(masks: Iterable[tuple[str, LabelMap]], folder: Path) -> None:
@@ -318,7 +259,7 @@ def _write_all(masks: Iterable[tuple[str, LabelMap]], folder: Path) -> None:
     pending: list[Future[None]] = []
     with ThreadPoolExecutor(_WRITERS, thread_name_prefix="masks") as pool:
         for name, labels in masks:
-            # A copy: the tracker may go on in the same array.
+            # A copy, because the tracker may reuse the array.
             pending.append(pool.submit(write_mask, folder / f"{name}.png", labels.copy()))
             if len(pending) >= _UNWRITTEN:
                 pending.pop(0).result()
@@ -326,10 +267,22 @@ def _write_all(masks: Iterable[tuple[str, LabelMap]], folder: Path) -> None:
             future.result()
 
 
-def device_name(device: str) -> str:
-    """Name of a device ("cpu" or "cuda") for people: the GPU's, or the processor's architecture."""
-    if device == "cpu":
-        return f"CPU ({platform.machine()})"
-    import torch
+def sequence_digest(files: SequenceFiles, prompts: Prompts) -> str:
+    """Return the digest of all that a tracker sees of a sequence: bytes of the frames, pixels of the prompts."""
+    return digest_of(
+        {
+            "frames": [[path.stem, file_sha256(path)] for path in files.frames],
+            "prompts": [[index, _prompt_digest(prompt)] for index, prompt in sorted(prompts.items())],
+        }
+    )
 
-    return torch.cuda.get_device_name()
+
+def _prompt_digest(prompt: LabelMap | Mapping[int, BoolMask]) -> list[Any] | dict[int, list[Any]]:
+    """Return size and hash of a label map, or of each object's mask."""
+    if isinstance(prompt, Mapping):
+        return {number: _pixels_digest(mask) for number, mask in prompt.items()}
+    return _pixels_digest(prompt)
+
+
+def _pixels_digest(mask: np.ndarray[Any, Any]) -> list[Any]:
+    return [list(mask.shape), hashlib.sha256(mask.tobytes()).hexdigest()]

@@ -234,14 +234,13 @@ def _hidden(run: Hidden) -> dict[str, Any]:
 
 def _speed(run: Scored | Hidden) -> dict[str, Any]:
     """Frames per second (frames over seconds of tracking, decoding and writing included), peak memory, device."""
-    store = Store(run.store)
-    manifests = [manifest for row in read_table(run.table) if (manifest := store.manifest(row["sequence"]))]
+    manifests = Store(run.store).manifests(row["sequence"] for row in read_table(run.table)).values()
     if not manifests:
         return {"fps": np.nan, "peak_memory_mb": np.nan, "device": ""}
-    frames = sum(len(manifest["frames"]) for manifest in manifests)
-    seconds = sum(manifest["seconds"]["track"] for manifest in manifests)
-    devices = sorted({manifest["device"] for manifest in manifests})
-    memory = [manifest["peak_gpu_memory_mb"] or manifest["peak_memory_mb"] for manifest in manifests]
+    frames = sum(len(manifest.frames) for manifest in manifests)
+    seconds = sum(manifest.timing.track for manifest in manifests)
+    devices = sorted({manifest.device for manifest in manifests})
+    memory = [manifest.peak_memory_mb for manifest in manifests]
     fps = round(frames / seconds, 2) if seconds > 0 else np.nan
     return {"fps": fps, "peak_memory_mb": max(memory), "device": ", ".join(devices)}
 

@@ -45,9 +45,8 @@ def partial_leaderboard(study: Study, paths: Paths, jobs: int = 1) -> list[Score
 def _measure_finished(study: Study, split: Split, model: Model, paths: Paths, output: Path, jobs: int) -> bool:
     store = Store(paths.predictions(split, model.name))
     table = paths.sequences(split)
-    manifests = {row["sequence"]: store.manifest(row["sequence"]) for row in read_table(table)}
-    made_by = model.definition().items()
-    finished = {name: found for name, found in manifests.items() if found and made_by <= found["identity"].items()}
+    manifests = store.manifests(row["sequence"] for row in read_table(table))
+    finished = {name: found for name, found in manifests.items() if found.identity.definition == model.definition()}
     if not finished:
         return False
     adaptive = any(find_protocol(name).adaptive for name in study.protocols_of(split))

@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from vosarena.datasets.sequences import ANNOTATIONS, META
 from vosarena.datasets.table import read_table
@@ -13,7 +12,8 @@ from vosarena.metrics.notes import id_gap
 from vosarena.metrics.pairs import MeasureError, SequencePair, pair_sequence
 from vosarena.metrics.protocols import find_protocol
 from vosarena.metrics.read import read_metadata
-from vosarena.predictions.store import Store, discard
+from vosarena.predictions.manifest import Manifest
+from vosarena.predictions.store import Store
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ def measure_predictions(
         adaptive = any(find_protocol(name).adaptive for name in protocols)
         measure(pairs, output, dataset=dataset, split=split, model=model, jobs=jobs, resize=resize, adaptive=adaptive)
     except MeasureError as error:
-        discard(store, error.stale, statuses)
+        store.delete_stale(error.stale, statuses)
         raise
     if any(name.startswith("davis2017") for name in protocols):
         for name, info in read_metadata(output)["sequences"].items():
@@ -52,9 +52,7 @@ def measure_predictions(
                 logger.warning("sequence %s: %s", name, gap)
 
 
-def pair_predictions(
-    table: Path, store: Store, manifests: Mapping[str, Mapping[str, Any] | None]
-) -> list[SequencePair]:
+def pair_predictions(table: Path, store: Store, manifests: Mapping[str, Manifest | None]) -> list[SequencePair]:
     """The ground truth of sequences and their predictions, which must be what the manifests vouch for.
 
     table: the split's, beside its masks and, where the dataset has one, the meta file that says which objects are
@@ -62,7 +60,9 @@ def pair_predictions(
     """
     annotations, meta = table.parent / ANNOTATIONS, table.parent / META
     pairs = (
-        pair_sequence(name, annotations / name, store.masks(name), masks_digest=manifest["masks"] if manifest else "")
+        pair_sequence(
+            name, annotations / name, store.masks(name), masks_digest=manifest.masks_digest if manifest else ""
+        )
         for name, manifest in manifests.items()
     )
     return with_meta(pairs, read_meta(meta) if meta.exists() else None)

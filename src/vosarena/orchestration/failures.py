@@ -16,30 +16,20 @@ from rich.text import Text
 from vosarena.base.escaping import csv_cell, csv_text
 from vosarena.base.files import write_text
 from vosarena.base.names import safe_path_name
-from vosarena.predictions.failures import (
-    CANCELLED,
-    DISK_FULL,
-    NODE_FAILURE,
-    NOT_REACHED,
-    OUT_OF_MEMORY,
-    PREEMPTED,
-    SILENT,
-    TIMEOUT,
-    UNEXPECTED,
-    few_of,
-)
-from vosarena.predictions.store import Store
+from vosarena.base.text import summarise_names
+from vosarena.predictions.failures import DIED_SILENTLY, FailureClass
+from vosarena.predictions.store import Owner, Store
 
 COLUMNS = ("dataset", "split", "model", "sequence", "class", "reason", "attempts", "log", "rerun")
 
 # What schedulers and kernels call the ends of jobs, in the order of who knows best.
 _WORDS = {
-    OUT_OF_MEMORY: r"OUT_OF_ME|MemoryError|memory limit|oom[-_ ]kill|TERM_MEMLIMIT|OOMKilled",
-    TIMEOUT: r"TIMEOUT|TIME LIMIT|DeadlineExceeded|TERM_RUNLIMIT",
-    NODE_FAILURE: r"NODE_FAIL|NODE FAILURE|BOOT_FAIL",
-    DISK_FULL: r"No space left on device|Disk quota exceeded",
-    PREEMPTED: r"PREEMPTED|PREEMPTION|Preempted",
-    CANCELLED: r"CANCELLED|TERM_OWNER|Evicted",
+    FailureClass.OUT_OF_MEMORY: r"OUT_OF_ME|MemoryError|memory limit|oom[-_ ]kill|TERM_MEMLIMIT|OOMKilled",
+    FailureClass.TIMEOUT: r"TIMEOUT|TIME LIMIT|DeadlineExceeded|TERM_RUNLIMIT",
+    FailureClass.NODE_FAILURE: r"NODE_FAIL|NODE FAILURE|BOOT_FAIL",
+    FailureClass.DISK_FULL: r"No space left on device|Disk quota exceeded",
+    FailureClass.PREEMPTED: r"PREEMPTED|PREEMPTION|Preempted",
+    FailureClass.CANCELLED: r"CANCELLED|TERM_OWNER|Evicted",
 }
 # Arguments of Snakemake that say what runs where and how, and how many values they take at most.
 _ONE = ("--profile", "--workflow-profile", "--snakefile", "--directory", "--cores", "--executor", "--jobs")
@@ -85,12 +75,12 @@ def collect_failures(runs: Iterable[TrackedRun], words: Mapping[str, str], rerun
         store = Store(run.store)
         suspects = store.suspects()
         for shard, sequences in run.shards.items():
-            status, log = run.store / ".shards" / f"{shard}.json", run.logs / f"{shard}.log"
+            status, log = store.status_file(shard), run.logs / f"{shard}.log"
             said = words.get(str(status))
             reasons = {name: _reason(store, name, said) for name in sorted(suspects.intersection(sequences))}
             found = {name: known for name, known in reasons.items() if known}
-            claimed = {name for name in found if said is not None and store.abandoned(name) is not None}
-            ended = [name for name in found if name in claimed or store.is_deadly(name)]
+            claimed = {name for name in found if said is not None and store.owner(name) is not Owner.NONE}
+            ended = [name for name in found if name in claimed or store.died_silently(name)]
             if ended or (said is not None and not found):
                 known = _not_reached(ended) if ended else _of_the_job(said or "", log)
                 found |= {name: known for name in sequences if name not in found and store.manifest(name) is None}
@@ -107,33 +97,37 @@ def _reason(store: Store, sequence: str, words: str | None) -> dict[str, str] | 
 
     words: None if the engine said nothing of the job, so that it may still run.
     """
-    failure, claim = store.failure(sequence), store.abandoned(sequence)
-    if claim or (claim is not None and words is not None):
+    failure, owner = store.failure(sequence), store.owner(sequence)
+    attempts = failure.attempts if failure else 0
+    if owner is Owner.DEAD or (owner is Owner.ALIVE and words is not None):
         if failure is None and store.manifest(sequence) is not None:
             return None  # killed between the end of its work and the removal of its claim
-        failure = {"class": UNEXPECTED, "reason": SILENT, "attempts": (failure or {"attempts": 0})["attempts"] + 1}
-    if failure is None:
+        kind, reason, attempts = FailureClass.UNEXPECTED, DIED_SILENTLY, attempts + 1
+    elif failure is not None:
+        kind, reason = failure.failure_class, failure.reason
+    else:
         return None
-    kind, reason = failure.get("class", UNEXPECTED), failure["reason"]
-    if reason == SILENT or kind == CANCELLED:  # a job cannot tell why it was stopped; its engine can
+    if reason == DIED_SILENTLY or kind is FailureClass.CANCELLED:  # a job does not know why; its engine does
         for told, pattern in _WORDS.items():
             if re.search(pattern, words or ""):
-                reason = f"the job was ended from outside: {told}" if reason == SILENT else reason
+                reason = f"the job was ended from outside: {told}" if reason == DIED_SILENTLY else reason
                 kind = told
                 break
-    return {"class": kind, "reason": reason, "attempts": str(failure["attempts"])}
+    return {"class": kind, "reason": reason, "attempts": str(attempts)}
 
 
 def _not_reached(culprits: Sequence[str]) -> dict[str, str]:
     """The same for a sequence that its job did not come to. culprits: those that its process did not survive."""
-    reason = f"not tracked yet: the process ended without a word before, in {few_of(culprits)}; run it again"
-    return {"class": NOT_REACHED, "reason": reason, "attempts": "0"}
+    reason = f"not tracked yet: the process ended without a word before, in {summarise_names(culprits)}; run it again"
+    return {"class": FailureClass.NOT_REACHED, "reason": reason, "attempts": "0"}
 
 
 def _of_the_job(words: str, log: Path) -> dict[str, str]:
     """The same where a job ended before any of its sequences: the model could not be loaded, or nothing be written."""
-    reason = _last_error(log) or f"{SILENT} (before the first sequence)"
-    kind = next((kind for kind, pattern in _WORDS.items() if re.search(pattern, f"{words}\n{reason}")), UNEXPECTED)
+    reason = _last_error(log) or f"{DIED_SILENTLY} (before the first sequence)"
+    kind = next(
+        (kind for kind, pattern in _WORDS.items() if re.search(pattern, f"{words}\n{reason}")), FailureClass.UNEXPECTED
+    )
     return {"class": kind, "reason": reason, "attempts": "1"}
 
 
@@ -235,7 +229,7 @@ def show_failures(rows: Sequence[Mapping[str, str]], file: Path, console: Consol
         run = f"{row['model']} on {row['dataset']}/{row['split']}"
         alike.setdefault((run, row["class"], row["attempts"], row["reason"]), []).append(row["sequence"])
     for (run, kind, attempts, reason), names in list(alike.items())[:_ROWS]:
-        table.add_row(*(Text(cell) for cell in (run, few_of(names), kind, attempts, reason)))
+        table.add_row(*(Text(cell) for cell in (run, summarise_names(names), kind, attempts, reason)))
     if len(alike) > _ROWS:
         table.add_row("...", "", "", "", Text(f"{len(alike) - _ROWS} more lines in {file}"))
     console.print(table)

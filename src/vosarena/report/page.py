@@ -263,19 +263,19 @@ def _models(study: Study, paths: Paths) -> dict[str, Any]:
         masks = {}
         for split in study.splits.values():
             store = Store(paths.predictions(split, name))
-            for row in read_table(paths.sequences(split)) if paths.sequences(split).is_file() else []:
-                if manifest := store.manifest(row["sequence"]):
-                    identity = manifest["identity"]
-                    made["weights"].add(identity.get("weights") or "")
-                    made["packages"].add(", ".join(f"{k} {v}" for k, v in sorted(identity["packages"].items())))
-                    made["device"].add(manifest["device"])
-                    made["python"].add(manifest["python"])
-                    masks[f"{split}/{row['sequence']}"] = manifest["masks"]
+            rows = read_table(paths.sequences(split)) if paths.sequences(split).is_file() else []
+            for sequence, manifest in store.manifests(row["sequence"] for row in rows).items():
+                packages = sorted(manifest.identity.packages.items())
+                made["weights"].add(manifest.identity.weights or "")
+                made["packages"].add(", ".join(f"{package} {version}" for package, version in packages))
+                made["device"].add(manifest.device)
+                made["python"].add(manifest.versions.python)
+                masks[f"{split}/{sequence}"] = manifest.masks_digest
         models[name] = {
             "title": model.title or name,
             "description": model.description,
             "masks": digest_of(masks) if masks else "",
-            "definition": yaml.safe_dump(model.definition(), default_flow_style=True, width=10_000).strip(),
+            "definition": yaml.safe_dump(model.definition().to_json(), default_flow_style=True, width=10_000).strip(),
             **{key: ", ".join(sorted(values - {""})) for key, values in made.items()},
         }
     return models
@@ -306,12 +306,16 @@ def _failures(study: Study, paths: Paths) -> Iterable[dict[str, Any]]:
             store = Store(paths.predictions(split, model))
             for name in names:
                 row = listed.get((split.dataset, split.name, model, name), {})
-                found = store.failure(name) or (row if row and store.manifest(name) is None else None)
-                if found:
+                failure = store.failure(name)
+                if failure or (row and store.manifest(name) is None):
                     yield {
-                        **{"split": str(split), "model": model, "sequence": name},
-                        **{key: found.get(key, "") for key in ("reason", "attempts")},
-                        **{"log": row.get("log", ""), "command": row.get("rerun", "")},
+                        "split": str(split),
+                        "model": model,
+                        "sequence": name,
+                        "reason": failure.reason if failure else row["reason"],
+                        "attempts": failure.attempts if failure else row["attempts"],
+                        "log": row.get("log", ""),
+                        "command": row.get("rerun", ""),
                     }
 
 
@@ -346,7 +350,7 @@ def _definition(study: Study) -> dict[str, Any]:
     """What the page says of the study itself."""
     return {
         "datasets": list(study.splits),
-        "models": {name: dict(model.definition()) for name, model in study.models.items()},
+        "models": {name: model.definition().to_json() for name, model in study.models.items()},
         "protocols": {name: list(study.protocols_of(split)) for name, split in study.splits.items()},
         "ground_truth": {name: split.ground_truth for name, split in study.splits.items()},
     }

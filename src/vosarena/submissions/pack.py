@@ -27,7 +27,7 @@ from vosarena.datasets.sequences import IMAGES, META, read_sequence
 from vosarena.datasets.table import read_table
 from vosarena.io import png
 from vosarena.io.masks import decode_mask, masks_digest
-from vosarena.predictions.store import Store, discard
+from vosarena.predictions.store import Store
 
 TEAM = "team.json"
 _EPOCH = (1980, 1, 1, 0, 0, 0)
@@ -113,8 +113,8 @@ def pack_submission(split: Split, table: Path, predictions: Path, output: Path, 
             faults.append(f"sequence {sequence}: not predicted yet")
             continue
         try:
-            digest = masks_digest((stem, folder / f"{stem}.png") for stem in manifest["frames"])
-            fault = "" if digest == manifest["masks"] else f"masks in {folder} are not those that were written"
+            digest = masks_digest((stem, folder / f"{stem}.png") for stem in manifest.frames)
+            fault = "" if digest == manifest.masks_digest else f"masks in {folder} are not those that were written"
         except FileNotFoundError as error:
             fault = f"{error.filename} is missing"
         if fault:
@@ -126,7 +126,7 @@ def pack_submission(split: Split, table: Path, predictions: Path, output: Path, 
             wanted.name(sequence, stem): path for stem in item.frames if (path := folder / f"{stem}.png").is_file()
         }
     if statuses:
-        discard(store, stale, statuses)
+        store.delete_stale(stale, statuses)
     checked = replace(wanted, sequences=sound)
     faults += _faults(checked, list(members), lambda name, _: members[name].read_bytes(), team=False)
     if faults:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from vosarena.base.errors import Stopped, TrackerError, VosarenaError
 from vosarena.base.text import nearest
 from vosarena.io.masks import LabelMap
-from vosarena.trackers.declared import Declared, check_names, read_declared
+from vosarena.trackers.signature import TrackerSignature, check_names, parse_signature
 
 Frame = NDArray[np.uint8]  # (H, W, 3) RGB
 BoolMask = NDArray[np.bool_]  # (H, W)
@@ -111,26 +111,26 @@ def check_options(name: str, options: Iterable[str], elsewhere: bool = False) ->
     What its source does not say (of a plug-in, or a class without a constructor of its own) shows when the model is
     built. elsewhere: the tracker is found in another environment, perhaps only there. Raises TrackerError.
     """
-    declared = _declared(name)
+    declared = _signature(name)
     if declared is None and not elsewhere and name not in _plugins():
         raise _unknown(name)
     if declared is not None and declared.options is not None:
         check_names(name, options, declared.options)
 
 
-def names_torch(name: str) -> bool:
+def uses_torch(name: str) -> bool:
     """Whether a tracker runs on torch, as far as its source says so: not of a plug-in."""
-    declared = _declared(name)
+    declared = _signature(name)
     return declared is not None and "torch" in declared.packages
 
 
 @cache
-def _declared(name: str) -> Declared | None:
+def _signature(name: str) -> TrackerSignature | None:
     """What the source of a built-in tracker or of a file declares; None for other names. Raises TrackerError."""
     if name in BUILT_IN:
         module, _, attribute = BUILT_IN[name].partition(":")
-        return read_declared(Path(__file__).with_name(f"{module.rpartition('.')[2]}.py"), attribute)
-    return read_declared(_file_of(name), name.rpartition(":")[2]) if ".py:" in name else None
+        return parse_signature(Path(__file__).with_name(f"{module.rpartition('.')[2]}.py"), attribute)
+    return parse_signature(_file_of(name), name.rpartition(":")[2]) if ".py:" in name else None
 
 
 def resolve_device(cls: type[Tracker], device: str) -> str:

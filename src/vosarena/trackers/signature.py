@@ -15,7 +15,7 @@ from vosarena.base.text import nearest
 
 
 @dataclass(frozen=True)
-class Declared:
+class TrackerSignature:
     """options: arguments of the constructor, and whether each may be left out; None if the file alone does not say,
     because it is inherited or takes any keyword. packages: those of the class, none if they are inherited.
     """
@@ -24,7 +24,7 @@ class Declared:
     packages: tuple[str, ...]
 
 
-def read_declared(file: Path, name: str) -> Declared:
+def parse_signature(file: Path, name: str) -> TrackerSignature:
     """What the class `name` in a file declares.
 
     Raises TrackerError for a file that is not Python, in which the name does not occur, or where it is no tracker.
@@ -37,7 +37,7 @@ def read_declared(file: Path, name: str) -> Declared:
     if name not in text:
         raise TrackerError(f"{file} defines no {name!r}; {nearest(name, defined)}")
     if name not in defined:
-        return Declared(None, ())  # made or imported in some other way
+        return TrackerSignature(None, ())  # made or imported in some other way
     node = defined[name]
     parts = {part.name: part for part in node.body if isinstance(part, ast.FunctionDef)}
     alone = isinstance(node, ast.ClassDef) and not node.bases and not node.decorator_list
@@ -49,8 +49,8 @@ def read_declared(file: Path, name: str) -> Declared:
             packages = _strings(part.value)
     constructor = parts.get("__init__")
     if constructor is None:
-        return Declared({} if alone else None, packages)
-    return Declared(None if constructor.args.kwarg else _arguments(constructor.args), packages)
+        return TrackerSignature({} if alone else None, packages)
+    return TrackerSignature(None if constructor.args.kwarg else _arguments(constructor.args), packages)
 
 
 def _strings(value: ast.expr | None) -> tuple[str, ...]:
@@ -67,7 +67,7 @@ def _arguments(given: ast.arguments) -> dict[str, bool]:
 
 
 def check_names(tracker: str, options: Iterable[str], known: Mapping[str, bool]) -> None:
-    """Raise TrackerError for an unknown option or a missing one. known: as Declared.options."""
+    """Raise TrackerError for an unknown option or a missing one. known: as TrackerSignature.options."""
     if not {"device", "precision"} <= set(known):
         raise TrackerError(f"tracker {tracker!r}: its constructor has to take `device` and `precision` as well")
     known = {name: optional for name, optional in known.items() if name not in ("device", "precision")}

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from vosarena.base.errors import TrackerError
-from vosarena.trackers.base import BUILT_IN, build_tracker, check_options, names_torch, tracker_class
-from vosarena.trackers.declared import Declared, read_declared
+from vosarena.trackers.base import BUILT_IN, build_tracker, check_options, tracker_class, uses_torch
+from vosarena.trackers.signature import TrackerSignature, parse_signature
 
 MINE = """
 class Base:
@@ -48,22 +48,22 @@ def test_the_source_says_what_the_class_does(name):
     attribute = BUILT_IN[name].rpartition(":")[2]
     parameters = inspect.signature(tracker_class(name)).parameters.values()
     source = Path(inspect.getfile(tracker_class(name)))
-    declared = read_declared(source, attribute)
-    assert declared.options == {item.name: item.default is not item.empty for item in parameters}
-    assert declared.packages in (tracker_class(name).packages, ())
+    signature = parse_signature(source, attribute)
+    assert signature.options == {item.name: item.default is not item.empty for item in parameters}
+    assert signature.packages in (tracker_class(name).packages, ())
 
 
 def test_what_the_source_does_not_say_is_left_open(mine):
-    assert read_declared(mine, "Base") == read_declared(mine, "Heir") == Declared(None, ())
+    assert parse_signature(mine, "Base") == parse_signature(mine, "Heir") == TrackerSignature(None, ())
     everything = {"scale": False, "size": True, "colour": False, "blur": True, "device": True, "precision": True}
-    assert read_declared(mine, "Mine") == Declared(everything, ("numpy", "torch"))
-    assert read_declared(mine, "made") == Declared(None, ())
+    assert parse_signature(mine, "Mine") == TrackerSignature(everything, ("numpy", "torch"))
+    assert parse_signature(mine, "made") == TrackerSignature(None, ())
     check_options("found-elsewhere", ["anything"], elsewhere=True)
 
 
 def test_what_runs_on_torch_asks_for_a_gpu(mine):
-    assert names_torch("sam2") and names_torch("cutie") and names_torch(f"{mine}:Mine")
-    assert not names_torch("flow") and not names_torch(f"{mine}:Base") and not names_torch("a-plug-in")
+    assert uses_torch("sam2") and uses_torch("cutie") and uses_torch(f"{mine}:Mine")
+    assert not uses_torch("flow") and not uses_torch(f"{mine}:Base") and not uses_torch("a-plug-in")
 
 
 @pytest.mark.parametrize("name, options, sentence", [

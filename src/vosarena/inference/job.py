@@ -1,0 +1,141 @@
+"""What a tracking job gets: a model and a shard of sequences."""
+
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import cv2
+
+from vosarena.base.errors import TrackerError
+from vosarena.base.hashing import file_sha256
+from vosarena.inference.devices import take_device
+from vosarena.predictions.manifest import ModelDefinition, ModelIdentity
+from vosarena.predictions.store import Store
+from vosarena.trackers.base import Tracker, build_tracker, package_versions, packages_of, tracker_class
+
+
+@dataclass(frozen=True)
+class Job:
+    """A model as it is run.
+
+    Attributes:
+        definition: Tracker, options and revision.
+        weights: Local file of weights, None for a tracker without.
+        device: `auto`, `cpu` or `cuda`.
+        precision: `auto`, `fp32`, `bf16` or `fp16`.
+        threads: Threads of the CPU, which decide the last bits of some masks. None leaves them to the libraries.
+    """
+
+    definition: ModelDefinition
+    weights: Path | None = None
+    device: str = "auto"
+    precision: str = "auto"
+    threads: int | None = None
+
+    def identity(self) -> ModelIdentity:
+        """Return everything of the model that decides the masks.
+
+        Raises:
+            TrackerError: The tracker, one of its packages or the weights are missing.
+        """
+        if self.weights and not self.weights.is_file():
+            raise TrackerError(f"there is no weights file {self.weights}")
+        tracker = self.definition.tracker
+        named = [tracker.rpartition(":")[0], *self.definition.options.values()]
+        files = [Path(value) for value in named if isinstance(value, str) and value and Path(value).is_file()]
+        return ModelIdentity(
+            definition=self.definition,
+            precision=self.precision,
+            weights=file_sha256(self.weights) if self.weights else None,
+            files=tuple(file_sha256(path) for path in files),
+            packages=package_versions(packages_of(tracker_class(tracker))),
+        )
+
+    def build(self) -> Tracker:
+        """Load the model.
+
+        Raises:
+            TrackerError: It cannot be built.
+        """
+        if self.threads:
+            cv2.setNumThreads(self.threads)
+        if "torch" in packages_of(tracker_class(self.definition.tracker)):
+            if self.device != "cpu":
+                take_device()
+            import torch
+
+            if self.threads:
+                torch.set_num_threads(self.threads)
+        options = dict(self.definition.options)
+        if self.weights:
+            options["weights"] = str(self.weights)
+        return build_tracker(self.definition.tracker, options, self.device, self.precision)
+
+
+@dataclass(frozen=True)
+class ShardTask:
+    """Sequences to be tracked by one process with one loaded model.
+
+    Attributes:
+        sequences: Names of the sequences.
+        images: Folder with one folder of frames per sequence.
+        annotations: Folder with one folder of prompt masks per sequence.
+        job: The model.
+        store: Folder of the store for the predictions.
+        resize: What to do with prompt masks of another size than the frames: `never` (an error) or `nearest`.
+        minutes: Time limit of the process, None if there is none.
+    """
+
+    sequences: tuple[str, ...]
+    images: Path
+    annotations: Path
+    job: Job
+    store: Path
+    resize: str = "never"
+    minutes: float | None = None
+
+    def open_store(self) -> Store:
+        """Return the store for the predictions."""
+        return Store(self.store)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the task as a plain mapping, for another process."""
+        return {
+            "sequences": list(self.sequences),
+            "images": str(self.images),
+            "annotations": str(self.annotations),
+            "job": {
+                **asdict(self.job),
+                "definition": self.job.definition.to_json(),
+                "weights": str(self.job.weights) if self.job.weights else None,
+            },
+            "store": str(self.store),
+            "resize": self.resize,
+            "minutes": self.minutes,
+        }
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Self:
+        """Read what `to_json` returned."""
+        job = dict(content["job"])
+        definition, weights = ModelDefinition.from_json(job.pop("definition")), job.pop("weights")
+        return cls(
+            sequences=tuple(content["sequences"]),
+            images=Path(content["images"]),
+            annotations=Path(content["annotations"]),
+            job=Job(definition, Path(weights) if weights else None, **job),
+            store=Path(content["store"]),
+            resize=content["resize"],
+            minutes=content["minutes"],
+        )
+
+
+def device_name(device: str) -> str:
+    """Return the name of a device (`cpu` or `cuda`) for people: the GPU's, or the processor's architecture."""
+    if device == "cpu":
+        return f"CPU ({platform.machine()})"
+    import torch
+
+    return torch.cuda.get_device_name()

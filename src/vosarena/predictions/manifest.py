@@ -1,0 +1,217 @@
+"""Records of the store: what a model is, what made a prediction, why a sequence failed.
+
+Each record is written to JSON by `to_json` and read back by `from_json`, which raises KeyError, TypeError or ValueError
+for JSON that is something else.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Self
+
+from vosarena.predictions.failures import FailureClass
+
+
+@dataclass(frozen=True)
+class ModelDefinition:
+    """What decides the masks of a model in a config, without its name and description.
+
+    Attributes:
+        tracker: Name of the tracker: built in, `file.py:Class` or a plug-in.
+        options: Keyword arguments of the tracker, as YAML gives them.
+        revision: Number that a user changes to have everything tracked again.
+    """
+
+    tracker: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    revision: int = 1
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the definition as a plain mapping."""
+        return {"tracker": self.tracker, "options": dict(self.options), "revision": self.revision}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Self:
+        """Read what `to_json` returned."""
+        return cls(content["tracker"], dict(content["options"]), content["revision"])
+
+
+@dataclass(frozen=True)
+class ModelIdentity:
+    """Everything of a model that decides its masks. With the digest of a sequence it makes a fingerprint.
+
+    Attributes:
+        definition: Tracker, options and revision.
+        precision: Number format that was asked for, such as `auto` or `bf16`.
+        weights: SHA-256 of the weights, None for a model without.
+        files: SHA-256 of the files that the definition names: a tracker's code, files given as options.
+        packages: Versions of the packages that the tracker names.
+    """
+
+    definition: ModelDefinition
+    precision: str
+    weights: str | None
+    files: tuple[str, ...]
+    packages: Mapping[str, str]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the identity as one flat mapping, as fingerprints are computed from it."""
+        return {
+            **self.definition.to_json(),
+            "precision": self.precision,
+            "weights": self.weights,
+            "files": list(self.files),
+            "packages": dict(self.packages),
+        }
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Self:
+        """Read what `to_json` returned."""
+        return cls(
+            definition=ModelDefinition.from_json(content),
+            precision=content["precision"],
+            weights=content["weights"],
+            files=tuple(content["files"]),
+            packages=dict(content["packages"]),
+        )
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds that a sequence took. `track` includes decoding of frames and writing of masks, `load` is the model's."""
+
+    load: float
+    track: float
+
+
+@dataclass(frozen=True)
+class MemoryUse:
+    """Peak memory of a sequence in MiB. `gpu` is None where no GPU was used."""
+
+    host: float
+    gpu: float | None
+
+
+@dataclass(frozen=True)
+class Versions:
+    """The software that made a prediction. `interpreter` is the path of its Python."""
+
+    vosarena: str
+    python: str
+    interpreter: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What is known of a finished sequence: `<sequence>.json` next to the folder of its masks.
+
+    Attributes:
+        sequence: Name of the sequence.
+        fingerprint: Digest of everything that decides the masks. A prediction with another one is out of date.
+        masks_digest: Digest of the files of masks. It is checked whenever they are read.
+        frames: Names of the frames in order, without suffix.
+        prompts: Frame name -> ids of the objects whose prompt is there.
+        timing: Seconds for loading and tracking.
+        memory: Peak memory.
+        saving: Options that the tracker changed because memory ran out; usually empty.
+        device: Name of the GPU, or the processor's architecture.
+        identity: The model.
+        versions: The software.
+    """
+
+    sequence: str
+    fingerprint: str
+    masks_digest: str
+    frames: tuple[str, ...]
+    prompts: Mapping[str, tuple[int, ...]]
+    timing: Timing
+    memory: MemoryUse
+    saving: Mapping[str, Any]
+    device: str
+    identity: ModelIdentity
+    versions: Versions
+
+    @property
+    def fps(self) -> float:
+        """Frames per second of tracking; 0 where the time was too short to be measured."""
+        return round(len(self.frames) / self.timing.track, 3) if self.timing.track > 0 else 0.0
+
+    @property
+    def peak_memory_mb(self) -> float:
+        """Peak memory in MiB: of the GPU if one was used, else of the host."""
+        return self.memory.gpu or self.memory.host
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the content of `<sequence>.json`."""
+        return {
+            "sequence": self.sequence,
+            "fingerprint": self.fingerprint,
+            "masks": self.masks_digest,
+            "frames": list(self.frames),
+            "prompts": {frame: list(ids) for frame, ids in self.prompts.items()},
+            "seconds": {"load": self.timing.load, "track": self.timing.track},
+            "fps": self.fps,
+            "peak_memory_mb": self.memory.host,
+            "peak_gpu_memory_mb": self.memory.gpu,
+            "saving_memory": dict(self.saving),
+            "device": self.device,
+            "identity": self.identity.to_json(),
+            "vosarena": self.versions.vosarena,
+            "python": self.versions.python,
+            "interpreter": self.versions.interpreter,
+        }
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Self:
+        """Read the content of `<sequence>.json`."""
+        return cls(
+            sequence=content["sequence"],
+            fingerprint=content["fingerprint"],
+            masks_digest=content["masks"],
+            frames=tuple(content["frames"]),
+            prompts={frame: tuple(ids) for frame, ids in content["prompts"].items()},
+            timing=Timing(content["seconds"]["load"], content["seconds"]["track"]),
+            memory=MemoryUse(content["peak_memory_mb"], content["peak_gpu_memory_mb"]),
+            saving=content["saving_memory"],
+            device=content["device"],
+            identity=ModelIdentity.from_json(content["identity"]),
+            versions=Versions(content["vosarena"], content["python"], content["interpreter"]),
+        )
+
+
+@dataclass(frozen=True)
+class FailureRecord:
+    """Why the last attempt at a sequence failed.
+
+    Attributes:
+        sequence: Name of the sequence.
+        failure_class: Kind of failure, for the table.
+        reason: The sentence for users.
+        attempts: Number of attempts that failed so far.
+        time: When the last one failed, in local time with its offset.
+        error: Class of the exception, empty where the process died.
+        traceback: Of an unexpected exception, else empty.
+        fingerprint: What was computed, where trying again cannot help; else empty.
+        died_silently: Whether the process died without an error message.
+    """
+
+    sequence: str
+    failure_class: FailureClass
+    reason: str
+    attempts: int
+    time: str
+    error: str = ""
+    traceback: str = ""
+    fingerprint: str = ""
+    died_silently: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the record as a plain mapping; the key of `failure_class` is `class`."""
+        content = asdict(self)
+        content["class"] = str(content.pop("failure_class"))
+        return content
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Self:
+        """Read what `to_json` returned."""
+        fields = dict(content)
+        return cls(failure_class=FailureClass(fields.pop("class")), **fields)
