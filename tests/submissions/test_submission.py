@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
+from tests.support.records import make_manifest
 from vosarena.base.errors import DataError
 from vosarena.base.files import write_json
 from vosarena.cli import main
@@ -56,7 +57,8 @@ def packed(dataset: Path, tmp_path: Path):
                 shutil.copytree(folder, store / folder.name)
             stems = sorted(path.stem for path in (dataset / "JPEGImages" / folder.name).iterdir())
             digest = masks_digest((stem, store / folder.name / f"{stem}.png") for stem in stems)
-            write_json(store / f"{folder.name}.json", {"masks": digest, "frames": stems})
+            manifest = make_manifest(folder.name, digest=digest, frames=stems)
+            write_json(store / f"{folder.name}.json", manifest.to_json())
         archive = tmp_path / "results" / "submissions" / split.dataset / split.name / "static.zip"
         pack_submission(split, table, store, archive)
         return archive, table, store
