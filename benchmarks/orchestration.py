@@ -24,7 +24,7 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
-from vosarena.datasets.table import write_table
+from vosarena.datasets.table import SequenceCounts, SequenceRecord, write_table
 from vosarena.demo.synthesize import make_clip
 from vosarena.io.masks import write_mask
 
@@ -76,20 +76,28 @@ def plan(scales: list[str]) -> None:
 def prepare(root: Path, count: int, per_job: int) -> None:
     """A study of `count` sequences that is indexed, in `root`."""
     data, rng = root / "many", random.Random(count)
-    rows = []
+    records = []
     for index in range(count):
         name, objects = f"{index:06x}", rng.randint(1, 5)
         for kind in ("JPEGImages", "Annotations"):
             (data / kind / name).mkdir(parents=True)
-        rows.append({
-            **{"sequence": name, "n_frames": rng.randint(30, 300), "height": 1080, "width": 1920, "problem": ""},
-            **{"first_frame": "00000", "object_ids": list(range(1, objects + 1)), "first_appearance": [0] * objects},
-            **{"annotated_frames": 1, "has_ground_truth": True, "attributes": []},
-        })  # fmt: skip
+        records.append(
+            SequenceRecord(
+                sequence=name,
+                n_frames=rng.randint(30, 300),
+                height=1080,
+                width=1920,
+                first_frame="00000",
+                object_ids=tuple(range(1, objects + 1)),
+                first_appearance=(0,) * objects,
+                annotated_frames=1,
+                has_ground_truth=True,
+            )
+        )
     prepared = root / "resources/datasets/many/all"
     prepared.mkdir(parents=True)
     (prepared / "prepared.txt").touch()
-    write_table(rows, prepared / "sequences.parquet", {})
+    write_table(records, prepared / "sequences.parquet", SequenceCounts(count, None))
     config = {
         "datasets": [{"path": str(data)}],
         "models": [{"name": name, "extends": "static"} for name in MODELS],

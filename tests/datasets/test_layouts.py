@@ -49,10 +49,10 @@ def test_davis_2017(tmp_path, caplog):
     files = miniature.davis({"bear": 3, "dog": 4}, "2017/val.txt")
     split = from_catalog("davis2017/val", {"DAVIS-2017-trainval-480p.zip": zip_of(files)}, tmp_path)
     root, rows = fetch(split, tmp_path)
-    assert [row["sequence"] for row in rows] == ["bear", "dog"]  # not `unlisted`
-    assert rows[1] | {"attributes": [], "problem": ""} == rows[1]
-    assert (rows[1]["n_frames"], rows[1]["height"], rows[1]["width"], rows[1]["annotated_frames"]) == (4, *SIZE, 4)
-    assert rows[1]["object_ids"] == [1, 2] and rows[1]["first_appearance"] == [0, 0] and rows[1]["has_ground_truth"]
+    assert [row.sequence for row in rows] == ["bear", "dog"]  # not `unlisted`
+    assert not rows[1].attributes and not rows[1].problem
+    assert (rows[1].n_frames, rows[1].height, rows[1].width, rows[1].annotated_frames) == (4, *SIZE, 4)
+    assert rows[1].object_ids == (1, 2) and rows[1].first_appearance == (0, 0) and rows[1].has_ground_truth
     assert (root / "JPEGImages/bear/00001.jpg").read_bytes() == files["DAVIS/JPEGImages/480p/bear/00001.jpg"]
     assert "found 2 sequences, but the catalog expects 30" in caplog.text
     shutil.rmtree(tmp_path / "resources/extracted/davis2017/DAVIS-2017-trainval-480p.zip/DAVIS/JPEGImages/480p/dog")
@@ -71,14 +71,14 @@ def test_davis_2016_has_one_object(tmp_path):
     lines = [f"/JPEGImages/480p/cow/{i:05d}.jpg /Annotations/480p/cow/{i:05d}.png" for i in range(3)]
     files["DAVIS/ImageSets/480p/val.txt"] = "\n".join(lines).encode()
     root, rows = fetch(from_catalog("davis2016/val", {"DAVIS-data.zip": zip_of(files)}, tmp_path), tmp_path)
-    assert rows[0]["object_ids"] == [1] and rows[0]["annotated_frames"] == 3
+    assert rows[0].object_ids == (1,) and rows[0].annotated_frames == 3
     assert set(np.unique(read_mask(root / "Annotations/cow/00002.png"))) == {0, 1}
 
 
 def test_mose(tmp_path):
     split = from_catalog("mose/val", {"valid.tar.gz": tar_of(miniature.mose({"0a1b": 3, "ff00": 5}))}, tmp_path)
     _, rows = fetch(split, tmp_path)
-    assert [(row["sequence"], row["annotated_frames"], row["has_ground_truth"]) for row in rows] == [
+    assert [(row.sequence, row.annotated_frames, row.has_ground_truth) for row in rows] == [
         ("0a1b", 1, False),
         ("ff00", 1, False),
     ]
@@ -90,7 +90,7 @@ def test_mose_train_is_split_into_two_parts(tmp_path):
     parts = []
     for name in ("mose/val-local", "mose/train-local"):
         split = from_catalog(name, {"train.tar.gz": content}, tmp_path)
-        parts.append([row["sequence"] for row in fetch(split, tmp_path)[1]])
+        parts.append([row.sequence for row in fetch(split, tmp_path)[1]])
     assert parts[0] == ["v06", "v13"]
     assert sorted(parts[0] + parts[1]) == [f"v{index:02d}" for index in range(20)]
     assert len(list((tmp_path / "resources/extracted/mose").glob("*.json"))) == 1  # extracted once
@@ -107,9 +107,9 @@ def test_lvos(tmp_path):
     files, meta, attributes = miniature.lvos({"aaaa": 6, "bbbb": 4})
     contents = {"val.zip": zip_of(files), "valid_meta.json": meta, "val_meta_attribute.json": attributes}
     root, rows = fetch(from_catalog("lvos-v2/val", contents, tmp_path), tmp_path)
-    assert rows[0]["first_frame"] == "00000001" and rows[0]["n_frames"] == 6
-    assert rows[0]["object_ids"] == [1, 2] and rows[0]["first_appearance"] == [0, 2]
-    assert rows[0]["attributes"] == ["LRA", "OCC"] and rows[1]["attributes"] == ["FM"]
+    assert rows[0].first_frame == "00000001" and rows[0].n_frames == 6
+    assert rows[0].object_ids == (1, 2) and rows[0].first_appearance == (0, 2)
+    assert rows[0].attributes == ("LRA", "OCC") and rows[1].attributes == ("FM",)
     assert json.loads((root / "meta.json").read_text()) == json.loads(meta)
 
 
@@ -127,7 +127,7 @@ def test_lvos_with_the_meta_file_in_its_archive_or_without(tmp_path, root):
 def test_youtube_vos(tmp_path):
     files = miniature.youtube_vos({"003234408d": 4, "0062f687f1": 5})
     root, rows = fetch(from_catalog("youtube-vos-2019/valid", {"valid.zip": zip_of(files)}, tmp_path), tmp_path)
-    assert rows[0]["first_appearance"] == [0, 2] and rows[0]["annotated_frames"] == 2
+    assert rows[0].first_appearance == (0, 2) and rows[0].annotated_frames == 2
     videos = json.loads((root / "meta.json").read_text())["videos"]
     assert videos["0062f687f1"]["objects"]["2"]["frames"] == ["00010", "00015", "00020"]
 
@@ -137,15 +137,15 @@ def test_youtube_vos_with_all_frames(tmp_path):
     every = {f"valid_all_frames/JPEGImages/aa/{index:05d}.jpg": frame(index // 5) for index in range(20)}
     contents = {"valid.zip": zip_of(miniature.youtube_vos({"aa": 4})), "valid_all_frames.zip": zip_of(every)}
     _, rows = fetch(from_catalog("youtube-vos-2019/valid-all-frames", contents, tmp_path), tmp_path)
-    assert rows[0]["n_frames"] == 20 and rows[0]["first_appearance"] == [0, 10]
+    assert rows[0].n_frames == 20 and rows[0].first_appearance == (0, 10)
 
 
 def test_sa_v(tmp_path):
     """One folder per object, overlapping masks, object 000, and an object whose first mask is empty."""
     files = miniature.sa_v({"sav_000001": 10, "sav_000002": 9})
     root, rows = fetch(from_catalog("sa-v/val", {"sav_val.tar": tar_of(files, "w")}, tmp_path), tmp_path)
-    assert rows[0]["object_ids"] == [0, 1] and rows[0]["first_appearance"] == [4, 0]
-    assert rows[0]["n_frames"] == 10 and rows[0]["annotated_frames"] == 3 and not rows[0]["problem"]
+    assert rows[0].object_ids == (0, 1) and rows[0].first_appearance == (4, 0)
+    assert rows[0].n_frames == 10 and rows[0].annotated_frames == 3 and not rows[0].problem
     sequence = read_sequence(root / "JPEGImages", root / "Annotations", "sav_000001")
     prompts = sequence.object_prompts()
     assert {index: list(masks) for index, masks in prompts.items()} == {0: [1], 4: [0]}
@@ -186,9 +186,9 @@ def test_masks_without_an_object_say_what_to_do(tmp_path, name, content, words):
     if content is None:
         write_mask(mine / "Annotations/a/0.png", np.eye(*SIZE, dtype=np.uint8) * 255)
     _, rows = fetch(Split("mine", "all", path=str(mine)), tmp_path)
-    assert re.search(words, rows[0]["problem"])
+    assert re.search(words, rows[0].problem)
     _, rows = fetch(Split("mine", "all", path=str(mine), binary=True), tmp_path)
-    assert rows[0]["object_ids"] == [1] if content is None else re.search(words, rows[0]["problem"])
+    assert rows[0].object_ids == (1,) if content is None else re.search(words, rows[0].problem)
 
 
 def test_prompts_alone_are_no_ground_truth(dataset, tmp_path, caplog):
@@ -235,7 +235,7 @@ def test_a_plain_folder(tmp_path, names):
     given = {} if images in ("JPEGImages", "images") else {"images": images, "masks": masks}
     split = Split("mine", "all", path=str(tmp_path / "mine"), layout="folder", **given)
     _, rows = fetch(split, tmp_path)
-    assert [(row["sequence"], row["n_frames"], row["first_frame"]) for row in rows] == [
+    assert [(row.sequence, row.n_frames, row.first_frame) for row in rows] == [
         ("one", 2, "9"),
         ("two", 2, "9"),
     ]
@@ -249,7 +249,7 @@ def test_an_archive_with_folders_of_other_names(tmp_path):
     item = {"sources": [{"local": str(archive)}]}
     split = Split("mine", "all", home="mine", archives=(item,), images="rgb", masks="labels")
     _, rows = fetch(split, tmp_path)
-    assert (rows[0]["n_frames"], rows[0]["object_ids"]) == (3, [1, 2])
+    assert (rows[0].n_frames, rows[0].object_ids) == (3, (1, 2))
     extracted = tmp_path / "resources/extracted/mine/a.zip/top"
     assert sorted(path.name for path in extracted.iterdir()) == ["Annotations", "labels", "rgb"]
 
@@ -261,7 +261,7 @@ def test_the_frames_of_one_sequence(tmp_path):
         for index in range(3):
             (tmp_path / "one" / folder / f"{index}.{'jpg' if make is frame else 'png'}").write_bytes(make(index))
     _, rows = fetch(Split("one", "all", path=str(tmp_path / "one"), layout="folder"), tmp_path)
-    assert [(row["sequence"], row["n_frames"], row["annotated_frames"]) for row in rows] == [("one", 3, 3)]
+    assert [(row.sequence, row.n_frames, row.annotated_frames) for row in rows] == [("one", 3, 3)]
 
 
 def test_an_entry_that_is_mended_has_its_archive_extracted_again(tmp_path):
@@ -315,7 +315,7 @@ def test_videos(tmp_path):
     cv2.imwrite(str(folder / "00000.png"), np.pad(np.ones((8, 8), np.uint8), ((4, 36), (4, 52))))
     split = Split("clips", "all", path=str(tmp_path / "clips"), layout="video", ground_truth="first_frame")
     root, rows = fetch(split, tmp_path)
-    assert (rows[0]["n_frames"], rows[0]["height"], rows[0]["width"]) == (25, 48, 64)
+    assert (rows[0].n_frames, rows[0].height, rows[0].width) == (25, 48, 64)
     for index, image in enumerate(images):
         decoded = cv2.imread(str(root / f"JPEGImages/walk/{index:05d}.png"))
         assert abs(int(decoded.mean()) - int(image.mean())) <= 4

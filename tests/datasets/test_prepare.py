@@ -31,7 +31,7 @@ def rows_of(tmp_path: Path, root: Path, **options) -> dict[str, dict]:
     prepared = tmp_path / "resources/datasets/mine/all"
     prepare_split(split, tmp_path / "resources")
     index_split(prepared, prepared / "sequences.parquet", split)
-    return {row["sequence"]: row for row in read_table(prepared / "sequences.parquet")}
+    return {row.sequence: row for row in read_table(prepared / "sequences.parquet")}
 
 
 def write_binary(path: Path, width: int = 20) -> None:
@@ -136,10 +136,10 @@ def test_a_bad_file_fails_its_own_sequence(tmp_path, spoil, words, binary):
         write_sequence(tmp_path / "mine", name, frames=3)
     spoil(tmp_path / "mine")
     rows = rows_of(tmp_path, tmp_path / "mine", binary=binary)
-    assert not rows["good"]["problem"] and rows["good"]["object_ids"] == ([1] if binary else [1, 2])
+    assert not rows["good"].problem and rows["good"].object_ids == ((1,) if binary else (1, 2))
     if spoil is _empty_mask and not binary:
         return  # found where the mask is first read: objects were all prompted before it
-    assert words in rows["bad"]["problem"] and "resources" not in rows["bad"]["problem"]
+    assert words in rows["bad"].problem and "resources" not in rows["bad"].problem
     prepared = tmp_path / "resources/datasets/mine/all"
     with pytest.raises(DataError) as caught:
         sequence = read_sequence(prepared / "JPEGImages", prepared / "Annotations", "bad")
@@ -155,10 +155,10 @@ def test_a_sequence_whose_name_cannot_be_used(tmp_path, name):
         source = os.fsencode(tmp_path / "mine" / kind)
         shutil.copytree(source + b"/good", source + b"/" + name)
     rows = rows_of(tmp_path, tmp_path / "mine")
-    bad = next(row for row in rows.values() if row["problem"])
-    assert len(rows) == 2 and not rows["good"]["problem"]
-    assert bad["problem"].endswith("rename it") and len(bad["sequence"].encode()) <= 200
-    assert bad["sequence"].isprintable() and bad["sequence"][:1] in "caé"
+    bad = next(row for row in rows.values() if row.problem)
+    assert len(rows) == 2 and not rows["good"].problem
+    assert bad.problem.endswith("rename it") and len(bad.sequence.encode()) <= 200
+    assert bad.sequence.isprintable() and bad.sequence[:1] in "caé"
 
 
 @pytest.mark.parametrize("name", ["[a]", "a*", "?", "{x}", "<b>", "a b", "-n", "~", "²", "x.mp4", "x.gif", "50%", "$X"])
@@ -168,7 +168,7 @@ def test_odd_names_are_names(tmp_path, name):
         write_sequence(tmp_path / "mine", each, frames=2)
     for binary in (False, True):
         rows = rows_of(tmp_path, tmp_path / "mine", binary=binary)
-        assert set(rows) == {name, "other", "a"} and not any(row["problem"] for row in rows.values())
+        assert set(rows) == {name, "other", "a"} and not any(row.problem for row in rows.values())
     assert list(rows_of(tmp_path, tmp_path / "mine", select=(name,))) == [name]
     assert set(rows_of(tmp_path, tmp_path / "mine", exclude=(name,))) == {"other", "a"}
 
@@ -182,7 +182,7 @@ def test_files_of_the_system_are_no_input(tmp_path):
             (tmp_path / "mine" / folder / name).mkdir()
     for options in ({}, {"binary": True}, {"layout": "folder"}):
         rows = rows_of(tmp_path, tmp_path / "mine", **options)
-        assert list(rows) == ["good"] and rows["good"]["n_frames"] == 2 and not rows["good"]["problem"]
+        assert list(rows) == ["good"] and rows["good"].n_frames == 2 and not rows["good"].problem
 
 
 def test_two_videos_of_one_name_and_videos_that_cannot_be_read(tmp_path):
@@ -198,12 +198,12 @@ def test_two_videos_of_one_name_and_videos_that_cannot_be_read(tmp_path):
         write_binary(tmp_path / f"mine/masks/{name}/00000.png")
     rows = rows_of(tmp_path, tmp_path / "mine", layout="video", ground_truth="none", binary=True)
     assert set(rows) == {"good", "twice", "both", "junk", "old", "moving"}
-    assert rows["good"]["n_frames"] == 5 and not rows["good"]["problem"]
-    assert "twice.MOV and " in rows["twice"]["problem"] and "twice.mp4 are both" in rows["twice"]["problem"]
-    assert "both.avi and " in rows["both"]["problem"]
-    assert "videos/junk.mp4: not a video" in rows["junk"]["problem"]
-    assert "videos/old.mpg: a video must be .mp4" in rows["old"]["problem"]
-    assert "videos/moving.GIF: a video must be .mp4" in rows["moving"]["problem"]
+    assert rows["good"].n_frames == 5 and not rows["good"].problem
+    assert "twice.MOV and " in rows["twice"].problem and "twice.mp4 are both" in rows["twice"].problem
+    assert "both.avi and " in rows["both"].problem
+    assert "videos/junk.mp4: not a video" in rows["junk"].problem
+    assert "videos/old.mpg: a video must be .mp4" in rows["old"].problem
+    assert "videos/moving.GIF: a video must be .mp4" in rows["moving"].problem
     for path in videos.glob("*.*"):
         if path.name not in ("junk.mp4", "old.mpg"):
             path.unlink()
@@ -233,7 +233,7 @@ def test_binary_masks_in_capitals(tmp_path, options, ending):
     for index in range(2):
         write_binary(tmp_path / f"mine/Annotations/a/{index:05d}{ending}")
     row = rows_of(tmp_path, tmp_path / "mine", **options)["a"]
-    assert row["annotated_frames"] == 2 and bool(row["problem"]) is not bool(options)
+    assert row.annotated_frames == 2 and bool(row.problem) is not bool(options)
 
 
 def _edit_in_place(root: Path) -> None:
@@ -311,9 +311,9 @@ def test_a_video_that_was_replaced_by_an_older_one(tmp_path):
         os.utime(path, (0, 0))
     write_binary(tmp_path / "mine/masks/clip/00000.png")
     options = {"layout": "video", "ground_truth": "none", "binary": True}
-    assert rows_of(tmp_path, tmp_path / "mine", **options)["clip"]["n_frames"] == 3
+    assert rows_of(tmp_path, tmp_path / "mine", **options)["clip"].n_frames == 3
     shutil.move(tmp_path / "clip.mp4", tmp_path / "mine/videos/clip.mp4")
-    assert rows_of(tmp_path, tmp_path / "mine", **options)["clip"]["n_frames"] == 4
+    assert rows_of(tmp_path, tmp_path / "mine", **options)["clip"].n_frames == 4
 
 
 def test_names_that_match_nothing_are_reported(caplog):
@@ -355,7 +355,7 @@ def test_folders_of_a_resolution(tmp_path, resolution):
     for kind in ("JPEGImages", "Annotations"):
         shutil.copytree(tmp_path / "plain" / kind, tmp_path / "mine" / kind / resolution)
         assert subfolders(in_resolution(tmp_path / "mine" / kind)) == ["a"]
-    assert rows_of(tmp_path, tmp_path / "mine")["a"]["n_frames"] == 2
+    assert rows_of(tmp_path, tmp_path / "mine")["a"].n_frames == 2
 
 
 @pytest.mark.parametrize(
@@ -382,13 +382,13 @@ def test_track_with_a_wrong_folder_of_masks(tmp_path, monkeypatch, capsys, masks
 def test_a_damaged_list_of_attributes_is_named(tmp_path):
     write_sequence(tmp_path / "mine", "a", frames=2)
     (tmp_path / "mine/attributes.json").write_text('{"a": ["fast"]}')
-    assert rows_of(tmp_path, tmp_path / "mine")["a"]["attributes"] == ["fast"]
+    assert rows_of(tmp_path, tmp_path / "mine")["a"].attributes == ("fast",)
     prepared = tmp_path / "resources/datasets/mine/all"
     (prepared / "attributes.json").write_bytes(b"")
     with pytest.raises(DataError, match=r"attributes\.json: damaged; remove .*prepared\.txt"):
         rows_of(tmp_path, tmp_path / "mine")
     (prepared / "prepared.txt").unlink()
-    assert rows_of(tmp_path, tmp_path / "mine")["a"]["attributes"] == ["fast"]
+    assert rows_of(tmp_path, tmp_path / "mine")["a"].attributes == ("fast",)
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from vosarena.base.errors import DataError, VosarenaError
 from vosarena.cli import main
 from vosarena.config.paths import Paths
 from vosarena.datasets.sequences import frame_order, read_sequence
-from vosarena.datasets.table import read_table, write_table
+from vosarena.datasets.table import SequenceCounts, SequenceRecord, read_table, write_table
 from vosarena.io.masks import has_smooth_edges, masks_digest, write_mask
 from vosarena.metrics.evaluate import add_evaluate_parser
 from vosarena.metrics.measure import measure
@@ -634,8 +634,8 @@ def test_gaps_in_the_ids_are_a_warning(folders, capsys) -> None:
 def test_every_flipped_bit_of_a_table_is_noticed(folders, tmp_path: Path) -> None:
     counts, table = tmp_path / "counts.parquet", tmp_path / "sequences.parquet"
     measured(*folders, counts)
-    row = {"sequence": "a", "n_frames": 3, "object_ids": [1], "first_appearance": [0], "has_ground_truth": True}
-    write_table([row], table, {"found": 1, "expected": None})
+    record = SequenceRecord("a", n_frames=3, object_ids=(1,), first_appearance=(0,), has_ground_truth=True)
+    write_table([record], table, SequenceCounts(1, None))
     rng = np.random.default_rng(0)
     for path, read in ((counts, lambda: score(counts, "davis2017")), (table, lambda: read_table(table))):
         whole = path.read_bytes()

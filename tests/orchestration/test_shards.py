@@ -1,45 +1,47 @@
 import random
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
 from vosarena.base.errors import ConfigError
 from vosarena.config.study import load_study
+from vosarena.datasets.table import SequenceRecord
 from vosarena.orchestration.shards import load_of, make_shards, make_shards_by_time, work_of
 
 
-def table(count: int) -> list[dict]:
+def table(count: int) -> list[SequenceRecord]:
     rng = random.Random(count)
     return [
-        {"sequence": f"s{i:03d}", "n_frames": rng.randint(10, 900), "object_ids": list(range(1, rng.randint(2, 7)))}
+        SequenceRecord(f"s{i:03d}", n_frames=rng.randint(10, 900), object_ids=tuple(range(1, rng.randint(2, 7))))
         for i in range(count)
     ]
 
 
 def test_one_sequence_per_job_is_named_after_it():
     assert make_shards(table(3), 1) == {"s000": ["s000"], "s001": ["s001"], "s002": ["s002"]}
-    odd = [{**row, "sequence": name} for row, name in zip(table(2), ("{x}", "<results>"), strict=True)]
+    odd = [replace(record, sequence=name) for record, name in zip(table(2), ("{x}", "<results>"), strict=True)]
     assert make_shards(odd, 1) == {"%7Bx%7D": ["{x}"], "%3Cresults%3E": ["<results>"]}
 
 
 def test_every_sequence_is_in_exactly_one_shard_whatever_the_order_of_the_table():
     rows = table(37)
     shards = make_shards(rows, 8)
-    assert sorted(name for names in shards.values() for name in names) == [row["sequence"] for row in rows]
+    assert sorted(name for names in shards.values() for name in names) == [record.sequence for record in rows]
     assert len(shards) == 5 and max(map(len, shards.values())) <= 8
     assert make_shards(list(reversed(rows)), 8) == shards
 
 
 def test_work_is_balanced():
     rows = table(64)
-    work = {row["sequence"]: work_of(row) for row in rows}
+    work = {record.sequence: work_of(record) for record in rows}
     loads = [sum(work[name] for name in names) for names in make_shards(rows, 8).values()]
     assert max(loads) < 1.1 * sum(loads) / len(loads)
 
 
 def test_shards_by_time_are_as_few_as_fit_and_alike():
-    rows = [{**row, "height": 480, "width": 854} for row in table(200)]
-    by_name = {row["sequence"]: row for row in rows}
+    rows = [replace(record, height=480, width=854) for record in table(200)]
+    by_name = {record.sequence: record for record in rows}
     for kind, minutes in (("gpu", 30), ("cpu", 400)):
         shards = make_shards_by_time(rows, minutes, kind)
         limits = [load_of(by_name[name] for name in names).minutes(kind) for names in shards.values()]
@@ -49,8 +51,8 @@ def test_shards_by_time_are_as_few_as_fit_and_alike():
 
 
 def test_a_sequence_that_needs_more_time_is_alone_and_the_others_are_together():
-    rows = [{"sequence": f"s{i}", "n_frames": 100, "object_ids": [1]} for i in range(20)]
-    rows += [{"sequence": f"long{i}", "n_frames": 20_000, "object_ids": [1, 2]} for i in range(2)]
+    rows = [SequenceRecord(f"s{i}", n_frames=100, object_ids=(1,)) for i in range(20)]
+    rows += [SequenceRecord(f"long{i}", n_frames=20_000, object_ids=(1, 2)) for i in range(2)]
     shards = sorted(make_shards_by_time(rows, 20, "gpu").values(), key=len)
     assert shards[:2] == [["long0"], ["long1"]] and len(shards) == 3
     alone = make_shards_by_time(rows, 5, "gpu")  # less than a job's start
@@ -68,18 +70,15 @@ def test_either_number_or_time():
 
 
 def test_a_job_asks_for_more_with_more_work_and_long_clips_are_spread():
-    long = [
-        {"sequence": f"long{i}", "n_frames": 3000, "object_ids": [1], "height": 720, "width": 1280} for i in range(6)
-    ]
-    short = [{"sequence": f"s{i:02}", "n_frames": 60, "object_ids": [1, 2], "height": 1080, "width": 1920}
-             for i in range(90)]  # fmt: skip
-    rows = {row["sequence"]: row for row in long + short}
+    long = [SequenceRecord(f"long{i}", n_frames=3000, object_ids=(1,), height=720, width=1280) for i in range(6)]
+    short = [SequenceRecord(f"s{i:02}", n_frames=60, object_ids=(1, 2), height=1080, width=1920) for i in range(90)]
+    rows = {record.sequence: record for record in long + short}
     shards = make_shards(rows.values(), 16)
     assert Counter(sum(name.startswith("long") for name in names) for names in shards.values()) == {1: 6}
     few, many = load_of(short[:2]), load_of(short[:16])
     for kind in ("baseline", "gpu", "cpu"):
         assert few.minutes(kind) < many.minutes(kind)
         assert few.memory_mb(kind) == many.memory_mb(kind)  # frames are streamed
-    crowd = load_of([{**short[0], "object_ids": list(range(30))}])
+    crowd = load_of([replace(short[0], object_ids=tuple(range(30)))])
     assert crowd.memory_mb("gpu") > few.memory_mb("gpu")
     assert few.minutes("cpu") > few.minutes("gpu")

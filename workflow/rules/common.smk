@@ -96,7 +96,7 @@ def shards_and_loads(table, model):
 
 @lru_cache
 def _shards_and_loads(table, kind):
-    rows = {row["sequence"]: row for row in read_table(table)}
+    rows = {record.sequence: record for record in read_table(table)}
     if kind:
         shards = make_shards_by_time(rows.values(), study.minutes_per_job, kind)
     else:

@@ -103,13 +103,14 @@ def _check_name(name: str, catalog: Catalog) -> None:
 
 
 def _counted(table: Path) -> str:
+    from vosarena.base.text import summarise_names
     from vosarena.datasets.table import read_counts, read_table
 
-    rows = read_table(table)
+    records = read_table(table)
     found, expected = read_counts(table)
-    problems = [row["sequence"] for row in rows if row["problem"]]
-    words = f"{len(rows)} sequences" + ("" if expected in (None, found) else f" (expected {expected})")
-    return words + (f", {len(problems)} with problems ({', '.join(problems[:3])})" if problems else "")
+    problems = [record.sequence for record in records if record.problem]
+    words = f"{len(records)} sequences" + ("" if expected in (None, found) else f" (expected {expected})")
+    return words + (f", {len(problems)} with problems ({summarise_names(problems)})" if problems else "")
 
 
 def _list_datasets(args: argparse.Namespace) -> None:

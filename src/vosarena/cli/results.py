@@ -154,7 +154,7 @@ def _split(args: argparse.Namespace, paths: Paths) -> Split:
         return here[args.dataset]
     inside = sequences_in(args.check)
     shared = {
-        name: len(inside & {row["sequence"] for row in read_table(paths.sequences(split))})
+        name: len(inside & {record.sequence for record in read_table(paths.sequences(split))})
         for name, split in here.items()
     }
     # A split that a server scores is meant rather than one with ground truth of the same sequences.

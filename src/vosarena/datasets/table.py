@@ -5,10 +5,11 @@ import hashlib
 import io
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -29,86 +30,129 @@ TABLE = pa.schema(
         ("n_frames", pa.int32()),
         ("height", pa.int32()),
         ("width", pa.int32()),
-        ("first_frame", pa.string()),  # stem of the first image
+        ("first_frame", pa.string()),
         ("object_ids", pa.list_(pa.int32())),
-        ("first_appearance", pa.list_(pa.int32())),  # frame index of each object's first mask
+        ("first_appearance", pa.list_(pa.int32())),
         ("annotated_frames", pa.int32()),
         ("has_ground_truth", pa.bool_()),
         ("attributes", pa.list_(pa.string())),
-        ("problem", pa.string()),  # why the sequence cannot be tracked as it lies there, or empty
+        ("problem", pa.string()),
     ]
 )
+
+
+@dataclass(frozen=True, slots=True)
+class SequenceRecord:
+    """A row of the table of sequences; the fields are its columns.
+
+    Attributes:
+        sequence: Name of the sequence.
+        n_frames: Number of frames.
+        height: Height of the first frame in pixels.
+        width: Width of the first frame in pixels.
+        first_frame: Stem of the first frame's file.
+        object_ids: Ids of the objects, sorted.
+        first_appearance: Frame index of each object's first mask, in the order of `object_ids`.
+        annotated_frames: Number of frames with a mask.
+        has_ground_truth: Whether all objects have ground truth, so that predictions can be scored here.
+        attributes: Attributes that the dataset gives to the sequence, sorted.
+        problem: Why the sequence cannot be tracked, or empty.
+    """
+
+    sequence: str
+    n_frames: int = 0
+    height: int = 0
+    width: int = 0
+    first_frame: str = ""
+    object_ids: tuple[int, ...] = ()
+    first_appearance: tuple[int, ...] = ()
+    annotated_frames: int = 0
+    has_ground_truth: bool = False
+    attributes: tuple[str, ...] = ()
+    problem: str = ""
+
+
+class SequenceCounts(NamedTuple):
+    """Number of sequences that a split has on disk, before any selection, and that the catalog expects, if it says."""
+
+    found: int
+    expected: int | None
 
 
 def index_split(root: Path, output: Path, split: Split) -> None:
     """Write the table of a prepared split's sequences (Parquet, schema TABLE).
 
-    A sequence that cannot be tracked stays in the table with its problem, so that it fails alone and by name;
-    problems and a number of sequences other than the catalog's are logged as warnings, and the numbers are kept in the
-    table (see read_counts). Raises DataError if there is no sequence at all.
+    A sequence that cannot be tracked stays in the table with its problem, so that it fails alone and by name. Problems
+    are logged as warnings, and so is a number of sequences that differs from the catalog's.
+
+    Args:
+        root: Folder of the prepared split.
+        output: The table to write.
+        split: The split.
+
+    Raises:
+        DataError: There are no sequences, or none is left after the selection.
     """
     images, masks = root / IMAGES, root / ANNOTATIONS
     names = sequence_names(images)
-    counts = {"found": len(names), "expected": split.sequences}
-    if split.sequences is not None and len(names) != split.sequences:
-        logger.warning("%s: found %d sequences, but the catalog expects %d", split, len(names), split.sequences)
-    file = root / ATTRIBUTES
-    try:
-        attributes: dict[str, list[str]] = json.loads(file.read_bytes()) if file.exists() else {}
-    except ValueError:
-        note = root / "prepared.txt"
-        raise DataError(f"{file}: damaged; remove {note}, and the next run makes the file again") from None
+    counts = SequenceCounts(found=len(names), expected=split.sequences)
+    if counts.expected not in (None, counts.found):
+        logger.warning("%s: found %d sequences, but the catalog expects %d", split, counts.found, counts.expected)
+    attributes = _read_attributes(root)
     names = select_sequences(names, split, attributes)
     if not names:
         raise DataError(f"{split}: `select`, `exclude`, `attributes` and `sample` leave no sequence of {images}")
     with ThreadPoolExecutor() as pool:
-        rows = list(pool.map(lambda name: _row(images, masks, name, split, attributes.get(name, [])), names))
-    for row in rows:
-        if row["problem"]:
-            logger.warning("sequence %s: %s", row["sequence"], row["problem"])
-    _warn_of_prompts_alone(rows, split)
-    write_table(rows, output, counts)
+        records = list(pool.map(lambda name: _record(images, masks, name, split, attributes.get(name, [])), names))
+    for record in records:
+        if record.problem:
+            logger.warning("sequence %s: %s", record.sequence, record.problem)
+    _warn_about_prompts_only(records, split)
+    write_table(records, output, counts)
 
 
-def write_table(rows: list[dict[str, Any]], output: Path, counts: Mapping[str, int | None]) -> None:
-    """Write the rows of a sequences table with the numbers of read_counts."""
-    with atomic_path(output) as temporary:
-        with pq.ParquetWriter(temporary, TABLE, compression="zstd") as writer:
-            writer.write_table(pa.Table.from_pylist(rows, schema=TABLE))
-            writer.add_key_value_metadata({"counts": json.dumps(counts), "seal": SEAL})
-        seal(temporary)
+def _read_attributes(root: Path) -> dict[str, list[str]]:
+    file = root / ATTRIBUTES
+    try:
+        attributes: dict[str, list[str]] = json.loads(file.read_bytes()) if file.exists() else {}
+    except ValueError:
+        raise DataError(f"{file}: damaged; remove {root / 'prepared.txt'} and run again to recreate it") from None
+    return attributes
 
 
-def _warn_of_prompts_alone(rows: list[dict[str, Any]], split: Split) -> None:
-    """Prompts without further masks are no ground truth: what would be an empty row of the leaderboard is said here."""
-    alone = sum(row["annotated_frames"] == 1 < row["n_frames"] for row in rows)
+def _warn_about_prompts_only(records: Sequence[SequenceRecord], split: Split) -> None:
+    """Warn if sequences have prompts but no further masks: they would be empty rows of the leaderboard."""
+    alone = sum(record.annotated_frames == 1 < record.n_frames for record in records)
     if alone and split.ground_truth == "full":
         logger.warning(
             "%s: %d of %d sequences have a mask for one frame only, so there is nothing to score; set "
             "`ground_truth: first_frame` (a server scores) or `none`",
-            *(split, alone, len(rows)),
+            split,
+            alone,
+            len(records),
         )
 
 
-def _row(images: Path, masks: Path, name: str, split: Split, attributes: list[str]) -> dict[str, Any]:
-    row: dict[str, Any] = {
-        **{"sequence": name, "n_frames": 0, "height": 0, "width": 0, "first_frame": ""},
-        **{"object_ids": [], "first_appearance": [], "annotated_frames": 0},
-        **{"has_ground_truth": split.ground_truth == "full", "attributes": sorted(attributes), "problem": ""},
-    }
+def _record(images: Path, masks: Path, name: str, split: Split, attributes: Sequence[str]) -> SequenceRecord:
+    record = SequenceRecord(
+        sequence=name, has_ground_truth=split.ground_truth == "full", attributes=tuple(sorted(attributes))
+    )
     try:
         files = read_sequence(images, masks, name, split.resize)
-        row |= {
-            "n_frames": len(files.frames),
-            "first_frame": files.frames[0].stem,
-            "annotated_frames": len(files.masks) or len({i for found in files.objects.values() for i in found}),
-        }
-        row["height"], row["width"] = files.size
+        record = replace(
+            record,
+            n_frames=len(files.frames),
+            first_frame=files.frames[0].stem,
+            annotated_frames=len(files.masks) or len({i for found in files.objects.values() for i in found}),
+        )
+        height, width = files.size
+        record = replace(record, height=height, width=width)
         first = {number: index for index, prompts in files.object_prompts().items() for number in prompts}
-        row |= {"object_ids": sorted(first), "first_appearance": [first[i] for i in sorted(first)]}
+        ids = tuple(sorted(first))
+        return replace(record, object_ids=ids, first_appearance=tuple(first[number] for number in ids))
     except (DataError, OSError) as error:
-        row["problem"] = escape_unprintable(error.reason if isinstance(error, DataError) else str(error))
-    return row
+        reason = error.reason if isinstance(error, DataError) else str(error)
+        return replace(record, problem=escape_unprintable(reason))
 
 
 def select_sequences(names: list[str], split: Split, attributes: Mapping[str, list[str]]) -> list[str]:
@@ -146,20 +190,47 @@ def _fitting(key: str, patterns: Sequence[str], names: list[str], split: Split) 
     return found
 
 
-def read_counts(path: Path) -> tuple[int, int | None]:
-    """How many sequences a split has on disk, before any selection, and how many the catalog expects (or None)."""
-    with _opened(path) as file:
+def write_table(records: Iterable[SequenceRecord], output: Path, counts: SequenceCounts) -> None:
+    """Write the table of a split's sequences.
+
+    Args:
+        records: Its rows.
+        output: The table.
+        counts: Kept in the metadata of the table; see `read_counts`.
+    """
+    rows = list(records)
+    columns = {column: [getattr(row, column) for row in rows] for column in TABLE.names}
+    with atomic_path(output) as temporary:
+        with pq.ParquetWriter(temporary, TABLE, compression="zstd") as writer:
+            writer.write_table(pa.Table.from_pydict(columns, schema=TABLE))
+            writer.add_key_value_metadata({"counts": json.dumps(counts._asdict()), "seal": SEAL})
+        seal(temporary)
+
+
+def read_counts(path: Path) -> SequenceCounts:
+    """Read how many sequences a split has on disk and how many the catalog expects.
+
+    Raises:
+        DataError: The table is missing or damaged.
+    """
+    with _open_table(path) as file:
         counts = json.loads((file.metadata.metadata or {}).get(b"counts", b"{}"))
-        return counts.get("found", file.metadata.num_rows), counts.get("expected")
+        return SequenceCounts(counts.get("found", file.metadata.num_rows), counts.get("expected"))
 
 
-def read_table(path: Path) -> list[dict]:
-    """Rows of a sequences table, as written by index_split. Raises DataError if the file is damaged."""
-    with _opened(path) as file:
-        return file.read().to_pylist()
+def read_table(path: Path) -> list[SequenceRecord]:
+    """Read the table of a split's sequences, as `index_split` wrote it.
+
+    Raises:
+        DataError: The table is missing or damaged.
+    """
+    with _open_table(path) as file:
+        columns = file.read().select(TABLE.names).to_pydict()
+    for name in ("object_ids", "first_appearance", "attributes"):
+        columns[name] = [tuple(values) for values in columns[name]]
+    return [SequenceRecord(*row) for row in zip(*columns.values(), strict=True)]
 
 
-def _opened(path: Path) -> pq.ParquetFile:
-    return pq.ParquetFile(
-        io.BytesIO(read_sealed(Path(path), "table of sequences"))
-    )  # pq.read_table would import pandas
+def _open_table(path: Path) -> pq.ParquetFile:
+    # pq.read_table would import pandas
+    return pq.ParquetFile(io.BytesIO(read_sealed(Path(path), "table of sequences")))

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from vosarena.base.errors import DataError
+from vosarena.base.text import summarise_names
 from vosarena.datasets.sequences import FRAME_SUFFIXES, sequence_names
 
 
@@ -19,10 +20,9 @@ def check_leakage(training: Mapping[str, Path], evaluated: Mapping[str, Path]) -
     """
     leaks = sorted({*_by_name(training, evaluated), *_by_frame(training, evaluated)})
     if leaks:
-        shown = "; ".join(leaks[:10]) + (f"; and {len(leaks) - 10} more" if len(leaks) > 10 else "")
         raise DataError(
-            f"fine-tuning data overlap the evaluated sequences: {shown}; remove these splits or sequences from "
-            "`finetune: data`, or do not evaluate the model on them"
+            f"fine-tuning data overlap the evaluated sequences: {summarise_names(leaks, 10)}; remove these splits or "
+            "sequences from `finetune: data`, or do not evaluate the model on them"
         )
 
 

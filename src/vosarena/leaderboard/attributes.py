@@ -1,12 +1,12 @@
 """J over time of every object, where it fails first, and what makes a sequence hard, from one table of counts."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from vosarena.datasets.sequences import frame_order
+from vosarena.datasets.table import SequenceRecord
 from vosarena.demo.clips import LONG_FRAMES, MANY_OBJECTS, SMALL_AREA
 from vosarena.metrics.read import Metrics, SequenceRows
 
@@ -67,22 +67,22 @@ def spark(curves: Sequence[ObjectCurve]) -> list[int]:
     return [round(100 * float(part.mean())) for part in np.array_split(mean.j, min(SPARK, len(mean.j)))]
 
 
-def derived_attributes(metrics: Metrics, table: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
+def derived_attributes(metrics: Metrics, table: Sequence[SequenceRecord]) -> dict[str, list[str]]:
     """Attributes that the ground truth shows, for datasets that give none.
 
     small, many-objects, long: as for procedural clips (data.clips). disappearance: an object is absent in a frame after
     it appeared; return: and is there again later. late: an object appears after the first frame.
     """
-    facts = {row["sequence"]: row for row in table}
+    facts = {record.sequence: record for record in table}
     found: dict[str, list[str]] = {}
     for rows in metrics.sequences():
         fact, objects = facts[rows.name], [item for item in rows.listed.values() if item.in_gt.any()]
-        area = fact["height"] * fact["width"]
+        area = fact.height * fact.width
         gone = [item.in_gt[int(np.argmax(item.in_gt)) :] for item in objects]
         signs = {
             "small": any(np.median(item.counts[item.in_gt, 1]) < SMALL_AREA * area for item in objects),
             "many-objects": len(objects) >= MANY_OBJECTS,
-            "long": fact["n_frames"] >= LONG_FRAMES,
+            "long": fact.n_frames >= LONG_FRAMES,
             "disappearance": any(not seen.all() for seen in gone),
             "return": any((~seen[:-1] & seen[1:]).any() for seen in gone),
             "late": any(not item.in_gt[0] for item in objects),

@@ -162,7 +162,7 @@ def attributes_of(runs: Sequence[Scored]) -> tuple[dict[str, list[str]], bool]:
     They are derived where the dataset gives none to any sequence (see curves.derived_attributes).
     """
     table = read_table(runs[0].table)
-    given = {row["sequence"]: row["attributes"] for row in table}
+    given = {record.sequence: list(record.attributes) for record in table}
     if any(given.values()):
         return given, False
     derived: dict[str, list[str]] = {}
@@ -234,7 +234,7 @@ def _hidden(run: Hidden) -> dict[str, Any]:
 
 def _speed(run: Scored | Hidden) -> dict[str, Any]:
     """Frames per second (frames over seconds of tracking, decoding and writing included), peak memory, device."""
-    manifests = Store(run.store).manifests(row["sequence"] for row in read_table(run.table)).values()
+    manifests = Store(run.store).manifests(record.sequence for record in read_table(run.table)).values()
     if not manifests:
         return {"fps": np.nan, "peak_memory_mb": np.nan, "device": ""}
     frames = sum(len(manifest.frames) for manifest in manifests)

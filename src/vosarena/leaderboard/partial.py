@@ -45,7 +45,7 @@ def partial_leaderboard(study: Study, paths: Paths, jobs: int = 1) -> list[Score
 def _measure_finished(study: Study, split: Split, model: Model, paths: Paths, output: Path, jobs: int) -> bool:
     store = Store(paths.predictions(split, model.name))
     table = paths.sequences(split)
-    manifests = store.manifests(row["sequence"] for row in read_table(table))
+    manifests = store.manifests(record.sequence for record in read_table(table))
     finished = {name: found for name, found in manifests.items() if found.identity.definition == model.definition()}
     if not finished:
         return False

@@ -38,7 +38,7 @@ def measure_predictions(
     its shard's status, so that the next run tracks it again. Raises MeasureError naming sequence, frame and reason.
     """
     store = Store(folder)
-    names = [row["sequence"] for row in read_table(table)]
+    names = [record.sequence for record in read_table(table)]
     pairs = pair_predictions(table, store, {name: store.manifest(name) for name in names})
     try:
         adaptive = any(find_protocol(name).adaptive for name in protocols)

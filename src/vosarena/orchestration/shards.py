@@ -4,9 +4,9 @@ import heapq
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from vosarena.base.names import safe_path_name
+from vosarena.datasets.table import SequenceRecord
 
 # Upper bounds, not estimates: a scheduler ends a job that asked for too little; one that ends early costs nothing.
 # Seconds for a frame and for each object in it. On a GPU: five times what the largest SAM 2 needs on an A100.
@@ -35,37 +35,37 @@ class Load:
         return math.ceil(_MEMORY_MB[kind] + self.pixels * (in_flight + per_object * self.objects) / 2**20)
 
 
-def load_of(rows: Iterable[Mapping[str, Any]]) -> Load:
-    """The work in rows of the sequences table."""
-    rows = list(rows)
+def load_of(records: Iterable[SequenceRecord]) -> Load:
+    """The work in records of the table of sequences."""
+    records = list(records)
     return Load(
-        frames=sum(row["n_frames"] for row in rows),
-        object_frames=sum(map(work_of, rows)),
-        pixels=max(row["height"] * row["width"] for row in rows),
-        objects=max(len(row["object_ids"]) for row in rows),
+        frames=sum(record.n_frames for record in records),
+        object_frames=sum(map(work_of, records)),
+        pixels=max(record.height * record.width for record in records),
+        objects=max(len(record.object_ids) for record in records),
     )
 
 
-def make_shards(table: Iterable[Mapping[str, Any]], sequences_per_job: int) -> dict[str, list[str]]:
+def make_shards(table: Iterable[SequenceRecord], sequences_per_job: int) -> dict[str, list[str]]:
     """Split a sequences table into shards of at most `sequences_per_job`, alike in work (frames x objects).
 
     A shard of one sequence has its name (see safe_path_name); others are numbered. Deterministic: the largest sequence
     goes first, always to the shard with the least work that has room (longest-processing-time rule, Graham 1969).
     """
-    work = {row["sequence"]: work_of(row) for row in table}
+    work = {record.sequence: work_of(record) for record in table}
     if sequences_per_job == 1:
         return {safe_path_name(name): [name] for name in sorted(work)}
     return _named(_spread(work, -(-len(work) // sequences_per_job), sequences_per_job))
 
 
-def make_shards_by_time(table: Iterable[Mapping[str, Any]], minutes: int, kind: str) -> dict[str, list[str]]:
+def make_shards_by_time(table: Iterable[SequenceRecord], minutes: int, kind: str) -> dict[str, list[str]]:
     """The same by time: as few shards, alike in it, as there must be for no job to have a longer limit than `minutes`.
 
     Only a sequence that needs more by itself has a job with a longer limit, and is alone in it. kind: as in
     Load.minutes, whose estimate this is.
     """
     room = max(0, 60 * (minutes - _START_MINUTES))
-    work = {row["sequence"]: _seconds(row["n_frames"], work_of(row), kind) for row in table}
+    work = {record.sequence: _seconds(record.n_frames, work_of(record), kind) for record in table}
     count = max(1, math.ceil(sum(min(seconds, room) for seconds in work.values()) / room)) if room else len(work)
     while count < len(work):
         shards = _spread(work, count, len(work))
@@ -97,6 +97,6 @@ def _seconds(frames: int, object_frames: int, kind: str) -> float:
     return frame * frames + one_object * object_frames
 
 
-def work_of(row: Mapping[str, Any]) -> int:
-    """Frames times objects of one row of the sequences table."""
-    return row["n_frames"] * max(1, len(row["object_ids"]))
+def work_of(record: SequenceRecord) -> int:
+    """Frames times objects of one sequence."""
+    return record.n_frames * max(1, len(record.object_ids))

@@ -27,7 +27,7 @@ from vosarena.base.logs import progress_bar
 from vosarena.config.paths import Paths
 from vosarena.config.study import Split, Study
 from vosarena.datasets.sequences import ANNOTATIONS, IMAGES, read_sequence
-from vosarena.datasets.table import read_table
+from vosarena.datasets.table import SequenceRecord, read_table
 from vosarena.io.masks import masks_digest
 from vosarena.leaderboard.attributes import LOST, ObjectCurve, mean_curve, sequence_curves, spark
 from vosarena.leaderboard.build import PLACE, Scored, at_place, attributes_of, places_of, read_leaderboard
@@ -159,15 +159,15 @@ class _Pictures:
     def write(self, jobs: int) -> list[dict[str, Any]]:
         """Write everything; returns what the page must know of each sequence."""
         self._folder.mkdir(parents=True)
-        rows = [row for row in self._table if row["sequence"] in self._curves]
+        rows = [record for record in self._table if record.sequence in self._curves]
         with ThreadPoolExecutor(max(1, jobs)) as pool:
             made = pool.map(self._sequence, rows)
             done = list(progress_bar(made, total=len(rows), desc=f"pictures of {self._split}"))
         self._thumbs([thumb for _, thumb in done])
         return [entry | {"thumb": index} for index, (entry, _) in enumerate(done)]
 
-    def _sequence(self, row: Mapping[str, Any]) -> tuple[dict[str, Any], media.Picture]:
-        name, curves = row["sequence"], self._curves[row["sequence"]]
+    def _sequence(self, record: SequenceRecord) -> tuple[dict[str, Any], media.Picture]:
+        name, curves = record.sequence, self._curves[record.sequence]
         files = read_sequence(self._root / IMAGES, self._root / ANNOTATIONS, name, self._split.resize)
         # By the masks' names: what is scored is named by them, and `7.png` may be the mask of `00007.jpg`.
         masks = (files.masks, *files.objects.values())
@@ -263,8 +263,8 @@ def _models(study: Study, paths: Paths) -> dict[str, Any]:
         masks = {}
         for split in study.splits.values():
             store = Store(paths.predictions(split, name))
-            rows = read_table(paths.sequences(split)) if paths.sequences(split).is_file() else []
-            for sequence, manifest in store.manifests(row["sequence"] for row in rows).items():
+            records = read_table(paths.sequences(split)) if paths.sequences(split).is_file() else []
+            for sequence, manifest in store.manifests(record.sequence for record in records).items():
                 packages = sorted(manifest.identity.packages.items())
                 made["weights"].add(manifest.identity.weights or "")
                 made["packages"].add(", ".join(f"{package} {version}" for package, version in packages))
@@ -285,11 +285,11 @@ def _data_digest(table: Path) -> str:
     """Digest of what the split's scores rest on: names and sizes of all sequences, and the bytes of their masks."""
     root = table.parent / ANNOTATIONS
     found: dict[str, Any] = {}
-    for row in read_table(table):
-        files = sorted((root / row["sequence"]).rglob("*.png"))
-        size = [row["n_frames"], row["height"], row["width"]]
+    for record in read_table(table):
+        files = sorted((root / record.sequence).rglob("*.png"))
+        size = [record.n_frames, record.height, record.width]
         stems = ((str(path.relative_to(root)), path) for path in files)
-        found[row["sequence"]] = [*size, masks_digest(stems)]
+        found[record.sequence] = [*size, masks_digest(stems)]
     return digest_of(found)
 
 
@@ -301,7 +301,7 @@ def _failures(study: Study, paths: Paths) -> Iterable[dict[str, Any]]:
     }
     for split in study.splits.values():
         table = paths.sequences(split)
-        names = [row["sequence"] for row in read_table(table)] if table.is_file() else []
+        names = [record.sequence for record in read_table(table)] if table.is_file() else []
         for model in study.models:
             store = Store(paths.predictions(split, model))
             for name in names:

@@ -69,14 +69,14 @@ def expected(split: Split, table: Path) -> Format:
             raise DataError(f"{meta} is missing; the server of {split} wants only the frames that it names")
         videos = _required_frames(meta)
     sequences = {}
-    for row in read_table(table):
-        name = row["sequence"]
+    for record in read_table(table):
+        name = record.sequence
         stems = [path.stem for path in read_sequence(root / IMAGES, None, name).frames]
         if videos is not None:
             if name not in videos:
                 raise DataError(f"{meta} does not have sequence {name}; the server of {split} wants what it names")
             stems = [stem for stem in stems if stem in videos[name]]
-        sequences[name] = Wanted(tuple(stems), (row["height"], row["width"]), frozenset(row["object_ids"]))
+        sequences[name] = Wanted(tuple(stems), (record.height, record.width), frozenset(record.object_ids))
     return Format(options.get("folder", ""), options.get("team"), sequences)
 
 
