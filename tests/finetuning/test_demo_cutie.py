@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from held_out import clip_score, first_appearances
-from vosarena.demo.synthesize import make_clip
+from vosarena.demo.clips import make_clip
 from vosarena.trackers.baselines import Static
 
 torch = pytest.importorskip("torch")

@@ -16,7 +16,7 @@ import yaml
 
 from vosarena.base.errors import ConfigError, DataError, TrackerError
 from vosarena.cli import main
-from vosarena.demo.synthesize import make_clip
+from vosarena.demo.clips import make_clip
 from vosarena.finetuning.leakage import check_leakage
 from vosarena.finetuning.recipe import read_recipe
 from vosarena.io.masks import write_mask

@@ -11,7 +11,8 @@ import torch
 import demo_sam2
 from held_out import clip_score
 from vosarena.config.study import load_catalog
-from vosarena.demo.synthesize import SIZE, clip_seed, random_clip
+from vosarena.demo.clips import random_clip
+from vosarena.demo.synthesize import SIZE, clip_seed
 from vosarena.trackers.baselines import Static
 from vosarena.trackers.sam2 import Sam2
 

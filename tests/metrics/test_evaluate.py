@@ -644,7 +644,7 @@ def test_every_flipped_bit_of_a_table_is_noticed(folders, tmp_path: Path) -> Non
             data = bytearray(whole)
             data[position // 8] ^= 1 << position % 8
             path.write_bytes(data)
-            with pytest.raises(DataError, match=f"{path.name} is damaged.*remove it"):
+            with pytest.raises(DataError, match=f"{path.name}: damaged.*remove it"):
                 read()
         for length in (0, 1, len(whole) // 2, len(whole) - 1):
             path.write_bytes(whole[:length])

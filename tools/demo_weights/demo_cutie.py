@@ -32,7 +32,8 @@ from torch import nn
 from held_out import held_out_scores
 from vosarena.base.files import atomic_path
 from vosarena.base.logs import progress_bar
-from vosarena.demo.synthesize import Clip, clip_seed, random_clip
+from vosarena.demo.clips import Clip, random_clip
+from vosarena.demo.synthesize import clip_seed
 from vosarena.trackers.cutie import Cutie, build_network, cutie_config
 
 HEIGHT = 128  # of the training clips in pixels; the demo tracks at this shortest side

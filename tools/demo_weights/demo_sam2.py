@@ -31,7 +31,8 @@ from PIL import Image
 
 from held_out import held_out_scores
 from vosarena.base.files import atomic_path
-from vosarena.demo.synthesize import SIZE, clip_seed, random_clip
+from vosarena.demo.clips import random_clip
+from vosarena.demo.synthesize import SIZE, clip_seed
 from vosarena.trackers.sam2 import Sam2
 from vosarena.trackers.sam2_network import instantiate_network, load_weights
 

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from vosarena.base.logs import progress_bar
-from vosarena.demo.synthesize import DOMAINS, SIZE, clip_seed, random_clip
+from vosarena.demo.clips import DOMAINS, random_clip
+from vosarena.demo.synthesize import SIZE, clip_seed
 from vosarena.metrics.counts import boundary_f, count_objects, jaccard
 from vosarena.trackers.base import LabelMap, Tracker
 from vosarena.trackers.baselines import Flow, Static

@@ -1,1 +1,1 @@
-"""Procedural videos with exact ground truth, the same on every machine."""
+"""Procedural sequences with exact ground truth, identical on every machine."""

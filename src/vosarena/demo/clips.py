@@ -1,8 +1,8 @@
 """Procedural clips with exact ground truth.
 
-Textured shapes move, turn, bend and change size over a moving textured background; they pass behind one another and
-behind things that are no objects, leave, return, or appear late. Equal seeds give equal bytes. Such clips say nothing
-about real video: they exercise every stage of the workflow, without a network, where the right answer is known.
+Textured shapes move, turn, bend and change size over a moving textured background. They pass behind one another and
+behind shapes that are not objects, leave, return, or appear late. Equal seeds give equal bytes. Such clips say nothing
+about real videos: they exercise every stage of the workflow, without a network, where the correct result is known.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from vosarena.demo.procedural import Image, Labels, Pose, Sprite, make_sprite, n
 
 EVENTS = ("occlusion", "return", "exit", "late", "small", "distractor", "lighting", "scale", "fast")
 DOMAINS = ("plain", "low_contrast")
-SMALL_AREA = 1 / 250  # an object whose median visible share of the frame is below this is small
+SMALL_AREA = 1 / 250  # an object is small if its median visible share of the frame is below this
 MANY_OBJECTS = 6
 LONG_FRAMES = 300
 
@@ -26,7 +26,13 @@ Seed = int | Sequence[int] | np.random.Generator
 
 @dataclass(frozen=True)
 class Clip:
-    """frames: uint8 (T, H, W, 3) RGB; masks: uint8 (T, H, W), 0 is background; attributes: what happens, sorted."""
+    """A generated sequence.
+
+    Attributes:
+        frames: RGB images, uint8 (T, H, W, 3).
+        masks: Labels, uint8 (T, H, W); 0 is the background.
+        attributes: What happens in the clip, sorted.
+    """
 
     frames: Image
     masks: Labels
@@ -34,8 +40,8 @@ class Clip:
 
 
 @dataclass
-class _Actor:
-    """One moving thing: an object (label > 0), an unannotated look-alike or an occluder (label 0)."""
+class _MovingShape:
+    """A moving shape: an object (label > 0), or a distractor or occluder without annotation (label 0)."""
 
     sprite: Sprite
     label: int
@@ -49,14 +55,14 @@ class _Actor:
     growth: float  # amplitude of the size change, in octaves
     bend: float
     first: int = 0
-    target: _Actor | None = None  # an occluder sweeps over this actor around frame `meet`
+    target: _MovingShape | None = None  # an occluder crosses this shape around frame `meet`
     meet: float = 0.0
-    away: tuple[float, float] | None = None  # frames between which it is outside the picture
-    flee: tuple[float, float] = (0.0, 0.0)
+    away: tuple[float, float] | None = None  # frames between which it is outside the frame
+    exit_offset: tuple[float, float] = (0.0, 0.0)
     covered: list[int] = field(default_factory=list)
 
     def centre(self, t: float, width: int, height: int, ramp: float) -> tuple[float, float]:
-        """Position in pixels at frame t."""
+        """Return the position in pixels at frame t."""
         if self.target is not None:
             x, y = self.target.centre(self.meet, width, height, ramp)
             return x + self.velocity[0] * (t - self.meet), y + self.velocity[1] * (t - self.meet)
@@ -65,10 +71,11 @@ class _Actor:
         y = _fold(self.start[1] + self.velocity[1] * t + self.sway[1] * swing, height, self.radius * 0.7)
         if self.away is not None:
             gone = np.clip((t - self.away[0]) / ramp + 1, 0, 1) * np.clip((self.away[1] - t) / ramp + 1, 0, 1)
-            x, y = x + self.flee[0] * gone, y + self.flee[1] * gone
+            x, y = x + self.exit_offset[0] * gone, y + self.exit_offset[1] * gone
         return x, y
 
     def pose(self, t: int, width: int, height: int, ramp: float) -> Pose:
+        """Return the pose at frame t."""
         x, y = self.centre(t, width, height, ramp)
         beat = np.sin(self.rates[1] * t + self.phases[1])
         return Pose(
@@ -86,8 +93,8 @@ class _Actor:
 def _fold(value: float, size: int, margin: float) -> float:
     """Reflect a coordinate at both margins."""
     span = max(size - 2 * margin, 1.0)
-    place = (value - margin) % (2 * span)
-    return margin + min(place, 2 * span - place)
+    position = (value - margin) % (2 * span)
+    return margin + min(position, 2 * span - position)
 
 
 def make_clip(
@@ -99,11 +106,22 @@ def make_clip(
     events: Sequence[str] = (),
     domain: str = "plain",
 ) -> Clip:
-    """A procedural clip of `frames` frames of `size` (height, width) with `objects` annotated objects.
+    """Generate a clip.
 
-    seed: whatever numpy.random.default_rng takes. events: names from EVENTS, each happens for certain ("late" needs two
-    objects: one is there from the start; "return" and "exit" need about ten frames). domain: "plain", or
-    "low_contrast" (little contrast, noise, blur, a colour cast). Raises ValueError if the request cannot be met.
+    Args:
+        seed: As for `numpy.random.default_rng`.
+        frames: Number of frames.
+        size: Height and width in pixels.
+        objects: Number of annotated objects.
+        events: Names from EVENTS; each of them happens. "late" needs two objects, because one is visible from the
+            start; "return" and "exit" need about ten frames.
+        domain: "plain", or "low_contrast" (little contrast, noise, blur and a colour cast).
+
+    Returns:
+        The clip.
+
+    Raises:
+        ValueError: The request cannot be met.
     """
     if unknown := set(events) - set(EVENTS):
         raise ValueError(f"unknown events {sorted(unknown)}; known: {', '.join(EVENTS)}")
@@ -122,7 +140,15 @@ def make_clip(
 def random_clip(
     seed: Seed, *, frames: int = 16, size: tuple[int, int] = (128, 128), domain: str = "plain", max_objects: int = 3
 ) -> Clip:
-    """A training clip: one to `max_objects` objects and a random choice of events; `seed` as for make_clip."""
+    """Generate a training clip with a random choice of events.
+
+    Args:
+        seed: As for `make_clip`.
+        frames: Number of frames.
+        size: Height and width in pixels.
+        domain: As for `make_clip`.
+        max_objects: The clip has one to this many objects.
+    """
     rng = np.random.default_rng(seed)
     chance = {"occlusion": 0.3, "return": 0.15, "exit": 0.06, "late": 0.12, "small": 0.15}
     chance |= {"distractor": 0.25, "lighting": 0.2, "scale": 0.15, "fast": 0.15}
@@ -141,27 +167,34 @@ def random_clip(
 def _attempt(
     rng: np.random.Generator, frames: int, size: tuple[int, int], objects: int, events: tuple[str, ...], domain: str
 ) -> Clip | None:
-    """Draw one clip; None if an object cannot be seen where it must or an event did not happen."""
-    actors = _cast(rng, frames, size, objects, events)
-    if actors is None:
+    """Draw one clip; return None if an object is hidden when it should appear or an event did not happen."""
+    shapes = _make_shapes(rng, frames, size, objects, events)
+    if shapes is None:
         return None
-    video, masks = _render(rng, actors, frames, size, events, domain)
-    people = [actor for actor in actors if actor.label]
-    visible = np.stack([np.count_nonzero(masks == actor.label, axis=(1, 2)) for actor in people])
-    covered = np.array([actor.covered for actor in people])
-    for actor, seen, shape in zip(people, visible, covered, strict=True):
-        least = max(0.5 * shape[actor.first], size[0] * size[1] / 3000)
-        if seen[: actor.first].any() or seen[actor.first] < least:
+    video, masks = _render(rng, shapes, frames, size, events, domain)
+    annotated = [shape for shape in shapes if shape.label]
+    visible = np.stack([np.count_nonzero(masks == shape.label, axis=(1, 2)) for shape in annotated])
+    covered = np.array([shape.covered for shape in annotated])
+    for shape, seen, area in zip(annotated, visible, covered, strict=True):
+        least = max(0.5 * area[shape.first], size[0] * size[1] / 3000)
+        if seen[: shape.first].any() or seen[shape.first] < least:
             return None
     attributes = _attributes(visible, covered, frames, size) | ({"low-contrast"} if domain == "low_contrast" else set())
-    promised = set(events) & {"occlusion", "return", "exit", "late", "small"}
-    if not promised <= attributes:
+    required = set(events) & {"occlusion", "return", "exit", "late", "small"}
+    if not required <= attributes:
         return None
     return Clip(video, masks, tuple(sorted(attributes | (set(events) - {"exit"}))))
 
 
 def _attributes(visible: np.ndarray, covered: np.ndarray, frames: int, size: tuple[int, int]) -> set[str]:
-    """What the masks show. visible, covered: pixels (objects, T) seen, and covered by the shape whether seen or not."""
+    """Return the attributes that the masks show.
+
+    Args:
+        visible: Visible pixels (objects, T).
+        covered: Pixels inside the shape, whether visible or not (objects, T).
+        frames: Number of frames.
+        size: Height and width in pixels.
+    """
     found = {"long"} if frames >= LONG_FRAMES else set()
     if len(visible) >= MANY_OBJECTS:
         found.add("many-objects")
@@ -184,50 +217,50 @@ def _attributes(visible: np.ndarray, covered: np.ndarray, frames: int, size: tup
     return found
 
 
-def _cast(
+def _make_shapes(
     rng: np.random.Generator, frames: int, size: tuple[int, int], objects: int, events: tuple[str, ...]
-) -> list[_Actor] | None:
-    """All actors from back to front; None if the objects find no room in the first frame."""
+) -> list[_MovingShape] | None:
+    """Return all shapes from back to front; None if the objects do not fit into the first frame."""
     height, width = size
-    crowd = min(1.0, 2.2 / np.sqrt(objects + 1))
+    crowding = min(1.0, 2.2 / np.sqrt(objects + 1))
     speed = 1.8 if "fast" in events else 1.0
-    actors: list[_Actor] = []
+    shapes: list[_MovingShape] = []
     for label in range(1, objects + 1):
-        radius = height * rng.uniform(0.14, 0.27) * crowd
+        radius = height * rng.uniform(0.14, 0.27) * crowding
         if "small" in events and label % 2 == 1:
             radius = height * rng.uniform(0.05, 0.065)
         for _ in range(60):
             start = (rng.uniform(0.1, 0.9) * width, rng.uniform(0.12, 0.88) * height)
-            gaps = [np.hypot(start[0] - a.start[0], start[1] - a.start[1]) - 0.75 * (radius + a.radius) for a in actors]
+            gaps = [np.hypot(start[0] - a.start[0], start[1] - a.start[1]) - 0.75 * (radius + a.radius) for a in shapes]
             if min(gaps, default=1.0) > 0:
                 break
         else:
             return None
-        actors.append(_actor(rng, make_sprite(rng), label, radius, start, size, speed))
+        shapes.append(_make_shape(rng, make_sprite(rng), label, radius, start, size, speed))
     if "scale" in events:
-        for actor in actors:
-            actor.growth = rng.uniform(0.5, 0.8)
-    _direct(rng, actors, frames, size, events)
-    order = list(rng.permutation(len(actors)))
-    scene = [actors[i] for i in order]
+        for shape in shapes:
+            shape.growth = rng.uniform(0.5, 0.8)
+    _schedule_exits(rng, shapes, frames, size, events)
+    order = list(rng.permutation(len(shapes)))
+    layers = [shapes[i] for i in order]
     if "distractor" in events:
-        for actor in actors[: 1 + len(actors) // 3]:
+        for shape in shapes[: 1 + len(shapes) // 3]:
             start = (rng.uniform(0.1, 0.9) * width, rng.uniform(0.12, 0.88) * height)
-            twin = _actor(rng, actor.sprite, 0, actor.radius * rng.uniform(0.85, 1.15), start, size, speed)
-            scene.insert(int(rng.integers(len(scene) + 1)), twin)
+            distractor = _make_shape(rng, shape.sprite, 0, shape.radius * rng.uniform(0.85, 1.15), start, size, speed)
+            layers.insert(int(rng.integers(len(layers) + 1)), distractor)
     if "occlusion" in events:
-        for actor in actors[: 1 + len(actors) // 4]:
+        for shape in shapes[: 1 + len(shapes) // 4]:
             angle, pace = rng.uniform(0, 2 * np.pi), height * rng.uniform(0.03, 0.06)
             panel = make_sprite(rng, angular=bool(rng.random() < 0.7))
-            occluder = _actor(rng, panel, 0, actor.radius * rng.uniform(1.0, 1.7), (0.0, 0.0), size, 1.0)
+            occluder = _make_shape(rng, panel, 0, shape.radius * rng.uniform(1.0, 1.7), (0.0, 0.0), size, 1.0)
             occluder.velocity = (pace * np.cos(angle), pace * np.sin(angle))
-            occluder.target, occluder.bend, occluder.growth = actor, 0.0, 0.0
+            occluder.target, occluder.bend, occluder.growth = shape, 0.0, 0.0
             occluder.meet = frames * rng.uniform(0.35, 0.75)
-            scene.append(occluder)
-    return scene
+            layers.append(occluder)
+    return layers
 
 
-def _actor(
+def _make_shape(
     rng: np.random.Generator,
     sprite: Sprite,
     label: int,
@@ -235,10 +268,10 @@ def _actor(
     start: tuple[float, float],
     size: tuple[int, int],
     speed: float,
-) -> _Actor:
+) -> _MovingShape:
     height, width = size
     heading, pace = rng.uniform(0, 2 * np.pi), speed * height * rng.uniform(0.004, 0.02)
-    return _Actor(
+    return _MovingShape(
         sprite=sprite,
         label=label,
         radius=radius,
@@ -253,42 +286,47 @@ def _actor(
     )
 
 
-def _direct(
-    rng: np.random.Generator, actors: list[_Actor], frames: int, size: tuple[int, int], events: tuple[str, ...]
+def _schedule_exits(
+    rng: np.random.Generator, shapes: list[_MovingShape], frames: int, size: tuple[int, int], events: tuple[str, ...]
 ) -> None:
-    """Give the actors their entrances and exits."""
+    """Decide when shapes appear, leave and return."""
     height, width = size
     if "late" in events:
-        for actor in actors[-max(1, len(actors) // 3) :]:
-            actor.first = int(rng.integers(max(1, frames // 5), max(2, frames // 2) + 1))
+        for shape in shapes[-max(1, len(shapes) // 3) :]:
+            shape.first = int(rng.integers(max(1, frames // 5), max(2, frames // 2) + 1))
     for event in ("return", "exit"):
         if event not in events:
             continue
-        actor = actors[0] if event == "return" or len(actors) == 1 else actors[min(1, len(actors) - 1)]
+        shape = shapes[0] if event == "return" or len(shapes) == 1 else shapes[min(1, len(shapes) - 1)]
         side = rng.integers(4)
-        reach = 2.5 * actor.radius
-        actor.flee = [(width + reach, 0.0), (-width - reach, 0.0), (0.0, height + reach), (0.0, -height - reach)][side]
-        leave = actor.first + (frames - actor.first) * rng.uniform(0.35, 0.5)
+        reach = 2.5 * shape.radius
+        shape.exit_offset = [
+            (width + reach, 0.0),
+            (-width - reach, 0.0),
+            (0.0, height + reach),
+            (0.0, -height - reach),
+        ][side]
+        leave = shape.first + (frames - shape.first) * rng.uniform(0.35, 0.5)
         back = leave + max(2.0, min(frames * rng.uniform(0.1, 0.25), 60.0))
-        actor.away = (leave, back if event == "return" else 10.0 * frames)
+        shape.away = (leave, back if event == "return" else 10.0 * frames)
 
 
 def _render(
     rng: np.random.Generator,
-    actors: list[_Actor],
+    shapes: list[_MovingShape],
     frames: int,
     size: tuple[int, int],
     events: tuple[str, ...],
     domain: str,
 ) -> tuple[Image, Labels]:
-    """Paint the scene; fills every actor's `covered`."""
+    """Draw all frames and fill the `covered` of every shape."""
     height, width = size
     scenery = _scenery(rng, height, width)
     video, masks = np.empty((frames, height, width, 3), np.uint8), np.zeros((frames, height, width), np.uint8)
     drift, wave = rng.uniform(-1, 1, 2) * height * 0.006, rng.uniform(0.05, 0.2, 3)
     swing, phase = rng.uniform(0.02, 0.12) * height, rng.uniform(0, 2 * np.pi, 3)
     ramp = max(1.0, min(6.0, frames / 10))
-    finish = _Finish(rng, size, lighting="lighting" in events, domain=domain)
+    effects = _CameraEffects(rng, size, lighting="lighting" in events, domain=domain)
     for t in range(frames):
         turn, zoom = 0.06 * np.sin(wave[0] * t + phase[0]), 1 + 0.08 * np.sin(wave[1] * t + phase[1])
         cos, sin = zoom * np.cos(turn), zoom * np.sin(turn)
@@ -309,27 +347,27 @@ def _render(
         )
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
         frame = cv2.warpAffine(scenery, camera, (width, height), flags=flags, borderMode=cv2.BORDER_REFLECT_101)
-        for actor in actors:
-            pose = actor.pose(t, width, height, ramp)
-            shown = t >= actor.first
-            actor.covered.append(paste(frame, masks[t], actor.sprite, pose, actor.label) if shown else 0)
-        video[t] = finish(frame, t)
+        for shape in shapes:
+            pose = shape.pose(t, width, height, ramp)
+            shown = t >= shape.first
+            shape.covered.append(paste(frame, masks[t], shape.sprite, pose, shape.label) if shown else 0)
+        video[t] = effects(frame, t)
     return video, masks
 
 
 def _scenery(rng: np.random.Generator, height: int, width: int) -> Image:
-    """A background larger than the frame with unannotated shapes lying about in it."""
+    """Return a background, larger than the frame, with some shapes without annotation."""
     high, wide = int(height * 1.7), int(width * 1.7)
     scenery = texture(rng, high, wide, cell=height * rng.uniform(0.15, 0.5))
-    nothing = np.zeros((high, wide), np.uint8)
+    unused_labels = np.zeros((high, wide), np.uint8)
     for _ in range(int(rng.integers(2, 9))):
-        place = Pose(rng.uniform(0, wide), rng.uniform(0, high), height * rng.uniform(0.08, 0.25), rng.uniform(0, 6.3))
-        paste(scenery, nothing, make_sprite(rng, angular=bool(rng.random() < 0.5)), place, 0)
+        pose = Pose(rng.uniform(0, wide), rng.uniform(0, high), height * rng.uniform(0.08, 0.25), rng.uniform(0, 6.3))
+        paste(scenery, unused_labels, make_sprite(rng, angular=bool(rng.random() < 0.5)), pose, 0)
     return scenery
 
 
-class _Finish:
-    """What lies between scene and picture: light, contrast, colour cast, blur and sensor noise."""
+class _CameraEffects:
+    """Effects of light and camera: lighting, contrast, colour cast, blur and sensor noise."""
 
     def __init__(self, rng: np.random.Generator, size: tuple[int, int], *, lighting: bool, domain: str) -> None:
         height, width = size
@@ -349,6 +387,7 @@ class _Finish:
         self.noise = np.rint(bank).astype(np.int16)
 
     def __call__(self, frame: Image, t: int) -> Image:
+        """Return frame t with the effects."""
         if self.light:
             beat = np.sin(self.rate * t + self.phase), np.sin(0.7 * self.rate * t)
             lit = 1 + np.float32(self.light * beat[0]) + self.shade * np.float32(self.light * beat[1])
@@ -357,4 +396,6 @@ class _Finish:
             frame = cv2.GaussianBlur(frame, (0, 0), self.blur)
             frame = np.clip(frame * self.gain + self.offset, 0, 255).astype(np.uint8)
         y, x = self.rng.integers(0, 62, 2)
-        return np.clip(frame + self.noise[y : y + self.size[0], x : x + self.size[1]], 0, 255).astype(np.uint8)
+        noise = self.noise[y : y + self.size[0], x : x + self.size[1]]
+        noisy: Image = np.clip(frame + noise, 0, 255).astype(np.uint8)
+        return noisy

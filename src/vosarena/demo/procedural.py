@@ -1,6 +1,6 @@
-"""Building blocks of the procedural videos: textures, textured shapes ("sprites") and their way into a frame.
+"""Building blocks of the procedural clips: textures, textured shapes ("sprites"), and how they are drawn.
 
-Everything random comes from the numpy Generator that is passed in, so equal seeds give equal bytes.
+All randomness comes from the numpy Generator that is passed in, so equal seeds give equal bytes.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ SPRITE_REACH = 0.78  # the outline stays within this part of the half side, so t
 
 
 def noise_field(rng: np.random.Generator, height: int, width: int, cell: float) -> NDArray[np.float32]:
-    """Smooth noise, float32 (height, width) in about [0, 1]; `cell` is the size of its blobs in pixels."""
+    """Return smooth noise, float32 (height, width) in about [0, 1]; `cell` is the size of its blobs in pixels."""
     field = np.zeros((height, width), np.float32)
     total = 0.0
     for octave in range(3):
@@ -31,7 +31,7 @@ def noise_field(rng: np.random.Generator, height: int, width: int, cell: float) 
 
 
 def texture(rng: np.random.Generator, height: int, width: int, cell: float) -> Image:
-    """A random texture, uint8 (height, width, 3): marble, stripes, checks or spots in three random colours."""
+    """Return a random texture, uint8 (height, width, 3): marble, stripes, checks or spots in three random colours."""
     kind = rng.integers(4)
     field = noise_field(rng, height, width, cell)
     y, x = np.mgrid[0:height, 0:width].astype(np.float32)
@@ -49,22 +49,30 @@ def texture(rng: np.random.Generator, height: int, width: int, cell: float) -> I
     ramp = _colour_ramp(rng)
     grain = rng.integers(-14, 15, (height, width, 1), dtype=np.int16)
     index = (phase * 256).astype(np.int32) & 255
-    return np.clip(ramp[index] + grain, 0, 255).astype(np.uint8)
+    coloured: Image = np.clip(ramp[index] + grain, 0, 255).astype(np.uint8)
+    return coloured
 
 
 def _colour_ramp(rng: np.random.Generator) -> NDArray[np.int16]:
-    """A closed ramp through three colours, int16 (256, 3)."""
+    """Return a closed ramp through three colours, int16 (256, 3)."""
     base = rng.integers(25, 231, 3)
     stops = np.clip(base + rng.integers(-85, 86, (3, 3)), 5, 250).astype(np.float32)
     position = np.arange(256, dtype=np.float32) * (3 / 256)
     left = position.astype(np.int64)
     share = (position - left)[:, None]
-    return (stops[left] * (1 - share) + stops[(left + 1) % 3] * share).astype(np.int16)
+    ramp: NDArray[np.int16] = (stops[left] * (1 - share) + stops[(left + 1) % 3] * share).astype(np.int16)
+    return ramp
 
 
 @dataclass(frozen=True)
 class Sprite:
-    """A textured shape. rgba: uint8 (S, S, 4) over the square [-1, 1]^2; bend_x, bend_y: frequencies of its bending."""
+    """A textured shape.
+
+    Attributes:
+        rgba: uint8 (S, S, 4) over the square [-1, 1]^2.
+        bend_x: Frequency of its horizontal bending.
+        bend_y: Frequency of its vertical bending.
+    """
 
     rgba: Image
     bend_x: float
@@ -72,7 +80,7 @@ class Sprite:
 
 
 def make_sprite(rng: np.random.Generator, *, angular: bool = False) -> Sprite:
-    """A random blob with lobes (or, `angular`, a rectangle-like panel: the look of a non-object occluder)."""
+    """Return a random blob with lobes or, if `angular`, a panel like a rectangle, for an occluder that is no object."""
     side = SPRITE_PIXELS
     axis = np.linspace(-1, 1, side, dtype=np.float32)
     u, v = np.meshgrid(axis, axis)
@@ -93,7 +101,7 @@ def make_sprite(rng: np.random.Generator, *, angular: bool = False) -> Sprite:
 
 @dataclass(frozen=True)
 class Pose:
-    """Where and how a sprite lies in one frame: centre and half side in pixels, angle and bend phase in radians."""
+    """Pose of a sprite in one frame: centre and half side in pixels, angle and bend phase in radians."""
 
     x: float
     y: float
@@ -106,9 +114,17 @@ class Pose:
 
 
 def paste(frame: Image, labels: Labels, sprite: Sprite, pose: Pose, label: int) -> int:
-    """Draw the sprite over frame and labels in place; returns how many pixels of the frame its shape covers.
+    """Draw a sprite over a frame and its labels, in place.
 
-    frame: uint8 (H, W, 3); labels: uint8 (H, W), set to `label` under the shape (0: a thing that is no object).
+    Args:
+        frame: uint8 (H, W, 3).
+        labels: uint8 (H, W), set to `label` under the shape.
+        sprite: The shape.
+        pose: Its pose.
+        label: Id of the object, or 0 if the shape is not an object.
+
+    Returns:
+        How many pixels of the frame the shape covers.
     """
     height, width = labels.shape
     wide, high = pose.radius * np.sqrt(pose.stretch), pose.radius / np.sqrt(pose.stretch)

@@ -1,7 +1,7 @@
-"""The demo dataset: procedural videos as folders, and the seeds that keep its splits and the training clips apart.
+"""The demo dataset: procedural clips as folders, with seeds that keep its splits and the training clips apart.
 
-demo/val holds clips of both domains, demo/train only the shifted one ("low_contrast") for fine-tuning. The demo
-weights are trained on clips of the "weights" stream and measured on the "held-out" stream; no two streams share a seed.
+demo/val has clips of both domains, demo/train only the shifted one ("low_contrast"), for fine-tuning. The demo weights
+are trained on clips of the "weights" stream and measured on the "held-out" stream; no two streams share a seed.
 """
 
 from __future__ import annotations
@@ -17,10 +17,8 @@ from typing import Literal
 import cv2
 
 from vosarena.base.errors import DataError
-from vosarena.demo.clips import DOMAINS, EVENTS, Clip, make_clip, random_clip
+from vosarena.demo.clips import Clip, make_clip, random_clip
 from vosarena.io.masks import write_mask
-
-__all__ = ["DOMAINS", "EVENTS", "SIZE", "Clip", "clip_seed", "make_clip", "random_clip", "sequences", "synthesize"]
 
 SIZE = (192, 320)  # height, width
 JPEG_QUALITY = 95
@@ -66,12 +64,19 @@ _TRAIN_SEQUENCES, _TRAIN_FRAMES = 16, 24
 
 
 def clip_seed(stream: Stream, number: int) -> tuple[int, int, int]:
-    """Seed of clip `number` (>= 0) of a stream; streams share no seed."""
+    """Return the seed of clip `number` (>= 0) of a stream."""
     return (0x766F73, STREAMS[stream], number)
 
 
 def sequences(split: DemoSplit) -> Iterator[tuple[str, Callable[[], Clip]]]:
-    """Names of the split's sequences, each with the function that makes its clip."""
+    """Yield the names of the split's sequences, each with the function that generates its clip.
+
+    Args:
+        split: `train` or `val`.
+
+    Raises:
+        DataError: There is no such split.
+    """
     if split == "val":
         plan = [(*entry, "plain") for entry in _VAL_PLAIN] + [(*entry, "low_contrast") for entry in _VAL_LOW_CONTRAST]
         for number, (name, frames, objects, events, domain) in enumerate(plan):
@@ -83,34 +88,38 @@ def sequences(split: DemoSplit) -> Iterator[tuple[str, Callable[[], Clip]]]:
             make = partial(random_clip, seed, frames=_TRAIN_FRAMES, size=SIZE, domain="low_contrast")
             yield f"train-{number + 1:02d}", make
     else:
-        raise DataError(f"the demo dataset has no split {split!r}: use train or val")
+        raise DataError(f"the demo dataset has no split {split!r}; use train or val")
 
 
 def synthesize(directory: Path, split: DemoSplit) -> None:
-    """Write a split of the demo dataset into `directory`: JPEGImages/, Annotations/ (every frame) and attributes.json.
+    """Write a split of the demo dataset, with the same bytes every time.
 
-    The same bytes every time. Everything is made in a folder beside `directory` first and then moved into place,
-    attributes.json last: where that file exists, the split is whole. What an earlier call left there is replaced.
+    Everything is written to a temporary folder next to `directory` and then moved, attributes.json last: if that file
+    exists, the split is complete. The result of an earlier call is replaced.
+
+    Args:
+        directory: Gets JPEGImages/, Annotations/ (masks of all frames) and attributes.json.
+        split: `train` or `val`.
     """
     directory = Path(directory)
     directory.parent.mkdir(parents=True, exist_ok=True)
-    workshop = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
+    temporary = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
     try:
         attributes = {}
         for name, make in sequences(split):
             clip = make()
             attributes[name] = list(clip.attributes)
-            _write_sequence(workshop, name, clip)
-        (workshop / "attributes.json").write_text(json.dumps(attributes, indent=1) + "\n")
+            _write_sequence(temporary, name, clip)
+        (temporary / "attributes.json").write_text(json.dumps(attributes, indent=1) + "\n")
         directory.mkdir(exist_ok=True)
         (directory / "attributes.json").unlink(missing_ok=True)
         for part in ("JPEGImages", "Annotations"):
             if (directory / part).exists():
                 shutil.rmtree(directory / part)
-            (workshop / part).replace(directory / part)
-        (workshop / "attributes.json").replace(directory / "attributes.json")
+            (temporary / part).replace(directory / part)
+        (temporary / "attributes.json").replace(directory / "attributes.json")
     finally:
-        shutil.rmtree(workshop, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _write_sequence(root: Path, name: str, clip: Clip) -> None:

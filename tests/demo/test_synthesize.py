@@ -8,7 +8,8 @@ import cv2
 import numpy as np
 import pytest
 
-from vosarena.demo.synthesize import EVENTS, SIZE, STREAMS, clip_seed, make_clip, random_clip, sequences, synthesize
+from vosarena.demo.clips import EVENTS, make_clip, random_clip
+from vosarena.demo.synthesize import SIZE, STREAMS, clip_seed, sequences, synthesize
 from vosarena.io.masks import read_mask
 
 
