@@ -32,7 +32,7 @@ def house(tmp_path) -> Path:
     """A checkout: the project's own files, nothing made yet, and a folder `my-videos`."""
     home = tmp_path / "vosarena"
     home.mkdir()
-    for name in ("Snakefile", "Makefile", "workflow", "experiments", "pyproject.toml", "constraints.txt"):
+    for name in ("Snakefile", "Makefile", "workflow", "profiles", "experiments", "pyproject.toml", "constraints.txt"):
         (home / name).symlink_to(REPOSITORY / name)
     shutil.copy(REPOSITORY / "config.yaml", home)
     (home / ".venv").mkdir()
