@@ -3,8 +3,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
+MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs
 
-.PHONY: demo test setup check clean
+.PHONY: demo test setup check docs clean
 
 demo: setup
 	$(BIN)/snakemake --cores all
@@ -35,6 +36,13 @@ check: setup
 	$(BIN)/mypy
 	$(BIN)/snakefmt --check Snakefile workflow/rules
 	$(BIN)/snakemake --lint
+	$(MKDOCS) build --strict --quiet
+
+# Write the generated pages and build the documentation into site/; `.venv/bin/mkdocs serve` shows it.
+docs: setup
+	$(BIN)/python -m vosarena.config.reference > docs/reference/config.md
+	$(BIN)/python tools/cli_reference.py docs/reference/cli.md
+	$(MKDOCS) build --strict --quiet
 
 clean:
-	rm -rf results logs .snakemake
+	rm -rf results logs site .snakemake

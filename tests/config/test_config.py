@@ -41,7 +41,7 @@ def study(*entries: str):
     ("models=[{name: a, tracker: flow, weights: {sources: [{ulr: x}]}}]",
      "models.0.weights.sources.0: unknown key 'ulr'; did you mean 'url'?"),
     ("models=[{name: a, tracker: flow, weights: {sources: [{huggingface: x/y}]}}]",
-     "models.0.weights.sources.0: huggingface alone is no complete entry; see docs/config.md"),
+     "models.0.weights.sources.0: huggingface alone is no complete entry; see docs/reference/config.md"),
     ("models=[{name: a, tracker: cutei}]",
      "models: a: unknown tracker 'cutei'; did you mean 'cutie'? (or give path/to/file.py:Class)"),
     ("models=[{name: a, tracker: mine.py:Mine}]", "models: a: tracker 'mine.py:Mine': there is no file mine.py"),
@@ -276,7 +276,7 @@ def test_snakemake_says_it_on_a_line_of_its_own(snakemake, entry, sentence):
 
 
 def test_the_reference_is_what_the_schemas_say():
-    assert (REPOSITORY / "docs" / "config.md").read_text() == reference()
+    assert (REPOSITORY / "docs/reference/config.md").read_text() == reference()
 
 
 @pytest.mark.parametrize("name", ["config", "dataset", "model"])

@@ -1,4 +1,4 @@
-"""Every protocol's choices, one by one (docs/protocols.md), and plain implementations of the definitions."""
+"""Every protocol's choices, one by one (docs/reference/protocols.md), and plain implementations of the definitions."""
 
 from pathlib import Path
 

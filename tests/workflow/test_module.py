@@ -13,9 +13,9 @@ import yaml
 
 from tests.conftest import REPOSITORY
 
-# The workflow that docs/module.md shows.
+# The workflow that docs/how-to/module.md shows.
 FROM_REPOSITORY = 'github("owner/vosarena", path="Snakefile", tag="v0.1.0")'
-PARENT = (REPOSITORY / "docs/module.md").read_text().split("```python\n")[1].split("```")[0]
+PARENT = (REPOSITORY / "docs/how-to/module.md").read_text().split("```python\n")[1].split("```")[0]
 assert FROM_REPOSITORY in PARENT
 
 # A model with a checkpoint, so that the rule `weights` takes part.

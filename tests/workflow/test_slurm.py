@@ -57,7 +57,7 @@ def slurm(tmp_path_factory) -> Iterator[Slurm]:
 
 
 def on_slurm(directory: Path, config: dict | None, *arguments: str) -> list[str]:
-    """The command of docs/cluster.md, with what is particular about this cluster: no accounting, two cores, haste."""
+    """The command of docs/how-to/cluster.md, adapted to this cluster: no accounting, two cores, short intervals."""
     command = workflow_command(directory, config)
     at = command.index("--cores")
     del command[at : at + 2]

@@ -9,7 +9,7 @@ from vosarena.config.schema import SCHEMAS
 
 _INTRODUCTION = """# Config reference
 
-Written from `src/vosarena/config/schemas/` by `python -m vosarena.config.reference > docs/config.md`; do not edit.
+Written from `src/vosarena/config/schemas/` by `make docs`; do not edit.
 Unknown keys, wrong types and unknown names stop a run before it starts, with the nearest valid choice.
 """
 

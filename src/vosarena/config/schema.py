@@ -170,7 +170,7 @@ def _no_choice(error: ValidationError) -> str:
     deepest = max(error.context or [], key=lambda e: len(e.path))
     if deepest.path:
         return f"{deepest.path[-1]}: {_sentence(deepest)}"
-    return f"{', '.join(error.instance) or 'nothing'} alone is no complete entry; see docs/config.md"
+    return f"{', '.join(error.instance) or 'nothing'} alone is no complete entry; see docs/reference/config.md"
 
 
 def typed(value: Any, schema: str, untyped: bool = False) -> Any:

@@ -5,7 +5,7 @@ one model) are kept as rows of their own. A published row whose (J + F) / 2 is n
 marked `inconsistent` and left out of every ranking and difference: a benchmark repeats the literature, it does not
 correct it. A server's score that fails the same check is an error, because somebody here can mend the file.
 
-A server's answer is put into `scores/<dataset>/<split>/<model>.txt`, `.json` or `.yaml` (docs/report.md).
+A server's answer is put into `scores/<dataset>/<split>/<model>.txt`, `.json` or `.yaml` (docs/how-to/submissions.md).
 """
 
 import csv

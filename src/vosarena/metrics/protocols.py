@@ -1,4 +1,4 @@
-"""Protocols: from counts per frame and object to scores. The table of their choices is docs/protocols.md.
+"""Protocols: from counts per frame and object to scores. The table of their choices is docs/reference/protocols.md.
 
 All scores are in percent, as published. Names that end in `-official`, and `vos-benchmark`, repeat a peer with its
 quirks; the others are the same definitions with the object list and the frames taken from the ground truth alone.

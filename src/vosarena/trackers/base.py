@@ -158,7 +158,7 @@ def package_versions(packages: Iterable[str]) -> dict[str, str]:
         except PackageNotFoundError:
             raise TrackerError(
                 f"package {package!r} is not installed for {sys.executable}; `make setup` installs the packages of the "
-                "built-in trackers, and a model that needs others has an environment (docs/models.md)"
+                "built-in trackers, and a model that needs others has an environment (docs/how-to/models.md)"
             ) from None
     return versions
 
