@@ -49,6 +49,7 @@ def parent(dataset, tmp_path):
     (home / "shift.txt").write_text("1")
     shutil.copytree(dataset, home / "data/squares")
     study = {
+        "study": "mine",
         "datasets": [
             {"path": "data/squares", "exclude": ["gamma"]},
             {"path": "data/squares", "name": "hidden", "ground_truth": "first_frame", "select": ["alpha"]},
@@ -82,13 +83,13 @@ def test_everything_lands_under_the_prefix(parent):
     damaged.write_bytes(whole[:100])
     failed = parent("--keep-going")
     assert failed.returncode != 0 and "beta" in failed.stderr
-    failures = pd.read_csv(home / "vos/results/studies/study/failures.csv")
+    failures = pd.read_csv(home / "vos/results/studies/mine/failures.csv")
     assert failures[["dataset", "sequence"]].values.tolist() == [["squares", "beta"]] * 2
     assert all(log.startswith("vos/logs/") and (home / log).is_file() for log in failures["log"])
     assert all("-- vos/results/" in command for command in failures["rerun"])
     partial = parent("vosarena_partial")
     assert partial.returncode == 0, partial.stderr
-    table = pd.read_csv(home / "vos/results/studies/study/partial/leaderboard/leaderboard.csv")
+    table = pd.read_csv(home / "vos/results/studies/mine/partial/leaderboard/leaderboard.csv")
     assert table[table["dataset"] == "squares"]["n_sequences"].tolist() == [1, 1]
 
     damaged.write_bytes(whole)
@@ -100,9 +101,9 @@ def test_everything_lands_under_the_prefix(parent):
     assert (home / "vos/resources/weights/mine.pth").read_text() == "1"
     assert names(home) == before | {"Snakefile", "summary.csv"}
     assert names(home / "vos") == {"results", "resources", "logs", "scores"}
-    assert names(home / "vos/results") == {
-        *("predictions", "metrics", "leaderboard", "report", "figures", "submissions", "benchmarks", "partial"),
-        "failures.csv",
+    assert names(home / "vos/results") == {"predictions", "metrics", "benchmarks", "studies"}
+    assert names(home / "vos/results/studies/mine") == {
+        *("leaderboard", "report", "figures", "submissions", "partial", "failures.csv"),
     }
     again = parent("--dry-run")
     assert "Nothing to be done" in again.stdout + again.stderr

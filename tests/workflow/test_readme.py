@@ -80,10 +80,10 @@ def test_readme_from_top_to_bottom(house, installed, monkeypatch):
             in_a_terminal(text, house, installed)
         else:
             pytest.fail(f"README has a block that this test cannot run: {text}")
-    board = (house / "results/leaderboard/leaderboard.csv").read_text()
+    board = (house / "results/studies/my-data/leaderboard/leaderboard.csv").read_text()
     assert all(f"\n{model},my-videos," in board for model in ("flow", "cutie-demo", "cutie-demo-small"))
     assert (house / "results/predictions/my-videos/all/mine/alpha.json").is_file()
-    assert (house / "results/partial/leaderboard/leaderboard.csv").is_file()
+    assert (house / "results/studies/my-study/partial/leaderboard/leaderboard.csv").is_file()
     assert len(list((house / "masks").glob("*/*.png"))) == 14
 
 
