@@ -20,12 +20,13 @@ from vosarena.datasets.table import index_split
 from vosarena.inference.job import Job
 from vosarena.inference.run import track_sequences
 from vosarena.io.masks import write_mask
-from vosarena.leaderboard.build import TABLES, build_leaderboard, read_leaderboard
-from vosarena.leaderboard.inputs import hidden_runs, scored_runs
+from vosarena.leaderboard.build import build_leaderboard, read_leaderboard
+from vosarena.leaderboard.columns import TABLES
+from vosarena.leaderboard.inputs import local_runs, server_runs
 from vosarena.leaderboard.latex import latex
 from vosarena.leaderboard.partial import partial_leaderboard
-from vosarena.leaderboard.statistics import EXACT, FEWEST, Bootstrap
-from vosarena.leaderboard.tables import markdown, unscored
+from vosarena.leaderboard.statistics import EXACT, MIN_SEQUENCES, Bootstrap
+from vosarena.leaderboard.tables import markdown, unscored_note
 from vosarena.leaderboard.titles import BY_NAME, Titles
 from vosarena.metrics.measure_split import measure_predictions
 from vosarena.metrics.pairs import MeasureError
@@ -74,7 +75,7 @@ def test_two_models_ranked_with_paired_differences_and_the_same_bytes(run, tmp_p
     for model in study.models:
         track(model)
         measure(model)
-    tables = build_leaderboard(scored_runs(study, paths), tmp_path / "one")
+    tables = build_leaderboard(local_runs(study, paths), tmp_path / "one")
     board = tables["leaderboard"].set_index("model")
     best, other = board.sort_values("rank").index
     assert board.loc[best, "rank"] == 1 and pd.isna(board.loc[best, "p_vs_best"])
@@ -87,11 +88,11 @@ def test_two_models_ranked_with_paired_differences_and_the_same_bytes(run, tmp_p
     assert (board["n_sequences"] == 3).all() and (board["status"] == "complete").all()
     assert {"j_recall", "j_decay"} <= set(board.columns)
     assert (board["n_objects"] == 5).all() and (board["n_objects_all"] == 6).all()
-    note = "1 of 6 objects is not scored: davis2017 scores none that appears after the first frame; sa-v, lvos, "
+    note = "davis2017 ignores the 1 of 6 objects that appears after the first frame. To score it use sa-v, lvos, "
     for form in ("md", "tex"):
         assert note in (tmp_path / f"one/leaderboard.{form}").read_text()
     assert "| 5/6 " in (tmp_path / "one/leaderboard.md").read_text()
-    build_leaderboard(scored_runs(study, paths), tmp_path / "two")
+    build_leaderboard(local_runs(study, paths), tmp_path / "two")
     files = sorted(path.name for path in (tmp_path / "one").iterdir())
     assert len(files) == 2 * len(TABLES) + 2
     for name in files:
@@ -99,17 +100,17 @@ def test_two_models_ranked_with_paired_differences_and_the_same_bytes(run, tmp_p
     assert read_leaderboard(tmp_path / "one").keys() == TABLES.keys()
 
 
-@pytest.mark.parametrize("sequences", [1, FEWEST - 1, FEWEST])
+@pytest.mark.parametrize("sequences", [1, MIN_SEQUENCES - 1, MIN_SEQUENCES])
 def test_an_interval_and_a_p_value_need_some_sequences(sequences):
     sums, other = np.linspace(60, 80, sequences)[:, None], np.full((sequences, 1), 50.0)
     draws = Bootstrap(np.ones((sequences, 1), np.int64))
     found = draws.interval(sums), draws.difference(sums, other)
     assert [item.value for item in found] == pytest.approx([sums.mean(), sums.mean() - 50])
-    if sequences < FEWEST:
+    if sequences < MIN_SEQUENCES:
         assert np.isnan([found[0].low, found[0].high, found[1].low, found[1].high, found[1].p_value]).all()
     else:
         assert all(item.low < item.value < item.high for item in found)
-        assert found[1].p_value == 2 / 2**FEWEST, "of all exchanges, only none and all are as far apart"
+        assert found[1].p_value == 2 / 2**MIN_SEQUENCES, "of all exchanges, only none and all are as far apart"
 
 
 @pytest.mark.parametrize("sequences", [9, 40])
@@ -129,10 +130,10 @@ def test_p_values_are_those_of_scipys_paired_permutation_test(sequences):
 
 def test_objects_that_a_protocol_does_not_score_are_explained():
     row = {"kind": "measured", "protocol": "lvos", "n_objects": 3}
-    assert unscored(pd.DataFrame([row | {"n_objects_all": 3}])) == ""
+    assert unscored_note(pd.DataFrame([row | {"n_objects_all": 3}])) == ""
     half, published = row | {"n_objects": 2, "n_objects_all": 2}, {"kind": "published", "protocol": "lvos"}
-    found = unscored(pd.DataFrame([half, published, row | {"n_objects_all": 5}]))
-    assert found == "2 of 5 objects are not scored: no frame that lvos scores has them."
+    found = unscored_note(pd.DataFrame([half, published, row | {"n_objects_all": 5}]))
+    assert found == "lvos ignores the 2 of 5 objects that are in none of the frames that it scores."
 
 
 def test_what_is_finished_is_shown_as_incomplete_and_nothing_else_is_touched(run):
@@ -170,7 +171,8 @@ def test_the_page_of_an_unfinished_run_says_what_failed(run, dataset, tmp_path, 
     page = Path(capsys.readouterr().out.strip())
     assert page == paths.partial / "report" / "index.html"
     text = page.read_text()
-    assert "frame 00004 is &lt;damaged&gt;" in text and "No complete score on squares/all yet: 1 runs" in text
+    assert "frame 00004 is &lt;damaged&gt;" in text
+    assert "No complete score on squares/all yet: 1 run is unfinished" in text
     assert "squares/all (2 sequences, davis2017)" in text and "later/all (nothing finished, lvos)" in text
     rows = [dict.fromkeys(FAILED, "") | {"dataset": "squares", "split": "all", "model": "static", "sequence": "gamma"}]
     command = f"snakemake --directory {Path.cwd()} -- x/gamma.json"
@@ -203,7 +205,7 @@ def test_models_stand_beside_splits_on_the_page(run):
     for model in study.models:
         track(model)
         measure(model)
-    build_leaderboard(scored_runs(study, paths), folder)
+    build_leaderboard(local_runs(study, paths), folder)
     build_report(study, paths, page.parent)
     assert "Models and splits" not in page.read_text()
     board = pd.read_parquet(folder / "leaderboard.parquet")
@@ -258,7 +260,7 @@ def test_sequences_that_the_catalog_expects_but_the_disk_lacks_make_a_run_incomp
     index_split(table.parent, table, Split("squares", "all", sequences=5))
     track("static")
     measure("static")
-    board = build_leaderboard(scored_runs(study, paths)[:1], tmp_path / "out")["leaderboard"]
+    board = build_leaderboard(local_runs(study, paths)[:1], tmp_path / "out")["leaderboard"]
     assert list(board[["n_sequences", "n_expected", "status"]].iloc[0]) == [3, 5, "incomplete"]
 
 
@@ -313,7 +315,7 @@ def test_a_hidden_split_waits_for_its_server_and_is_then_compared_with_the_paper
     archive = paths.submission(study.splits["lsvos2024/val"], "sam2-l")
     archive.parent.mkdir(parents=True)
     archive.touch()
-    tables = build_leaderboard([], tmp_path / "out", hidden_runs(study, paths))
+    tables = build_leaderboard([], tmp_path / "out", server_runs(study, paths))
     board = tables["leaderboard"].set_index("model")
     assert board.loc["sam2-l", "status"] == "packed, awaiting server score"
     assert board.loc["cutie-base-plus", "status"] == "not packed yet"
@@ -324,7 +326,7 @@ def test_a_hidden_split_waits_for_its_server_and_is_then_compared_with_the_paper
     scores = paths.scores / "lsvos2024" / "val" / "sam2-l.txt"
     scores.parent.mkdir(parents=True)
     scores.write_text("J&F: 74.00\nJ: 70.30\nF: 77.70\n")
-    tables = build_leaderboard([], tmp_path / "out", hidden_runs(study, paths))
+    tables = build_leaderboard([], tmp_path / "out", server_runs(study, paths))
     row = tables["leaderboard"].set_index("model").loc["sam2-l"]
     assert (row["kind"], row["status"], row["rank"], row["source"]) == ("server", "complete", 1, "sam2-l.txt")
     found = tables["reproduction"].set_index("model")["difference"]
@@ -338,7 +340,7 @@ GOLDEN = r"""% needs \usepackage{booktabs}
 
 \begin{table}[htbp]
 \centering
-\caption{a\_b val, protocol davis2017. Intervals: bootstrap over sequences. p: permutation test against the best}
+\caption{a\_b val, protocol davis2017. Intervals: bootstrap over sequences. p: paired permutation test against the best model}
 \label{leaderboard:a-b-val-davis2017}
 \begin{tabular}{@{}llrrrrrrr@{}}
 \toprule
@@ -365,7 +367,7 @@ small & 1 & \textbf{60.0} & \textbf{60.0} &  \\
 \bottomrule
 \end{tabular}
 \end{table}
-"""
+"""  # noqa: E501
 TITLES = Titles({"a_b": "Ours (tiny)"})
 
 
@@ -402,7 +404,7 @@ def test_latex_is_what_it_was():
 
 
 MATRIX = r"""
- & & \multicolumn{3}{c}{a\_b val, davis2017} & \multicolumn{3}{c}{lvos val, lvos} & \multicolumn{1}{c}{mean} \\
+\multicolumn{2}{c}{} & \multicolumn{3}{c}{a\_b val, davis2017} & \multicolumn{3}{c}{lvos val, lvos} & mean \\
 \cmidrule(lr){3-5} \cmidrule(lr){6-8} \cmidrule(lr){9-9}
 model & kind & J\&F & J & F & J\&F & J & F & J\&F \\
 \midrule

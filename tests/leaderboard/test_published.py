@@ -1,4 +1,4 @@
-"""Imported scores: the published table, and files with servers' answers."""
+"""Scores from elsewhere: the published table, and files with servers' answers."""
 
 import math
 
@@ -8,40 +8,41 @@ import yaml
 from tests.conftest import REPOSITORY
 from vosarena.base.errors import DataError
 from vosarena.config.study import load_catalog, load_study
-from vosarena.leaderboard.imported import PUBLISHED, published_rows, read_scores, score_files
+from vosarena.leaderboard.published import PUBLISHED, published_scores
+from vosarena.leaderboard.server_scores import read_scores, score_files
 
 HEADER = "model,dataset,split,j_and_f,j,f,fps,hardware,protocol,source,note,same_as\n"
 
 
-def places():
+def splits():
     lines = PUBLISHED.read_text().splitlines()[1:]
     return {tuple(line.split(",")[1:3]) for line in lines}
 
 
 def test_every_published_row_is_sound_and_has_a_source():
-    rows = published_rows(places())
+    rows = published_scores(splits())
     assert len(rows) == 55
-    assert all(row["status"] == "published" and row["source"] for row in rows)
+    assert all(row.status == "published" and row.source for row in rows)
 
 
 def test_published_rows_name_datasets_and_models_that_exist():
     catalog = load_catalog()
-    for row in published_rows(places()):
-        catalog.split(f"{row['dataset']}/{row['split']}")
-    same = {row["same_as"] for row in published_rows(places())} - {""}
+    for row in published_scores(splits()):
+        catalog.split(f"{row.dataset}/{row.split}")
+    same = {row.same_as for row in published_scores(splits())} - {""}
     assert same <= set(catalog.models)
 
 
 def test_the_papers_table_is_as_published():
-    rows = {row["model"]: row for row in published_rows({("lsvos2024", "val")})}
-    assert [rows[name]["j_and_f"] for name in ("Cutie", "Cutie-finetune", "SAM 2 (Hiera-L)")] == [71.90, 72.88, 73.89]
+    rows = {row.model: row for row in published_scores({("lsvos2024", "val")})}
+    assert [rows[name].j_and_f for name in ("Cutie", "Cutie-finetune", "SAM 2 (Hiera-L)")] == [71.90, 72.88, 73.89]
 
 
 def test_a_published_row_that_contradicts_itself_is_kept_marked(tmp_path):
     file = tmp_path / "published.csv"
     file.write_text(HEADER + "Team,lsvos2024,test,86.37,80.00,90.00,,,server,a page,,\n")
-    (row,) = published_rows({("lsvos2024", "test")}, file)
-    assert row["status"] == "inconsistent" and row["j_and_f"] == 86.37 and "(J+F)/2 is 85.00" in row["note"]
+    (row,) = published_scores({("lsvos2024", "test")}, file)
+    assert row.status == "inconsistent" and row.j_and_f == 86.37 and "(J+F)/2 is 85.00" in row.note
 
 
 @pytest.mark.parametrize("scores, consistent", [
@@ -58,15 +59,15 @@ def test_a_published_row_that_contradicts_itself_is_kept_marked(tmp_path):
 def test_the_check_knows_how_many_digits_were_given(tmp_path, scores, consistent):
     file = tmp_path / "published.csv"
     file.write_text(HEADER + f"Team,d,s,{scores},,,server,a page,,\n")
-    (row,) = published_rows({("d", "s")}, file)
-    assert row["status"] == ("published" if consistent else "inconsistent")
+    (row,) = published_scores({("d", "s")}, file)
+    assert row.status == ("published" if consistent else "inconsistent")
     answer = dict(zip(("J&F", "J", "F"), scores.split(","), strict=True))
     for name, text in (("a.txt", "".join(f"{key}: {value}\n" for key, value in answer.items() if value)),
                        ("a.yaml", "".join(f"{key}: {value}\n" for key, value in answer.items() if value)),
                        ("a.json", "{" + ", ".join(f'"{k}": {v}' for k, v in answer.items() if v) + "}")):  # fmt: skip
         (tmp_path / name).write_text(text)
         if consistent:
-            assert read_scores(tmp_path / name)["j_and_f"] == float(answer["J&F"])
+            assert read_scores(tmp_path / name).scores["j_and_f"] == float(answer["J&F"])
         else:
             with pytest.raises(DataError, match="copy the answer again"):
                 read_scores(tmp_path / name)
@@ -78,14 +79,14 @@ ADDITIONS = REPOSITORY.parent / "shared" / "published-additions.csv"
 @pytest.mark.skipif(not ADDITIONS.is_file(), reason=f"{ADDITIONS} is not there")
 def test_sound_rows_with_one_decimal_are_consistent():
     lines = ADDITIONS.read_text().splitlines()[1:]
-    rows = published_rows({tuple(line.split(",")[1:3]) for line in lines if '"' not in line.split(",")[0]}, ADDITIONS)
-    assert len(rows) > 200 and sum(not math.isnan(row["j"] + row["f"]) for row in rows) > 50
-    assert [row for row in rows if row["status"] != "published"] == []
+    rows = published_scores({tuple(line.split(",")[1:3]) for line in lines if '"' not in line.split(",")[0]}, ADDITIONS)
+    assert len(rows) > 200 and sum(not math.isnan(row.j + row.f) for row in rows) > 50
+    assert [row for row in rows if row.status != "published"] == []
 
 
 def test_rows_of_papers_models_repeat_no_released_checkpoint():
-    rows = [row for row in published_rows(places()) if row["source"] == "EdgeTAM README" and "(paper)" in row["model"]]
-    assert len(rows) == 2 and not any(row["same_as"] for row in rows)
+    rows = [row for row in published_scores(splits()) if row.source == "EdgeTAM README" and "(paper)" in row.model]
+    assert len(rows) == 2 and not any(row.same_as for row in rows)
 
 
 @pytest.mark.parametrize("lines, message", [
@@ -99,7 +100,7 @@ def test_impossible_rows_are_refused(tmp_path, lines, message):
     file = tmp_path / "published.csv"
     file.write_text(HEADER + lines)
     with pytest.raises(DataError, match=message.replace("(", r"\(")):
-        published_rows({("d", "s")}, file)
+        published_scores({("d", "s")}, file)
 
 
 @pytest.mark.parametrize("name, text, expected", [
@@ -112,13 +113,13 @@ def test_impossible_rows_are_refused(tmp_path, lines, message):
 def test_answers_of_servers(tmp_path, name, text, expected):
     file = tmp_path / name
     file.write_text(text)
-    row = read_scores(file)
-    assert [row["j_and_f"], row["j"], row["f"]] == pytest.approx(list(expected), nan_ok=True)
+    scores = read_scores(file).scores
+    assert [scores["j_and_f"], scores["j"], scores["f"]] == pytest.approx(list(expected), nan_ok=True)
 
 
 @pytest.mark.parametrize("name, text, message", [
     ("a.txt", "J&F: 71.90\nJ: 60.00\nF: 75.24\n", r"J&F is 71.90, but \(J\+F\)/2 is 67.62"),
-    ("a.txt", "J&F: 70\nJ&F: 70\nOverall: 71\n", "Overall is 71.0, but 70.0 stands there for the same"),
+    ("a.txt", "J&F: 70\nJ&F: 70\nOverall: 71\n", "Overall is 71.0, but the same score is 70.0 above"),
     ("a.txt", "J&F: 171.90\n", "j_and_f is 171.9, expected a percentage"),
     ("a.txt", "nothing here\n", "no scores found"),
     ("a.json", "{", "not valid JSON"),
@@ -149,4 +150,4 @@ def test_experiments_name_what_the_catalog_has(file):
 
 def test_the_papers_experiment_repeats_every_row_of_its_first_table():
     study = load_study(yaml.safe_load((REPOSITORY / "experiments" / "lsvos2024.yaml").read_text()))
-    assert {row["same_as"] for row in published_rows({("lsvos2024", "val")})} == set(study.models)
+    assert {row.same_as for row in published_scores({("lsvos2024", "val")})} == set(study.models)

@@ -13,7 +13,7 @@ from vosarena.base.errors import DataError
 from vosarena.base.escaping import one_line
 from vosarena.config.study import Split, load_study
 from vosarena.leaderboard.attributes import ObjectCurve
-from vosarena.leaderboard.build import COLUMNS, TABLES
+from vosarena.leaderboard.columns import TABLES
 from vosarena.leaderboard.titles import BY_NAME, Titles
 from vosarena.report import figures
 
@@ -23,7 +23,7 @@ NAMES = ["$x", "a$b$c", "$\\frac{$", "_hidden", "a^b_c", "\\", "a\nb", "世é", 
 
 def overview(rows, titles=BY_NAME, attributes=("small", "$late$", "_x")) -> dict[str, pd.DataFrame]:
     shared = {**PLACE, "kind": "measured", "status": "complete", "fps": 10.0, "device": "CPU $5 and $6", "rank": 1}
-    board = pd.DataFrame([shared | row for row in rows]).reindex(columns=COLUMNS)
+    board = pd.DataFrame([shared | row for row in rows]).reindex(columns=TABLES["leaderboard"])
     found = [{**PLACE, "attribute": name, "derived": True} | row for name in attributes for row in rows]
     return {"leaderboard": board, "attributes": pd.DataFrame(found, columns=[*TABLES["attributes"], "j"])}
 

@@ -18,7 +18,7 @@ from vosarena.config.paths import Paths
 from vosarena.config.study import load_study
 from vosarena.datasets.sequences import SequenceFiles
 from vosarena.io.masks import write_mask
-from vosarena.leaderboard.attributes import ObjectCurve, derived_attributes, mean_curve, spark
+from vosarena.leaderboard.attributes import ObjectCurve, derived_attributes, mean_curve, sparkline
 from vosarena.leaderboard.headline import headline
 from vosarena.leaderboard.titles import BY_NAME
 from vosarena.metrics.read import Metrics
@@ -166,8 +166,8 @@ def test_the_first_failure_comes_after_the_prompt():
     assert curve([1, 0.9, 0.4, 0.9], [1, 1, 1, 1]).failure == 2
     assert curve([1, 1, 1, 0.9], [0, 0, 1, 1]).failure is None
     assert curve([0, 1, 0.5, 0.2], [0, 1, 1, 1]).failure == 2  # nothing is expected before the object appears
-    assert spark([curve(np.ones(100), np.ones(100))]) == [100] * 32
-    assert spark([]) == []
+    assert sparkline([curve(np.ones(100), np.ones(100))]) == [100] * 32
+    assert sparkline([]) == []
 
 
 def test_the_mean_of_objects_that_have_frames_of_their_own():
@@ -176,7 +176,7 @@ def test_the_mean_of_objects_that_have_frames_of_their_own():
     assert mean.j.tolist() == pytest.approx([1, 1, 0.6, 0.4]) and mean.visible.tolist() == [True, True, False, True]
     assert mean.stems == ("00000", "00001", "00002", "00010") and mean.failure == 3
     assert mean_curve([late]).stems == ("00010",)
-    assert mean_curve([curve([1, 1], [0, 0])]) is None and spark([curve([1, 1], [0, 0])]) == []
+    assert mean_curve([curve([1, 1], [0, 0])]) is None and sparkline([curve([1, 1], [0, 0])]) == []
 
 
 @pytest.mark.parametrize(
@@ -186,7 +186,7 @@ def test_the_panels_of_the_overview_are_legible(fps):
     figure, (left, right) = figures.plt.subplots(1, 2, figsize=(5, 2.6))
     models = [f"a-model-{number}" for number in range(len(fps))]
     board = pd.DataFrame({"model": models, "fps": fps, "j_and_f": 99.0, "device": "CPU"})
-    figures._attributes(left, board.assign(attribute="late"), models, BY_NAME, "3 of 68 objects are not scored")
+    figures._attributes(left, board.assign(attribute="late"), models, BY_NAME, "davis2017 ignores 3 of 68 objects")
     figures._speed(right, board, models)
     figure.canvas.draw()
     low, high = right.get_xlim()

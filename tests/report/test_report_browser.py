@@ -29,7 +29,7 @@ from vosarena.datasets.table import index_split
 from vosarena.leaderboard.build import build_leaderboard
 from vosarena.report.page import build_report
 from vosarena.config.paths import Paths
-from vosarena.leaderboard.inputs import scored_runs
+from vosarena.leaderboard.inputs import local_runs
 from vosarena.metrics.measure_split import measure_predictions
 from vosarena.inference.job import Job, ShardTask
 from vosarena.inference.run import track_shard
@@ -53,7 +53,7 @@ for name, model in study.models.items():
     track_shard(ShardTask(tuple(names), root / "JPEGImages", root / "Annotations", job, folder), status)
     measure_predictions(table, folder, [status], metrics, dataset="squares", split="all", model=name,
                         protocols=["davis2017"], resize="never", jobs=1)
-build_leaderboard(scored_runs(study, paths), paths.leaderboard)
+build_leaderboard(local_runs(study, paths), paths.leaderboard)
 build_report(study, paths, paths.report)
 """
 

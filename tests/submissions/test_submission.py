@@ -18,14 +18,14 @@ from vosarena.cli import main
 from vosarena.config.study import Split, load_catalog
 from vosarena.datasets.table import index_split
 from vosarena.io.masks import masks_digest, write_mask
-from vosarena.submissions.pack import (
-    Format,
-    Wanted,
+from vosarena.submissions.check import (
+    ExpectedSequence,
+    SubmissionFormat,
     check_submission,
-    expected,
-    pack_submission,
     sequences_in,
+    submission_format,
 )
+from vosarena.submissions.pack import pack_submission
 
 FORMATS = {
     "davis2017/test-dev": ("alpha/00000.png", True),
@@ -73,7 +73,7 @@ def test_formats_of_the_servers(packed, name):
     first, every_frame = FORMATS[name]
     names = zipfile.ZipFile(archive).namelist()
     assert names[0] == first and len(names) == (6 + 8 + 6 if every_frame else 9)
-    assert check_submission(archive, expected(split, table)) == []
+    assert check_submission(archive, submission_format(split, table)) == []
     before = archive.read_bytes()
     archive.unlink()
     assert packed(split)[0].read_bytes() == before
@@ -83,10 +83,10 @@ def test_team_file_of_lsvos_2025(packed):
     split = Split("lsvos2025", "test", ground_truth="first_frame", submission={"team": {"name": "A", "members": ["B"]}})
     archive, table, _ = packed(split)
     assert json.loads(zipfile.ZipFile(archive).read("team.json")) == {"name": "A", "members": ["B"]}
-    wanted = expected(split, table)
-    assert check_submission(archive, wanted) == []
+    expected = submission_format(split, table)
+    assert check_submission(archive, expected) == []
     repack(archive, lambda name, data: None if name == "team.json" else (name, data))
-    assert check_submission(archive, wanted) == ["team.json is missing at the root of the archive"]
+    assert check_submission(archive, expected) == ["team.json is missing at the root of the archive"]
 
 
 def repack(archive: Path, change) -> None:
@@ -112,15 +112,17 @@ def test_a_sequence_that_the_meta_file_lacks_is_not_packed_with_every_frame(pack
     del videos["beta"]
     write_json(meta, {"videos": videos})
     with pytest.raises(DataError, match=r"meta\.json does not have sequence beta"):
-        expected(split, table)
+        submission_format(split, table)
 
 
-def test_a_mask_that_stands_in_the_archive_twice_is_named(packed):
+def test_a_duplicate_mask_is_reported(packed):
     split = load_catalog().split(MOSE)
     archive, table, _ = packed(split)
     with zipfile.ZipFile(archive, "a") as members, pytest.warns(UserWarning, match="Duplicate name"):
         members.writestr("beta/00003.png", members.read("beta/00003.png"))
-    assert check_submission(archive, expected(split, table)) == ["beta/00003.png: stands in the archive more than once"]
+    assert check_submission(archive, submission_format(split, table)) == [
+        "beta/00003.png: more than once in the archive"
+    ]
 
 
 MOSE = "mose/val"
@@ -139,7 +141,7 @@ CHANGES = {
     ),
     "one folder too deep": (
         lambda name, data, tmp: (f"out/{name}", data),
-        "3 sequences lie in out; expected them in the root of the archive",
+        "3 sequences are in out; expected them in the root of the archive",
     ),
     "junk": (
         lambda name, data, tmp: (name.replace("alpha/00000.png", "alpha/.DS_Store"), data),
@@ -171,7 +173,7 @@ def test_faults_are_listed(packed, tmp_path, fault):
     archive, table, _ = packed(split)
     change, sentence = CHANGES[fault]
     repack(archive, lambda name, data: change(name, data, tmp_path))
-    faults = check_submission(archive, expected(split, table))
+    faults = check_submission(archive, submission_format(split, table))
     assert any(line.startswith(sentence) for line in faults), faults
 
 
@@ -181,13 +183,13 @@ def test_the_command_checks_archives_from_elsewhere(packed, tmp_path, monkeypatc
     monkeypatch.chdir(tmp_path)
     elsewhere = archive.rename(tmp_path / "upload.zip")
     assert main(["submission", "--check", str(elsewhere)]) == 0
-    assert "whole, as mose/val wants it" in capsys.readouterr().out
+    assert "OK: valid submission for mose/val" in capsys.readouterr().out
     repack(elsewhere, lambda name, data: None if name.endswith("3.png") else (name, data))
     assert main(["submission", "--check", str(elsewhere), "--dataset", MOSE]) == 1
     assert capsys.readouterr().out.splitlines()[-1].endswith("upload.zip: 3 faults")
     elsewhere.write_bytes(elsewhere.read_bytes()[:100])
     assert main(["submission", "--check", str(elsewhere), "--dataset", MOSE]) == 1
-    assert "not a whole ZIP archive" in capsys.readouterr().out
+    assert "not a complete ZIP archive" in capsys.readouterr().out
     assert main(["submission", "--check", "none.zip", "--dataset", MOSE]) == 1
     assert "no such file" in capsys.readouterr().err
 
@@ -200,13 +202,13 @@ def test_an_edited_or_missing_prediction_is_not_packed(packed):
     (store / "gamma.json").unlink()
     with pytest.raises(DataError) as error:
         pack_submission(split, table, store, archive)
-    assert "not packed, 2 faults" in str(error.value), "each fault once"
+    assert "not written, 2 faults" in str(error.value), "each fault once"
     assert "sequence alpha: masks in" in str(error.value) and "sequence gamma: not predicted yet" in str(error.value)
     assert not list(archive.parent.iterdir())
     status = store / ".shards" / "all.json"
     status.parent.mkdir()
     write_json(status, {"masks": {"alpha": "", "beta": "", "gamma": ""}})
-    with pytest.raises(DataError, match="not packed, 2 faults"):
+    with pytest.raises(DataError, match="not written, 2 faults"):
         pack_submission(split, table, store, archive, [status])
     left = {path.name for path in store.iterdir()}
     assert left == {".shards", "beta", "beta.json", "gamma"} and not status.exists(), "the next run tracks the others"
@@ -233,21 +235,23 @@ def test_workflow_packs_hidden_splits_and_takes_the_servers_answer(dataset, tmp_
 
 
 @pytest.fixture
-def tiny(tmp_path) -> tuple[bytes, Format]:
-    """A sound archive of two frames, and what its server wants."""
+def tiny(tmp_path) -> tuple[bytes, SubmissionFormat]:
+    """A sound archive of two frames, and what its server expects."""
     mask, file = png(np.eye(16, 24), tmp_path), io.BytesIO()
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         for stem in ("00000", "00001"):
             archive.writestr(f"a/{stem}.png", mask)
-    return file.getvalue(), Format("", None, {"a": Wanted(("00000", "00001"), (16, 24), frozenset([1]))})
+    return file.getvalue(), SubmissionFormat(
+        "", None, {"a": ExpectedSequence(("00000", "00001"), (16, 24), frozenset([1]))}
+    )
 
 
 @pytest.mark.timeout(60)
 def test_damaged_archives_are_lists_of_faults(tiny, tmp_path):
-    data, wanted = tiny
+    data, expected = tiny
     file, random = tmp_path / "f.zip", np.random.default_rng(0)
     file.write_bytes(data)
-    assert check_submission(file, wanted) == []
+    assert check_submission(file, expected) == []
     truncated = [data[:end] for end in range(0, len(data), 7)]
     flipped = []
     for position, bit in zip(random.integers(len(data), size=600), random.integers(8, size=600), strict=True):
@@ -256,7 +260,7 @@ def test_damaged_archives_are_lists_of_faults(tiny, tmp_path):
         flipped.append(bytes(damaged))
     for damaged in truncated + flipped:
         file.write_bytes(damaged)
-        faults = check_submission(file, wanted)
+        faults = check_submission(file, expected)
         assert all(isinstance(fault, str) and fault for fault in faults)
         assert faults or damaged in flipped, "a truncated archive has a fault"
         with contextlib.suppress(DataError):
@@ -265,14 +269,14 @@ def test_damaged_archives_are_lists_of_faults(tiny, tmp_path):
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
 def test_members_that_are_not_what_the_archive_says(tiny, tmp_path, method):
-    data, wanted = tiny
+    data, expected = tiny
     file = tmp_path / "f.zip"
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         members = {name: archive.read(name) for name in archive.namelist()}
     with zipfile.ZipFile(file, "w", method) as archive:
         for name, content in members.items():
             archive.writestr(name, content)
-    assert check_submission(file, wanted) == []
+    assert check_submission(file, expected) == []
     whole = file.read_bytes()
     for other in {0, 1, 8, 9, 12, 14, 99} - {method}:  # the method, in the local headers and in the directory
         changed = bytearray(whole)
@@ -281,11 +285,11 @@ def test_members_that_are_not_what_the_archive_says(tiny, tmp_path, method):
             while (start := whole.find(signature, start + 1)) >= 0:
                 changed[start + offset : start + offset + 2] = other.to_bytes(2, "little")
         file.write_bytes(changed)
-        assert check_submission(file, wanted), f"{method} read as {other}"
+        assert check_submission(file, expected), f"{method} read as {other}"
 
 
 def test_encrypted_nested_and_huge_members(tiny, tmp_path, monkeypatch):
-    data, wanted = tiny
+    data, expected = tiny
     file = tmp_path / "f.zip"
     encrypted = bytearray(data)
     for signature, offset in ((b"PK\3\4", 6), (b"PK\1\2", 8)):
@@ -293,19 +297,19 @@ def test_encrypted_nested_and_huge_members(tiny, tmp_path, monkeypatch):
         while (start := data.find(signature, start + 1)) >= 0:
             encrypted[start + offset] |= 1
     file.write_bytes(encrypted)
-    assert check_submission(file, wanted) == [
-        "2 files are encrypted: a/00000.png, a/00001.png; pack them without a password"
+    assert check_submission(file, expected) == [
+        "2 files are encrypted: a/00000.png, a/00001.png; zip them without a password"
     ]
     with zipfile.ZipFile(file, "w") as archive:
         archive.writestr("inner.zip", data)
-    assert check_submission(file, wanted) == [
+    assert check_submission(file, expected) == [
         "root: 1 files that do not belong there: inner.zip",
         "sequence a: missing; expected 2 masks in a/",
     ]
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("a/00000.png", bytes(50_000_000))
-    faults = check_submission(file, wanted)
-    assert "sequence a, frame 00000: is larger than 1049344 bytes when it is unpacked" in faults
+    faults = check_submission(file, expected)
+    assert "sequence a, frame 00000: is larger than 1049344 bytes when unpacked" in faults
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"videos": []}', '{"videos": {"a": {"objects": {"1": {}}}}}', "[" * 5000])
@@ -314,4 +318,4 @@ def test_a_meta_file_that_names_no_frames_is_named(packed, text):
     _, table, _ = packed(split)
     (table.parent / "meta.json").write_text(text)
     with pytest.raises(DataError, match="not a meta file that names frames"):
-        expected(split, table)
+        submission_format(split, table)

@@ -15,8 +15,8 @@ from vosarena.datasets.prepare import state_of
 from vosarena.fetching.weights import local_files
 from vosarena.base.errors import VosarenaError
 from vosarena.base.names import expand_home
-from vosarena.leaderboard.imported import score_files
-from vosarena.leaderboard.inputs import hidden_splits
+from vosarena.leaderboard.server_scores import score_files
+from vosarena.leaderboard.inputs import server_splits
 from vosarena.orchestration.checks import check_study, discard_damaged, study_name
 from vosarena.trackers.base import uses_torch
 from vosarena.orchestration.shards import load_of, make_shards, make_shards_by_time
@@ -207,7 +207,7 @@ def server_scores(wildcards):
     try:
         return [
             local(file)
-            for split in hidden_splits(study)
+            for split in server_splits(study)
             for file in score_files(paths.scores, split.dataset, split.name, study.models).values()
         ]
     except VosarenaError as error:

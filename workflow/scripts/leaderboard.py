@@ -1,10 +1,10 @@
 from vosarena.base.logs import logged
 from vosarena.config.study import load_study
 from vosarena.leaderboard.build import build_leaderboard
-from vosarena.leaderboard.inputs import hidden_runs, scored_runs
+from vosarena.leaderboard.inputs import local_runs, server_runs
 from vosarena.leaderboard.titles import Titles
 
 paths = snakemake.params.paths
 with logged(snakemake.log[0]):
     study = load_study(snakemake.params.study)
-    build_leaderboard(scored_runs(study, paths), paths.leaderboard, hidden_runs(study, paths), Titles.of(study))
+    build_leaderboard(local_runs(study, paths), paths.leaderboard, server_runs(study, paths), Titles.of(study))

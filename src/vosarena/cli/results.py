@@ -95,7 +95,7 @@ def _config(args: argparse.Namespace) -> dict[str, Any]:
 
 def _leaderboard(args: argparse.Namespace) -> None:
     from vosarena.leaderboard.build import build_leaderboard
-    from vosarena.leaderboard.inputs import hidden_runs, scored_runs
+    from vosarena.leaderboard.inputs import local_runs, server_runs
     from vosarena.leaderboard.partial import partial_leaderboard
     from vosarena.leaderboard.titles import Titles
 
@@ -105,25 +105,26 @@ def _leaderboard(args: argparse.Namespace) -> None:
         partial_leaderboard(study, paths, args.jobs)
     else:
         folder = paths.leaderboard
-        runs, hidden = scored_runs(study, paths), hidden_runs(study, paths)
-        for file in [*(run.metrics for run in runs), *(run.table for run in hidden)]:
+        runs, server = local_runs(study, paths), server_runs(study, paths)
+        for file in [*(run.metrics for run in runs), *(run.table for run in server)]:
             if not file.is_file():
                 raise DataError(f"{file} is missing; run the workflow, or ask for --partial")
-        build_leaderboard(runs, folder, hidden, Titles.of(study))
+        build_leaderboard(runs, folder, server, Titles.of(study))
     print((folder / "leaderboard.md").read_text(encoding="utf-8"), end="")
 
 
 def _submission(args: argparse.Namespace) -> int:
     from vosarena.base.escaping import one_line
-    from vosarena.submissions.pack import check_submission, expected, pack_submission
+    from vosarena.submissions.check import check_submission, submission_format
+    from vosarena.submissions.pack import pack_submission
 
     paths = _paths(args)
     if args.check:
         split = _split(args, paths)
-        faults = check_submission(args.check, expected(split, paths.sequences(split)))
+        faults = check_submission(args.check, submission_format(split, paths.sequences(split)))
         for fault in faults:
             print(one_line(fault))
-        print(f"{args.check}: {len(faults)} faults" if faults else f"{args.check}: whole, as {split} wants it")
+        print(f"{args.check}: {len(faults)} faults" if faults else f"{args.check}: OK: valid submission for {split}")
         return 1 if faults else 0
     if not args.dataset or not args.model:
         raise ConfigError("vosarena submission needs --check FILE.zip, or --dataset and --model")
@@ -138,7 +139,7 @@ def _split(args: argparse.Namespace, paths: Paths) -> Split:
     """The split that is named, or the indexed one that shares most sequences with the archive."""
     from vosarena.config.study import load_catalog
     from vosarena.datasets.table import read_table
-    from vosarena.submissions.pack import sequences_in
+    from vosarena.submissions.check import sequences_in
 
     catalog = load_catalog()
     known = {str(split): split for name in catalog.datasets for split in catalog.splits(name).values()}

@@ -1,49 +1,57 @@
-"""J over time of every object, where it fails first, and what makes a sequence hard, from one table of counts."""
+"""J over time of every object, its first failure, and attributes of sequences, from the counts of a metrics file."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vosarena.datasets.sequences import frame_order
 from vosarena.datasets.table import SequenceRecord
 from vosarena.demo.clips import LONG_FRAMES, MANY_OBJECTS, SMALL_AREA
 from vosarena.metrics.read import Metrics, SequenceRows
 
-LOST = 0.5  # a frame counts as failed at or below this J: the threshold of DAVIS's recall
-SPARK = 32  # points of a sparkline
+FAILURE_J = 0.5  # a frame counts as failed at or below this J, the threshold of DAVIS's recall
+SPARKLINE_POINTS = 32
 
 
 @dataclass(frozen=True)
 class ObjectCurve:
-    """One object of one model. j: per frame with ground truth, 0..1. visible: whether the object is there."""
+    """One object of one model, over the frames with ground truth.
+
+    Attributes:
+        stems: Names of the frames.
+        j: J of each frame, from 0 to 1.
+        visible: Whether the object is in the ground truth of each frame.
+    """
 
     object_id: int
     stems: tuple[str, ...]
-    j: np.ndarray
-    visible: np.ndarray
+    j: NDArray[np.float64]
+    visible: NDArray[np.bool_]
 
     @property
     def start(self) -> int:
-        """Position of the first frame that the object appears in; the number of frames if it never does."""
+        """Index of the first frame that the object appears in; the number of frames if it never does."""
         return int(np.argmax(self.visible)) if self.visible.any() else len(self.visible)
 
     @property
     def failure(self) -> int | None:
-        """Position of the first frame, after the one the object appears in, with J at or below LOST; or None."""
-        lost = np.flatnonzero(self.j[self.start + 1 :] <= LOST)
-        return self.start + 1 + int(lost[0]) if len(lost) else None
+        """Index of the first frame after the appearance with J at or below FAILURE_J; None if there is none."""
+        failed = np.flatnonzero(self.j[self.start + 1 :] <= FAILURE_J)
+        return self.start + 1 + int(failed[0]) if len(failed) else None
 
 
 def sequence_curves(rows: SequenceRows) -> list[ObjectCurve]:
-    """Curves of the objects that count."""
+    """Curves of the objects that count (see SequenceRows.listed)."""
     return [ObjectCurve(number, item.frames, item.j, item.in_gt) for number, item in rows.listed.items()]
 
 
 def mean_curve(curves: Sequence[ObjectCurve]) -> ObjectCurve | None:
-    """Mean J over objects, on the frames from the first appearance of any of them on; None without any object.
+    """Mean J over objects, from the first appearance of any of them; None without objects.
 
-    A frame counts the objects with ground truth there that have appeared by then; visible: whether any of them is.
+    The mean of a frame is over the objects that have ground truth in it and have appeared by then. The frame is visible
+    if any of them is.
     """
     values: dict[str, list[float]] = {}
     seen: dict[str, bool] = {}
@@ -59,19 +67,23 @@ def mean_curve(curves: Sequence[ObjectCurve]) -> ObjectCurve | None:
     return ObjectCurve(0, tuple(order), j, np.array([seen[stem] for stem in order]))
 
 
-def spark(curves: Sequence[ObjectCurve]) -> list[int]:
-    """Mean J over objects as at most SPARK percentages, each the mean of its part of the video."""
+def sparkline(curves: Sequence[ObjectCurve]) -> list[int]:
+    """Mean J over objects as at most SPARKLINE_POINTS percentages, each the mean of a part of the sequence."""
     mean = mean_curve(curves)
     if mean is None:
         return []
-    return [round(100 * float(part.mean())) for part in np.array_split(mean.j, min(SPARK, len(mean.j)))]
+    return [round(100 * float(part.mean())) for part in np.array_split(mean.j, min(SPARKLINE_POINTS, len(mean.j)))]
 
 
 def derived_attributes(metrics: Metrics, table: Sequence[SequenceRecord]) -> dict[str, list[str]]:
-    """Attributes that the ground truth shows, for datasets that give none.
+    """Attributes by sequence, derived from the ground truth, for datasets that give none.
 
-    small, many-objects, long: as for procedural clips (data.clips). disappearance: an object is absent in a frame after
-    it appeared; return: and is there again later. late: an object appears after the first frame.
+    `small`, `many-objects` and `long` have the thresholds of demo.clips. `disappearance`: an object is absent from a
+    frame after it appeared. `return`: an object reappears after that. `late`: an object appears after the first frame.
+
+    Args:
+        metrics: Of any model; only the ground truth's counts are read.
+        table: Rows of the table of sequences.
     """
     facts = {record.sequence: record for record in table}
     found: dict[str, list[str]] = {}

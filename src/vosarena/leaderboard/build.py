@@ -1,57 +1,52 @@
 """From metrics files to the leaderboard: overall, per sequence, per object, per attribute, and paired differences.
 
-Measured rows stand beside what servers answered and what was published, told apart by `kind`. Only rows that cover the
-whole split get a rank, and published ones never do: nobody here can check how they were made.
+Measured rows, answers of servers and published rows are in one table, distinguished by `kind`. Only rows that cover the
+whole split get a rank, and published rows never do, because nobody here can check how they were made.
 """
 
+import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from vosarena.base.errors import DataError
 from vosarena.base.escaping import csv_table
-from vosarena.base.files import check_folder
+from vosarena.base.files import atomic_path, check_folder
+from vosarena.base.sealed import SEAL, read_sealed, seal
 from vosarena.datasets.table import read_counts, read_table
 from vosarena.leaderboard.attributes import derived_attributes
-from vosarena.leaderboard.comparison import ALL, Comparison
-from vosarena.leaderboard.imported import published_rows, read_scores
+from vosarena.leaderboard.boards import KEYS, BoardKey, rows_of
+from vosarena.leaderboard.columns import LEADERBOARD, TABLES, names
+from vosarena.leaderboard.comparison import ALL, Comparison, PairDifference
+from vosarena.leaderboard.kinds import Kind, Status
 from vosarena.leaderboard.latex import latex
+from vosarena.leaderboard.published import PublishedScore, published_scores
+from vosarena.leaderboard.server_scores import read_scores
 from vosarena.leaderboard.tables import markdown
 from vosarena.leaderboard.titles import BY_NAME, Titles
 from vosarena.metrics.protocols import score, summarise
 from vosarena.metrics.read import IGNORE, read_metadata, read_metrics
 from vosarena.predictions.store import Store
 
-COLUMNS = [
-    *("model", "dataset", "split", "protocol", "j_and_f", "j", "f", "ci_low", "ci_high", "n_sequences", "n_expected"),
-    *("n_objects", "fps", "peak_memory_mb", "device", "kind", "source", "rank", "status", "behind_best", "p_vs_best"),
-    *("note", "n_objects_all"),
-]
-PLACE = ["dataset", "split", "protocol"]
-SERVER = "server"  # the protocol of splits whose ground truth nobody has
-TABLES: dict[str, list[str]] = {
-    "leaderboard": COLUMNS,
-    "sequences": [*PLACE, "model", "sequence", "j_and_f", "j", "f", "n_objects"],
-    "objects": [*PLACE, "model", "sequence", "object_id", "n_frames", "j_and_f", "j", "f"],
-    "attributes": [*PLACE, "attribute", "model", "n_sequences", "j_and_f", "ci_low", "ci_high", "derived"],
-    "comparisons": [
-        *(*PLACE, "attribute", "model", "other", "n_sequences", "difference", "ci_low", "ci_high", "p_value"),
-    ],
-    "reproduction": [
-        *(*PLACE, "published", "published_j_and_f", "published_j", "published_f", "source", "model", "kind"),
-        *("status", "j_and_f", "j", "f", "difference"),
-    ],
-}
+SERVER = "server"  # the protocol of splits whose ground truth is not public
 
 
 @dataclass(frozen=True)
-class Scored:
-    """One model on one split: its metrics file, the split's table of sequences, and the store of its predictions."""
+class LocalRun:
+    """One model on one split with ground truth.
+
+    Attributes:
+        protocols: How it is scored.
+        metrics: The metrics file.
+        table: The split's table of sequences.
+        store: Folder of the predictions.
+    """
 
     dataset: str
     split: str
@@ -63,7 +58,7 @@ class Scored:
 
 
 @dataclass(frozen=True)
-class Hidden:
+class ServerRun:
     """One model on a split that only a server can score: its submission, and the server's answer if there is one."""
 
     dataset: str
@@ -75,21 +70,90 @@ class Hidden:
     scores: Path | None = None
 
 
+@dataclass(frozen=True)
+class Speed:
+    """What the manifests say about the runs of one model on one split.
+
+    Attributes:
+        fps: Frames per second of tracking, decoding and writing included; NaN if not known.
+        peak_memory_mb: GPU memory, or memory of the process without a GPU.
+        device: All devices, separated by commas.
+    """
+
+    fps: float = math.nan
+    peak_memory_mb: float = math.nan
+    device: str = ""
+
+
+@dataclass(frozen=True)
+class LeaderboardRow:
+    """One row of leaderboard.csv, without its rank; missing numbers are NaN or None. See `columns` for the meaning.
+
+    Attributes:
+        details: Further scores that only some protocols and servers have, by column.
+        same_as: Of a published row: the study's model that it belongs to. Not in the file.
+    """
+
+    model: str
+    dataset: str
+    split: str
+    protocol: str
+    kind: Kind
+    status: Status
+    j_and_f: float = math.nan
+    j: float = math.nan
+    f: float = math.nan
+    ci_low: float = math.nan
+    ci_high: float = math.nan
+    n_sequences: int | None = None
+    n_expected: int | None = None
+    n_objects: int | None = None
+    n_objects_all: int | None = None
+    speed: Speed = Speed()
+    source: str = ""
+    behind_best: float = math.nan
+    p_vs_best: float = math.nan
+    note: str = ""
+    details: Mapping[str, float] = field(default_factory=dict)
+    same_as: str = ""
+
+    @property
+    def key(self) -> BoardKey:
+        """The board of the row."""
+        return BoardKey(self.dataset, self.split, self.protocol)
+
+    def cells(self) -> dict[str, Any]:
+        """Values by column."""
+        found = {name: getattr(self, name) for name in names(LEADERBOARD) if name != "rank" and hasattr(self, name)}
+        found |= {"kind": self.kind.value, "status": self.status.value, "same_as": self.same_as}
+        return {**found, **asdict(self.speed), **self.details}
+
+
 def build_leaderboard(
-    runs: Sequence[Scored], output: Path, hidden: Sequence[Hidden] = (), titles: Titles = BY_NAME
+    runs: Sequence[LocalRun], output: Path, server: Sequence[ServerRun] = (), titles: Titles = BY_NAME
 ) -> dict[str, pd.DataFrame]:
-    """Write the tables of TABLES (Parquet and CSV), leaderboard.md and leaderboard.tex; returns the tables.
+    """Write all tables as Parquet and CSV files, and leaderboard.md and leaderboard.tex.
 
-    titles: for leaderboard.tex; everything else has the names.
+    Scores are in percent. Intervals are at 95 %, from a cluster bootstrap over sequences, paired between models. A
+    metrics file that covers a part of its split gives a row with status `incomplete` and no rank. The same inputs give
+    the same bytes.
 
-    Scores are in percent. Intervals: 95 %, cluster bootstrap over sequences, paired between models. A metrics file
-    that covers a part of the split gives a row with status `incomplete` and no rank. The same inputs give the same
-    bytes. Raises DataError for a scores file or a published row that cannot be right.
+    Args:
+        runs: What is measured here.
+        output: The folder to write to.
+        server: What evaluation servers score.
+        titles: Names of models and datasets for leaderboard.tex; the other files have the names of the config.
+
+    Returns:
+        The tables by name.
+
+    Raises:
+        DataError: The folder cannot be written to, or a scores file or published row cannot be right.
     """
     check_folder(output)
-    tables = _tables(runs, hidden)
+    tables = _tables(runs, server)
     for name, table in tables.items():
-        table.to_parquet(output / f"{name}.parquet", index=False, compression="zstd")
+        write_parquet(table, output / f"{name}.parquet")
         csv_table(table).to_csv(output / f"{name}.csv", index=False, float_format="%.6g")
     (output / "leaderboard.md").write_text(markdown(tables), encoding="utf-8")
     (output / "leaderboard.tex").write_text(latex(tables, titles), encoding="utf-8")
@@ -102,64 +166,28 @@ def read_leaderboard(folder: Path) -> dict[str, pd.DataFrame]:
     for name in TABLES:
         file = folder / f"{name}.parquet"
         try:
-            tables[name] = pd.read_parquet(file)
-        except (OSError, ValueError) as error:  # pyarrow's own errors are both
-            raise DataError(f"{file} is missing or damaged; remove {folder} and run again") from error
+            tables[name] = pd.read_parquet(io.BytesIO(read_sealed(file)))
+        except DataError:
+            raise DataError(f"{file} is missing or damaged; remove {folder} and run again") from None
     return tables
 
 
-def places_of(board: pd.DataFrame) -> list[tuple[str, ...]]:
-    """(dataset, split, protocol) of the rows, each once, in their order."""
-    return [tuple(map(str, place)) for place in board[PLACE].drop_duplicates().itertuples(index=False)]
-
-
-def at_place(table: pd.DataFrame, place: Iterable[str]) -> pd.DataFrame:
-    """The rows of one dataset, split and protocol."""
-    return table[(table[PLACE] == list(place)).all(axis=1)]
-
-
-def _tables(runs: Sequence[Scored], hidden: Sequence[Hidden]) -> dict[str, pd.DataFrame]:
-    found: dict[str, list[Any]] = {name: [] for name in TABLES}
-    objects = []
-    by_place: dict[tuple[str, str, str], list[Scored]] = {}
-    for run in runs:
-        for protocol in run.protocols:
-            by_place.setdefault((run.dataset, run.split, protocol), []).append(run)
-    for place, members in by_place.items():
-        labels = dict(zip(PLACE, place, strict=True))
-        scored = {run.model: score(run.metrics, place[2], allow_incomplete=True) for run in members}
-        attributes, derived = attributes_of(members)
-        comparison = Comparison(scored, attributes)
-        differences = comparison.differences()
-        rows = [_measured(run, scored[run.model], comparison) for run in members]
-        _against_best(rows, differences)
-        found["leaderboard"] += [labels | row for row in rows]
-        found["attributes"] += [labels | row | {"derived": derived} for row in comparison.attributes()]
-        found["comparisons"] += [labels | row for row in differences]
-        objects += [table for table in scored.values() if len(table)]
-    found["leaderboard"] += [_hidden(run) for run in hidden]
-    places = {(row["dataset"], row["split"], row["protocol"]) for row in found["leaderboard"]}
-    known = published_rows({place[:2] for place in places})
-    found["leaderboard"] += [row for row in known if (row["dataset"], row["split"], row["protocol"]) in places]
-    board = _ranked(found["leaderboard"])
-    found["reproduction"] = list(_reproduction(board))
-    tables = {name: _frame(rows, TABLES[name]) for name, rows in found.items() if name != "leaderboard"}
-    if objects:
-        every = pd.concat(objects, ignore_index=True)
-        keys = [*PLACE, "model", "sequence"]
-        tables["objects"] = every[[*keys, *(column for column in every if column not in keys)]]
-        tables["sequences"] = (
-            every.groupby(keys, observed=True, sort=True)
-            .agg(j_and_f=("j_and_f", "mean"), j=("j", "mean"), f=("f", "mean"), n_objects=("object_id", "size"))
-            .reset_index()
+def write_parquet(table: pd.DataFrame, file: Path) -> None:
+    """Write a sealed Parquet file: a changed bit is noticed when it is read."""
+    content = pa.Table.from_pandas(table, preserve_index=False)
+    with atomic_path(file) as temporary:
+        pq.write_table(
+            content.replace_schema_metadata({**(content.schema.metadata or {}), "seal": SEAL}),
+            temporary,
+            compression="zstd",
         )
-    return {"leaderboard": board.drop(columns=["same_as"])} | tables
+        seal(temporary)
 
 
-def attributes_of(runs: Sequence[Scored]) -> tuple[dict[str, list[str]], bool]:
+def attributes_of(runs: Sequence[LocalRun]) -> tuple[dict[str, list[str]], bool]:
     """Attributes of the sequences of one split, and whether they were derived from the ground truth.
 
-    They are derived where the dataset gives none to any sequence (see curves.derived_attributes).
+    They are derived if the dataset gives none to any sequence (see attributes.derived_attributes).
     """
     table = read_table(runs[0].table)
     given = {record.sequence: list(record.attributes) for record in table}
@@ -171,103 +199,182 @@ def attributes_of(runs: Sequence[Scored]) -> tuple[dict[str, list[str]], bool]:
     return derived, True
 
 
+def _tables(runs: Sequence[LocalRun], server: Sequence[ServerRun]) -> dict[str, pd.DataFrame]:
+    members: dict[BoardKey, list[LocalRun]] = {}
+    for run in runs:
+        for protocol in run.protocols:
+            members.setdefault(BoardKey(run.dataset, run.split, protocol), []).append(run)
+    rows: list[LeaderboardRow] = []
+    attributes: list[dict[str, Any]] = []
+    comparisons: list[dict[str, Any]] = []
+    objects: list[pd.DataFrame] = []
+    for key, board_runs in members.items():
+        scored = {run.model: score(run.metrics, key.protocol, allow_incomplete=True) for run in board_runs}
+        of_sequences, derived = attributes_of(board_runs)
+        comparison = Comparison(scored, of_sequences)
+        differences = comparison.differences()
+        measured = [_measured(run, key, scored[run.model], comparison) for run in board_runs]
+        rows += _against_best(measured, differences)
+        attributes += [{**key._asdict(), **asdict(row), "derived": derived} for row in comparison.attributes()]
+        comparisons += [{**key._asdict(), **asdict(row)} for row in differences]
+        objects += [table for table in scored.values() if len(table)]
+    rows += [_server_row(run) for run in server]
+    boards = {row.key for row in rows}
+    published = [_published_row(found) for found in published_scores({(key.dataset, key.split) for key in boards})]
+    board = _ranked([*rows, *(row for row in published if row.key in boards)])
+    tables = {
+        "leaderboard": board.drop(columns=["same_as"]),
+        "sequences": _frame([], TABLES["sequences"]),
+        "objects": _frame([], TABLES["objects"]),
+        "attributes": _frame(attributes, TABLES["attributes"]),
+        "comparisons": _frame(comparisons, TABLES["comparisons"]),
+        "reproduction": _frame(list(_reproduction(board)), TABLES["reproduction"]),
+    }
+    if objects:
+        every = pd.concat(objects, ignore_index=True)
+        keys = [*KEYS, "model", "sequence"]
+        tables["objects"] = every[[*keys, *(column for column in every if column not in keys)]]
+        tables["sequences"] = (
+            every.groupby(keys, observed=True, sort=True)
+            .agg(j_and_f=("j_and_f", "mean"), j=("j", "mean"), f=("f", "mean"), n_objects=("object_id", "size"))
+            .reset_index()
+        )
+    return tables
+
+
 def _frame(rows: list[dict[str, Any]], columns: list[str]) -> pd.DataFrame:
     table = pd.DataFrame(rows)
     return table.reindex(columns=[*columns, *(column for column in table if column not in columns)])
 
 
-def _measured(run: Scored, objects: pd.DataFrame, comparison: Comparison) -> dict[str, Any]:
-    found, in_catalog = read_counts(run.table)
-    missing = max((in_catalog or found) - found, 0)  # sequences that the split should have on disk, but has not
+def _measured(run: LocalRun, key: BoardKey, objects: pd.DataFrame, comparison: Comparison) -> LeaderboardRow:
+    on_disk, in_catalog = read_counts(run.table)
+    missing = max((in_catalog or on_disk) - on_disk, 0)  # sequences of the split that are not on disk
     measured = read_metadata(run.metrics)["sequences"]
     covered, expected = len(measured), len(read_table(run.table)) + missing
-    row: dict[str, Any] = {"model": run.model, "j_and_f": math.nan, "j": math.nan, "f": math.nan, "n_objects": 0}
-    if len(objects):
-        row |= summarise(objects).iloc[0].to_dict()
     known = {(name, number) for name, info in measured.items() for number in _objects_of(info)}
     unscored = known - set(zip(objects["sequence"], objects["object_id"], strict=True))
-    row["n_objects_all"] = row["n_objects"] + len(unscored)
-    return {
-        **row,
-        **comparison.interval(run.model),
-        **{"n_sequences": covered, "n_expected": expected, "kind": "measured", "source": ""},
-        **{"status": "complete" if covered == expected else "incomplete", "note": ""},
-        **_speed(run),
-    }
+    means = summarise(objects).iloc[0].to_dict() if len(objects) else {}
+    n_objects = int(means.pop("n_objects", 0))
+    interval = comparison.interval(run.model)
+    return LeaderboardRow(
+        *(run.model, *key),
+        kind=Kind.MEASURED,
+        status=Status.COMPLETE if covered == expected else Status.INCOMPLETE,
+        j_and_f=means.pop("j_and_f", math.nan),
+        j=means.pop("j", math.nan),
+        f=means.pop("f", math.nan),
+        ci_low=interval.low,
+        ci_high=interval.high,
+        n_sequences=covered,
+        n_expected=expected,
+        n_objects=n_objects,
+        n_objects_all=n_objects + len(unscored),
+        speed=_speed(run),
+        details={name: value for name, value in means.items() if name not in names(LEADERBOARD)},
+    )
 
 
 def _objects_of(info: Mapping[str, Any]) -> list[int]:
-    """Ids of the objects of a sequence that count, as SequenceRows.listed has them, from what `measure` wrote of it."""
+    """Ids of the objects of a sequence that count, as SequenceRows.listed has them, from the metadata of `measure`."""
     if info["ranges"]:
         return [int(number) for number in info["ranges"]]
     return [number for number in info["objects"] if number != IGNORE or info["per_object"]]
 
 
-def _against_best(rows: list[dict[str, Any]], differences: Sequence[Mapping[str, Any]]) -> None:
-    """How far each row is behind the best complete one, and the paired p-value; NaN for the best itself."""
-    complete = [row for row in rows if row["status"] == "complete" and not math.isnan(row["j_and_f"])]
-    best = max(complete, key=lambda row: row["j_and_f"], default={}).get("model")
-    overall = {(row["model"], row["other"]): row for row in differences if row["attribute"] == ALL}
+def _against_best(rows: Sequence[LeaderboardRow], differences: Sequence[PairDifference]) -> list[LeaderboardRow]:
+    """The rows of one board with their distance to the best complete one, and the paired p-value; NaN for the best."""
+    complete = [row for row in rows if row.status == Status.COMPLETE and not math.isnan(row.j_and_f)]
+    if not complete:
+        return list(rows)
+    best = max(complete, key=lambda row: row.j_and_f).model
+    compared = []
+    overall = {(pair.model, pair.other): pair for pair in differences if pair.attribute == ALL}
     for row in rows:
-        row |= {"behind_best": math.nan, "p_vs_best": math.nan}
-        for pair, sign in (((best, row["model"]), 1), ((row["model"], best), -1)):
-            if pair in overall:
-                row["behind_best"] = sign * overall[pair]["difference"]
-                row["p_vs_best"] = overall[pair]["p_value"]
+        if pair := overall.get((best, row.model)):
+            row = replace(row, behind_best=pair.difference, p_vs_best=pair.p_value)
+        elif pair := overall.get((row.model, best)):
+            row = replace(row, behind_best=-pair.difference, p_vs_best=pair.p_value)
+        compared.append(row)
+    return compared
 
 
-def _hidden(run: Hidden) -> dict[str, Any]:
+def _server_row(run: ServerRun) -> LeaderboardRow:
     expected = len(read_table(run.table))
-    row: dict[str, Any] = {
-        **{"model": run.model, "dataset": run.dataset, "split": run.split, "protocol": SERVER, "kind": SERVER},
-        **{"j_and_f": math.nan, "n_expected": expected, "source": "", "note": ""},
-        "status": "packed, awaiting server score" if run.submission.is_file() else "not packed yet",
-        **_speed(run),
-    }
-    if run.scores:
-        answer = read_scores(run.scores)
-        date = answer.pop("date", "")
-        row |= {"status": "complete", "n_sequences": expected} | answer
-        row["source"] = ", ".join(filter(None, [answer.get("source") or run.scores.name, date]))
-    return row
+    row = LeaderboardRow(
+        *(run.model, run.dataset, run.split, SERVER),
+        kind=Kind.SERVER,
+        status=Status.AWAITING_SERVER if run.submission.is_file() else Status.NO_SUBMISSION,
+        n_expected=expected,
+        speed=_speed(run),
+    )
+    if not run.scores:
+        return row
+    answer = read_scores(run.scores)
+    return replace(
+        row,
+        status=Status.COMPLETE,
+        n_sequences=expected,
+        j_and_f=answer.scores["j_and_f"],
+        j=answer.scores["j"],
+        f=answer.scores["f"],
+        details={name: value for name, value in answer.scores.items() if name not in names(LEADERBOARD)},
+        source=", ".join(filter(None, [answer.source or run.scores.name, answer.date])),
+        note=answer.note,
+    )
 
 
-def _speed(run: Scored | Hidden) -> dict[str, Any]:
-    """Frames per second (frames over seconds of tracking, decoding and writing included), peak memory, device."""
+def _published_row(found: PublishedScore) -> LeaderboardRow:
+    return LeaderboardRow(
+        *(found.model, found.dataset, found.split, found.protocol),
+        kind=Kind.PUBLISHED,
+        status=found.status,
+        j_and_f=found.j_and_f,
+        j=found.j,
+        f=found.f,
+        speed=Speed(fps=found.fps, device=found.device),
+        source=found.source,
+        note=found.note,
+        same_as=found.same_as,
+    )
+
+
+def _speed(run: LocalRun | ServerRun) -> Speed:
     manifests = Store(run.store).manifests(record.sequence for record in read_table(run.table)).values()
     if not manifests:
-        return {"fps": np.nan, "peak_memory_mb": np.nan, "device": ""}
+        return Speed()
     frames = sum(len(manifest.frames) for manifest in manifests)
     seconds = sum(manifest.timing.track for manifest in manifests)
     devices = sorted({manifest.device for manifest in manifests})
-    memory = [manifest.peak_memory_mb for manifest in manifests]
-    fps = round(frames / seconds, 2) if seconds > 0 else np.nan
-    return {"fps": fps, "peak_memory_mb": max(memory), "device": ", ".join(devices)}
+    memory = max(manifest.peak_memory_mb for manifest in manifests)
+    return Speed(round(frames / seconds, 2) if seconds > 0 else math.nan, memory, ", ".join(devices))
 
 
-def _ranked(rows: Iterable[dict[str, Any]]) -> pd.DataFrame:
-    """Rows by place and J&F; ranks among the complete rows that were not published."""
-    board = _frame(list(rows), [*(name for name in COLUMNS if name != "rank"), "same_as"])
-    for column, default in (("source", ""), ("note", ""), ("same_as", ""), ("device", "")):
-        board[column] = board[column].astype(object).fillna(default)
-    board = board.sort_values([*PLACE, "j_and_f", "model"], ascending=[True] * 3 + [False, True], ignore_index=True)
-    own = board[(board["status"] == "complete") & board["j_and_f"].notna()]
-    board["rank"] = own.groupby(PLACE).cumcount() + 1
+def _ranked(rows: Iterable[LeaderboardRow]) -> pd.DataFrame:
+    """Rows by board and J&F, with ranks among the complete rows that were not published."""
+    columns = names(LEADERBOARD)
+    board = _frame([row.cells() for row in rows], [*(name for name in columns if name != "rank"), "same_as"])
+    board = board.sort_values([*KEYS, "j_and_f", "model"], ascending=[True] * 3 + [False, True], ignore_index=True)
+    ranked = board[(board["status"] == Status.COMPLETE.value) & board["j_and_f"].notna()]
+    board["rank"] = ranked.groupby(KEYS).cumcount() + 1
     for column in ("rank", "n_sequences", "n_expected", "n_objects", "n_objects_all"):
         board[column] = board[column].astype("Int64")
-    return board[[*COLUMNS, *(column for column in board if column not in COLUMNS)]]
+    return board[[*columns, *(column for column in board if column not in columns)]]
 
 
 def _reproduction(board: pd.DataFrame) -> Iterable[dict[str, Any]]:
-    """Published rows that one of the study's models repeats, and the difference as soon as there is a score of it."""
-    for _, theirs in board[board["same_as"] != ""].iterrows():
-        here = at_place(board, theirs[PLACE])
-        for _, ours in here[(here["model"] == theirs["same_as"]) & (here["kind"] != "published")].iterrows():
-            sound = theirs["status"] == "published" and ours["status"] == "complete"
+    """Published rows that belong to one of the study's models, and the difference as soon as there is a score."""
+    for _, published in board[board["same_as"] != ""].iterrows():
+        rows = rows_of(board, published[KEYS].tolist())
+        for _, row in rows[(rows["model"] == published["same_as"]) & (rows["kind"] != Kind.PUBLISHED.value)].iterrows():
+            comparable = published["status"] == Status.PUBLISHED and row["status"] == Status.COMPLETE
             yield {
-                **{name: theirs[name] for name in (*PLACE, "source")},
-                **{"published": theirs["model"], "published_j_and_f": theirs["j_and_f"]},
-                **{"published_j": theirs["j"], "published_f": theirs["f"]},
-                **{name: ours[name] for name in ("model", "kind", "status", "j_and_f", "j", "f")},
-                "difference": ours["j_and_f"] - theirs["j_and_f"] if sound else math.nan,
+                **{name: published[name] for name in KEYS},
+                "source": published["source"],
+                "published": published["model"],
+                "published_j_and_f": published["j_and_f"],
+                "published_j": published["j"],
+                "published_f": published["f"],
+                **{name: row[name] for name in ("model", "kind", "status", "j_and_f", "j", "f")},
+                "difference": row["j_and_f"] - published["j_and_f"] if comparable else math.nan,
             }

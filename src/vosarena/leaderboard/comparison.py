@@ -1,13 +1,13 @@
 """All models of one split under one protocol: intervals, attributes and paired differences."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import combinations
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from vosarena.leaderboard.statistics import Bootstrap
+from vosarena.leaderboard.statistics import Bootstrap, Interval, Scores
 from vosarena.metrics.protocols import find_protocol
 
 ALL = "all"  # the attribute of every sequence
@@ -15,10 +15,38 @@ ALL = "all"  # the attribute of every sequence
 Names = tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class AttributeScore:
+    """J&F of a model on the sequences with an attribute. The fields are columns of attributes.csv."""
+
+    attribute: str
+    model: str
+    n_sequences: int
+    j_and_f: float
+    ci_low: float
+    ci_high: float
+
+
+@dataclass(frozen=True)
+class PairDifference:
+    """J&F of a model minus that of another on the sequences that both have; the columns of comparisons.csv."""
+
+    attribute: str
+    model: str
+    other: str
+    n_sequences: int
+    difference: float
+    ci_low: float
+    ci_high: float
+    p_value: float
+
+
 class Comparison:
     """Models on the same split. A model is scored on its own sequences, two models on those that both have.
 
-    scored: objects of each model (see protocols.score). attributes: of every sequence.
+    Args:
+        scored: Scores of the objects, by model (see protocols.score).
+        attributes: Attributes by sequence.
     """
 
     def __init__(self, scored: Mapping[str, pd.DataFrame], attributes: Mapping[str, Sequence[str]]) -> None:
@@ -31,54 +59,52 @@ class Comparison:
             self._subsets[attribute] = {name for name in names if attribute in attributes[name]}
         self._bootstraps: dict[Names, Bootstrap] = {}
 
-    def interval(self, model: str) -> dict[str, float]:
-        """ci_low and ci_high of a model's J&F; NaN on fewer than FEWEST sequences."""
+    def interval(self, model: str) -> Interval:
+        """J&F of a model with its interval; NaN on fewer than MIN_SEQUENCES sequences."""
         names = self._names(ALL, model)
         if not names:
-            return {"ci_low": np.nan, "ci_high": np.nan}
-        found = self._bootstrap(names, model).interval(self._values(names, model))
-        return {"ci_low": found.low, "ci_high": found.high}
+            return Interval(np.nan, np.nan, np.nan)
+        return self._bootstrap(names, model).interval(self._values(names, model))
 
-    def attributes(self) -> list[dict[str, Any]]:
+    def attributes(self) -> list[AttributeScore]:
         """J&F of every model on the sequences with an attribute, and on all."""
-        return [
-            {"attribute": subset, "model": model, "n_sequences": len(names), "j_and_f": found.value,
-             "ci_low": found.low, "ci_high": found.high}
-            for subset in self._subsets
-            for model in self._sums
-            if (names := self._names(subset, model))
-            for found in [self._bootstrap(names, model).interval(self._values(names, model))]
-        ]  # fmt: skip
+        scores = []
+        for subset in self._subsets:
+            for model in self._sums:
+                if names := self._names(subset, model):
+                    found = self._bootstrap(names, model).interval(self._values(names, model))
+                    scores.append(AttributeScore(subset, model, len(names), found.value, found.low, found.high))
+        return scores
 
-    def differences(self) -> list[dict[str, Any]]:
-        """J&F of `model` minus that of `other` on the sequences that both have, for every pair and attribute."""
-        return [
-            {"attribute": subset, "model": first, "other": second, "n_sequences": len(names),
-             "difference": found.value, "ci_low": found.low, "ci_high": found.high, "p_value": found.p_value}
-            for subset in self._subsets
-            for first, second in combinations(self._sums, 2)
-            if (names := self._names(subset, first, second))
-            for found in [
-                self._bootstrap(names, first).difference(self._values(names, first), self._values(names, second))
-            ]
-        ]  # fmt: skip
+    def differences(self) -> list[PairDifference]:
+        """The difference of every pair of models, on the sequences with an attribute and on all."""
+        differences = []
+        for subset in self._subsets:
+            for first, second in combinations(self._sums, 2):
+                if names := self._names(subset, first, second):
+                    bootstrap = self._bootstrap(names, first)
+                    found = bootstrap.difference(self._values(names, first), self._values(names, second))
+                    scores = (found.value, found.low, found.high, found.p_value)
+                    differences.append(PairDifference(subset, first, second, len(names), *scores))
+        return differences
 
     def _names(self, subset: str, *models: str) -> Names:
         common = self._subsets[subset].intersection(*(self._sums[model].index for model in models))
         return tuple(sorted(common))
 
-    def _values(self, names: Names, model: str) -> np.ndarray:
-        return self._sums[model].loc[list(names)].to_numpy(float)
+    def _values(self, names: Names, model: str) -> Scores:
+        values: Scores = self._sums[model].loc[list(names)].to_numpy(float)
+        return values
 
     def _bootstrap(self, names: Names, model: str) -> Bootstrap:
-        """The same draws for every model on the same sequences: the objects are the ground truth's."""
+        """Draws that all models share on the same sequences, because the objects are those of the ground truth."""
         if names not in self._bootstraps:
             self._bootstraps[names] = Bootstrap(self._sizes[model].loc[list(names)].to_numpy(int))
         return self._bootstraps[names]
 
 
 def _by_sequence(objects: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Sum of J&F and number of objects by sequence; columns are seen and unseen categories where there are such."""
+    """Sum of J&F and number of objects by sequence; columns are seen and unseen categories if the protocol has them."""
     if objects.empty:
         empty = pd.DataFrame(columns=[False], index=pd.Index([], name="sequence"), dtype=float)
         return empty, empty.astype(int)

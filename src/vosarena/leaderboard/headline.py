@@ -1,42 +1,49 @@
-"""The report's first sentence, written from the numbers of one split under one protocol."""
+"""The first sentence of the report, written from the numbers of one board."""
 
 import pandas as pd
 
 from vosarena.leaderboard.comparison import ALL
-from vosarena.leaderboard.statistics import FEWEST
+from vosarena.leaderboard.kinds import Kind
+from vosarena.leaderboard.statistics import MIN_SEQUENCES
 
-_SURE = 0.05
-_WEAKNESS = 2  # sequences that an attribute needs to be called a weakness
+_SIGNIFICANT = 0.05
+_MIN_OF_ATTRIBUTE = 2  # sequences that an attribute needs to be called a weakness
 
 
 def headline(board: pd.DataFrame, attributes: pd.DataFrame) -> list[tuple[str, bool]]:
-    """Pieces of text with whether they are to stand out. board, attributes: rows of one place (see leaderboard)."""
-    place = "/".join(board[["dataset", "split"]].iloc[0])
+    """The sentence as pieces of text, each with whether it is emphasised.
+
+    Args:
+        board: Rows of one board of the table `leaderboard`.
+        attributes: Rows of the same board of the table `attributes`.
+    """
+    split = "/".join(board[["dataset", "split"]].iloc[0])
     ranked = board[board["rank"].notna()].sort_values("rank")
     if ranked.empty:
-        count = int((board["kind"] != "published").sum())
-        return [(f"No complete score on {place} yet: {count} runs are unfinished or wait for a server.", False)]
+        count = int((board["kind"] != Kind.PUBLISHED.value).sum())
+        runs = "1 run is unfinished or waits" if count == 1 else f"{count} runs are unfinished or wait"
+        return [(f"No complete score on {split} yet: {runs} for a server.", False)]
     best = ranked.iloc[0]
-    pieces = [(best["model"], True), (f" leads {place} with J&F ", False), (f"{best['j_and_f']:.1f}", True)]
+    pieces = [(best["model"], True), (f" leads {split} with J&F ", False), (f"{best['j_and_f']:.1f}", True)]
     if pd.notna(best["ci_low"]):
         pieces.append((f" [{best['ci_low']:.1f}, {best['ci_high']:.1f}]", False))
     if len(ranked) > 1:
         second = ranked.iloc[1]
         behind = best["j_and_f"] - second["j_and_f"]
         doubt = ""
-        if best["kind"] == "measured" and best["n_sequences"] < FEWEST:
+        if best["kind"] == Kind.MEASURED and best["n_sequences"] < MIN_SEQUENCES:
             doubt = f" on {best['n_sequences']} sequences, too few to rule out chance"
-        elif pd.notna(second["p_vs_best"]) and second["p_vs_best"] >= _SURE:
+        elif pd.notna(second["p_vs_best"]) and second["p_vs_best"] >= _SIGNIFICANT:
             doubt = f", which may be chance (p = {second['p_vs_best']:.2f})"
         pieces.append((f", {behind:.1f} ahead of {second['model']}{doubt}", False))
-    mine = attributes[
+    of_best = attributes[
         (attributes["model"] == best["model"])
         & (attributes["attribute"] != ALL)
-        & (attributes["n_sequences"] >= _WEAKNESS)
+        & (attributes["n_sequences"] >= _MIN_OF_ATTRIBUTE)
         & attributes["j_and_f"].notna()
     ]
-    if len(mine):
-        worst = mine.loc[mine["j_and_f"].idxmin()]
+    if len(of_best):
+        worst = of_best.loc[of_best["j_and_f"].idxmin()]
         if worst["j_and_f"] < best["j_and_f"]:
             pieces += [("; it is weakest on ", False), (worst["attribute"].replace("-", " "), True)]
             pieces.append((f" ({worst['j_and_f']:.1f} on {worst['n_sequences']} sequences)", False))

@@ -2,38 +2,38 @@
 
 from vosarena.config.paths import Paths
 from vosarena.config.study import Split, Study
-from vosarena.leaderboard.build import Hidden, Scored
-from vosarena.leaderboard.imported import score_files
+from vosarena.leaderboard.build import LocalRun, ServerRun
+from vosarena.leaderboard.server_scores import score_files
 
 
-def scored_splits(study: Study) -> list[Split]:
+def local_splits(study: Study) -> list[Split]:
     """Splits whose ground truth is here."""
     return [split for split in study.splits.values() if split.ground_truth == "full"]
 
 
-def hidden_splits(study: Study) -> list[Split]:
+def server_splits(study: Study) -> list[Split]:
     """Splits that only a server can score."""
     return [split for split in study.splits.values() if split.ground_truth == "first_frame"]
 
 
-def scored_runs(study: Study, paths: Paths) -> list[Scored]:
+def local_runs(study: Study, paths: Paths) -> list[LocalRun]:
     """What the leaderboard measures itself."""
     return [
-        Scored(
+        LocalRun(
             *(split.dataset, split.name, model, study.protocols_of(split), paths.metrics(split, model)),
             *(paths.sequences(split), paths.predictions(split, model)),
         )
-        for split in scored_splits(study)
+        for split in local_splits(study)
         for model in study.models
     ]
 
 
-def hidden_runs(study: Study, paths: Paths) -> list[Hidden]:
+def server_runs(study: Study, paths: Paths) -> list[ServerRun]:
     """What waits for a server, with its answer where there is one."""
     runs = []
-    for split in hidden_splits(study):
+    for split in server_splits(study):
         scores = score_files(paths.scores, split.dataset, split.name, study.models)
         for model in study.models:
             files = paths.sequences(split), paths.predictions(split, model), paths.submission(split, model)
-            runs.append(Hidden(split.dataset, split.name, model, *files, scores.get(model)))
+            runs.append(ServerRun(split.dataset, split.name, model, *files, scores.get(model)))
     return runs

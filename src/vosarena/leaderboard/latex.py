@@ -1,23 +1,20 @@
-"""The leaderboard as LaTeX (booktabs) for papers: models beside splits, each split, attributes, what was published."""
+"""The leaderboard as LaTeX (booktabs) for papers: models by split, each board, attributes, and reproduction."""
 
 from collections.abc import Iterator, Mapping
 
 import pandas as pd
 
 from vosarena.base.escaping import latex_text
-from vosarena.leaderboard.cross_dataset import footnote, matrices, spans
-from vosarena.leaderboard.tables import (
-    COLUMNS,
-    REPRODUCED,
-    at_places,
-    attribute_tables,
-    shown_cells,
-    unscored,
-)
+from vosarena.leaderboard.boards import BoardKey, board_keys, rows_of
+from vosarena.leaderboard.columns import LEADERBOARD, REPRODUCTION, Shown, columns_for, shown_cells
+from vosarena.leaderboard.cross_dataset import column_groups, cross_dataset_tables, footnote
+from vosarena.leaderboard.kinds import Kind
+from vosarena.leaderboard.tables import attribute_tables, unscored_note
 from vosarena.leaderboard.titles import Titles
 
-_TEXTS = ("model", "kind", "published as", "state", "attribute")  # columns of words, aligned to the left
-_BEST, _SECOND, _PUBLISHED = r"\textbf", r"\underline", r"\textit"
+# Properties of pandas' Styler: a LaTeX command around the cell.
+_BEST, _SECOND, _PUBLISHED = "textbf:--rwrap;", "underline:--rwrap;", "textit:--rwrap;"
+_LEFT = {"attribute", *(column.title for column in (*LEADERBOARD, *REPRODUCTION) if column.words)}
 
 
 def latex(tables: Mapping[str, pd.DataFrame], titles: Titles) -> str:
@@ -25,33 +22,37 @@ def latex(tables: Mapping[str, pd.DataFrame], titles: Titles) -> str:
 
     The best ranked score of each column is bold, the second best underlined; published rows are italic.
     """
-    board = _titled(tables["leaderboard"], titles)
+    board = _with_titles(tables["leaderboard"], titles)
     parts = [r"% needs \usepackage{booktabs}"]
-    for title, shown in matrices(board, titles.split):
+    for title, shown in cross_dataset_tables(board, titles.split):
         label = f"matrix:{title.rpartition(' ')[2]}"
-        parts.append(_tabular(shown, _of_matrix(shown), _sentences(title, footnote(shown)), label))
-    for place, rows in at_places(board):
-        shown = shown_cells(rows, [column for column in COLUMNS if column[2]])
-        caption = _sentences(_place(place, titles), unscored(rows).rstrip("."), _explained(shown))
-        parts.append(_tabular(shown, _of_board(shown, rows), caption, _label("leaderboard", place)))
-    for place, shown, note in attribute_tables(_titled(tables["attributes"], titles)):
-        caption = _sentences(f"{_place(place, titles)}: J&F by attribute", note)
-        parts.append(_tabular(shown, _of_attributes(shown), caption, _label("attributes", place)))
-    for place, rows in at_places(_titled(tables["reproduction"], titles)):
-        shown = shown_cells(rows, [column for column in REPRODUCED if column[2]])
-        caption = f"Published and here: {_place(place, titles)}"
-        parts.append(_tabular(shown, shown.map(lambda _: ""), caption, _label("reproduction", place)))
+        parts.append(_table(shown, _cross_dataset_styles(shown), _sentences(title, footnote(shown)), label))
+    for key in board_keys(board):
+        rows = rows_of(board, key)
+        shown = shown_cells(rows, columns_for(LEADERBOARD, Shown.LATEX))
+        caption = _sentences(_name(key, titles), unscored_note(rows).rstrip("."), _explained(shown))
+        parts.append(_table(shown, _board_styles(shown, rows), caption, _label("leaderboard", key)))
+    for key, shown, note in attribute_tables(_with_titles(tables["attributes"], titles)):
+        caption = _sentences(f"{_name(key, titles)}: J&F by attribute", note)
+        parts.append(_table(shown, _attribute_styles(shown), caption, _label("attributes", key)))
+    reproduction = _with_titles(tables["reproduction"], titles)
+    for key in board_keys(reproduction):
+        shown = shown_cells(rows_of(reproduction, key), columns_for(REPRODUCTION, Shown.LATEX))
+        caption = f"Published and reproduced: {_name(key, titles)}"
+        parts.append(_table(shown, shown.map(lambda _: ""), caption, _label("reproduction", key)))
     return "\n\n".join(parts) + "\n"
 
 
-def _titled(table: pd.DataFrame, titles: Titles) -> pd.DataFrame:
-    """With the titles of models that were run here; published rows have the names that their papers gave them."""
+def _with_titles(table: pd.DataFrame, titles: Titles) -> pd.DataFrame:
+    """The table with titles of the study's models; published rows keep the names that their papers gave them."""
     named = table["model"].map(titles.model)
-    return table.assign(model=named.where(table["kind"] != "published", table["model"]) if "kind" in table else named)
+    if "kind" in table:
+        named = named.where(table["kind"] != Kind.PUBLISHED.value, table["model"])
+    return table.assign(model=named)
 
 
-def _place(place: tuple[str, str, str], titles: Titles) -> str:
-    return f"{titles.split(*place[:2])}, protocol {place[2]}"
+def _name(key: BoardKey, titles: Titles) -> str:
+    return f"{titles.split(key.dataset, key.split)}, protocol {key.protocol}"
 
 
 def _sentences(*parts: str) -> str:
@@ -59,85 +60,90 @@ def _sentences(*parts: str) -> str:
 
 
 def _explained(shown: pd.DataFrame) -> str:
-    """What intervals and p mean, where a table has them."""
-    known = {
+    """What intervals and p mean, if the table has them."""
+    notes = {
         "95% interval": "Intervals: bootstrap over sequences",
-        "p": "p: permutation test against the best",
+        "p": "p: paired permutation test against the best model",
     }
-    return _sentences(*(words for title, words in known.items() if title in shown))
+    return _sentences(*(note for title, note in notes.items() if title in shown))
 
 
-def _label(kind: str, place: tuple[str, str, str]) -> str:
-    return f"{kind}:{place[0]}-{place[1]}-{place[2]}"
+def _label(kind: str, key: BoardKey) -> str:
+    return f"{kind}:{'-'.join(key)}"
 
 
-def _marked(styles: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
-    """Styles with the best and, of three or more, the second best of each column as it is shown: equal ones are all."""
+def _best_styles(scores: pd.DataFrame) -> pd.DataFrame:
+    """Styles of the best and, of three or more, the second best of each column, by the numbers as shown; ties share."""
+    styles = scores.map(lambda _: "")
     for column in scores:
-        numbers = pd.to_numeric(scores[column], errors="coerce")  # marked ones are no numbers
+        numbers = pd.to_numeric(scores[column], errors="coerce")  # scores of a part of a split are not numbers: `70.1*`
         ranks = numbers.rank(method="dense", ascending=False)
-        styles.loc[ranks.index[ranks == 1], column] = _BEST
+        styles.loc[ranks == 1, column] = _BEST
         if numbers.count() > 2:
-            styles.loc[ranks.index[ranks == 2], column] = _SECOND
+            styles.loc[ranks == 2, column] = _SECOND
     return styles
 
 
-def _of_matrix(shown: pd.DataFrame) -> pd.DataFrame:
-    """LaTeX command of every cell of a matrix."""
-    published = shown["", "kind"] == "published" if ("", "kind") in shown else pd.Series(False, shown.index)
+def _cross_dataset_styles(shown: pd.DataFrame) -> pd.DataFrame:
+    published = shown["", "kind"] == Kind.PUBLISHED if ("", "kind") in shown else pd.Series(False, shown.index)
     scores = shown[[column for column in shown if column[0]]]
-    styles = _marked(shown.map(lambda _: ""), scores.mask(published))
+    styles = _best_styles(scores.mask(published)).reindex(columns=shown.columns, fill_value="")
     styles.loc[published] = _PUBLISHED
     return styles
 
 
-def _of_board(shown: pd.DataFrame, board: pd.DataFrame) -> pd.DataFrame:
-    """The same of a split's table."""
-    unranked = shown.index[board["rank"].isna()]
-    scores = shown[[title for title in ("J&F", "J", "F") if title in shown]].drop(unranked)
-    styles = _marked(shown.map(lambda _: ""), scores)
-    styles.loc[(board["kind"] == "published").to_numpy()] = _PUBLISHED
+def _board_styles(shown: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
+    """rows: what `shown` was made of."""
+    ranked = rows["rank"].notna().to_numpy()
+    scores = shown[[title for title in ("J&F", "J", "F") if title in shown]]
+    styles = _best_styles(scores[ranked]).reindex(index=shown.index, columns=shown.columns, fill_value="")
+    styles.loc[(rows["kind"] == Kind.PUBLISHED.value).to_numpy()] = _PUBLISHED
     return styles
 
 
-def _of_attributes(shown: pd.DataFrame) -> pd.DataFrame:
-    """The same of a table with a row for each attribute and a column for each model."""
-    models = shown.drop(columns=["attribute", "sequences"])
-    return _marked(models.T.map(lambda _: ""), models.T).T.reindex(columns=shown.columns, fill_value="")
+def _attribute_styles(shown: pd.DataFrame) -> pd.DataFrame:
+    """Of a table with a row for each attribute and a column for each model."""
+    scores = shown.drop(columns=["attribute", "sequences"]).T
+    return _best_styles(scores).T.reindex(columns=shown.columns, fill_value="")
 
 
-def _tabular(shown: pd.DataFrame, styles: pd.DataFrame, caption: str, label: str) -> str:
-    """shown: its columns may have two levels, of which the first spans several columns."""
-    if shown.columns.nlevels == 1:
-        shown = shown.set_axis(pd.MultiIndex.from_product([[""], shown.columns]), axis=1)
-    titles = [title for _, title in shown.columns]
-    lines = [
-        r"\begin{table}[htbp]",
-        r"\centering",
-        rf"\caption{{{latex_text(caption)}}}",
-        rf"\label{{{''.join(c if (c.isascii() and c.isalnum()) or c in ':-' else '-' for c in label)}}}",
-        rf"\begin{{tabular}}{{@{{}}{''.join('l' if title in _TEXTS else 'r' for title in titles)}@{{}}}}",
-        r"\toprule",
-        *_groups(shown),
-        " & ".join(map(latex_text, titles)) + r" \\",
-        r"\midrule",
-    ]
-    for row, commands in zip(shown.to_numpy(), styles.to_numpy(), strict=True):
-        cells = zip(map(latex_text, row), commands, strict=True)
-        line = " & ".join(f"{command}{{{cell}}}" if command and cell else cell for cell, command in cells)
-        start = "{}" if line.startswith(("[", "*")) else ""  # else an argument of the line above
-        lines.append(rf"{start}{line} \\")
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}"])
+def _table(shown: pd.DataFrame, styles: pd.DataFrame, caption: str, label: str) -> str:
+    """One table.
+
+    Args:
+        shown: The cells as text. Its columns may have two levels, of which the first column_groups several columns.
+        styles: The Styler property of each cell.
+        caption: Plain text.
+        label: Plain text; what a label cannot contain becomes a dash.
+    """
+    titles = [column[-1] if isinstance(column, tuple) else column for column in shown.columns]
+    styler = shown.style.hide(axis="index").format(_cell).format_index(latex_text, axis="columns")
+    text: str = styler.apply(lambda _: styles.where(shown != "", ""), axis=None).to_latex(
+        hrules=True,
+        column_format=f"@{{}}{''.join('l' if title in _LEFT else 'r' for title in titles)}@{{}}",
+        multicol_align="c",
+        position="htbp",
+        position_float="centering",
+        caption=latex_text(caption),
+        label="".join(c if (c.isascii() and c.isalnum()) or c in ":-" else "-" for c in label),
+    )
+    if shown.columns.nlevels == 2:
+        groups, rules, rest = text.partition(r"\toprule" + "\n")
+        first, end, rest = rest.partition("\n")
+        text = f"{groups}{rules}{first}{end}{' '.join(_group_rules(shown))}\n{rest}"
+    return text.rstrip("\n")
 
 
-def _groups(shown: pd.DataFrame) -> Iterator[str]:
-    """The line above the titles of columns that belong together, and the rules under it; nothing if none do."""
-    cells, rules, end = [], [], 0
-    for group, count in spans(shown):
-        cells.append(rf"\multicolumn{{{count}}}{{c}}{{{latex_text(group)}}}" if group else " &" * (count - 1))
+def _cell(text: str) -> str:
+    r"""Text of a cell. Braces keep `[` and `*` at the start of a row from being read as arguments of `\\`."""
+    shown = latex_text(text)
+    return f"{{}}{shown}" if shown.startswith(("[", "*")) else shown
+
+
+def _group_rules(shown: pd.DataFrame) -> Iterator[str]:
+    r"""The \cmidrule under each group of columns, which Styler cannot draw."""
+    end = 0
+    for group, count in column_groups(shown):
         if group:
-            rules.append(rf"\cmidrule(lr){{{end + 1}-{end + count}}}")
+            yield rf"\cmidrule(lr){{{end + 1}-{end + count}}}"
         end += count
-    if rules:
-        yield " & ".join(cells) + r" \\"
-        yield " ".join(rules)

@@ -9,8 +9,8 @@ from vosarena.base.errors import DataError
 from vosarena.config.paths import Paths
 from vosarena.config.study import Model, Split, Study
 from vosarena.datasets.table import read_table
-from vosarena.leaderboard.build import Scored, build_leaderboard
-from vosarena.leaderboard.inputs import hidden_runs, scored_runs
+from vosarena.leaderboard.build import LocalRun, build_leaderboard
+from vosarena.leaderboard.inputs import local_runs, server_runs
 from vosarena.leaderboard.titles import Titles
 from vosarena.metrics.measure import measure
 from vosarena.metrics.measure_split import pair_predictions
@@ -22,7 +22,7 @@ from vosarena.predictions.store import Store
 logger = logging.getLogger(__name__)
 
 
-def partial_leaderboard(study: Study, paths: Paths, jobs: int = 1) -> list[Scored]:
+def partial_leaderboard(study: Study, paths: Paths, jobs: int = 1) -> list[LocalRun]:
     """Measure the sequences that the store holds now, and write the tables of what is there; returns the runs.
 
     Nothing outside `paths.partial` is written or discarded. A sequence that vanishes or changes meanwhile is left
@@ -30,15 +30,15 @@ def partial_leaderboard(study: Study, paths: Paths, jobs: int = 1) -> list[Score
     """
     output = paths.partial
     runs = []
-    for run in scored_runs(study, paths):
+    for run in local_runs(study, paths):
         split, model = study.splits[f"{run.dataset}/{run.split}"], study.models[run.model]
         metrics = output / "metrics" / run.dataset / run.split / f"{run.model}.parquet"
         if run.table.is_file() and _measure_finished(study, split, model, paths, metrics, jobs):
             runs.append(replace(run, metrics=metrics))
-    hidden = [run for run in hidden_runs(study, paths) if run.table.is_file()]
-    if not runs and not hidden:
+    server = [run for run in server_runs(study, paths) if run.table.is_file()]
+    if not runs and not server:
         raise DataError(f"nothing is finished yet: {paths.results / 'predictions'} holds no sequence of the config")
-    build_leaderboard(runs, output / "leaderboard", hidden, Titles.of(study))
+    build_leaderboard(runs, output / "leaderboard", server, Titles.of(study))
     return runs
 
 

@@ -1,14 +1,18 @@
 """Confidence intervals and paired differences of models over the sequences of a split.
 
-Intervals: cluster bootstrap. Sequences, not objects or frames, are drawn with replacement (objects of one video succeed
-and fail together); every model is scored on the same draws, so differences are paired; percentiles (Efron & Tibshirani,
-An Introduction to the Bootstrap, 1993, ch. 13 and 16). p: the paired permutation test. If two models were alike, each
-sequence could as well have had their scores exchanged; p is the two-sided share of the exchanges with a difference as
-large as the one found. Up to EXACT sequences all are tried, above that DRAWS random ones (Phipson & Smyth, Permutation
-P-values should never be zero, 2010).
+Intervals are from a cluster bootstrap: sequences are drawn with replacement, not objects or frames, because objects of
+one sequence succeed and fail together. All models are scored on the same draws, so differences are paired. Intervals
+are percentiles (Efron & Tibshirani, An Introduction to the Bootstrap, 1993, ch. 13 and 16).
 
-Below FEWEST sequences there is neither interval nor p: draws of so few tell nothing (of one sequence all are the same),
-and p cannot fall below 2 / 2^5 = 0.06 with five sequences, whatever the scores.
+p-values are from a paired permutation test. If two models were equally good, exchanging their scores on any sequence
+would change nothing; p is the two-sided share of exchanges with a difference at least as large as the observed one. Up
+to EXACT sequences all exchanges are tried, above that DRAWS random ones (Phipson & Smyth, Permutation P-values should
+never be zero, 2010).
+
+Below MIN_SEQUENCES sequences there is neither interval nor p: with one sequence all draws are the same, and with five p
+cannot fall below 2 / 2^5 = 0.06, whatever the scores.
+
+scipy.stats.permutation_test would be slower: it draws again for every pair of models, here all pairs share the draws.
 """
 
 from dataclasses import dataclass
@@ -19,15 +23,15 @@ from numpy.typing import NDArray
 DRAWS = 5_000
 SEED = 2408_10125
 LEVEL = 0.95
-FEWEST = 6  # sequences that an interval and a p-value need
-EXACT = 12  # up to so many sequences, all exchanges of two models' scores are tried
+MIN_SEQUENCES = 6  # for an interval and a p-value
+EXACT = 12  # sequences up to which all exchanges are tried
 
 Scores = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Interval:
-    """An estimate with its interval at LEVEL; NaN below FEWEST sequences."""
+    """An estimate with its interval at LEVEL; NaN below MIN_SEQUENCES sequences."""
 
     value: float
     low: float
@@ -36,7 +40,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class Difference(Interval):
-    """A paired difference of two models; p_value is NaN below FEWEST sequences."""
+    """A paired difference of two models; p_value is NaN below MIN_SEQUENCES sequences."""
 
     p_value: float
 
@@ -44,14 +48,17 @@ class Difference(Interval):
 class Bootstrap:
     """Draws of sequences, shared by all models of one split so that their scores are paired.
 
-    groups: (n_sequences, n_groups) number of objects of each sequence in each group (seen and unseen categories;
-    one group where a protocol has none). A score is the mean over groups of the mean over a group's objects.
+    A score is the mean over groups of the mean over a group's objects.
+
+    Args:
+        groups: (n_sequences, n_groups) number of objects of each sequence in each group: seen and unseen categories, or
+            one group if the protocol does not distinguish them.
     """
 
     def __init__(self, groups: NDArray[np.int64]) -> None:
         rng = np.random.default_rng(SEED)
         sequences = len(groups)
-        self._enough = sequences >= FEWEST
+        self._enough = sequences >= MIN_SEQUENCES
         self._draws = rng.multinomial(sequences, np.full(sequences, 1 / sequences), size=DRAWS).astype(np.float64)
         if sequences <= EXACT:
             self._exchanged = (np.arange(2**sequences)[:, None] >> np.arange(sequences) & 1).astype(bool)
@@ -61,14 +68,14 @@ class Bootstrap:
         self._groups = groups.astype(np.float64)
 
     def interval(self, sums: Scores) -> Interval:
-        """sums: (n_sequences, n_groups) sum of a model's object scores."""
+        """The score of a model with its interval. sums: (n_sequences, n_groups) sums of its object scores."""
         value = float(self._mean(self._all, sums)[0])
         if not self._enough:
             return Interval(value, np.nan, np.nan)
         return Interval(value, *_percentiles(self._mean(self._draws, sums)))
 
     def difference(self, sums: Scores, other: Scores) -> Difference:
-        """`sums` minus `other`, both as in interval()."""
+        """The difference of two models, `sums` minus `other`, both as in interval()."""
         value = float(self._mean(self._all, sums)[0] - self._mean(self._all, other)[0])
         if not self._enough:
             return Difference(value, np.nan, np.nan, np.nan)
@@ -76,11 +83,11 @@ class Bootstrap:
         return Difference(value, *_percentiles(drawn), p_value=self._p_value(sums - other))
 
     def _p_value(self, differences: Scores) -> float:
-        """Two-sided p of the paired permutation test; differences as `sums` in interval()."""
+        """Two-sided p of the paired permutation test. differences: shaped like `sums` in interval()."""
         sizes = self._groups.sum(axis=0)
         parts = (differences[:, sizes > 0] / sizes[sizes > 0]).sum(axis=1)  # what each sequence adds to the score
-        found = parts.sum() - 2 * self._exchanged @ parts
-        reached = np.abs(found) >= abs(parts.sum()) - 1e-9 * np.abs(parts).sum()
+        permuted = parts.sum() - 2 * self._exchanged @ parts
+        reached = np.abs(permuted) >= abs(parts.sum()) - 1e-9 * np.abs(parts).sum()
         if len(self._exchanged) == DRAWS:
             return float((1 + reached.sum()) / (1 + DRAWS))
         return float(reached.mean())
@@ -88,7 +95,8 @@ class Bootstrap:
     def _mean(self, weights: Scores, sums: Scores) -> Scores:
         counts = weights @ self._groups
         with np.errstate(invalid="ignore"):
-            return np.nanmean(np.where(counts > 0, weights @ sums, np.nan) / counts, axis=1)
+            means: Scores = np.nanmean(np.where(counts > 0, weights @ sums, np.nan) / counts, axis=1)
+        return means
 
 
 def _percentiles(drawn: Scores) -> tuple[float, float]:

@@ -1,4 +1,4 @@
-"""What people call models and datasets, for LaTeX tables and figures."""
+"""Titles of models and datasets, for LaTeX tables and figures."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -9,32 +9,32 @@ from vosarena.config.study import Study
 
 @dataclass(frozen=True)
 class Titles:
-    """Titles by name, of models and of datasets; what has none, such as a published row, is called by its name."""
+    """Titles of models and datasets by name. What has no title, such as a published row, keeps its name."""
 
     models: Mapping[str, str] = field(default_factory=dict)
     datasets: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, study: Study) -> "Titles":
-        """Those of a study. A title that two have tells nothing: both keep their names."""
+        """The titles of a study. Two models or datasets with the same title keep their names."""
         return cls(
-            models=_telling({name: model.title for name, model in study.models.items()}),
-            datasets=_telling(study.dataset_titles),
+            models=_unique_titles({name: model.title for name, model in study.models.items()}),
+            datasets=_unique_titles(study.dataset_titles),
         )
 
     def model(self, name: str) -> str:
-        """Title of a model."""
+        """The title of a model."""
         return self.models.get(name, name)
 
     def split(self, dataset: str, split: str) -> str:
-        """Title of a dataset and name of its split, which `all` is not."""
+        """The title of a dataset with the name of its split, except `all`."""
         title = self.datasets.get(dataset, dataset)
         return title if split == "all" else f"{title} {split}"
 
 
-def _telling(titles: Mapping[str, str]) -> dict[str, str]:
-    times = Counter(titles.values())
-    return {name: title for name, title in titles.items() if title and times[title] == 1}
+def _unique_titles(titles: Mapping[str, str]) -> dict[str, str]:
+    counts = Counter(titles.values())
+    return {name: title for name, title in titles.items() if title and counts[title] == 1}
 
 
 BY_NAME = Titles()

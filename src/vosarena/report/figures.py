@@ -21,10 +21,11 @@ from vosarena.config.study import Split, Study
 from vosarena.datasets.sequences import ANNOTATIONS, IMAGES, SequenceFiles, read_sequence
 from vosarena.io.frames import read_frame
 from vosarena.leaderboard.attributes import ObjectCurve, mean_curve, sequence_curves
-from vosarena.leaderboard.build import at_place, places_of, read_leaderboard
+from vosarena.leaderboard.boards import board_keys, rows_of
+from vosarena.leaderboard.build import read_leaderboard
 from vosarena.leaderboard.comparison import ALL
-from vosarena.leaderboard.inputs import scored_splits
-from vosarena.leaderboard.tables import unscored
+from vosarena.leaderboard.inputs import local_splits
+from vosarena.leaderboard.tables import unscored_note
 from vosarena.leaderboard.titles import Titles
 from vosarena.metrics.read import read_metrics
 from vosarena.predictions.store import Store
@@ -63,13 +64,13 @@ def draw_figures(study: Study, paths: Paths, output: Path) -> None:
     """
     tables = read_leaderboard(paths.leaderboard)
     titles = Titles.of(study)
-    chosen = {split: _chosen(tables["sequences"], study, split) for split in map(str, scored_splits(study))}
+    chosen = {split: _chosen(tables["sequences"], study, split) for split in map(str, local_splits(study))}
     check_folder(output)
     shutil.rmtree(output)
     output.mkdir()
     with _attempt("overview"):
         _overview(tables, list(study.models), titles, output)
-    for split in scored_splits(study):
+    for split in local_splits(study):
         for name in chosen[str(split)]:
             with _attempt(f"frames of {split}, {name}"):
                 _strip(study, split, paths, name, titles, output)
@@ -151,7 +152,7 @@ def _mean_curves(
     """By sequence and model: mean J over the objects that the split's first protocol scores, from the first appearance
     of one on."""
     protocol = study.protocols_of(split)[0]
-    scored = at_place(tables["objects"], (split.dataset, split.name, protocol))
+    scored = rows_of(tables["objects"], (split.dataset, split.name, protocol))
     counted = set(zip(scored["sequence"], scored["object_id"], strict=True))
     found: dict[str, dict[str, ObjectCurve]] = {}
     for metrics in read_metrics([paths.metrics(split, model) for model in study.models], allow_incomplete=True):
@@ -194,16 +195,16 @@ def _overview(tables: Tables, models: list[str], titles: Titles, output: Path) -
     """One row of panels for each split and protocol with measured rows: bars, attributes, speed."""
     board = tables["leaderboard"]
     measured = board[(board["kind"] == "measured") & board["j_and_f"].notna()]
-    paths = places_of(measured)
+    keys = board_keys(measured)
     figure, grid = plt.subplots(
-        max(1, len(paths)), 3, figsize=(10, 2.6 * max(1, len(paths))), squeeze=False,
+        max(1, len(keys)), 3, figsize=(10, 2.6 * max(1, len(keys))), squeeze=False,
         gridspec_kw={"width_ratios": [1, 1.5, 1], "wspace": 0.3, "hspace": 0.9},
     )  # fmt: skip
-    for (bars, by_attribute, speed), place in zip(grid, paths, strict=False):
-        rows = at_place(measured, place)
+    for (bars, by_attribute, speed), key in zip(grid, keys, strict=False):
+        rows = rows_of(measured, key)
         _bars(bars, rows, models, titles)
-        bars.set_title(one_line(f"{titles.split(*place[:2])}, {place[2]}"))
-        _attributes(by_attribute, at_place(tables["attributes"], place), models, titles, unscored(rows))
+        bars.set_title(one_line(f"{titles.split(key.dataset, key.split)}, {key.protocol}"))
+        _attributes(by_attribute, rows_of(tables["attributes"], key), models, titles, unscored_note(rows))
         _speed(speed, rows, models)
     _save(figure, output / "overview", ["pdf", "svg"])
 

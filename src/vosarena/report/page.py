@@ -29,13 +29,14 @@ from vosarena.config.study import Split, Study
 from vosarena.datasets.sequences import ANNOTATIONS, IMAGES, read_sequence
 from vosarena.datasets.table import SequenceRecord, read_table
 from vosarena.io.masks import masks_digest
-from vosarena.leaderboard.attributes import LOST, ObjectCurve, mean_curve, sequence_curves, spark
-from vosarena.leaderboard.build import PLACE, Scored, at_place, attributes_of, places_of, read_leaderboard
-from vosarena.leaderboard.cross_dataset import footnote, matrices, spans
+from vosarena.leaderboard.attributes import FAILURE_J, ObjectCurve, mean_curve, sequence_curves, sparkline
+from vosarena.leaderboard.boards import KEYS, board_keys, rows_of
+from vosarena.leaderboard.build import LocalRun, attributes_of, read_leaderboard
+from vosarena.leaderboard.cross_dataset import column_groups, cross_dataset_tables, footnote
 from vosarena.leaderboard.headline import headline
-from vosarena.leaderboard.inputs import scored_runs
-from vosarena.leaderboard.statistics import FEWEST
-from vosarena.leaderboard.tables import unscored
+from vosarena.leaderboard.inputs import local_runs
+from vosarena.leaderboard.statistics import MIN_SEQUENCES
+from vosarena.leaderboard.tables import unscored_note
 from vosarena.metrics.read import Metrics, read_metrics
 from vosarena.orchestration.failures import read_failures
 from vosarena.predictions.store import Store
@@ -51,7 +52,9 @@ Curves = dict[str, dict[str, list[ObjectCurve]]]  # sequence -> model -> objects
 Counted = dict[tuple[str, int], list[str]]  # (sequence, object) -> protocols that score it
 
 
-def build_report(study: Study, paths: Paths, output: Path, jobs: int = 1, runs: Sequence[Scored] | None = None) -> None:
+def build_report(
+    study: Study, paths: Paths, output: Path, jobs: int = 1, runs: Sequence[LocalRun] | None = None
+) -> None:
     """Write `index.html` and `media/` into `output`, whose neighbour `leaderboard/` holds the tables.
 
     runs: what was measured; default: everything that the study asks for. The same inputs give the same bytes. Raises
@@ -64,7 +67,7 @@ def build_report(study: Study, paths: Paths, output: Path, jobs: int = 1, runs: 
     check_folder(output)
     shutil.rmtree(output / MEDIA, ignore_errors=True)
     (output / MEDIA).mkdir()
-    scored = scored_runs(study, paths) if runs is None else runs
+    scored = local_runs(study, paths) if runs is None else runs
     splits = {}
     for name, split in study.splits.items():
         here = [run for run in scored if f"{run.dataset}/{run.split}" == name]
@@ -76,11 +79,11 @@ def build_report(study: Study, paths: Paths, output: Path, jobs: int = 1, runs: 
     data = [Path(split.path) for split in study.every_split() if split.path]
     local = _LocalPaths([Path(), paths.results.parent, *data])
     content = {
-        "places": local.hide([_place(tables, place) for place in places_of(tables["leaderboard"])]),
+        "places": local.hide([_place(tables, place) for place in board_keys(tables["leaderboard"])]),
         "splits": splits,
         "models": local.hide(_models(study, paths)),
-        "lost": round(100 * LOST),
-        "fewest": FEWEST,
+        "lost": round(100 * FAILURE_J),
+        "fewest": MIN_SEQUENCES,
         "failures": local.hide(list(_failures(study, paths))),
         "data": {name: _data_digest(paths.sequences(study.splits[name])) for name in splits},
         "version": __version__,
@@ -93,15 +96,15 @@ def _place(tables: Mapping[str, pd.DataFrame], place: tuple[str, ...]) -> dict[s
     """Everything of one split under one protocol that the page's tables show."""
 
     def here(name: str) -> pd.DataFrame:
-        return at_place(tables[name], place).drop(columns=PLACE)
+        return rows_of(tables[name], place).drop(columns=KEYS)
 
     scores: dict[str, dict[str, float]] = {}
     for row in here("sequences").dropna(subset="j_and_f").itertuples():
         scores.setdefault(str(row.sequence), {})[str(row.model)] = round(float(row.j_and_f), 2)
     return {
-        **dict(zip(PLACE, place, strict=True)),
-        "unscored": unscored(at_place(tables["leaderboard"], place)),
-        "headline": headline(at_place(tables["leaderboard"], place), here("attributes")),
+        **dict(zip(KEYS, place, strict=True)),
+        "unscored": unscored_note(rows_of(tables["leaderboard"], place)),
+        "headline": headline(rows_of(tables["leaderboard"], place), here("attributes")),
         "board": _records(here("leaderboard").dropna(axis=1, how="all")),
         "attributes": _records(here("attributes")),
         "comparisons": _records(here("comparisons").query("attribute == 'all'")),
@@ -204,7 +207,7 @@ class _Pictures:
             "objects": len(next(iter(curves.values()))),
             "attributes": list(self._attributes.get(name, ())),
             "tile": [grid.width, grid.height, len(shown)],
-            "spark": {model: spark(objects) for model, objects in scored.items()},
+            "spark": {model: sparkline(objects) for model, objects in scored.items()},
             "fail": {model: shown.index(frame) for model, frame in failures.items() if frame in shown},
             "low": {model: shown.index(frame) for model, frame in lowest.items() if frame in shown},
             "layers": layers,
@@ -366,7 +369,9 @@ def _render(content: Mapping[str, Any], study: Mapping[str, Any], board: pd.Data
         scripts=[(_PAGE / name).read_text() for name in _SCRIPTS],
         data=script_json(content),
         content=content,
-        matrices=[(title, spans(shown), shown, footnote(shown)) for title, shown in matrices(board)],
+        matrices=[
+            (title, column_groups(shown), shown, footnote(shown)) for title, shown in cross_dataset_tables(board)
+        ],
         splits=splits,
         study=yaml.safe_dump({key: study[key] for key in ("datasets", "models", "protocols")}, sort_keys=False),
     )

@@ -1,1 +1,1 @@
-"""Archives for evaluation servers."""
+"""Archives for evaluation servers: check and pack."""

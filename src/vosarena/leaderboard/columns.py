@@ -1,0 +1,254 @@
+"""The columns of the tables: names in CSV and Parquet files, and how people see them.
+
+To add a column to the leaderboard, add a `Column` to LEADERBOARD here, and its value to a row in `build`. Markdown,
+LaTeX and the report page follow.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from enum import Flag, auto
+
+import pandas as pd
+
+from vosarena.leaderboard.boards import KEYS
+from vosarena.leaderboard.kinds import Kind, Status
+
+Format = Callable[[pd.Series], str]  # from a row of the table to the text of a cell
+
+
+class Shown(Flag):
+    """Where people see a column, besides the CSV file."""
+
+    NOWHERE = 0
+    MARKDOWN = auto()
+    LATEX = auto()
+    PAGE = auto()
+
+
+_ALL = Shown.MARKDOWN | Shown.LATEX | Shown.PAGE
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a table.
+
+    Attributes:
+        name: In the CSV and Parquet files. A table for people sorts by it.
+        title: Heading for people; columns that nobody sees need none.
+        format: Text of a cell for people; empty where there is nothing to show.
+        shown: Where people see it.
+        order: Position from the left for people. The CSV file has the columns in the order of the list.
+        words: Whether the cells are words: aligned to the left, and searched by the page's filter.
+        description: Explanation of the heading, which the page shows as a tooltip.
+        optional: Whether the CSV file has the column only if a row has a value.
+        on_page: Text of a cell on the page, where it differs.
+    """
+
+    name: str
+    title: str = ""
+    format: Format = lambda row: ""
+    shown: Shown = Shown.NOWHERE
+    order: int = 0
+    words: bool = False
+    description: str = ""
+    optional: bool = False
+    on_page: Format | None = None
+
+    def page_text(self, row: pd.Series) -> str:
+        """Text of a cell on the page."""
+        return (self.on_page or self.format)(row)
+
+
+def _number(column: str, pattern: str = "{:.1f}") -> Format:
+    return lambda row: "" if column not in row or pd.isna(row[column]) else pattern.format(row[column])
+
+
+def _text(column: str) -> Format:
+    return lambda row: "" if column not in row or pd.isna(row[column]) else str(row[column])
+
+
+def _interval(row: pd.Series) -> str:
+    return "" if pd.isna(row["ci_low"]) else f"{row['ci_low']:.1f} to {row['ci_high']:.1f}"
+
+
+def _covered(row: pd.Series) -> str:
+    if pd.isna(row["n_expected"]):
+        return ""
+    return f"{0 if pd.isna(row['n_sequences']) else row['n_sequences']}/{row['n_expected']}"
+
+
+def _coverage(row: pd.Series) -> str:
+    covered = _covered(row)
+    return f"{covered} incomplete" if covered and row["status"] == Status.INCOMPLETE else covered
+
+
+def _objects(row: pd.Series) -> str:
+    if "n_objects" not in row or pd.isna(row["n_objects"]):
+        return ""
+    every = row.get("n_objects_all", row["n_objects"])
+    return str(row["n_objects"]) + (f"/{every}" if pd.notna(every) and every > row["n_objects"] else "")
+
+
+def _p_value(row: pd.Series) -> str:
+    value = row["p_vs_best"]
+    return "" if pd.isna(value) else "<0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def _kind(row: pd.Series) -> str:
+    """The kind, or the status where that says more."""
+    plain = (Status.COMPLETE, Status.PUBLISHED, Status.INCOMPLETE)
+    return str(row["kind"] if row["status"] in plain else row["status"])
+
+
+LEADERBOARD: tuple[Column, ...] = (
+    Column("model", "model", _text("model"), _ALL, order=2, words=True),
+    Column("dataset"),
+    Column("split"),
+    Column("protocol"),
+    Column("j_and_f", "J&F", _number("j_and_f"), _ALL, order=4, description="Mean of J and F, in percent"),
+    Column("j", "J", _number("j"), _ALL, order=6, description="Region similarity: mean Jaccard index, in percent"),
+    Column("f", "F", _number("f"), _ALL, order=7, description="Contour accuracy: mean boundary F-measure, in percent"),
+    Column(
+        "ci_low",
+        "95% interval",
+        _interval,
+        _ALL,
+        order=5,
+        description="Interval of J&F by a bootstrap over sequences",
+    ),
+    Column("ci_high"),
+    Column(
+        "n_sequences",
+        "sequences",
+        _coverage,
+        _ALL,
+        order=18,
+        description="LocalRun sequences of those in the split",
+        on_page=_covered,
+    ),
+    Column("n_expected"),
+    Column(
+        "n_objects",
+        "objects",
+        _objects,
+        Shown.MARKDOWN | Shown.PAGE,
+        order=19,
+        description="LocalRun objects, of all objects if the protocol ignores some",
+    ),
+    Column("fps", "fps", _number("fps"), _ALL, order=20, description="Frames per second, reading and writing included"),
+    Column(
+        "peak_memory_mb",
+        "peak MB",
+        _number("peak_memory_mb", "{:.0f}"),
+        Shown.MARKDOWN | Shown.PAGE,
+        order=21,
+        description="Peak GPU memory, or memory of the process without a GPU, in MiB",
+    ),
+    Column("device", "device", _text("device"), Shown.MARKDOWN | Shown.PAGE, order=22, words=True),
+    Column("kind", "kind", _kind, _ALL, order=3, words=True, description="Who computed the scores"),
+    Column(
+        "source",
+        "source",
+        _text("source"),
+        Shown.MARKDOWN | Shown.PAGE,
+        order=23,
+        words=True,
+        description="Where the scores were published",
+    ),
+    Column(
+        "rank",
+        "rank",
+        _number("rank", "{}"),
+        Shown.MARKDOWN | Shown.PAGE,
+        order=1,
+        words=True,
+        description="Among complete rows that were not published",
+    ),
+    Column("status"),
+    Column(
+        "behind_best",
+        "behind best",
+        _number("behind_best"),
+        Shown.MARKDOWN | Shown.PAGE,
+        order=16,
+        description="J&F of the best complete measured row minus this one's, on the sequences that both have",
+    ),
+    Column(
+        "p_vs_best",
+        "p",
+        _p_value,
+        _ALL,
+        order=17,
+        description="Paired permutation test against the best complete measured row",
+    ),
+    Column("note", "note", _text("note"), Shown.MARKDOWN, order=24, words=True),
+    Column("n_objects_all"),
+    Column("j_recall", "J recall", _number("j_recall"), Shown.MARKDOWN, order=8, optional=True),
+    Column("j_decay", "J decay", _number("j_decay"), Shown.MARKDOWN, order=9, optional=True),
+    Column("f_recall", "F recall", _number("f_recall"), Shown.MARKDOWN, order=10, optional=True),
+    Column("f_decay", "F decay", _number("f_decay"), Shown.MARKDOWN, order=11, optional=True),
+    Column("j_seen", "J seen", _number("j_seen"), _ALL, order=12, optional=True),
+    Column("f_seen", "F seen", _number("f_seen"), _ALL, order=13, optional=True),
+    Column("j_unseen", "J unseen", _number("j_unseen"), _ALL, order=14, optional=True),
+    Column("f_unseen", "F unseen", _number("f_unseen"), _ALL, order=15, optional=True),
+)
+_TEXTS = Shown.MARKDOWN | Shown.LATEX
+REPRODUCTION: tuple[Column, ...] = (
+    Column("dataset"),
+    Column("split"),
+    Column("protocol"),
+    Column("published", "published as", _text("published"), _TEXTS, order=1, words=True),
+    Column("published_j_and_f", "published J&F", _number("published_j_and_f", "{:.2f}"), _TEXTS, order=2),
+    Column("published_j"),
+    Column("published_f"),
+    Column("source", "source", _text("source"), Shown.MARKDOWN, order=7, words=True),
+    Column("model", "model", _text("model"), _TEXTS, order=3, words=True),
+    Column("kind", "state", _kind, _TEXTS, order=6, words=True),
+    Column("status"),
+    Column("j_and_f", "J&F", _number("j_and_f", "{:.2f}"), _TEXTS, order=4),
+    Column("j"),
+    Column("f"),
+    Column("difference", "difference", _number("difference", "{:+.2f}"), _TEXTS, order=5),
+)
+
+
+def names(columns: Iterable[Column]) -> list[str]:
+    """Names in the CSV file, without the optional ones."""
+    return [column.name for column in columns if not column.optional]
+
+
+def columns_for(columns: Iterable[Column], where: Shown) -> list[Column]:
+    """The columns that people see somewhere, from left to right."""
+    return sorted((column for column in columns if where in column.shown), key=lambda column: column.order)
+
+
+def shown_cells(rows: pd.DataFrame, columns: Iterable[Column]) -> pd.DataFrame:
+    """The cells of the columns as text, with the titles as headings.
+
+    Columns that are empty in every row are left out, and so is the kind if all rows were measured.
+    """
+    cells = {column.title: [column.format(row) for _, row in rows.iterrows()] for column in columns}
+    if set(cells.get("kind", ())) == {Kind.MEASURED}:
+        del cells["kind"]
+    return pd.DataFrame({title: column for title, column in cells.items() if any(column)})
+
+
+# All tables with their columns in the CSV and Parquet files.
+TABLES: dict[str, list[str]] = {
+    "leaderboard": names(LEADERBOARD),
+    "sequences": [*KEYS, "model", "sequence", "j_and_f", "j", "f", "n_objects"],
+    "objects": [*KEYS, "model", "sequence", "object_id", "n_frames", "j_and_f", "j", "f"],
+    "attributes": [*KEYS, "attribute", "model", "n_sequences", "j_and_f", "ci_low", "ci_high", "derived"],
+    "comparisons": [
+        *KEYS,
+        "attribute",
+        "model",
+        "other",
+        "n_sequences",
+        "difference",
+        "ci_low",
+        "ci_high",
+        "p_value",
+    ],
+    "reproduction": names(REPRODUCTION),
+}
