@@ -20,7 +20,7 @@ from vosarena.datasets.table import index_split
 from vosarena.inference.job import Job
 from vosarena.inference.run import track_sequences
 from vosarena.io.masks import write_mask
-from vosarena.leaderboard.build import build_leaderboard, read_leaderboard
+from vosarena.leaderboard.build import build_leaderboard, read_leaderboard, write_parquet
 from vosarena.leaderboard.columns import TABLES
 from vosarena.leaderboard.inputs import local_runs, server_runs
 from vosarena.leaderboard.latex import latex
@@ -210,7 +210,7 @@ def test_models_stand_beside_splits_on_the_page(run):
     assert "Models and splits" not in page.read_text()
     board = pd.read_parquet(folder / "leaderboard.parquet")
     board = pd.concat([board, board.iloc[:1].assign(dataset="second", status="incomplete")])
-    board.to_parquet(folder / "leaderboard.parquet")
+    write_parquet(board, folder / "leaderboard.parquet")
     build_report(study, paths, page.parent)
     text = page.read_text()
     section = text[text.index('<section id="matrix"') : text.index('<section id="hard"')]
@@ -275,13 +275,17 @@ def hidden(run, tmp_path):
     return study, paths
 
 
-@pytest.mark.parametrize("damage", [b"", b"PAR1", None])
+def _flip(data: bytes) -> bytes:
+    return data[:100] + bytes([data[100] ^ 1]) + data[101:]
+
+
+@pytest.mark.parametrize("damage", [lambda _: b"", lambda _: b"PAR1", lambda data: data[:-100], _flip])
 def test_damaged_tables_are_named_with_what_to_do(run, tmp_path, damage):
     study, paths, track, _ = run
     track("static")
     runs = partial_leaderboard(study, paths)
     file = paths.partial / "leaderboard/objects.parquet"
-    file.write_bytes(damage if damage is not None else file.read_bytes()[:-100])
+    file.write_bytes(damage(file.read_bytes()))
     with pytest.raises(DataError, match=r"objects\.parquet is missing or damaged; remove .* and run again"):
         build_report(study, paths, paths.partial / "report", runs=runs)
 
