@@ -1,7 +1,7 @@
 """Scores that evaluation servers returned, from `scores/<dataset>/<split>/<model>.txt`, `.json` or `.yaml`.
 
-The user puts each answer there (docs/report.md). A score that fails a check is an error, because the user can fix the
-file.
+The user puts each answer there (docs/how-to/submissions.md). A score that fails a check is an error, because the user
+can fix the file.
 """
 
 import json
