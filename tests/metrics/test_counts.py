@@ -8,14 +8,21 @@ from skimage.morphology import disk
 from tests.support.mask_makers import odd_pairs
 from vosarena.base.errors import MaskError
 from vosarena.metrics.counts import (
+    Counts,
     FrameCounter,
     adaptive_tolerance,
     boundary_f,
-    count_objects,
     jaccard,
     tolerance,
     tolerance_cap,
 )
+from vosarena.metrics.counts import count_objects as count_named
+
+
+def count_objects(gt: np.ndarray, pred: np.ndarray, adaptive: bool = False) -> np.ndarray:
+    """Labels and counts side by side, int64 (objects, 1 + 7 or 9)."""
+    labels, counts = count_named(gt, pred, adaptive)
+    return np.column_stack((labels, *counts.columns().values()))
 
 
 def plain_boundary(mask: np.ndarray) -> np.ndarray:
@@ -110,7 +117,7 @@ def test_counter_keeps_nothing_from_one_frame_to_the_next() -> None:
     counter = FrameCounter()
     for gt, pred in odd_pairs(rng, 60):
         padded = [np.pad(labels, ((0, 0), (1, 0)), constant_values=9) for labels in (gt, pred)]
-        np.testing.assert_array_equal(counter.count(*padded), count_objects(gt, pred))
+        np.testing.assert_array_equal(np.column_stack(counter.count(*padded)), count_objects(gt, pred))
 
 
 def test_one_column_and_one_row() -> None:
@@ -126,10 +133,11 @@ def test_shapes_must_agree() -> None:
 
 def test_scores_of_empty_masks() -> None:
     #                 I, gt, pred, gtb, predb, gtm, predm
-    counts = np.array([[0, 0, 0, 0, 0, 0, 0], [0, 9, 0, 6, 0, 0, 0], [0, 0, 9, 0, 6, 0, 0], [9, 9, 9, 0, 0, 0, 0]])
+    table = np.array([[0, 0, 0, 0, 0, 0, 0], [0, 9, 0, 6, 0, 0, 0], [0, 0, 9, 0, 6, 0, 0], [9, 9, 9, 0, 0, 0, 0]])
+    counts = Counts.from_table(table)
     assert jaccard(counts).tolist() == [1, 0, 0, 1]
     assert boundary_f(counts).tolist() == [1, 0, 0, 1]
-    assert boundary_f(np.array([[1, 2, 2, 3, 4, 0, 0]])).tolist() == [0]
+    assert boundary_f(Counts.from_table(np.array([[1, 2, 2, 3, 4, 0, 0]]))).tolist() == [0]
 
 
 def test_tolerance_of_known_sizes() -> None:

@@ -20,11 +20,11 @@ from PIL import Image, ImageFilter
 from tests.support.mask_makers import blobs, write_clip
 from vosarena.base.errors import DataError, VosarenaError
 from vosarena.cli import main
+from vosarena.cli.evaluate import add_parser
 from vosarena.config.paths import Paths
 from vosarena.datasets.sequences import frame_order, read_sequence
 from vosarena.datasets.table import SequenceCounts, SequenceRecord, read_table, write_table
 from vosarena.io.masks import has_smooth_edges, masks_digest, write_mask
-from vosarena.metrics.evaluate import add_evaluate_parser
 from vosarena.metrics.measure import measure
 from vosarena.metrics.meta import read_meta, with_meta
 from vosarena.metrics.pairs import Failure, MeasureError, pair_folders, pair_sequence
@@ -59,7 +59,7 @@ def folders(tmp_path: Path) -> tuple[Path, Path]:
 def run(gt: Path, pred: Path, *options: str, protocol: str = "davis2017") -> int:
     """The command in this process; raises what the command line prints."""
     parser = argparse.ArgumentParser()
-    add_evaluate_parser(parser.add_subparsers())
+    add_parser(parser.add_subparsers())
     arguments = ["evaluate", "--gt", str(gt), "--pred", str(pred), "--protocol", protocol, *options]
     args = parser.parse_args(arguments)
     return args.run(args)
@@ -102,8 +102,8 @@ def test_table_has_the_contract_columns(folders, tmp_path: Path) -> None:
     assert order.index.equals(rows.index) and len(rows) == 4 * 3 * 6
     assert pq.ParquetFile(tmp_path / "counts.parquet").metadata.row_group(0).column(0).compression == "ZSTD"
     metadata = read_metadata(tmp_path / "counts.parquet")
-    assert metadata["policies"] == {"extra_ids": "error", "resize": "never"} and metadata["complete"]
-    assert metadata["sequences"]["a"]["objects"] == [1, 2, 3] and "0.008" in metadata["tolerance"]
+    assert metadata.policies == {"extra_ids": "error", "resize": "never"} and metadata.complete
+    assert metadata.sequences["a"].objects == (1, 2, 3) and "0.008" in metadata.tolerance
     assert (rows["j"] == rows["intersection"] / (rows["gt_pixels"] + rows["pred_pixels"] - rows["intersection"])).where(
         rows["gt_pixels"] + rows["pred_pixels"] > 0, True
     ).all()  # fmt: skip
@@ -208,7 +208,7 @@ def test_incomplete_tables_are_not_scored_unless_asked(folders, tmp_path: Path) 
     counts = tmp_path / "counts.parquet"
     with pytest.raises(MeasureError):
         measured(*folders, counts)
-    assert read_metadata(counts)["complete"] is False and len(read_metadata(counts)["failures"]) == 1
+    assert not read_metadata(counts).complete and len(read_metadata(counts).failures) == 1
     with pytest.raises(DataError, match="is incomplete, 1 failures: sequence a: not predicted"):
         score(counts, "davis2017")
     assert score(counts, "davis2017", allow_incomplete=True)["sequence"].nunique() == 3
@@ -311,7 +311,7 @@ def test_policies(folders, tmp_path: Path, capsys) -> None:
     notes = capsys.readouterr().err
     assert "sequence b, frame 00002, object 9: predicted but not in the ground truth, ignored" in notes
     assert "sequence c: 1 predicted masks were resized" in notes
-    assert read_metadata(tmp_path / "c.parquet")["policies"] == {"extra_ids": "ignore", "resize": "nearest"}
+    assert read_metadata(tmp_path / "c.parquet").policies == {"extra_ids": "ignore", "resize": "nearest"}
     write_mask(pred / "c" / "00001.png", np.full((40, 60), 1, np.uint8))
     same = measured(gt, pred, tmp_path / "d.parquet", extra_ids="ignore")
     pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "c.parquet").drop(columns=["dataset", "split", "model"]),
@@ -410,17 +410,61 @@ def test_the_evaluator_needs_no_torch_and_no_snakemake() -> None:
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "set()"
 
 
+# What `pip install vosarena` does not install, nor needs.
+BLOCKED = ("pyarrow", "cv2", "pydantic", "requests", "yaml", "scipy", "torch", "snakemake")
+BLOCKING = f"""
+import sys
+from importlib.abc import MetaPathFinder
+
+class Blocked(MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {BLOCKED!r}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+
+sys.meta_path.insert(0, Blocked())
+"""
+
+
+def run_blocked(code: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run Python code in which the packages of the extras cannot be imported."""
+    command = [sys.executable, "-c", BLOCKING + code, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+def test_the_base_dependencies_are_enough(folders, tmp_path: Path, capsys) -> None:
+    command = "from vosarena.cli import main; sys.exit(main(sys.argv[1:]))"
+    arguments = ["evaluate", "--gt", folders[0], "--pred", folders[1], "--protocol", "davis2017"]
+    done = run_blocked(command, *arguments, "--output", tmp_path / "scores.csv")
+    assert done.returncode == 0, done.stderr
+    assert run(*folders, "--output", str(tmp_path / "same.csv")) == 0
+    assert done.stdout == capsys.readouterr().out
+    assert (tmp_path / "scores.csv").read_bytes() == (tmp_path / "same.csv").read_bytes()
+    for option in ("--counts", "--output"):
+        done = run_blocked(command, *arguments, option, tmp_path / "new.parquet")
+        assert (done.returncode, done.stdout) == (1, "")
+        message = f"error: {tmp_path}/new.parquet: Parquet files need pyarrow; pip install 'vosarena[data]'\n"
+        assert done.stderr == message
+
+
+def test_evaluate_imports_no_pandas(folders) -> None:
+    """It takes as long to import as everything else that the command does."""
+    code = "from vosarena.cli import main; main(sys.argv[1:]); print('pandas' in sys.modules)"
+    done = run_blocked(code, "evaluate", "--gt", folders[0], "--pred", folders[1], "--protocol", "davis2017")
+    assert done.stdout.endswith("\nFalse\n"), done.stderr
+
+
 def test_kernels_are_cached_where_the_user_may_write(tmp_path: Path) -> None:
     """A read-only package and several processes at once: everything still counts, and one cache is filled."""
     code = (
         "import numpy as np; from vosarena.metrics.counts import count_objects;"
-        "print(count_objects(np.eye(4, dtype=np.uint8), np.eye(4, dtype=np.uint8)).tolist())"
+        "_, counts = count_objects(np.eye(4, dtype=np.uint8), np.eye(4, dtype=np.uint8));"
+        "print([array.tolist() for array in counts.columns().values()])"
     )
     environment = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path / "home"), "NUMBA_CACHE_DIR": str(tmp_path / "cache")}
     command = [sys.executable, "-B", "-c", code]
     running = [subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     results = {process.communicate()[0].strip() for process in running}
-    assert results == {"[[1, 4, 4, 4, 9, 9, 9, 9]]"}
+    assert results == {"[[4], [4], [4], [9], [9], [9], [9]]"}
     assert len(list((tmp_path / "cache").rglob("*kernels.count-*.nbc"))) == 1
 
 

@@ -21,7 +21,8 @@ from vosarena.io.masks import write_mask
 from vosarena.leaderboard.attributes import ObjectCurve, derived_attributes, mean_curve, sparkline
 from vosarena.leaderboard.headline import headline
 from vosarena.leaderboard.titles import BY_NAME
-from vosarena.metrics.read import Metrics
+from vosarena.metrics.read import metrics_from_rows
+from vosarena.metrics.records import SequenceInfo
 from vosarena.report import figures, media
 from vosarena.report.figures import draw_figures
 from vosarena.report.page import _LocalPaths, build_report
@@ -208,8 +209,9 @@ def test_attributes_from_the_ground_truth():
     facts = [{"sequence": "a", "height": 100, "width": 100, "n_frames": 3}]
     found = {}
     for listed in ([1, 2, 3], [1, 3], [3]):
-        info = {"sequences": {"a": {"ranges": {str(number): [0, 2] for number in listed}}}}
-        found |= {str(listed): derived_attributes(Metrics("d", "s", "m", pd.DataFrame(rows), info), facts)["a"]}
+        info = SequenceInfo(ranges={number: (0, 2) for number in listed})
+        metrics = metrics_from_rows("d", "s", "m", pd.DataFrame(rows), {"a": info})
+        found |= {str(listed): derived_attributes(metrics, facts)["a"]}
     assert found == {
         "[1, 2, 3]": ["disappearance", "late", "return", "small"],
         "[1, 3]": ["disappearance", "return", "small"],

@@ -38,8 +38,8 @@ def clip_score(tracker: Tracker, frames: np.ndarray, masks: np.ndarray) -> float
     for index, labels in enumerate(tracker.track(list(frames), prompts)):
         if index == len(frames) - 1:
             break
-        rows = count_objects(masks[index], labels)
-        values = dict(zip(rows[:, 0].tolist(), (jaccard(rows[:, 1:]) + boundary_f(rows[:, 1:])) / 2, strict=True))
+        ids, counts = count_objects(masks[index], labels)
+        values = dict(zip(ids.tolist(), (jaccard(counts) + boundary_f(counts)) / 2, strict=True))
         for label, start in first.items():
             if index > start:
                 scores[label].append(values.get(label, 1.0))  # absent from both masks: as DAVIS, a hit

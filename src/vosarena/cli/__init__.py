@@ -61,9 +61,9 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     add_finetune_parser(commands)
     add_reporting_parsers(commands)
     if next((word for word in arguments if not word.startswith("-")), None) == "evaluate":
-        from vosarena.metrics.evaluate import add_evaluate_parser
+        from vosarena.cli import evaluate
 
-        add_evaluate_parser(commands)
+        evaluate.add_parser(commands)
     else:  # its own parser lists the protocols, and so needs all that they need
         commands.add_parser("evaluate", help="score predicted masks against ground truth")
     return parser.parse_args([_with_home(item) for item in arguments])

@@ -14,7 +14,6 @@ from itertools import pairwise
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import cv2
 import numpy as np
 
 from vosarena.base.errors import DataError, MaskError
@@ -69,6 +68,8 @@ class SequenceFiles:
         labels = read_mask(path)
         if labels.shape != self.size:
             if self.resize == "nearest":
+                import cv2  # only the extra `data` has it
+
                 return cv2.resize(labels, self.size[::-1], interpolation=cv2.INTER_NEAREST)
             raise MaskError(
                 f"{path}: mask is {labels.shape[1]}x{labels.shape[0]} but the frames of sequence "
@@ -165,10 +166,20 @@ def read_names(path: Path) -> list[str]:
     DAVIS 2016 lists files (`/JPEGImages/480p/cow/00000.jpg ...`) instead of names. Raises DataError if the file cannot
     be read as text.
     """
-    lines = [line.strip() for line in read_text(path).splitlines()]
-    names = [PurePosixPath(line.split()[0]).parent.name if "/" in line.rstrip("/") else line.rstrip("/")
-             for line in lines if line and not line.startswith("#")]  # fmt: skip
+    names = (
+        PurePosixPath(line.split()[0]).parent.name if "/" in line.rstrip("/") else line.rstrip("/")
+        for line in read_lines(path)
+    )
     return list(dict.fromkeys(names))
+
+
+def read_lines(path: Path) -> list[str]:
+    """The lines of a list that somebody wrote, stripped, without empty lines and `# comments`.
+
+    Raises DataError if the file cannot be read as text.
+    """
+    lines = (line.strip() for line in read_text(path).splitlines())
+    return [line for line in lines if line and not line.startswith("#")]
 
 
 def numbered_files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:

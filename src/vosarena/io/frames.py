@@ -135,5 +135,7 @@ class Frames(Sequence[np.ndarray]):
     def __enter__(self) -> Frames:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None):
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()

@@ -67,7 +67,8 @@ def has_smooth_edges(labels: LabelMap) -> bool:
     corner = labels[:-1, :-1]
     inside = (corner == labels[1:, :-1]) & (corner == labels[:-1, 1:]) & (corner == labels[1:, 1:])
     thin = 2 * np.bincount(corner[inside], minlength=256)[present] < pixels[present]
-    return len(present) > thin.sum() >= 5 and 2 * thin.sum() > len(present)
+    n_thin = int(thin.sum())
+    return len(present) > n_thin >= 5 and 2 * n_thin > len(present)
 
 
 def smooth_edges_message(name: str | Path) -> str:

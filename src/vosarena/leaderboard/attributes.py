@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from vosarena.datasets.sequences import frame_order
 from vosarena.datasets.table import SequenceRecord
 from vosarena.demo.clips import LONG_FRAMES, MANY_OBJECTS, SMALL_AREA
-from vosarena.metrics.read import Metrics, SequenceRows
+from vosarena.metrics.read import Metrics
+from vosarena.metrics.records import SequenceRows
 
 FAILURE_J = 0.5  # a frame counts as failed at or below this J, the threshold of DAVIS's recall
 SPARKLINE_POINTS = 32
@@ -87,12 +88,12 @@ def derived_attributes(metrics: Metrics, table: Sequence[SequenceRecord]) -> dic
     """
     facts = {record.sequence: record for record in table}
     found: dict[str, list[str]] = {}
-    for rows in metrics.sequences():
+    for rows in metrics.sequences:
         fact, objects = facts[rows.name], [item for item in rows.listed.values() if item.in_gt.any()]
         area = fact.height * fact.width
         gone = [item.in_gt[int(np.argmax(item.in_gt)) :] for item in objects]
         signs = {
-            "small": any(np.median(item.counts[item.in_gt, 1]) < SMALL_AREA * area for item in objects),
+            "small": any(np.median(item.counts.gt_pixels[item.in_gt]) < SMALL_AREA * area for item in objects),
             "many-objects": len(objects) >= MANY_OBJECTS,
             "long": fact.n_frames >= LONG_FRAMES,
             "disappearance": any(not seen.all() for seen in gone),

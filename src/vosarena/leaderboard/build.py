@@ -31,7 +31,7 @@ from vosarena.leaderboard.server_scores import read_scores
 from vosarena.leaderboard.tables import markdown
 from vosarena.leaderboard.titles import BY_NAME, Titles
 from vosarena.metrics.protocols import score, summarise
-from vosarena.metrics.read import IGNORE, read_metadata, read_metrics
+from vosarena.metrics.read import read_metadata, read_metrics
 from vosarena.predictions.store import Store
 
 SERVER = "server"  # the protocol of splits whose ground truth is not public
@@ -250,9 +250,9 @@ def _frame(rows: list[dict[str, Any]], columns: list[str]) -> pd.DataFrame:
 def _measured(run: LocalRun, key: BoardKey, objects: pd.DataFrame, comparison: Comparison) -> LeaderboardRow:
     on_disk, in_catalog = read_counts(run.table)
     missing = max((in_catalog or on_disk) - on_disk, 0)  # sequences of the split that are not on disk
-    measured = read_metadata(run.metrics)["sequences"]
+    measured = read_metadata(run.metrics).sequences
     covered, expected = len(measured), len(read_table(run.table)) + missing
-    known = {(name, number) for name, info in measured.items() for number in _objects_of(info)}
+    known = {(name, number) for name, info in measured.items() for number in info.listed}
     unscored = known - set(zip(objects["sequence"], objects["object_id"], strict=True))
     means = summarise(objects).iloc[0].to_dict() if len(objects) else {}
     n_objects = int(means.pop("n_objects", 0))
@@ -273,13 +273,6 @@ def _measured(run: LocalRun, key: BoardKey, objects: pd.DataFrame, comparison: C
         speed=_speed(run),
         details={name: value for name, value in means.items() if name not in names(LEADERBOARD)},
     )
-
-
-def _objects_of(info: Mapping[str, Any]) -> list[int]:
-    """Ids of the objects of a sequence that count, as SequenceRows.listed has them, from the metadata of `measure`."""
-    if info["ranges"]:
-        return [int(number) for number in info["ranges"]]
-    return [number for number in info["objects"] if number != IGNORE or info["per_object"]]
 
 
 def _against_best(rows: Sequence[LeaderboardRow], differences: Sequence[PairDifference]) -> list[LeaderboardRow]:

@@ -1,4 +1,8 @@
-"""Integer statistics of a frame: for every object the seven counts that J and F of all protocols follow from."""
+"""Seven integer counts per object and frame, from which J and F of every protocol follow.
+
+The definitions are those of DAVIS (Perazzi et al., "A Benchmark Dataset and Evaluation Methodology for Video Object
+Segmentation", CVPR 2016) as implemented in davis2017-evaluation; the adaptive tolerance is that of MOSEv2.
+"""
 
 from __future__ import annotations
 
@@ -12,18 +16,69 @@ import numpy as np
 from vosarena.base.errors import MaskError
 from vosarena.io.masks import LabelMap
 
-BOUNDARY_FRACTION = 0.008
-_LONGEST = 32768  # the kernels pack y << 16 | x into 32 bits
+BOUNDARY_FRACTION = 0.008  # of the image diagonal
+_MAX_SIDE = 32768  # the kernels store y << 16 | x in 32 bits
+
 Integers = np.ndarray[Any, np.dtype[np.int64]]
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 
-#: Names of the counts, in the order of the columns that `FrameCounter.count` returns after the label.
+#: Names of the counts, in the order of the columns of the kernels' table.
 COUNTS = ("intersection", "gt_pixels", "pred_pixels", "gt_boundary", "pred_boundary", "gt_matched", "pred_matched")
+#: Names of the two additional counts with MOSEv2's tolerance.
 ADAPTIVE_COUNTS = ("gt_matched_adaptive", "pred_matched_adaptive")
 
 
+@dataclass(frozen=True)
+class Counts:
+    """Counts of objects in frames: one int64 array per count, all of the same length.
+
+    Attributes:
+        intersection: Pixels that belong to the object in both masks.
+        gt_pixels: Pixels of the object in the ground truth.
+        pred_pixels: Pixels of the object in the prediction.
+        gt_boundary: Boundary pixels of the object in the ground truth.
+        pred_boundary: Boundary pixels of the object in the prediction.
+        gt_matched: Boundary pixels of the ground truth with a predicted one within the tolerance.
+        pred_matched: Boundary pixels of the prediction with a true one within the tolerance.
+        gt_matched_adaptive: As `gt_matched`, with MOSEv2's tolerance; None if it was not counted.
+        pred_matched_adaptive: As `pred_matched`, with MOSEv2's tolerance; None if it was not counted.
+    """
+
+    intersection: Integers
+    gt_pixels: Integers
+    pred_pixels: Integers
+    gt_boundary: Integers
+    pred_boundary: Integers
+    gt_matched: Integers
+    pred_matched: Integers
+    gt_matched_adaptive: Integers | None = None
+    pred_matched_adaptive: Integers | None = None
+
+    @classmethod
+    def from_table(cls, table: Integers) -> Counts:
+        """Counts from an array (n, 7) or (n, 9) whose columns are `count_names`."""
+        return cls(*(np.ascontiguousarray(column) for column in table.T))
+
+    def columns(self) -> dict[str, Integers]:
+        """The arrays by name, without those that were not counted."""
+        arrays = {name: getattr(self, name) for name in COUNTS + ADAPTIVE_COUNTS}
+        return {name: array for name, array in arrays.items() if array is not None}
+
+    def __len__(self) -> int:
+        return len(self.intersection)
+
+    def __getitem__(self, rows: slice | Integers) -> Counts:
+        """The counts of some rows."""
+        return Counts(**{name: array[rows] for name, array in self.columns().items()})
+
+    @property
+    def union(self) -> Integers:
+        """Pixels that belong to the object in at least one of the masks."""
+        return self.gt_pixels + self.pred_pixels - self.intersection
+
+
 def count_names(adaptive: bool) -> tuple[str, ...]:
-    """COUNTS, and ADAPTIVE_COUNTS if asked for."""
+    """COUNTS, with ADAPTIVE_COUNTS if `adaptive`."""
     return COUNTS + ADAPTIVE_COUNTS if adaptive else COUNTS
 
 
@@ -35,7 +90,7 @@ def _kernels() -> ModuleType:
 
 
 def tolerance_cap(height: int, width: int) -> float:
-    """0.008 of the image diagonal, in pixels; computed as the reference implementations do, to the last bit."""
+    """0.008 of the image diagonal in pixels, computed as in the reference implementations, to the last bit."""
     return float(BOUNDARY_FRACTION * np.linalg.norm((height, width)))
 
 
@@ -45,12 +100,12 @@ def tolerance(height: int, width: int) -> int:
 
 
 def adaptive_tolerance(gt_pixels: Integers, cap: float | Floats) -> Floats:
-    """Tolerance of MOSEv2's F-dot: ceil(0.1 * sqrt(area)), at most `cap`; `cap` where there is no object.
+    """Tolerance of MOSEv2's F-dot in pixels: ceil(0.1 * sqrt(area)), at most `cap`; `cap` where there is no object.
 
-    Source: MOSE-api, MOSEv2/sam2_rcms/tools/metricsv2.py (the cap is not rounded up there).
+    Source: MOSE-api, MOSEv2/sam2_rcms/tools/metricsv2.py (which does not round the cap up).
     """
-    wanted = np.ceil(0.1 * np.sqrt(gt_pixels))
-    return np.where(gt_pixels > 0, np.minimum(wanted, cap), cap)
+    by_area = np.ceil(0.1 * np.sqrt(gt_pixels))
+    return np.where(gt_pixels > 0, np.minimum(by_area, cap), cap)
 
 
 @dataclass(frozen=True)
@@ -69,8 +124,8 @@ class _Workspace:
 
     @classmethod
     def of(cls, height: int, width: int) -> _Workspace:
-        if height > _LONGEST or width > 2 * _LONGEST:
-            raise MaskError(f"a mask of {width}x{height} pixels is too large to count; expected at most 65536x32768")
+        if height > _MAX_SIDE or width > 2 * _MAX_SIDE:
+            raise MaskError(f"a mask of {width}x{height} pixels is too large; expected at most 65536x32768")
         radius, cap = tolerance(height, width), tolerance_cap(height, width)
         left, right = _disks(radius, cap)
         words = 2 * ((radius + 63) // 64) + (width + 63) // 64 + 1
@@ -89,11 +144,11 @@ class _Workspace:
 
 @cache
 def _disks(radius: int, cap: float) -> tuple[Any, Any]:
-    """Extents (left, right), int32 (R + 1, 2 R + 1), of the disks of radius 1..R by row; row 0: the disk of `cap`.
+    """Horizontal extents of disks by row: (left, right), each int32 (R + 1, 2 R + 1).
 
-    A disk is every offset with dx^2 + dy^2 <= r^2. For a radius that is not whole, MOSEv2's scorer takes
-    skimage.morphology.disk(r), whose grid starts at -r: a disk that lies off the centre of its footprint. That is
-    repeated here, because the published numbers have it.
+    Entry r holds the disk of radius r, entry 0 that of radius `cap`. A disk is the set of offsets with
+    dx^2 + dy^2 <= r^2. For a fractional radius MOSEv2's scorer uses skimage.morphology.disk(r), whose grid starts at
+    -r, so the disk is off the centre of its footprint. Published numbers contain this shift, so it is reproduced.
     """
     left = np.ones((radius + 1, 2 * radius + 1), np.int32)
     right = np.zeros_like(left)
@@ -111,19 +166,31 @@ def _disks(radius: int, cap: float) -> tuple[Any, Any]:
 
 
 class FrameCounter:
-    """Counts frames of any size; keeps its buffers from one frame to the next. Use one per thread."""
+    """Counts the objects of frames of any size. It reuses its buffers between frames, so use one per thread.
+
+    Args:
+        adaptive: Also count matches within MOSEv2's adaptive tolerance.
+    """
 
     def __init__(self, adaptive: bool = False) -> None:
-        """adaptive: also count matches within MOSEv2's adaptive tolerance."""
         self.adaptive = adaptive
         self._workspace: _Workspace | None = None
         self._table = np.zeros((256, _kernels().COLUMNS), np.int64)
 
-    def count(self, gt_rows: LabelMap, pred_rows: LabelMap) -> Integers:
-        """Label and counts of every object of a frame, int64 (objects, 1 + 7 or 9), by ascending label.
+    def count(self, gt_rows: LabelMap, pred_rows: LabelMap) -> tuple[Integers, Integers]:
+        """Count every object of a frame.
 
-        gt_rows, pred_rows: uint8 (H, 1 + W) as of `data.masks.decode_rows`, the first column is ignored; label 0 is
-        background, 255 a label like any other. Columns: label and `count_names`. Raises MaskError if the shapes differ.
+        Args:
+            gt_rows: Ground truth, uint8 (H, 1 + W) as from `vosarena.io.masks.decode_rows`; the first column is
+                ignored. Label 0 is background; 255 is a label like any other.
+            pred_rows: Prediction in the same format.
+
+        Returns:
+            The labels in ascending order, int64 (objects,), and their counts, int64 (objects, 7 or 9), whose columns
+            are `count_names`.
+
+        Raises:
+            MaskError: The shapes differ.
         """
         height, width = gt_rows.shape[0], gt_rows.shape[1] - 1
         if pred_rows.shape != gt_rows.shape:
@@ -150,38 +217,58 @@ class FrameCounter:
             space.pred_plane,
             table,
         )
-        labels = np.flatnonzero(table[:, 1] | table[:, 2])
-        return np.column_stack((labels, table[labels, : len(count_names(self.adaptive))]))
+        kernels = _kernels()
+        labels = np.flatnonzero(table[:, kernels.GT_PIXELS] | table[:, kernels.PRED_PIXELS])
+        return labels, table[labels, : len(count_names(self.adaptive))]
 
 
-def count_objects(gt: LabelMap, pred: LabelMap, adaptive: bool = False) -> Integers:
-    """`FrameCounter.count` for plain label maps, uint8 (H, W). Raises MaskError if the shapes differ.
+def count_objects(ground_truth: LabelMap, prediction: LabelMap, adaptive: bool = False) -> tuple[Integers, Counts]:
+    """Count every object of one frame.
 
-    Boundaries as in DAVIS: a pixel that differs from its right, lower or lower-right neighbour; a boundary pixel
-    matches if one of the other mask's lies within the tolerance (davis2017-evaluation).
+    A boundary pixel differs from its right, lower or lower-right neighbour; it matches if the other mask has a
+    boundary pixel within the tolerance (davis2017-evaluation).
+
+    Args:
+        ground_truth: Labels, uint8 (H, W).
+        prediction: Labels of the same shape.
+        adaptive: Also count matches within MOSEv2's adaptive tolerance.
+
+    Returns:
+        The labels that occur in either map, ascending, without 0; and their counts.
+
+    Raises:
+        MaskError: The shapes differ.
     """
     padding = ((0, 0), (1, 0))
-    return FrameCounter(adaptive).count(np.pad(gt, padding), np.pad(pred, padding))
+    labels, table = FrameCounter(adaptive).count(np.pad(ground_truth, padding), np.pad(prediction, padding))
+    return labels, Counts.from_table(table)
 
 
-def jaccard(counts: Integers) -> Floats:
-    """J of DAVIS per row of COUNTS: intersection over union; 1 where both masks are empty."""
-    intersection, union = counts[:, 0], counts[:, 1] + counts[:, 2] - counts[:, 0]
-    return np.divide(intersection, union, out=np.ones(len(counts)), where=union > 0)
+def jaccard(counts: Counts) -> Floats:
+    """J of DAVIS, 0 to 1: intersection over union; 1 where both masks are empty."""
+    union = counts.union
+    j: Floats = np.divide(counts.intersection, union, out=np.ones(len(counts)), where=union > 0)
+    return j
 
 
-def boundary_f(counts: Integers, matched: Integers | None = None) -> Floats:
-    """F of DAVIS per row of COUNTS: harmonic mean of boundary precision and recall.
+def boundary_f(counts: Counts, adaptive: bool = False) -> Floats:
+    """F of DAVIS, 0 to 1: harmonic mean of boundary precision and recall.
 
-    1 where both boundaries are empty, 0 where one is. matched: other (gt, pred) matches than those of COUNTS.
+    F is 1 where both boundaries are empty and 0 where one of them is.
+
+    Args:
+        counts: Counts of objects in frames.
+        adaptive: Use the matches with MOSEv2's tolerance (F-dot).
     """
-    n_gt, n_pred = counts[:, 3], counts[:, 4]
-    gt_matched, pred_matched = (counts[:, 5], counts[:, 6]) if matched is None else (matched[:, 0], matched[:, 1])
-    both = (n_gt > 0) & (n_pred > 0)
+    gt_matched, pred_matched = counts.gt_matched, counts.pred_matched
+    if adaptive:
+        assert counts.gt_matched_adaptive is not None and counts.pred_matched_adaptive is not None
+        gt_matched, pred_matched = counts.gt_matched_adaptive, counts.pred_matched_adaptive
+    both = (counts.gt_boundary > 0) & (counts.pred_boundary > 0)
     zeros = np.zeros(len(counts))
-    precision = np.divide(pred_matched, n_pred, out=zeros.copy(), where=both)
-    recall = np.divide(gt_matched, n_gt, out=zeros.copy(), where=both)
+    precision = np.divide(pred_matched, counts.pred_boundary, out=zeros.copy(), where=both)
+    recall = np.divide(gt_matched, counts.gt_boundary, out=zeros.copy(), where=both)
     total = precision + recall
-    f = np.divide(2 * precision * recall, total, out=zeros, where=total > 0)
-    f[(n_gt == 0) & (n_pred == 0)] = 1.0
+    f: Floats = np.divide(2 * precision * recall, total, out=zeros, where=total > 0)
+    f[(counts.gt_boundary == 0) & (counts.pred_boundary == 0)] = 1.0
     return f

@@ -47,7 +47,7 @@ def measure_predictions(
         store.delete_stale(error.stale, statuses)
         raise
     if any(name.startswith("davis2017") for name in protocols):
-        for name, info in read_metadata(output)["sequences"].items():
+        for name, info in read_metadata(output).sequences.items():
             if gap := id_gap(info):
                 logger.warning("sequence %s: %s", name, gap)
 

@@ -1,22 +1,21 @@
-"""What a reader of scores must know: what was left out, what is scored though it is not there, and why."""
+"""Notes and warnings for the reader of scores: what was left out, what is scored although it is absent, and why."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
-
-import pandas as pd
+from collections.abc import Iterator, Sequence
 
 from vosarena.metrics.protocols import Protocol
-from vosarena.metrics.read import IGNORE, Metrics, SequenceRows
+from vosarena.metrics.read import Metrics
+from vosarena.metrics.records import IGNORE, SequenceInfo, SequenceRows, SequenceScore
 
 
-def find_notes(metrics: Metrics, scores: pd.DataFrame, protocol: Protocol) -> list[str]:
-    """Sentences that begin with `note: ` or `warning: `; nothing is ignored in silence."""
-    scored = {name: set(group["object_id"]) for name, group in scores.groupby("sequence")} if len(scores) else {}
-    sequences = {sequence.name: sequence for sequence in metrics.sequences()}
-    sequences |= {name: SequenceRows(name, {}, info) for name, info in metrics.metadata["sequences"].items()
-                  if name not in sequences}  # fmt: skip
+def find_notes(metrics: Metrics, scores: Sequence[SequenceScore], protocol: Protocol) -> list[str]:
+    """Sentences that begin with `note: ` or `warning: `, by sequence; nothing is ignored silently."""
+    scored: dict[str, set[int]] = {}
+    for item in scores:
+        scored.setdefault(item.sequence, set()).add(item.object_id)
+    sequences = {name: SequenceRows(name, {}, info) for name, info in metrics.infos.items()}
+    sequences |= {sequence.name: sequence for sequence in metrics.sequences}
     return [
         note
         for name, sequence in sorted(sequences.items())
@@ -27,40 +26,41 @@ def find_notes(metrics: Metrics, scores: pd.DataFrame, protocol: Protocol) -> li
 def _notes(sequence: SequenceRows, scored: set[int], protocol: Protocol) -> Iterator[str]:
     where, info = f"sequence {sequence.name}", sequence.info
     present = set(sequence.in_ground_truth)
-    for label, frame in info.get("extra_ids", {}).items():
+    for label, frame in info.extra_ids.items():
         at = where + (f", frame {frame}" if frame else "")
         yield f"note: {at}, object {label}: predicted but not in the ground truth, ignored (--extra-ids)"
-    if info.get("extra_ids") and not any(rows.in_pred.any() for rows in map(sequence.objects.get, present) if rows):
+    if info.extra_ids and not any(sequence.objects[number].in_pred.any() for number in present):
         yield f"warning: {where}: no predicted object is in the ground truth, so it is scored like an empty prediction"
     if not scored:
         yield f"warning: {where} is not scored: {unscored(sequence, protocol)}"
-    elif missing := sorted(set(info.get("objects", ())) - scored):
+    elif missing := sorted(set(info.objects) - scored):
         ids = ", ".join(map(str, missing))
         yield f"note: {where}: object {ids} of the ground truth is not scored by this protocol"
     if phantoms := sorted(scored - present):
         yield f"warning: {where}: {phantom_sentence(phantoms)}"
     elif (gap := id_gap(info)) and protocol.name == "davis2017":
         yield f"warning: {where}: {gap}"
-    if info.get("resized_frames"):
-        yield f"note: {where}: {info['resized_frames']} predicted masks were resized (--resize)"
-    if info.get("overlapping_frames"):
-        frames = info["overlapping_frames"]
-        yield f"note: {where}: predicted objects overlap in {frames} frames; there the lowest id counts"
+    if info.resized_frames:
+        yield f"note: {where}: {info.resized_frames} predicted masks were resized (--resize)"
+    if info.overlapping_frames:
+        yield (
+            f"note: {where}: predicted objects overlap in {info.overlapping_frames} frames; there the lowest id counts"
+        )
 
 
 def phantom_sentence(ids: list[int]) -> str:
-    """That objects are scored which no ground-truth frame has."""
+    """The warning that objects are scored which no ground-truth frame has."""
     return (
-        f"{len(ids)} scored objects, such as {ids[0]}, are in no ground-truth frame; they count as right wherever they "
-        "are not predicted, and raise the mean"
+        f"{len(ids)} scored objects, such as {ids[0]}, are in no ground-truth frame; they count as correct wherever "
+        "they are not predicted, and raise the mean"
     )
 
 
-def id_gap(info: Mapping[str, Any]) -> str:
-    """That a sequence of label maps leaves out ids, which the official script of DAVIS counts; empty if not."""
-    present = set(info.get("objects", ())) - {IGNORE}
+def id_gap(info: SequenceInfo) -> str:
+    """The warning that label maps skip ids, which the official script of DAVIS counts as objects; empty if not."""
+    present = set(info.objects) - {IGNORE}
     absent = sorted(set(range(1, max(present, default=0))) - present)
-    if info.get("per_object") or not absent:
+    if info.per_object or not absent:
         return ""
     return (
         f"{len(absent)} ids below its highest object id {max(present)}, such as {absent[0]}, are in no ground-truth "
@@ -73,10 +73,10 @@ def unscored(sequence: SequenceRows, protocol: Protocol) -> str:
     present = set(sequence.in_ground_truth)
     if not present:
         return "its ground truth has no object in any frame"
-    if present == {IGNORE} and not sequence.per_object:
+    if present == {IGNORE} and not sequence.info.per_object:
         return (
             "all pixels of its ground truth are 0 or 255, and 255 means ignore; write object ids from 1, or give "
-            "`vosarena evaluate` --binary, which takes every nonzero pixel for object 1"
+            "`vosarena evaluate` --binary, which counts every nonzero pixel as object 1"
         )
     some = next(iter(sequence.objects.values()))
     if len(some.numbers) < 3:

@@ -6,18 +6,25 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from vosarena.base.errors import DataError
 from vosarena.base.names import escape_unprintable
 from vosarena.base.text import nearest
 from vosarena.datasets.sequences import frame_files, mask_root, object_folders, subfolders
 
+Side = Literal["prediction", "ground_truth"]
+
 
 @dataclass(frozen=True)
 class ObjectInfo:
-    """What a dataset's meta file says of one object: inclusive range of frame numbers, and its category.
+    """What a meta file says about one object.
 
-    unseen: whether it belongs to the unseen part of the dataset; None: not known.
+    Attributes:
+        start: First frame number, inclusive.
+        end: Last frame number, inclusive.
+        category: Category, or "".
+        unseen: Whether the object is in the unseen part of its dataset; None if that is not known.
     """
 
     start: int
@@ -28,14 +35,18 @@ class ObjectInfo:
 
 @dataclass(frozen=True)
 class SequencePair:
-    """Files of one sequence. Keys of the files are frame stems, or `<object folder>/<stem>`.
+    """Files of one sequence. Files have frame stems as keys, or `<object folder>/<stem>`.
 
-    per_object: every object has its own folder of binary masks, objects may overlap (SA-V).
-    merge_objects: only the prediction has folders of objects; they are merged to the label maps that are scored.
-    objects: ids and ranges from a meta file; None: they come from the ground truth.
-    unseen: whether the whole sequence belongs to the unseen part of a dataset; None: no such split.
-    masks_digest: expected `data.masks.masks_digest` of all prediction files, checked while they are read.
-    problem: set where the files cannot even be listed; the sequence then fails with this sentence.
+    Attributes:
+        name: Name of the sequence.
+        ground_truth: Masks of the ground truth.
+        prediction: Predicted masks.
+        per_object: Whether every object has its own folder of binary masks, so that objects may overlap (SA-V).
+        merge_objects: Whether only the prediction has folders of objects, which are merged to label maps.
+        objects: Ids and ranges from a meta file; None if they come from the ground truth.
+        unseen: Whether the whole sequence is in the unseen part of a dataset; None if that is not known.
+        masks_digest: Expected `vosarena.io.masks.masks_digest` of all predicted masks, checked while they are read.
+        problem: Why the files cannot even be listed; the sequence then fails with this reason.
     """
 
     name: str
@@ -51,11 +62,11 @@ class SequencePair:
 
 @dataclass(frozen=True)
 class Failure:
-    """One thing that is wrong with one sequence. side: `prediction` or `ground_truth`, whose files are at fault."""
+    """One thing that is wrong with one sequence; `side` says whose files are at fault."""
 
     sequence: str
     reason: str
-    side: str = "prediction"
+    side: Side = "prediction"
     frame: str = ""
     object_id: int | None = None
 
@@ -71,7 +82,9 @@ class Failure:
 class MeasureError(DataError):
     """Some sequences could not be measured; all others were.
 
-    failures: what is wrong with which sequence. stale: sequences whose prediction is at fault, to be computed again.
+    Attributes:
+        failures: What is wrong, by sequence.
+        measured: Number of sequences that were measured.
     """
 
     def __init__(self, failures: Iterable[Failure], measured: int) -> None:
@@ -88,18 +101,24 @@ class MeasureError(DataError):
 
     @property
     def stale(self) -> list[str]:
-        """Failed sequences whose prediction is at fault."""
+        """Failed sequences whose prediction is at fault, and has to be computed again."""
         return sorted({failure.sequence for failure in self.failures if failure.side == "prediction"})
 
 
 def pair_sequence(name: str, ground_truth: Path, prediction: Path, *, masks_digest: str | None = None) -> SequencePair:
-    """The files of one sequence, from its two folders; what is wrong with them becomes `problem`.
+    """List the files of one sequence. What is wrong with them becomes its `problem`.
 
-    Folders in the ground truth's folder are objects (SA-V: `<object>/<frame>.png`), then the prediction has the same
-    form. Where the ground truth has label maps, the prediction may have either form.
+    If the ground truth has one folder per object (SA-V: `<object>/<frame>.png`), the prediction must have the same
+    form. If it has label maps, the prediction may have either form.
+
+    Args:
+        name: Name of the sequence.
+        ground_truth: Folder of the ground truth of this sequence.
+        prediction: Folder of the prediction of this sequence.
+        masks_digest: Expected `vosarena.io.masks.masks_digest` of all predicted masks.
     """
 
-    def broken(reason: str, side: str) -> SequencePair:
+    def broken(reason: str, side: Side) -> SequencePair:
         return SequencePair(name, problem=Failure(name, reason, side))
 
     if escape_unprintable(name) != name:
@@ -124,7 +143,7 @@ def pair_sequence(name: str, ground_truth: Path, prediction: Path, *, masks_dige
 
 
 def _masks(folder: Path) -> tuple[dict[str, Path], bool]:
-    """Masks of a sequence by key, and whether its objects have folders. Raises DataError if there are none."""
+    """Masks of a sequence by key, and whether each object has a folder. Raises DataError if there are no masks."""
     if files := frame_files(folder):
         return files, False
     objects = object_folders(folder)
@@ -137,24 +156,31 @@ def _masks(folder: Path) -> tuple[dict[str, Path], bool]:
 
 
 def pair_folders(ground_truth: Path, prediction: Path, names: Iterable[str] | None = None) -> list[SequencePair]:
-    """All sequences of two folders of sequences, by name; those that only one of them has carry a `problem`.
+    """List the sequences of two folders, sorted by name; a sequence that only one of them has gets a `problem`.
 
-    names: only these. Raises DataError if a folder is missing or holds no sequence, if the two have no sequence in
-    common, or for a name in none of them.
+    Args:
+        ground_truth: Folder of ground truth with one folder per sequence, or a dataset's folder above it.
+        prediction: The same for the prediction.
+        names: List only these sequences.
+
+    Raises:
+        DataError: A folder is missing or has no sequence, they have no sequence in common, or a name is unknown.
     """
     ground_truth, prediction = mask_root(ground_truth), mask_root(prediction)
     known, predicted = subfolders(ground_truth), subfolders(prediction)
     if not set(known) & set(predicted):
+        names_found = f"{_first_names(known)}; {_first_names(predicted)}"
         raise DataError(
-            f"{ground_truth} and {prediction} have no sequence in common ({_some(known)}; {_some(predicted)}); give "
-            "the two folders that hold one folder per sequence"
+            f"{ground_truth} and {prediction} have no sequence in common ({names_found}); give the two folders that "
+            "hold one folder per sequence"
         )
     found = sorted({*known, *predicted})
-    for name in names or ():
+    chosen = found if names is None else list(dict.fromkeys(names))
+    for name in chosen:
         if name not in found:
             raise DataError(f"no sequence {name!r} in {ground_truth}; {nearest(name, found)}")
-    return [pair_sequence(name, ground_truth / name, prediction / name) for name in (names or found)]
+    return [pair_sequence(name, ground_truth / name, prediction / name) for name in chosen]
 
 
-def _some(names: list[str]) -> str:
+def _first_names(names: list[str]) -> str:
     return ", ".join(map(escape_unprintable, names[:2])) + ", ..." * (len(names) > 2)

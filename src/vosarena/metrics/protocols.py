@@ -1,35 +1,53 @@
-"""Protocols: from counts per frame and object to scores. The table of their choices is docs/reference/protocols.md.
+"""Protocols: from counts per frame and object to scores. Their definitions: docs/reference/protocols.md.
 
-All scores are in percent, as published. Names that end in `-official`, and `vos-benchmark`, repeat a peer with its
-quirks; the others are the same definitions with the object list and the frames taken from the ground truth alone.
+All scores are in percent, as published. Names that end in `-official`, and `vos-benchmark`, reproduce another
+evaluator exactly, bugs included. The others are the same definitions with the list of objects and the frames taken
+from the ground truth alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from vosarena.base.errors import ConfigError, DataError
-from vosarena.metrics import counts as c
-from vosarena.metrics.counts import Floats
+from vosarena.metrics.counts import Floats, boundary_f
 from vosarena.metrics.meta import LVOS_UNSEEN
-from vosarena.metrics.read import IGNORE, Metrics, SequenceRows, Source, read_metrics
+from vosarena.metrics.read import Metrics, read_metrics
+from vosarena.metrics.records import IGNORE, ObjectRows, SequenceRows, SequenceScore
 
-Scores = dict[str, Any]
-ScoreSequence = Callable[[SequenceRows], Iterator[Scores]]
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from vosarena.metrics.read import Source
+
+ScoreSequence = Callable[[SequenceRows], Iterator[SequenceScore]]
+
+KEYS = ("dataset", "split", "model", "protocol")  # columns that say what a score belongs to
+_FIRST_COLUMNS = (*KEYS, "sequence", "object_id", "n_frames", "j_and_f", "j", "f")
+_MEANS = frozenset(  # columns that are averaged over objects
+    ["j", "f", "j_recall", "j_decay", "f_recall", "f_decay", "v"]
+    + [f"{metric}_{kind}" for metric in "jf" for kind in ("plain", "disappear", "reappear")]
+)
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """One way to score. score: the objects of a sequence as fractions; split_mean: average seen and unseen parts.
+    """A definition of scores.
 
-    late_objects: whether objects that appear after the first frame are scored.
+    Attributes:
+        name: Name in configs and on the command line.
+        title: Description in a few words.
+        score: Scores the objects of a sequence.
+        split_mean: Whether the mean is the average of the means over seen and over unseen objects.
+        adaptive: Whether it needs counts with MOSEv2's tolerance.
+        repeats_peer: Whether it reproduces another evaluator exactly.
+        late_objects: Whether it scores objects that appear after the first frame.
     """
 
     name: str
@@ -41,100 +59,136 @@ class Protocol:
     late_objects: bool = True
 
 
-def score(source: Source, protocol: str, *, allow_incomplete: bool = False) -> pd.DataFrame:
-    """Scores of every object: one row per (dataset, split, model, sequence, object_id), in percent.
-
-    source: Parquet files of `measure`, or their rows. Columns: dataset, split, model, protocol, sequence, object_id,
-    n_frames (scored), j_and_f, j, f, and what else the protocol defines: j_recall, j_decay, f_recall, f_decay
-    (davis2017), v and unseen (lvos), unseen (youtube-vos), f_plain, j_and_f_plain, j_disappear, ... (mosev2;
-    its f is F-dot).
-    Raises DataError for incomplete files unless allowed, and ConfigError for unknown protocols.
-    """
-    found, every = find_protocol(protocol), read_metrics(source, allow_incomplete=allow_incomplete)
-    return pd.concat([_score(metrics, found) for metrics in every], ignore_index=True)
-
-
-def summarise(scores: pd.DataFrame) -> pd.DataFrame:
-    """One row per (dataset, split, model, protocol) of the rows of `score`: means over objects, in percent.
-
-    Columns: n_sequences and n_objects that were scored, j_and_f, j, f, and the means of the protocol's own columns.
-    With unseen objects j, f and v are the means of the two parts, which stand in j_seen, j_unseen and so on.
-    """
-    keys = ["dataset", "split", "model", "protocol"]
-    rows = []
-    for key, group in scores.groupby(keys, sort=True):
-        protocol = find_protocol(str(key[3]))
-        row: Scores = dict(zip(keys, key, strict=True))
-        row |= {"n_sequences": group["sequence"].nunique(), "n_objects": len(group)}
-        means = {name: _mean(group[name]) for name in group.columns if name in _MEANS and group[name].notna().any()}
-        if protocol.split_mean:
-            means = _split_means(group, means)
-        j, f = means.pop("j"), means.pop("f")
-        row |= {"j_and_f": (j + f) / 2, "j": j, "f": f}
-        for kind in ("plain", "disappear", "reappear"):
-            if f"f_{kind}" in means:
-                means[f"j_and_f_{kind}"] = (means.get(f"j_{kind}", j) + means[f"f_{kind}"]) / 2
-        rows.append(row | means)
-    return pd.DataFrame(rows, columns=None if rows else [*keys, "n_sequences", "n_objects", "j_and_f", "j", "f"])
-
-
 def find_protocol(name: str) -> Protocol:
-    """The protocol of that name. Raises ConfigError with the known names."""
+    """The protocol with this name. Raises ConfigError, which lists the known names."""
     if name not in PROTOCOLS:
         raise ConfigError(f"protocol {name} is unknown; expected one of {', '.join(PROTOCOLS)}")
     return PROTOCOLS[name]
 
 
-_MEANS = frozenset(
-    ["j", "f", "j_recall", "j_decay", "f_recall", "f_decay", "v"]
-    + [f"{metric}_{kind}" for metric in "jf" for kind in ("plain", "disappear", "reappear")]
-)
+def score(source: Source, protocol: str, *, allow_incomplete: bool = False) -> pd.DataFrame:
+    """Score every object of metrics files.
+
+    Args:
+        source: Parquet files of `measure`, or a DataFrame of their rows.
+        protocol: Name of the protocol.
+        allow_incomplete: Accept files without the sequences that could not be counted.
+
+    Returns:
+        One row per (dataset, split, model, sequence, object_id), in percent. Columns: dataset, split, model,
+        protocol, sequence, object_id, n_frames (scored frames), j_and_f, j, f, and those of the protocol: j_recall,
+        j_decay, f_recall, f_decay (davis2017); v, unseen (lvos); unseen (youtube-vos); f_plain, j_and_f_plain,
+        j_disappear, ... (mosev2, whose f is F-dot).
+
+    Raises:
+        ConfigError: The protocol is unknown.
+        DataError: A file is damaged or incomplete.
+    """
+    import pandas as pd
+
+    found = find_protocol(protocol)
+    tables = [
+        score_table(score_metrics(metrics, found), metrics, found)
+        for metrics in read_metrics(source, allow_incomplete=allow_incomplete)
+    ]
+    return pd.concat(tables, ignore_index=True)
 
 
-def _score(metrics: Metrics, protocol: Protocol) -> pd.DataFrame:
-    labels = {"dataset": metrics.dataset, "split": metrics.split, "model": metrics.model, "protocol": protocol.name}
-    if protocol.adaptive and "tolerance_adaptive" not in metrics.rows.columns:
+def score_metrics(metrics: Metrics, protocol: Protocol) -> list[SequenceScore]:
+    """Score every object of one model. Raises DataError if the protocol needs counts that are missing."""
+    if protocol.adaptive and not metrics.adaptive:
         raise DataError(
             f"{metrics.model}: protocol {protocol.name} needs counts with adaptive tolerance; measure again"
         )
+    return [scored for sequence in metrics.sequences for scored in protocol.score(sequence)]
+
+
+def score_table(scores: Sequence[SequenceScore], metrics: Metrics, protocol: Protocol) -> pd.DataFrame:
+    """Scores as a table with the columns that `score` describes."""
+    import pandas as pd
+
+    labels = dict(zip(KEYS, (metrics.dataset, metrics.split, metrics.model, protocol.name), strict=True))
+    rows = [{**labels, **scored.columns()} for scored in scores]
+    return pd.DataFrame(rows, columns=None if rows else list(_FIRST_COLUMNS))
+
+
+def summarise(scores: pd.DataFrame) -> pd.DataFrame:
+    """Average the rows of `score` over objects, in percent.
+
+    Returns:
+        One row per (dataset, split, model, protocol). Columns: n_sequences and n_objects that were scored, j_and_f,
+        j, f, and the means of the protocol's own columns. If some objects are unseen, j, f and v are the averages of
+        the two parts, which are in j_seen, j_unseen and so on.
+    """
+    import pandas as pd
+
     rows = []
-    for sequence in metrics.sequences():
-        for scores in protocol.score(sequence):
-            percent = {key: value * 100 if key in _MEANS else value for key, value in scores.items()}
-            percent["j_and_f"] = (percent["j"] + percent["f"]) / 2
-            rows.append(labels | {"sequence": sequence.name} | percent)
-    first = [*labels, "sequence", "object_id", "n_frames", "j_and_f", "j", "f"]
-    table = pd.DataFrame(rows, columns=None if rows else first)
-    return table[[*first, *(name for name in table.columns if name not in first)]]
+    for key, group in scores.groupby(list(KEYS), sort=True):
+        values = {name: group[name].to_numpy(np.float64) for name in group.columns if name in _MEANS}
+        unseen = group["unseen"].tolist() if "unseen" in group.columns else None
+        means = _means(values, unseen, find_protocol(str(key[3])))
+        labels = dict(zip(KEYS, key, strict=True))
+        rows.append({**labels, "n_sequences": group["sequence"].nunique(), "n_objects": len(group), **means})
+    empty = [*KEYS, "n_sequences", "n_objects", "j_and_f", "j", "f"]
+    return pd.DataFrame(rows, columns=None if rows else empty)
 
 
-def _mean(values: pd.Series) -> float:
-    """Mean of the objects that have the value, added up as numpy does."""
-    return float(np.mean(values.dropna().to_numpy(np.float64)))
+def summarise_scores(scores: Sequence[SequenceScore], protocol: Protocol) -> dict[str, float]:
+    """The same averages of scores of one model, by column; only the two numbers if there are no scores."""
+    summary: dict[str, float] = {"n_sequences": len({item.sequence for item in scores}), "n_objects": len(scores)}
+    if not scores:
+        return summary
+    rows = [item.columns() for item in scores]
+    names = [name for name in dict.fromkeys(name for row in rows for name in row) if name in _MEANS]
+    values = {name: np.array([row.get(name, np.nan) for row in rows], np.float64) for name in names}
+    unseen = [row.get("unseen") for row in rows] if any("unseen" in row for row in rows) else None
+    return summary | _means(values, unseen, protocol)
 
 
-def _split_means(group: pd.DataFrame, means: Scores) -> Scores:
-    """Means of the seen and of the unseen part, and their average in place of the mean over all objects."""
-    if group["unseen"].isna().all():
-        return means
-    unseen = group["unseen"].fillna(False).to_numpy(bool)
-    result = dict(means)
-    for name in means:
-        parts = {"seen": group[name][~unseen], "unseen": group[name][unseen]}
-        parts = {part: _mean(values) for part, values in parts.items() if values.notna().any()}
-        result |= {f"{name}_{part}": value for part, value in parts.items()}
-        result[name] = float(sum(parts.values()) / len(parts))
+def _means(values: Mapping[str, Floats], unseen: Sequence[Any] | None, protocol: Protocol) -> dict[str, float]:
+    """Averages of columns over objects. Objects without a value (NaN) do not count."""
+    values = {name: column for name, column in values.items() if not np.isnan(column).all()}
+    means = {name: _mean(column) for name, column in values.items()}
+    if protocol.split_mean and unseen is not None:
+        means |= _split_means(values, unseen)
+    j, f = means.pop("j"), means.pop("f")
+    summary = {"j_and_f": (j + f) / 2, "j": j, "f": f}
+    for kind in ("plain", "disappear", "reappear"):
+        if f"f_{kind}" in means:
+            means[f"j_and_f_{kind}"] = (means.get(f"j_{kind}", j) + means[f"f_{kind}"]) / 2
+    return summary | means
+
+
+def _mean(values: Floats) -> float:
+    """Mean of the values that are not NaN, summed as numpy does."""
+    return float(np.mean(values[~np.isnan(values)]))
+
+
+def _split_means(values: Mapping[str, Floats], unseen: Sequence[Any]) -> dict[str, float]:
+    """Means over seen and over unseen objects, and their average; nothing if it is not known what is unseen."""
+    if all(part is None or part != part for part in unseen):
+        return {}
+    is_unseen = np.array([part is True or part == 1 for part in unseen], bool)
+    result: dict[str, float] = {}
+    for name, column in values.items():
+        parts = {"seen": column[~is_unseen], "unseen": column[is_unseen]}
+        means = {part: _mean(items) for part, items in parts.items() if not np.isnan(items).all()}
+        result |= {f"{name}_{part}": value for part, value in means.items()}
+        result[name] = float(sum(means.values()) / len(means))
     return result
 
 
-def _row(object_id: int, j: Floats, f: Floats, **more: Any) -> Scores:
-    return {"object_id": object_id, "n_frames": len(j), "j": np.mean(j), "f": np.mean(f), **more}
+def _scored(sequence: SequenceRows, object_id: int, j: Floats, f: Floats, **own: float | bool | None) -> SequenceScore:
+    """Scores of one object in percent, from values of 0 to 1 by frame and from the protocol's own columns."""
+    percent = {name: value * 100 if name in _MEANS and value is not None else value for name, value in own.items()}
+    return SequenceScore(sequence.name, object_id, len(j), float(np.mean(j)) * 100, float(np.mean(f)) * 100, percent)
 
 
 def _decay(values: Floats, wrap: int | None = None) -> float:
     """Mean of the first quarter minus mean of the last (Perazzi et al., CVPR 2016; bins of davis2017-evaluation).
 
-    wrap: 256 repeats davis2017-evaluation, whose bin edges are uint8: wrong for more than 256 scored frames.
+    With `wrap=256` the edges of the bins overflow as in davis2017-evaluation, where they are uint8: wrong for more
+    than 256 scored frames.
     """
     edges = (np.round(np.linspace(1, len(values), 5) + 1e-10) - 1).astype(np.int64)
     if wrap:
@@ -143,17 +197,17 @@ def _decay(values: Floats, wrap: int | None = None) -> float:
     return float(np.mean(first) - np.mean(last)) if len(first) and len(last) else float("nan")
 
 
-def _davis(sequence: SequenceRows, official: bool = False) -> Iterator[Scores]:
+def _davis(sequence: SequenceRows, official: bool = False) -> Iterator[SequenceScore]:
     """DAVIS 2017, semi-supervised: ids 1..max of the first frame, on all frames but the first and the last.
 
-    official: repeats davis2017-evaluation, for which an id below the maximum that no frame has is an object too, absent
-    everywhere and rightly predicted so, and whose decay has wrong bins for more than 256 frames.
+    With `official`, as in davis2017-evaluation, an id below the maximum that no frame has is an object too (absent
+    everywhere, and correctly predicted), and the decay has wrong bins for more than 256 frames.
     """
     if not sequence.objects:
         return
     first = min(rows.numbers[0] for rows in sequence.objects.values())
     present = {i for i, rows in sequence.objects.items() if rows.numbers[0] == first and rows.in_gt[0]}
-    if not sequence.per_object:
+    if not sequence.info.per_object:
         every = range(1, max(present - {IGNORE}, default=0) + 1)
         present = set(every) if official else set(every) & set(sequence.in_ground_truth)
     some = next(iter(sequence.objects.values()))
@@ -162,13 +216,14 @@ def _davis(sequence: SequenceRows, official: bool = False) -> Iterator[Scores]:
         rows = sequence.objects.get(object_id)
         j, f = (rows.j[1:-1], rows.f[1:-1]) if rows else (np.ones(len(some.numbers[1:-1])),) * 2
         if len(j):
-            yield _row(
+            yield _scored(
+                sequence,
                 object_id,
                 j,
                 f,
-                j_recall=np.mean(j > 0.5),
+                j_recall=float(np.mean(j > 0.5)),
                 j_decay=_decay(j, wrap),
-                f_recall=np.mean(f > 0.5),
+                f_recall=float(np.mean(f > 0.5)),
                 f_decay=_decay(f, wrap),
             )
 
@@ -176,25 +231,25 @@ def _davis(sequence: SequenceRows, official: bool = False) -> Iterator[Scores]:
 _davis_official = partial(_davis, official=True)
 
 
-def _vos_benchmark(sequence: SequenceRows) -> Iterator[Scores]:
-    """vos-benchmark and SA-V's evaluator: alphabetical order; from the first frame with the id on either side."""
+def _vos_benchmark(sequence: SequenceRows) -> Iterator[SequenceScore]:
+    """vos-benchmark and SA-V's evaluator: alphabetical order; from the first frame with the id in either mask."""
     scored = {}
     for object_id, rows in sequence.objects.items():
-        names = [f"{frame}.png" for frame in rows.frames]  # file names are what the peers sort
+        names = [f"{frame}.png" for frame in rows.frames]  # both evaluators sort file names
         scored[object_id] = np.array(sorted(range(len(names)), key=names.__getitem__), np.int64)[1:-1]
     for object_id in _in_set_order(sequence, scored):
         rows, order = sequence.objects[object_id], scored[object_id]
         order = order[np.argmax(rows.in_gt[order] | rows.in_pred[order]) :]
-        yield _row(object_id, rows.j[order], rows.f[order])
+        yield _scored(sequence, object_id, rows.j[order], rows.f[order])
 
 
 def _in_set_order(sequence: SequenceRows, scored: dict[int, Any]) -> list[int]:
-    """Objects that the ground truth has in scored frames, in the order in which the peers add their scores up.
+    """Objects that the ground truth has in scored frames, in the order in which both evaluators sum their scores.
 
-    They iterate a set of ints that grows by frames; the order decides the last bits of the mean.
+    They iterate over a set of integers that grows frame by frame; the order decides the last bits of the mean.
     """
     present = {i: sequence.objects[i].in_gt[order] for i, order in scored.items()}
-    if sequence.per_object:
+    if sequence.info.per_object:
         return [i for i in sorted(present) if present[i].any()]
     seen: set[int] = set()
     for index in range(max((len(values) for values in present.values()), default=0)):
@@ -202,7 +257,7 @@ def _in_set_order(sequence: SequenceRows, scored: dict[int, Any]) -> list[int]:
     return list(seen)
 
 
-def _sa_v(sequence: SequenceRows) -> Iterator[Scores]:
+def _sa_v(sequence: SequenceRows) -> Iterator[SequenceScore]:
     """SA-V with the frames of an object taken from the ground truth: from its first appearance on."""
     for object_id, rows in sequence.objects.items():
         if not rows.in_gt.any():
@@ -210,13 +265,13 @@ def _sa_v(sequence: SequenceRows) -> Iterator[Scores]:
         start = max(1, int(np.argmax(rows.in_gt)))
         j, f = rows.j[start:-1], rows.f[start:-1]
         if len(j):
-            yield _row(object_id, j, f)
+            yield _scored(sequence, object_id, j, f)
 
 
-def _lvos(sequence: SequenceRows, digits: int | None = None) -> Iterator[Scores]:
-    """LVOS v1 and v2: every object on its own range, without the range's first and last frame; V: deviation of J&F.
+def _lvos(sequence: SequenceRows, digits: int | None = None) -> Iterator[SequenceScore]:
+    """LVOS v1 and v2: every object on its own range, without the range's first and last frame.
 
-    digits: 4 repeats lvos-evaluation, which rounds the variance before the root.
+    V is the standard deviation of J&F. With `digits=4` the variance is rounded as in lvos-evaluation.
     """
     for object_id, rows in sequence.listed.items():
         bounds = sequence.range(object_id)
@@ -230,45 +285,47 @@ def _lvos(sequence: SequenceRows, digits: int | None = None) -> Iterator[Scores]
         both = (j + f) / 2
         variance = float(np.sum((np.mean(both) - both) ** 2) / len(both))
         v = np.sqrt(variance if digits is None else round(variance, digits))
-        unseen = sequence.unseen(object_id)
-        yield _row(object_id, j, f, v=v, unseen=sequence.name in LVOS_UNSEEN if unseen is None else unseen)
+        unseen = sequence.info.is_unseen(object_id)
+        yield _scored(sequence, object_id, j, f, v=v, unseen=sequence.name in LVOS_UNSEEN if unseen is None else unseen)
 
 
 _lvos_official = partial(_lvos, digits=4)
 
 
-def _youtube_vos(sequence: SequenceRows) -> Iterator[Scores]:
-    """YouTube-VOS style: every object on the frames after its first appearance; seen and unseen apart."""
+def _youtube_vos(sequence: SequenceRows) -> Iterator[SequenceScore]:
+    """YouTube-VOS style: every object on the frames after its first appearance; seen and unseen separately."""
     for object_id, rows in sequence.listed.items():
         bounds = sequence.range(object_id)
         after = rows.numbers > (rows.numbers[np.argmax(rows.in_gt)] if bounds is None else bounds[0])
         if after.any():
-            yield _row(object_id, rows.j[after], rows.f[after], unseen=sequence.unseen(object_id))
+            yield _scored(sequence, object_id, rows.j[after], rows.f[after], unseen=sequence.info.is_unseen(object_id))
 
 
-def _mosev2(sequence: SequenceRows) -> Iterator[Scores]:
-    """MOSEv2: J with one pixel added to both sides, F-dot with adaptive tolerance, and both while away and back."""
+def _mosev2(sequence: SequenceRows) -> Iterator[SequenceScore]:
+    """MOSEv2: J with one pixel added to both sides, F-dot, and both over the runs of absence and of reappearance."""
     for object_id, rows in sequence.listed.items():
-        counts = rows.counts[1:-1]
-        if not len(counts):
-            continue
-        assert rows.adaptive is not None and rows.tolerance_adaptive is not None  # checked by _score
-        adaptive = rows.adaptive[1:-1]
-        union = counts[:, 1] + counts[:, 2] - counts[:, 0]
-        j = (counts[:, 0] + 1) / (union + 1)
-        f_dot = c.boundary_f(counts, adaptive)
-        # Where the cap decides, the official script takes the disk of the cap, not rounded up, for plain F too.
-        capped = rows.tolerance_adaptive[1:-1] > rows.tolerance[1:-1] - 1
-        f_plain = np.where(capped, f_dot, rows.f[1:-1])
-        more: Scores = {"f_plain": np.mean(f_plain), "j_and_f_plain": 50 * (np.mean(j) + np.mean(f_plain))}
-        for kind, part in _away_and_back(~rows.in_gt[1:-1]).items():
-            for name, values in (("j", j), ("f", f_dot)):
-                more[f"{name}_{kind}"] = np.mean([values[run].mean() for run in part]) if part else np.nan
-        yield _row(object_id, j, f_dot, **more)
+        if len(rows.frames) > 2:
+            yield _mosev2_object(sequence, object_id, rows)
 
 
-def _away_and_back(absent: np.ndarray[Any, Any]) -> dict[str, list[slice]]:
-    """Runs of frames in which the object is absent, and in which it is back; neither counts the first run."""
+def _mosev2_object(sequence: SequenceRows, object_id: int, rows: ObjectRows) -> SequenceScore:
+    assert rows.tolerance_adaptive is not None  # checked by score_metrics
+    scored = slice(1, -1)
+    counts = rows.counts[scored]
+    j = (counts.intersection + 1) / (counts.union + 1)
+    f_dot = boundary_f(counts, adaptive=True)
+    # Where the cap decides, the official script uses the disk of the cap, not rounded up, for plain F too.
+    capped = rows.tolerance_adaptive[scored] > rows.tolerance[scored] - 1
+    f_plain = np.where(capped, f_dot, rows.f[scored])
+    own = {"f_plain": float(np.mean(f_plain)), "j_and_f_plain": float(50 * (np.mean(j) + np.mean(f_plain)))}
+    for kind, runs in _absent_and_back(~rows.in_gt[scored]).items():
+        for name, values in (("j", j), ("f", f_dot)):
+            own[f"{name}_{kind}"] = float(np.mean([values[run].mean() for run in runs])) if runs else np.nan
+    return _scored(sequence, object_id, j, f_dot, **own)
+
+
+def _absent_and_back(absent: np.ndarray[Any, Any]) -> dict[str, list[slice]]:
+    """Runs of frames in which the object is absent, and in which it is back; the first run of all is neither."""
     starts = np.flatnonzero(absent[1:] != absent[:-1]) + 1
     runs = [slice(int(start), int(end)) for start, end in pairwise([*starts, len(absent)])]
     return {
@@ -282,7 +339,9 @@ PROTOCOLS: dict[str, Protocol] = {
     for protocol in (
         Protocol("davis2017", "DAVIS 2017, semi-supervised", _davis, late_objects=False),
         Protocol(
-            *("davis2017-official", "davis2017-evaluation with its decay bins", _davis_official),
+            "davis2017-official",
+            "davis2017-evaluation with its decay bins",
+            _davis_official,
             repeats_peer=True,
             late_objects=False,
         ),

@@ -1,4 +1,4 @@
-"""The measurement of one sequence: its masks frame by frame to counts per object and frame, or one clear failure."""
+"""Count one sequence: its masks, frame by frame, to counts per object and frame, or one clear failure."""
 
 from __future__ import annotations
 
@@ -12,18 +12,23 @@ import numpy as np
 from vosarena.base.errors import DataError, MaskError
 from vosarena.datasets.sequences import frame_number, frame_order
 from vosarena.io.masks import LabelMap, MasksDigest, decode_rows, has_smooth_edges, smooth_edges_message
-from vosarena.metrics import counts as c
-from vosarena.metrics.pairs import Failure, SequencePair
+from vosarena.metrics.counts import Counts, Floats, FrameCounter, Integers, count_names, tolerance, tolerance_cap
+from vosarena.metrics.pairs import Failure, SequencePair, Side
+from vosarena.metrics.records import SequenceCounts, SequenceInfo
 
 ExtraIds = Literal["error", "ignore"]
 Resize = Literal["never", "nearest"]
 
 
 @dataclass(frozen=True)
-class Policies:
-    """What `measure` was asked to do with odd predictions, and whether to count MOSEv2's matches too.
+class CountOptions:
+    """How to treat unusual predictions, and what to count.
 
-    binary: every pixel that is not zero belongs to object 1.
+    Attributes:
+        extra_ids: Whether a predicted object that the ground truth does not have is an error.
+        resize: Whether predictions of another size are resized to the ground truth's.
+        adaptive: Whether to count matches with MOSEv2's tolerance as well.
+        binary: Whether every nonzero pixel belongs to object 1.
     """
 
     extra_ids: ExtraIds = "error"
@@ -32,22 +37,8 @@ class Policies:
     binary: bool = False
 
 
-@dataclass
-class Measured:
-    """Counts of one sequence: one row per object and frame, in that order."""
-
-    name: str
-    object_ids: np.ndarray[Any, Any]
-    frames: list[str]
-    frame_indices: np.ndarray[Any, Any]
-    counts: np.ndarray[Any, np.dtype[np.int64]]
-    tolerance: np.ndarray[Any, Any]
-    cap: np.ndarray[Any, Any]
-    info: dict[str, Any]
-
-
 class SequenceFailed(Exception):
-    """A sequence cannot be measured."""
+    """A sequence cannot be counted; `failure` says why."""
 
     def __init__(self, failure: Failure) -> None:
         super().__init__(str(failure))
@@ -56,49 +47,55 @@ class SequenceFailed(Exception):
 
 @dataclass(frozen=True)
 class _Frame:
-    """One ground-truth frame, and the key of its prediction; to be merged: of any of its objects."""
+    """One ground-truth frame and the key of its prediction (or, where objects are merged, of any object's)."""
 
     key: str
     stem: str
     number: int
     prediction: str
-    object_id: int | None = None  # per-object folders only
+    object_id: int | None = None  # only if every object has its own folder
 
 
-class SequenceMeasurement:
-    """The measurement of one sequence; memory grows with its objects and frames, never with its pixels."""
+class SequenceCounter:
+    """Counts the objects of one sequence. Memory grows with its objects and frames, not with its pixels.
+
+    Args:
+        pair: Files of the sequence.
+        options: How to treat unusual predictions, and what to count.
+        counter: Counter of frames, with the same `adaptive`.
+        on_frame: Called after each frame.
+    """
 
     def __init__(
-        self, pair: SequencePair, policies: Policies, counter: c.FrameCounter, tick: Callable[[], None]
+        self, pair: SequencePair, options: CountOptions, counter: FrameCounter, on_frame: Callable[[], None]
     ) -> None:
-        self.pair, self.policies, self.counter, self.tick = pair, policies, counter, tick
-        self.columns = len(c.count_names(policies.adaptive))
-        self.found: list[tuple[int, np.ndarray[Any, Any]]] = []  # (index of the frame, label and counts)
-        self.sizes: list[tuple[int, int]] = []
+        self.pair, self.options, self.counter, self.on_frame = pair, options, counter, on_frame
+        self.n_columns = len(count_names(options.adaptive))
+        self.found: list[tuple[Integers, Integers]] = []  # by frame: labels and table of counts
+        self.sizes: list[tuple[int, int]] = []  # by frame: (height, width)
         self.resized = 0
-        self.overlaps = 0  # frames in which predicted objects that are merged overlap
-        self.no_labels: dict[str, str] = {}  # predicted objects that no label map can hold
+        self.overlaps = 0  # frames in which merged objects overlap
+        self.no_labels: dict[str, str] = {}  # predicted objects whose id no label map can hold
 
-    def fail(
-        self, reason: str, frame: _Frame | None = None, side: str = "prediction", object_id: int | None = None
+    def count(self) -> SequenceCounts:
+        """Count the whole sequence. Raises SequenceFailed for the first thing that is wrong."""
+        frames = self._frames()
+        predictions = self._merged(frames) if self.pair.merge_objects else self._label_maps(frames)
+        for frame in frames:
+            self._count_frame(frame, predictions)
+            self.on_frame()
+        next(predictions, None)  # reads the remaining files for the digest
+        return self._per_object(frames) if self.pair.per_object else self._grid(frames)
+
+    def _fail(
+        self, reason: str, frame: _Frame | None = None, side: Side = "prediction", object_id: int | None = None
     ) -> NoReturn:
-        """Raises SequenceFailed."""
         if frame is not None and object_id is None:
             object_id = frame.object_id
         raise SequenceFailed(Failure(self.pair.name, reason, side, frame.stem if frame else "", object_id))
 
-    def measured(self) -> Measured:
-        """The counts of the sequence. Raises SequenceFailed for the first thing that is wrong."""
-        frames = self._frames()
-        maps = self._merged(frames) if self.pair.merge_objects else self._label_maps(frames)
-        for index, frame in enumerate(frames):
-            self._count(index, frame, maps)
-            self.tick()
-        next(maps, None)  # the rest of the digest
-        return self._per_object(frames) if self.pair.per_object else self._grid(frames)
-
     def _frames(self) -> list[_Frame]:
-        """The ground truth's frames in order, each with its prediction. Missing predictions are failures."""
+        """The frames of the ground truth in order, each with its prediction. A missing prediction is a failure."""
         groups = self._groups(self.pair.ground_truth, "ground_truth")
         predicted = self._groups(self.pair.prediction, "prediction")
         if self.pair.merge_objects:
@@ -117,10 +114,10 @@ class SequenceMeasurement:
                     missing.append(frame)
             if missing:
                 more = f" (and {len(missing) - 1} more of its frames)" if len(missing) > 1 else ""
-                self.fail(f"no prediction for this frame{more}; every frame with ground truth needs one", missing[0])
+                self._fail(f"no prediction for this frame{more}; every frame with ground truth needs one", missing[0])
         return frames
 
-    def _groups(self, files: Iterable[str], side: str) -> dict[str, dict[str, int]]:
+    def _groups(self, files: Iterable[str], side: Side) -> dict[str, dict[str, int]]:
         """{object folder or "": {stem: number}}, both in numeric order."""
         stems: dict[str, list[str]] = {}
         for key in files:
@@ -140,198 +137,217 @@ class SequenceMeasurement:
         next(data, None)
 
     def _merged(self, frames: list[_Frame]) -> Iterator[LabelMap]:
-        """Label maps of the masks in folders of objects. Where objects overlap the lowest id wins, as in sam2's files.
+        """Label maps from one folder of masks per object. Where objects overlap the lowest id wins, as in sam2's files.
 
-        An object may begin late, but has a mask of every frame from then on.
+        An object may begin late, but needs a mask for every frame from then on.
         """
         folders = self._groups(self.pair.prediction, "prediction")
         for folder in [folder for folder in folders if not 0 < int(folder) < 256]:
-            if self.policies.extra_ids == "error":
-                self.fail(f"object folder {folder} is predicted, but objects of label maps are 1 to 255; rename it")
+            if self.options.extra_ids == "error":
+                self._fail(f"object folder {folder} is predicted, but objects of label maps are 1 to 255; rename it")
             self.no_labels[folder] = ""
             del folders[folder]
+        highest_first = sorted(folders, key=int, reverse=True)
         begun: set[str] = set()
         for frame in frames:
             merged: LabelMap | None = None
             overlap = False
-            for folder, stems in sorted(folders.items(), key=lambda item: int(item[0]), reverse=True):
-                stem = _same_frame(frame.stem, stems)
+            for folder in highest_first:
+                stem = _same_frame(frame.stem, folders[folder])
                 if stem is None:
                     if folder in begun:
-                        self.fail("no prediction for this frame, but for earlier ones", frame, object_id=int(folder))
+                        self._fail("no prediction for this frame, but for earlier ones", frame, object_id=int(folder))
                     continue
                 begun.add(folder)
-                path = self.pair.prediction[f"{folder}/{stem}"]
-                rows = self._decode(self._read(path, frame, "prediction"), path, frame, "prediction")
-                inside = self._one_object(rows, path, frame, "prediction") > 0
-                merged = np.zeros(rows.shape, np.uint8) if merged is None else merged
-                if merged.shape != rows.shape:
-                    self.fail(f"{path} has another size than the masks of other objects", frame)
-                overlap |= bool((merged[:, 1:][inside[:, 1:]] > 0).any())
-                merged[inside] = int(folder)
+                mask = self._object_mask(self.pair.prediction[f"{folder}/{stem}"], frame)
+                merged = np.zeros(mask.shape, np.uint8) if merged is None else merged
+                if merged.shape != mask.shape:
+                    path = self.pair.prediction[f"{folder}/{stem}"]
+                    self._fail(f"{path} has another size than the masks of other objects", frame)
+                overlap |= bool((merged[:, 1:][mask[:, 1:]] > 0).any())
+                merged[mask] = int(folder)
             if merged is None:
-                self.fail("no prediction for this frame; every frame with ground truth needs one", frame)
+                self._fail("no prediction for this frame; every frame with ground truth needs one", frame)
             self.overlaps += overlap
             yield merged
 
+    def _object_mask(self, path: Path, frame: _Frame) -> np.ndarray[Any, np.dtype[np.bool_]]:
+        """The predicted mask of one object, bool (H, 1 + W); the first column is ignored."""
+        rows = self._decode(self._read(path, frame, "prediction"), path, frame, "prediction")
+        return self._one_object(rows, path, frame, "prediction") > 0
+
     def _predictions(self, frames: list[_Frame]) -> Iterator[bytes]:
-        """Bytes of the predictions of the frames. With an expected digest all files are read, in order, once."""
+        """Bytes of the predictions of the frames. If a digest is expected, all files are read once, in order."""
         if self.pair.masks_digest is None:
             for frame in frames:
                 yield self._read(self.pair.prediction[frame.prediction], frame, "prediction")
             return
         digest = MasksDigest()
-        wanted = {frame.prediction: frame for frame in frames}
+        by_prediction = {frame.prediction: frame for frame in frames}
         for group, stems in self._groups(self.pair.prediction, "prediction").items():
             for stem in stems:
                 key = f"{group}/{stem}" if group else stem
-                data = self._read(self.pair.prediction[key], wanted.get(key), "prediction")
+                data = self._read(self.pair.prediction[key], by_prediction.get(key), "prediction")
                 digest.update(key, data)
-                if key in wanted:
+                if key in by_prediction:
                     yield data
         if digest.hexdigest() != self.pair.masks_digest:
-            self.fail("the predicted masks are not those that were written (changed, lost or added); track it again")
+            self._fail("the predicted masks are not those that were written (changed, lost or added); track it again")
 
-    def _read(self, path: Path, frame: _Frame | None, side: str) -> bytes:
+    def _read(self, path: Path, frame: _Frame | None, side: Side) -> bytes:
         try:
             return path.read_bytes()
         except OSError as error:
-            self.fail(f"{path} cannot be read ({error.strerror}); provide this PNG", frame, side)
+            self._fail(f"{path} cannot be read ({error.strerror}); provide this PNG", frame, side)
 
-    def _decode(self, data: bytes, path: Path, frame: _Frame, side: str) -> LabelMap:
+    def _decode(self, data: bytes, path: Path, frame: _Frame, side: Side) -> LabelMap:
         try:
             return decode_rows(data, str(path))
         except MaskError as error:
-            self.fail(str(error), frame, side)
+            self._fail(str(error), frame, side)
 
-    def _count(self, index: int, frame: _Frame, maps: Iterator[LabelMap]) -> None:
+    def _count_frame(self, frame: _Frame, predictions: Iterator[LabelMap]) -> None:
         gt_path = self.pair.ground_truth[frame.key]
         gt = self._decode(self._read(gt_path, frame, "ground_truth"), gt_path, frame, "ground_truth")
-        pred = next(maps)
+        pred = next(predictions)
         path = self.pair.prediction.get(frame.prediction, Path(frame.prediction))
-        if pred.shape != gt.shape and self.policies.resize == "nearest":
+        if pred.shape != gt.shape and self.options.resize == "nearest":
             pred, self.resized = _resize(pred, gt.shape), self.resized + 1
-        if self.policies.binary:
+        if self.options.binary:
             gt, pred = (gt != 0).astype(np.uint8), (pred != 0).astype(np.uint8)
         elif frame.object_id is not None:
             gt = self._one_object(gt, gt_path, frame, "ground_truth")
             pred = self._one_object(pred, path, frame, "prediction")
         try:
-            rows = self.counter.count(gt, pred)
+            labels, table = self.counter.count(gt, pred)
         except MaskError as error:
-            self.fail(str(error), frame)
-        if len(rows) > 5:
-            for labels, file, side in ((gt, gt_path, "ground_truth"), (pred, path, "prediction")):
-                if has_smooth_edges(labels[:, 1:]):
-                    self.fail(smooth_edges_message(file), frame, side)
-        self.found.append((index, rows))
+            self._fail(str(error), frame)
+        if len(labels) > 5:
+            if has_smooth_edges(gt[:, 1:]):
+                self._fail(smooth_edges_message(gt_path), frame, "ground_truth")
+            if has_smooth_edges(pred[:, 1:]):
+                self._fail(smooth_edges_message(path), frame)
+        self.found.append((labels, table))
         self.sizes.append((gt.shape[0], gt.shape[1] - 1))
 
-    def _one_object(self, rows: LabelMap, path: Path, frame: _Frame, side: str) -> LabelMap:
-        """A mask of an object's folder as labels 0 and 1, whatever value the file has for the object."""
+    def _one_object(self, rows: LabelMap, path: Path, frame: _Frame, side: Side) -> LabelMap:
+        """The mask from an object's folder as labels 0 and 1, whatever value the file uses for the object."""
         pixels = rows[:, 1:]
-        if not self.policies.binary and (pixels[pixels != 0] != pixels.max(initial=0)).any():
-            self.fail(f"{path} holds more than one object; a mask in an object's folder holds that one", frame, side)
-        return (rows != 0).astype(np.uint8)
+        if not self.options.binary and (pixels[pixels != 0] != pixels.max(initial=0)).any():
+            self._fail(f"{path} holds more than one object; a mask in an object's folder holds that one", frame, side)
+        labels: LabelMap = (rows != 0).astype(np.uint8)
+        return labels
 
-    def _grid(self, frames: list[_Frame]) -> Measured:
-        """All objects of the sequence on all its frames; what is not there counts zero pixels."""
-        indices = np.repeat([index for index, _ in self.found], [len(rows) for _, rows in self.found])
-        rows = np.concatenate([rows for _, rows in self.found])
-        in_gt = {int(label) for label in rows[rows[:, 2] > 0, 0]}
+    def _grid(self, frames: list[_Frame]) -> SequenceCounts:
+        """All objects of the sequence on all its frames, with zero pixels where an object is absent."""
+        indices = np.repeat(np.arange(len(self.found)), [len(labels) for labels, _ in self.found])
+        labels = np.concatenate([labels for labels, _ in self.found])
+        table = np.concatenate([table for _, table in self.found])
+        counts = Counts.from_table(table)
+        in_gt = {int(label) for label in labels[counts.gt_pixels > 0]}
         known = in_gt | set(self.pair.objects or ())
-        extra: dict[Any, str] = dict(self.no_labels)
-        predicted = {int(label) for label in rows[rows[:, 3] > 0, 0]}
+        predicted = {int(label) for label in labels[counts.pred_pixels > 0]}
+        extra = dict(self.no_labels)
         for label in sorted(predicted - known):
-            frame = frames[int(indices[rows[:, 0] == label][0])]
-            extra[label] = frame.stem
-            if self.policies.extra_ids == "error":
-                self.fail(_extra_reason(predicted, known), frame, object_id=label)
+            frame = frames[int(indices[labels == label][0])]
+            extra[str(label)] = frame.stem
+            if self.options.extra_ids == "error":
+                self._fail(_extra_reason(predicted, known), frame, object_id=label)
         objects = np.array(sorted(known | predicted), np.int64)
-        grid = np.zeros((len(objects), len(frames), self.columns), np.int64)
-        grid[np.searchsorted(objects, rows[:, 0]), indices] = rows[:, 1:]
+        grid = np.zeros((len(objects), len(frames), self.n_columns), np.int64)
+        grid[np.searchsorted(objects, labels), indices] = table
         tolerances, caps = self._tolerances()
-        return Measured(
+        return SequenceCounts(
             self.pair.name,
             np.repeat(objects, len(frames)),
             [frame.stem for frame in frames] * len(objects),
-            np.tile([frame.number for frame in frames], len(objects)),
-            grid.reshape(-1, self.columns),
+            np.tile(_frame_indices(frames), len(objects)),
+            Counts.from_table(grid.reshape(-1, self.n_columns)),
             np.tile(tolerances, len(objects)),
             np.tile(caps, len(objects)),
             self._info(len(frames), in_gt, extra),
         )
 
-    def _per_object(self, frames: list[_Frame]) -> Measured:
+    def _per_object(self, frames: list[_Frame]) -> SequenceCounts:
         """Each object on the frames of its own folder."""
-        counts = np.zeros((len(frames), self.columns), np.int64)
-        for index, rows in self.found:
-            if len(rows):
-                counts[index] = rows[0, 1:]
+        table = np.zeros((len(frames), self.n_columns), np.int64)
+        for index, (labels, counts) in enumerate(self.found):
+            if len(labels):
+                table[index] = counts[0]
         folders = {int(key.split("/")[0]) for key in self.pair.ground_truth}
         predicted = {key.split("/")[0] for key in self.pair.prediction}
-        extra = sorted(item for item in predicted if not item.isdigit() or int(item) not in folders)
-        if extra and self.policies.extra_ids == "error":
+        extra = sorted(item for item in predicted if frame_number(item) not in folders)
+        if extra and self.options.extra_ids == "error":
             reason = f"object folder {extra[0]} is predicted, but not in the ground truth"
-            self.fail(f"{reason}; remove it, or give `vosarena evaluate` --extra-ids ignore")
+            self._fail(f"{reason}; remove it, or give `vosarena evaluate` --extra-ids ignore")
         tolerances, caps = self._tolerances()
-        return Measured(
+        return SequenceCounts(
             self.pair.name,
             np.array([frame.object_id for frame in frames]),
             [frame.stem for frame in frames],
-            np.array([frame.number for frame in frames]),
-            counts,
+            _frame_indices(frames),
+            Counts.from_table(table),
             tolerances,
             caps,
             self._info(len({frame.number for frame in frames}), folders, dict.fromkeys(extra, "")),
         )
 
-    def _tolerances(self) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    def _tolerances(self) -> tuple[Floats, Floats]:
+        """By frame: DAVIS's tolerance and the upper limit of MOSEv2's, in pixels."""
         return (
-            np.array([c.tolerance(*size) for size in self.sizes], np.float64),
-            np.array([c.tolerance_cap(*size) for size in self.sizes], np.float64),
+            np.array([tolerance(*size) for size in self.sizes], np.float64),
+            np.array([tolerance_cap(*size) for size in self.sizes], np.float64),
         )
 
-    def _info(self, frames: int, objects: Iterable[int], extra: dict[Any, str]) -> dict[str, Any]:
-        """What protocols must know of the sequence beyond its rows, as JSON."""
-        meta = self.pair.objects
-        return {
-            "frames": frames,
-            "height": self.sizes[0][0],
-            "width": self.sizes[0][1],
-            "per_object": self.pair.per_object,
-            "objects": sorted(objects),
-            "ranges": None if meta is None else {str(i): [meta[i].start, meta[i].end] for i in sorted(meta)},
-            "unseen": self.pair.unseen,
-            "unseen_objects": None if meta is None else {str(i): meta[i].unseen for i in sorted(meta)},
-            "extra_ids": {str(label): frame for label, frame in extra.items()},
-            "resized_frames": self.resized,
-            **({"overlapping_frames": self.overlaps} if self.pair.merge_objects else {}),
-        }
+    def _info(self, n_frames: int, objects: Iterable[int], extra: Mapping[str, str]) -> SequenceInfo:
+        listed = self.pair.objects
+        return SequenceInfo(
+            n_frames=n_frames,
+            height=self.sizes[0][0],
+            width=self.sizes[0][1],
+            per_object=self.pair.per_object,
+            objects=tuple(sorted(objects)),
+            ranges=None if listed is None else {i: (listed[i].start, listed[i].end) for i in sorted(listed)},
+            unseen=self.pair.unseen,
+            unseen_objects=None if listed is None else {i: listed[i].unseen for i in sorted(listed)},
+            extra_ids=extra,
+            resized_frames=self.resized,
+            overlapping_frames=self.overlaps if self.pair.merge_objects else None,
+        )
+
+
+def _frame_indices(frames: list[_Frame]) -> Integers:
+    """Frame numbers that fit into 32 bits; of larger ones, such as times in milliseconds, their ranks."""
+    numbers = np.array([frame.number for frame in frames])
+    if numbers.max(initial=0) > np.iinfo(np.int32).max:
+        numbers = np.unique(numbers, return_inverse=True)[1]
+    return numbers.astype(np.int64)
 
 
 def _same_frame(stem: str, others: Mapping[str, int]) -> str | None:
-    """The stem of the same frame among others, which may be padded in another way."""
+    """The stem of the same frame among others, which may be padded differently."""
     if stem in others or (number := frame_number(stem)) is None:
         return stem if stem in others else None
-    return next((other for other, its in others.items() if its == number and frame_number(other) is not None), None)
+    same = (other for other, index in others.items() if index == number and frame_number(other) is not None)
+    return next(same, None)
 
 
 def _extra_reason(predicted: set[int], known: set[int]) -> str:
-    """Why predicted objects that the ground truth has not are an error, and what to do."""
+    """Why predicted objects that the ground truth does not have are an error, and what to do."""
     reason = "predicted, but the ground truth has no such object in any frame"
     if predicted & known:
         return f"{reason}; remove it, or give `vosarena evaluate` --extra-ids ignore"
     ids = ", ".join(map(str, sorted(known - {255})[:5])) or "none"
-    binary = ", or give `vosarena evaluate` --binary, which takes every nonzero pixel for object 1"
+    binary = ", or give `vosarena evaluate` --binary, which counts every nonzero pixel as object 1"
     hint = binary if len(predicted) == 1 and len(known) <= 1 else ""
     return f"{reason}, and no other predicted object either; write the ids of the ground truth ({ids}){hint}"
 
 
 def _resize(rows: LabelMap, shape: tuple[int, ...]) -> LabelMap:
-    """Nearest neighbour between pixel centres; rows with their ignored first column."""
+    """Resize labels by nearest neighbour between pixel centres; the first column is ignored."""
     height, width = rows.shape[0], rows.shape[1] - 1
     new_height, new_width = shape[0], shape[1] - 1
     y = (2 * np.arange(new_height) + 1) * height // (2 * new_height)
     x = (2 * np.arange(new_width) + 1) * width // (2 * new_width)
-    return np.pad(rows[y][:, 1 + x], ((0, 0), (1, 0)))
+    resized: LabelMap = np.pad(rows[y][:, 1 + x], ((0, 0), (1, 0)))
+    return resized

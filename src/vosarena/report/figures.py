@@ -156,7 +156,7 @@ def _mean_curves(
     counted = set(zip(scored["sequence"], scored["object_id"], strict=True))
     found: dict[str, dict[str, ObjectCurve]] = {}
     for metrics in read_metrics([paths.metrics(split, model) for model in study.models], allow_incomplete=True):
-        for rows in metrics.sequences():
+        for rows in metrics.sequences:
             if rows.name in names:
                 objects = [curve for curve in sequence_curves(rows) if (rows.name, curve.object_id) in counted]
                 if mean := mean_curve(objects):

@@ -155,7 +155,7 @@ class _Pictures:
         self._folder = output / MEDIA / split.dataset / split.name
         self._curves: Curves = {}
         for model, item in metrics.items():
-            for rows in item.sequences():
+            for rows in item.sequences:
                 self._curves.setdefault(rows.name, {})[model] = sequence_curves(rows)
         self._most = media.frames_per_sequence(len(self._table), len(metrics) + 2)
 
