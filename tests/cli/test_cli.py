@@ -11,8 +11,8 @@ import pytest
 import yaml
 
 import vosarena
-from vosarena.cli import main, other_library
-from vosarena.cli.results import _paths
+from vosarena.cli import COMMANDS, main, other_library
+from vosarena.cli.study_options import study_paths
 
 LIBRARY = Path(vosarena.__file__).parent
 HEAVY = {"numpy", "pandas", "pyarrow", "rich", "cv2", "torch", "yaml", "jsonschema", "PIL", "matplotlib", "jinja2"}
@@ -28,7 +28,19 @@ def test_nothing_heavy_is_imported_before_the_command_is_known(argument):
     )  # fmt: skip
     imported = done.stdout.split("imported:")[1].split()
     assert "argparse" in imported and not HEAVY & set(imported)
-    assert argument == "--version" or "evaluate " in done.stdout
+    assert argument == "--version" or all(f"\n    {name}" in done.stdout for name in COMMANDS)
+
+
+@pytest.mark.parametrize("command", [name for name in COMMANDS if name != "evaluate"])
+def test_a_command_imports_nothing_heavy_for_its_help(command):
+    code = f"import sys\nfrom vosarena.cli import main\ntry: main([{command!r}, '--help'])\nexcept SystemExit: pass"
+    environment = {**os.environ, "PYTHONPATH": str(LIBRARY.parent)}
+    done = subprocess.run(
+        [sys.executable, "-c", f"{code}\nprint('imported:', *sys.modules)"],
+        capture_output=True, text=True, check=True, env=environment,
+    )  # fmt: skip
+    help_text, imported = done.stdout.split("imported:")
+    assert f"usage: vosarena {command} " in help_text and not HEAVY & set(imported.split())
 
 
 @pytest.mark.parametrize("name, words", [
@@ -40,7 +52,7 @@ def test_nothing_heavy_is_imported_before_the_command_is_known(argument):
 def test_fetch_of_a_name_that_is_no_split(name, words, capsys, tmp_path):
     assert main(["fetch", "demo/val", name, "--resources", str(tmp_path)]) == 1
     error = capsys.readouterr().err
-    assert error == f"error: {name!r} is neither a model nor a split, <dataset>/<split>; {words}\n"
+    assert error == f"error: {name!r} is neither a model nor a split (DATASET/SPLIT); {words}\n"
     assert not list(tmp_path.iterdir()), "names are checked before anything is fetched"
 
 
@@ -71,7 +83,7 @@ def test_an_option_that_is_no_yaml(capsys):
 @pytest.mark.parametrize("command", ["leaderboard", "report", "submission"])
 def test_folders_are_those_of_the_config(command, pathvars, flags, expected, tmp_path, monkeypatch):
     found = []
-    monkeypatch.setattr(f"vosarena.cli.results._{command}", lambda args: found.append(_paths(args)))
+    monkeypatch.setattr(f"vosarena.cli.{command}.run", lambda args: found.append(study_paths(args)))
     config = {"datasets": ["demo/val"], "models": ["static"], **({"pathvars": pathvars} if pathvars else {})}
     (tmp_path / "c.yaml").write_text(yaml.safe_dump(config))
     assert main([command, "--config", str(tmp_path / "c.yaml"), *flags]) == 0
@@ -85,11 +97,11 @@ def test_a_mistake_in_the_config_is_one_sentence(tmp_path, capsys):
 
 
 def test_another_library_than_the_one_of_the_checkout_is_reported(tmp_path):
-    own = tmp_path / "workflow" / "scripts" / "vosarena"
+    own = tmp_path / "src" / "vosarena"
     assert other_library(LIBRARY) == "" and other_library(tmp_path) == ""
-    shutil.copytree(LIBRARY, own, ignore=shutil.ignore_patterns("catalog", "schemas", "__pycache__"))
+    shutil.copytree(LIBRARY, own, ignore=shutil.ignore_patterns("catalog", "__pycache__"))
     assert other_library(own) == "", "the same files in another folder are the same library"
     (own / "errors.py").write_text("# changed")
     assert other_library(tmp_path / "docs") == (
-        f"this is the vosarena in {LIBRARY}, not that of the checkout: pip install -e {tmp_path}"
+        f"using vosarena from {LIBRARY}, not from this checkout: pip install -e {tmp_path}"
     )

@@ -289,8 +289,8 @@ def test_a_damaged_checkpoint_is_named_and_training_starts_anew(
 
 @pytest.mark.parametrize("change, sentence", [
     ({"--recipe": "nowhere.yaml"}, "nowhere.yaml: cannot be read"),
-    ({"--weights": "nowhere.pth"}, "there is no weights file nowhere.pth"),
-    ({"--data": "a/b=nowhere"}, "there is no folder nowhere"),
+    ({"--weights": "nowhere.pth"}, "no such file: nowhere.pth"),
+    ({"--data": "a/b=nowhere"}, "no such folder: nowhere"),
 ])  # fmt: skip
 def test_files_that_are_not_there_are_one_sentence(data, weights, tmp_path, capsys, change, sentence) -> None:
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(QUICK))

@@ -311,7 +311,7 @@ def test_the_command_names_what_is_missing(run, dataset, tmp_path, capsys):
         config.write_text(yaml.safe_dump({"datasets": [name], "models": ["static"]}))
         folders = ["--config", str(config), "--results", str(paths.results), "--resources", str(paths.resources)]
         assert main(["leaderboard", *folders]) == 1
-        assert f"{missing} is missing; run the workflow, or ask for --partial" in capsys.readouterr().err
+        assert f"{missing}; run the workflow first, or add --partial" in capsys.readouterr().err
 
 
 def test_a_hidden_split_waits_for_its_server_and_is_then_compared_with_the_paper(hidden, tmp_path):

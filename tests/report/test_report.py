@@ -88,7 +88,7 @@ def test_the_report_without_its_packages_says_what_to_install(tmp_path, monkeypa
     monkeypatch.setitem(sys.modules, "jinja2", None)
     monkeypatch.delitem(sys.modules, "vosarena.report.page")
     assert main(["report", "--config", str(tmp_path / "config.yaml")]) == 1
-    assert "vosarena report needs jinja2; install it with pip install '.[workflow]'" in capsys.readouterr().err
+    assert "vosarena report needs jinja2; install it with pip install 'vosarena[workflow]'" in capsys.readouterr().err
 
 
 def test_figures_do_not_fill_the_log_with_fonts(tmp_path, caplog):

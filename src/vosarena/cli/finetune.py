@@ -7,42 +7,59 @@ from typing import Any
 from vosarena.base.errors import ConfigError, DataError, TrackerError
 
 
-def add_finetune_parser(commands: Any) -> None:
-    """Add `finetune`; under torchrun it is `torchrun ... -m vosarena finetune ...`."""
+def add_parser(commands: Any) -> None:
+    """Add `finetune` to the subparsers of the command line."""
     parser = commands.add_parser(
         "finetune",
-        help="fine-tune Cutie on videos with masks",
-        description="Fine-tune Cutie. Killed and typed again it goes on from its last checkpoint, to the same weights. "
-        "On several GPUs: torchrun ... -m vosarena finetune ...",
+        description="Fine-tune Cutie on videos with masks. The same command resumes an interrupted run from its last "
+        "checkpoint and gives the same weights. On several GPUs: torchrun --nproc-per-node 4 -m vosarena finetune ...",
     )
-    parser.add_argument("--recipe", type=Path, required=True, help="YAML with a catalog entry's `finetune` mapping")
-    parser.add_argument("--data", action="append", required=True, metavar="DATASET/SPLIT=FOLDER", help="to train on")
     parser.add_argument(
-        "--evaluated", action="append", default=[], metavar="DATASET/SPLIT=FOLDER", help="must not overlap"
+        "--recipe", type=Path, required=True, help="YAML file with the keys of `finetune` of a catalog entry"
     )
-    parser.add_argument("--weights", type=Path, required=True, help="state dict to start from")
-    parser.add_argument("--output", type=Path, required=True, help="state dict to write")
-    parser.add_argument("--work", type=Path, required=True, help="folder for the checkpoint and the curves")
-    parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
-    parser.set_defaults(run=_finetune)
+    parser.add_argument(
+        "--data",
+        action="append",
+        required=True,
+        metavar="DATASET/SPLIT=FOLDER",
+        help="split to train on (may be repeated)",
+    )
+    parser.add_argument(
+        "--evaluated",
+        action="append",
+        default=[],
+        metavar="DATASET/SPLIT=FOLDER",
+        help="split that will be evaluated: an error if it overlaps the training data (may be repeated)",
+    )
+    parser.add_argument("--weights", type=Path, required=True, help="weights to start from (a state dict)")
+    parser.add_argument("--output", type=Path, required=True, help="file for the new weights")
+    parser.add_argument("--work", type=Path, required=True, help="folder for the checkpoint and the loss curves")
+    parser.add_argument(
+        "--device", default="auto", choices=["auto", "cpu", "cuda"], help="auto: a GPU if there is one (default: auto)"
+    )
+    parser.set_defaults(run=run)
 
 
-def _finetune(args: argparse.Namespace) -> None:
+def run(args: argparse.Namespace) -> None:
+    """Fine-tune."""
     from vosarena.config.schema import read_yaml
     from vosarena.finetuning.train import finetune
 
-    data, evaluated = _folders(args.data), _folders(args.evaluated)
+    data, evaluated = _parse_folders(args.data), _parse_folders(args.evaluated)
     for folder in [*data.values(), *evaluated.values()]:
         if not folder.is_dir():
-            raise DataError(f"there is no folder {folder}; give --data and --evaluated as DATASET/SPLIT=FOLDER")
+            raise DataError(f"no such folder: {folder}; give --data and --evaluated as DATASET/SPLIT=FOLDER")
     if not args.weights.is_file():
-        raise TrackerError(f"there is no weights file {args.weights}")
+        raise TrackerError(f"no such file: {args.weights}; give the weights to start from with --weights")
     recipe = read_yaml(args.recipe)
     finetune(recipe, data, args.weights, args.output, args.work, args.device, evaluated)
 
 
-def _folders(items: list[str]) -> dict[str, Path]:
-    pairs = [item.partition("=") for item in items]
-    if wrong := [item for item, (_, equals, _) in zip(items, pairs, strict=True) if not equals]:
-        raise ConfigError(f"{wrong[0]}: expected DATASET/SPLIT=FOLDER")
-    return {name: Path(folder) for name, _, folder in pairs}
+def _parse_folders(items: list[str]) -> dict[str, Path]:
+    folders = {}
+    for item in items:
+        name, equals, folder = item.partition("=")
+        if not equals:
+            raise ConfigError(f"{item}: expected DATASET/SPLIT=FOLDER")
+        folders[name] = Path(folder)
+    return folders

@@ -1,0 +1,69 @@
+"""What `vosarena leaderboard`, `report` and `submission` share: the options that say where a study is."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vosarena.base.errors import ConfigError
+from vosarena.base.names import expand_home
+
+if TYPE_CHECKING:  # imported where it is needed, so that `vosarena --help` is quick
+    from vosarena.config.paths import Paths
+    from vosarena.config.study import Study
+
+
+def add_study_options(parser: argparse.ArgumentParser) -> None:
+    """Add `--config`, `--results`, `--resources` and `--scores`."""
+    parser.add_argument(
+        "--config", type=Path, default=Path("config.yaml"), help="config of the study (default: %(default)s)"
+    )
+    for name in ("results", "resources"):
+        parser.add_argument(
+            f"--{name}", type=Path, help=f"folder of {name} (default: pathvars.{name} of the config, or {name})"
+        )
+    parser.add_argument(
+        "--scores", type=Path, default=Path("scores"), help="folder of the servers' scores (default: %(default)s)"
+    )
+
+
+def add_partial_options(parser: argparse.ArgumentParser) -> None:
+    """Add `--partial` and `--jobs`."""
+    parser.add_argument(
+        "--partial", action="store_true", help="use only finished sequences, into results/studies/STUDY/partial/"
+    )
+    parser.add_argument(
+        "--jobs", type=int, default=1, help="sequences to measure at the same time (default: %(default)s)"
+    )
+
+
+def read_study(args: argparse.Namespace) -> Study:
+    """Return the study of `--config`."""
+    from vosarena.config.study import load_study
+
+    return load_study(_read_config(args), str(args.config), args.config.stem)
+
+
+def study_paths(args: argparse.Namespace) -> Paths:
+    """Return the paths of the study."""
+    from vosarena.config.paths import Paths
+
+    config = _read_config(args) if args.config.is_file() else {}
+    pathvars = expand_home(config.get("pathvars", {}))
+    return Paths(
+        config.get("study", args.config.stem),
+        results=args.results or Path(pathvars.get("results", "results")),
+        resources=args.resources or Path(pathvars.get("resources", "resources")),
+        scores=args.scores,
+    )
+
+
+def _read_config(args: argparse.Namespace) -> dict[str, Any]:
+    from vosarena.config.schema import read_yaml, validate
+
+    if not args.config.is_file():
+        raise ConfigError(f"{args.config}: no such file; give the config of the study with --config")
+    config = read_yaml(args.config)
+    validate(config, "config", str(args.config))
+    return config
