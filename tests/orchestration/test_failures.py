@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -21,17 +20,8 @@ from tests.support.records import task_of
 from vosarena.base.errors import DataError, Stopped, TrackerError
 from vosarena.inference.job import Job
 from vosarena.inference.run import failure_report, track_sequences
-from vosarena.orchestration.failures import (
-    COLUMNS,
-    FailedJob,
-    TrackedRun,
-    collect_failures,
-    failed_jobs,
-    rerun_alone,
-    rerun_start,
-    show_failures,
-    write_failures,
-)
+from vosarena.orchestration.failures import COLUMNS, TrackedRun, collect_failures, write_failures
+from vosarena.orchestration.summary import show_failures
 from vosarena.predictions.failures import classify, is_deterministic
 from vosarena.predictions.manifest import ModelDefinition
 from vosarena.predictions.store import Store
@@ -150,48 +140,6 @@ def test_the_csv_and_the_table(tmp_path):
     assert "30 sequences failed" in text and "b0, b1, b2 and 4 more" in text and "4 more lines in" in text
     write_failures([], tmp_path / "failures.csv")
     assert (tmp_path / "failures.csv").read_text() == ",".join(COLUMNS) + "\n"
-
-
-def test_words_of_a_log(tmp_path):
-    job = tmp_path / "3.log"
-    job.write_text("slurmstepd: error: Exceeded job memory limit\n")
-    log = tmp_path / "snakemake.log"
-    log.write_text(
-        "[Mon Nov 23 14:10:23 2026]\nError in rule track:\n    message: job '3' failed\n    jobid: 13\n"
-        f"    output: results/p/.shards/a.json\n    log: logs/a.log, {job} (check log file(s) for error details)\n"
-        "    external_jobid: 3\nTrying to restart job 13.\n"
-    )
-    (found,) = failed_jobs(log)
-    assert found == FailedJob(
-        "track", ["results/p/.shards/a.json"], Path("logs/a.log"), f"job '3' failed\n{job.read_text()}"
-    )
-    assert failed_jobs(tmp_path / "nowhere.log") == []
-    with log.open("a") as file:
-        file.write("[Mon Nov 23 14:11:23 2026]\nFinished jobid: 13 (Rule: track)\n")
-    assert failed_jobs(log) == [], "a later attempt has mended it"
-    log.write_text("Error in rule weights:\n    message: two\nlines\n    jobid: 3\n")  # cut after the first of them
-    assert [(job.rule, job.words) for job in failed_jobs(log)] == [("weights", "two")]
-
-
-def test_the_command_keeps_what_says_where_a_run_happens():
-    arguments = ["--profile", "workflow/profiles/slurm", "--configfile", "a.yaml", "b.yaml", "--forcerun", "track"]
-    assert rerun_start([*arguments, "--cores=2", "-n", "results/x"]) == (
-        "snakemake --profile workflow/profiles/slurm --configfile a.yaml b.yaml --cores 2"
-    )
-    assert rerun_start(["-j4", "all", "--sdm", "conda", "--", "all"]) == "snakemake --jobs 4 --sdm conda"
-
-
-def test_the_command_names_its_target_with_the_config_that_it_was_run_with():
-    status = Path("results/.shards/a.json")
-    start = rerun_start(["-C", "inference={sequences_per_job: 1}", "--cores", "2", "--", str(status)])
-    assert rerun_alone(start, status, "a") == (
-        "snakemake --cores 2 --config 'inference={sequences_per_job: 1}' -- results/.shards/a.json"
-    )
-    several = rerun_start(["--config", "inference={device: cpu, sequences_per_job: 4}", "--cores", "2"])
-    config = "'inference={device: cpu, sequences_per_job: 4}' 'inference={sequences_per_job: 1, minutes_per_job: 0}'"
-    assert rerun_alone(several, status.with_name("shard-1-of-2.json"), "a") == (
-        f"snakemake --cores 2 --config {config} -- results/.shards/a.json"
-    )
 
 
 def test_ctrl_c_is_a_cancellation(dataset, tmp_path):
@@ -338,9 +286,9 @@ def test_a_run_ends_with_its_failures_and_the_command_repeats_one(dataset, tmp_p
     board.touch()
     command = workflow_command(tmp_path, config, "--config", "inference={sequences_per_job: 3}")
     failed = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    assert failed.returncode == 1 and "1 sequence failed" in failed.stderr
-    assert "\nweights failed: weights/nowhere.pth: no source gave it" in failed.stderr
-    assert "\nOutdated: results/studies/config/leaderboard/leaderboard.md" in failed.stderr
+    assert failed.returncode == 1 and "1 sequence failed; " in failed.stderr
+    assert "\nweights failed: weights/nowhere.pth: could not be downloaded; tried: nothing.pth (" in failed.stderr
+    assert "\nUnchanged since an earlier run: results/studies/config/leaderboard/leaderboard.md" in failed.stderr
     with (tmp_path / "results/studies/config/failures.csv").open() as file:
         (row,) = csv.DictReader(file)
     assert (row["model"], row["sequence"], row["class"], row["attempts"]) == ("static", "beta", "bad data", "1")

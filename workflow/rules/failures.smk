@@ -1,24 +1,24 @@
-# At the end of a run: write failures.csv, and print what failed and where the results are.
+# Writes failures.csv and prints a summary at the end of a run.
 
 import atexit
 import sys
 import time
 
-from vosarena.orchestration.failures import (
-    TrackedRun,
-    collect_failures,
-    failed_jobs,
-    rerun_start,
-    show_failures,
-    show_stages,
-    write_failures,
-)
+from snakemake.logging import logger
 
-_STARTED = time.time()
+from vosarena.orchestration.failures import TrackedRun, collect_failures, write_failures
+from vosarena.orchestration.job_errors import JobErrors
+from vosarena.orchestration.rerun import rerun_start
+from vosarena.orchestration.summary import show_failures, show_other_stages, show_results
+
+_started = time.time()
+_errors = JobErrors()
+if workflow.is_main_process:
+    logger.addHandler(_errors)
 
 
 def tracked_runs():
-    """Every model on every split whose sequences are known by now."""
+    """Every model on every split whose table of sequences exists."""
     for split, model in runs():
         table = paths.sequences(split)
         if table.exists():
@@ -32,32 +32,32 @@ def tracked_runs():
             )
 
 
-def tell_failures(logs, partial=False):
-    """logs: Snakemake's own log files of this run. partial: whether to say how to see what is finished."""
-    jobs = [job for log in logs for job in failed_jobs(Path(log))]
+def report_failures(suggest_partial=False):
+    """Write failures.csv, and print a summary when Snakemake exits.
+
+    Another workflow that uses this one as a module calls this function in its own hooks (docs/how-to/module.md).
+    """
+    jobs = _errors.jobs()
     start = rerun_start(sys.argv[1:])
-    failed = collect_failures(tracked_runs(), {output: job.words for job in jobs for output in job.outputs}, start)
-    write_failures(failed, paths.failures)
-    # The progress display draws over what is shown before it has ended.
-    atexit.register(show_end, failed, jobs, start, partial)
+    rows = collect_failures(tracked_runs(), {output: job.engine_text for job in jobs for output in job.outputs}, start)
+    write_failures(rows, paths.failures)
+    # Not now: Snakemake's progress display is still on the terminal.
+    atexit.register(print_summary, rows, jobs, start, suggest_partial)
 
 
-def show_end(failed, jobs, start, partial):
-    show_failures(failed, paths.failures)
-    show_stages(jobs)
-    if partial:
-        print(f"A leaderboard without what failed, into {paths.partial}: {start} -- partial", file=sys.stderr)
-    tables, page = "leaderboard.md", "index.html"
-    for file in (paths.leaderboard / tables, paths.report / page, paths.partial / "leaderboard" / tables):
-        if file.exists() and file.stat().st_mtime >= _STARTED:
-            print(f"Written: {file}", file=sys.stderr)
-        elif partial and file.exists():
-            print(f"Outdated: {file}", file=sys.stderr)
+def print_summary(rows, jobs, start, suggest_partial):
+    show_failures(rows, paths.failures)
+    show_other_stages(jobs)
+    if suggest_partial:
+        print(f"Leaderboard without the failed sequences, into {paths.partial}: {start} -- partial", file=sys.stderr)
+    tables = "leaderboard.md"
+    results = [paths.leaderboard / tables, paths.report / "index.html", paths.partial / "leaderboard" / tables]
+    show_results(results, _started, show_older=suggest_partial)
 
 
 onerror:
-    tell_failures(log, partial=True)
+    report_failures(suggest_partial=True)
 
 
 onsuccess:
-    tell_failures(log)
+    report_failures()

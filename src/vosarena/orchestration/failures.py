@@ -1,22 +1,17 @@
-"""What failed: one row for each sequence that a run could not track, with its reason and the way to repeat it."""
+"""failures.csv: one row per sequence that a run could not track, with the reason and the command that reruns it."""
 
 import csv
 import io
 import re
-import shlex
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-
 from vosarena.base.escaping import csv_cell, csv_text
 from vosarena.base.files import write_text
-from vosarena.base.names import safe_path_name
 from vosarena.base.text import summarise_names
+from vosarena.orchestration.job_errors import last_error
+from vosarena.orchestration.rerun import rerun_alone
 from vosarena.predictions.failures import DIED_SILENTLY, FailureClass
 from vosarena.predictions.store import Owner, Store
 
@@ -31,15 +26,6 @@ _WORDS = {
     FailureClass.PREEMPTED: r"PREEMPTED|PREEMPTION|Preempted",
     FailureClass.CANCELLED: r"CANCELLED|TERM_OWNER|Evicted",
 }
-# Arguments of Snakemake that say what runs where and how, and how many values they take at most.
-_ONE = ("--profile", "--workflow-profile", "--snakefile", "--directory", "--cores", "--executor", "--jobs")
-_MANY = ("--configfile", "--configfiles", "--config", "--default-resources", "--set-resources")
-_KEPT = dict.fromkeys(_ONE, 1) | dict.fromkeys((*_MANY, "--software-deployment-method", "--sdm"), sys.maxsize)
-_SHORT = {f"-{name[2]}": name for name in ("--snakefile", "--directory", "--cores", "--executor", "--jobs")}
-_SHORT["-C"] = "--config"
-_SHOWN = 3  # commands
-_ROWS = 20  # of the table on the terminal
-_TAIL = 20_000  # bytes of a job's own log that are looked at
 
 
 @dataclass(frozen=True)
@@ -52,16 +38,6 @@ class TrackedRun:
     store: Path
     logs: Path
     shards: Mapping[str, Sequence[str]]
-
-
-@dataclass(frozen=True)
-class FailedJob:
-    """A job of the workflow that failed. log: the rule's own. words: what the engine says of its end."""
-
-    rule: str
-    outputs: Sequence[str]
-    log: Path
-    words: str
 
 
 def collect_failures(runs: Iterable[TrackedRun], words: Mapping[str, str], rerun: str) -> list[dict[str, str]]:
@@ -124,77 +100,11 @@ def _not_reached(culprits: Sequence[str]) -> dict[str, str]:
 
 def _of_the_job(words: str, log: Path) -> dict[str, str]:
     """The same where a job ended before any of its sequences: the model could not be loaded, or nothing be written."""
-    reason = _last_error(log) or f"{DIED_SILENTLY} (before the first sequence)"
+    reason = last_error(log) or f"{DIED_SILENTLY} (before the first sequence)"
     kind = next(
         (kind for kind, pattern in _WORDS.items() if re.search(pattern, f"{words}\n{reason}")), FailureClass.UNEXPECTED
     )
     return {"class": kind, "reason": reason, "attempts": "1"}
-
-
-def failed_jobs(log: Path) -> list[FailedJob]:
-    """What a Snakemake log, and the engine's logs of the jobs, say of the jobs that failed and were not mended by a
-    later attempt."""
-    found: dict[str, FailedJob] = {}
-    try:
-        text = log.read_text(errors="replace")
-    except OSError:
-        return []
-    ends = r"^Error in rule (\w+):\n((?:[ \t]+.*\n?)+)|^Finished jobid: (\d+)"
-    for rule, block, finished in re.findall(ends, text, re.MULTILINE):
-        said = dict(re.findall(r"^ {4}(\w+): (.*)", block, re.MULTILINE))
-        logs = re.sub(r" \(check log file.*", "", said.get("log", "")).split(", ")
-        outputs = re.sub(r" \(\w+\)", "", said.get("output", "")).split(", ")
-        words = "\n".join([said.get("message", ""), *(_tail(Path(path)) for path in logs[1:])])
-        if finished:
-            found.pop(finished, None)
-        else:
-            # The first log is the rule's own; a message of several lines hides what comes after it.
-            found[said.get("jobid", block)] = FailedJob(rule, outputs, Path(logs[0]), words)
-    return list(found.values())
-
-
-def _last_error(log: Path) -> str:
-    """The sentence of the last error in a job's own log, with its class if it is not one of this library's."""
-    ends = r"^(?:error: |Fatal Python error: |Traceback \(most recent call last\):\n(?:[ \t].*\n)*)(.*)"
-    return next(reversed(re.findall(ends, _tail(log), re.MULTILINE)), "")
-
-
-def _tail(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            file.seek(max(0, path.stat().st_size - _TAIL))
-            return file.read().decode(errors="replace")
-    except OSError:
-        return ""
-
-
-def rerun_alone(start: str, status: Path, sequence: str) -> str:
-    """The command that tracks one sequence by itself, whatever shard it belongs to. start: of `rerun_start`."""
-    if status.stem != safe_path_name(sequence):
-        flag = "" if " --config " in start else "--config "
-        start += f" {flag}'inference={{sequences_per_job: 1, minutes_per_job: 0}}'"
-    return f"{start} -- {shlex.quote(str(status.with_name(f'{safe_path_name(sequence)}.json')))}"
-
-
-def rerun_start(arguments: Sequence[str]) -> str:
-    """`snakemake` with those of its arguments that say what runs where and how, but not which part of it.
-
-    The values of `--config` come last, where rerun_alone adds its own: Snakemake obeys only one such flag.
-    """
-    kept: dict[str, list[str]] = {}
-    name = ""
-    for argument in arguments:
-        if argument.startswith("-"):
-            name, _, value = argument.partition("=")
-            if argument[:2] in _SHORT:
-                name, value = _SHORT[argument[:2]], argument[2:]
-            if name in _KEPT:
-                kept[name] = [value] if value else []
-        elif len(kept.get(name, ())) < _KEPT.get(name, 0):
-            kept[name].append(argument)
-    if "--config" in kept:
-        kept["--config"] = kept.pop("--config")
-    return shlex.join(["snakemake", *(word for name, values in kept.items() for word in (name, *values))])
 
 
 def write_failures(rows: Sequence[Mapping[str, str]], file: Path) -> None:
@@ -213,39 +123,3 @@ def read_failures(file: Path) -> list[dict[str, str]]:
     except (OSError, ValueError, csv.Error):
         return []
     return [{name: csv_text(row.get(name) or "") for name in COLUMNS} for row in rows]
-
-
-def show_failures(rows: Sequence[Mapping[str, str]], file: Path, console: Console | None = None) -> None:
-    """Show failures as a table on the terminal, with the commands that repeat the first of them. file: has them all."""
-    if not rows:
-        return
-    console = console or Console(stderr=True)
-    count = f"{len(rows)} sequence{'s' * (len(rows) > 1)} failed"
-    table = Table(title=Text(f"{count}; details and logs in {file}"), title_justify="left")
-    for column in ("run", "sequence", "class", "attempts", "reason"):
-        table.add_column(column, overflow="fold")
-    alike: dict[tuple[str, ...], list[str]] = {}
-    for row in rows:
-        run = f"{row['model']} on {row['dataset']}/{row['split']}"
-        alike.setdefault((run, row["class"], row["attempts"], row["reason"]), []).append(row["sequence"])
-    for (run, kind, attempts, reason), names in list(alike.items())[:_ROWS]:
-        table.add_row(*(Text(cell) for cell in (run, summarise_names(names), kind, attempts, reason)))
-    if len(alike) > _ROWS:
-        table.add_row("...", "", "", "", Text(f"{len(alike) - _ROWS} more lines in {file}"))
-    console.print(table)
-    commands = [row["rerun"] for row in rows[:_SHOWN]] + [f"... (more in {file})"] * (len(rows) > _SHOWN)
-    print_plain(console, "\n  ".join(["To repeat one alone:", *commands]))
-
-
-def show_stages(jobs: Iterable[FailedJob], console: Console | None = None) -> None:
-    """Show the jobs of other stages than tracking that failed, each with its reason and log."""
-    console = console or Console(stderr=True)
-    for job in jobs:
-        if not job.rule.endswith("track"):  # with a prefix where this workflow is a module
-            reason = _last_error(job.log) or "it ended without a word"
-            print_plain(console, f"{job.rule} failed: {reason} ({job.log})")
-
-
-def print_plain(console: Console, text: str) -> None:
-    """Print text as it is: names and paths of users are not markup."""
-    console.print(text, soft_wrap=True, highlight=False, markup=False, emoji=False)

@@ -1,0 +1,78 @@
+"""The jobs that failed in a run of Snakemake, from its log events."""
+
+import logging
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from snakemake_interface_logger_plugins.common import LogEvent
+
+_TAIL = 20_000  # bytes of a job's log that are read
+
+
+@dataclass(frozen=True)
+class FailedJob:
+    """A job of the workflow that failed.
+
+    Attributes:
+        rule: Name of its rule, with the prefix of the module if this workflow is one.
+        outputs: Its output files.
+        log: The log of the rule.
+        engine_text: What Snakemake and the executor say about how the job ended.
+    """
+
+    rule: str
+    outputs: Sequence[str]
+    log: Path
+    engine_text: str
+
+
+class JobErrors(logging.Handler):
+    """Collects the jobs that fail, and forgets those that a later attempt finishes.
+
+    It handles the events of Snakemake's logger plugin interface, but is attached to Snakemake's logger by the rules
+    instead of being a plugin: a plugin must be named by `--logger` or a profile, so that a plain `snakemake --cores 8`
+    and a workflow that uses this one as a module would run without it. Events reach every handler whatever `--quiet`,
+    `--executor` and `--logger` say.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._failed: dict[int, FailedJob] = {}
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Take note of a job that failed or finished."""
+        event = getattr(record, "event", None)
+        if event == LogEvent.JOB_ERROR:
+            self._failed[record.jobid] = _failed_job(record)  # type: ignore[attr-defined]
+        elif event == LogEvent.JOB_FINISHED:
+            self._failed.pop(record.job_id, None)  # type: ignore[attr-defined]
+
+    def jobs(self) -> list[FailedJob]:
+        """Return the failed jobs, in the order of their failures."""
+        return list(self._failed.values())
+
+
+def last_error(log: Path) -> str:
+    """Return the message of the last error in a job's log on one line, or an empty string."""
+    start = r"^(?:error: |Fatal Python error: |Traceback \(most recent call last\):\n(?:[ \t].*\n)*)"
+    messages = re.findall(start + r"(.*(?:\n  .*)*)", _tail(log), re.MULTILINE)
+    return "; ".join(line.strip() for line in messages[-1].splitlines()) if messages else ""
+
+
+def _failed_job(record: logging.LogRecord) -> FailedJob:
+    fields = record.__dict__
+    outputs = [re.sub(r" \(\w+\)$", "", path) for path in fields["output"]]  # "masks (update)"
+    rule_log, *executor_logs = fields["log"] or [""]
+    texts = [fields["rule_msg"] or "", *(_tail(Path(path)) for path in executor_logs)]
+    return FailedJob(fields["rule_name"], outputs, Path(rule_log), "\n".join(texts))
+
+
+def _tail(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - _TAIL))
+            return file.read().decode(errors="replace")
+    except OSError:
+        return ""

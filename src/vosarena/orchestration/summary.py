@@ -1,0 +1,74 @@
+"""What the terminal shows at the end of a run: what failed, why, and where the results are."""
+
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from vosarena.base.text import summarise_names
+from vosarena.orchestration.job_errors import FailedJob, last_error
+
+_COMMANDS = 3  # shown on the terminal
+_ROWS = 20  # of the table on the terminal
+
+
+def show_failures(rows: Sequence[Mapping[str, str]], file: Path, console: Console | None = None) -> None:
+    """Show failed sequences as a table on the terminal, with the commands that rerun the first of them.
+
+    Args:
+        rows: Rows of failures.csv.
+        file: Path of failures.csv, which has all rows.
+        console: Where to show them; by default standard error.
+    """
+    if not rows:
+        return
+    console = console or Console(stderr=True)
+    count = "1 sequence" if len(rows) == 1 else f"{len(rows)} sequences"
+    table = Table(title=Text(f"{count} failed; details and logs in {file}"), title_justify="left")
+    for column in ("run", "sequence", "class", "attempts", "reason"):
+        table.add_column(column, overflow="fold")
+    alike: dict[tuple[str, ...], list[str]] = {}
+    for row in rows:
+        run = f"{row['model']} on {row['dataset']}/{row['split']}"
+        alike.setdefault((run, row["class"], row["attempts"], row["reason"]), []).append(row["sequence"])
+    for (run, kind, attempts, reason), names in list(alike.items())[:_ROWS]:
+        table.add_row(*(Text(cell) for cell in (run, summarise_names(names), kind, attempts, reason)))
+    if len(alike) > _ROWS:
+        table.add_row("...", "", "", "", Text(f"{len(alike) - _ROWS} more lines in {file}"))
+    console.print(table)
+    commands = [row["rerun"] for row in rows[:_COMMANDS]]
+    if len(rows) > _COMMANDS:
+        commands.append(f"... (more in {file})")
+    _print_plain(console, "\n  ".join(["To rerun a single sequence:", *commands]))
+
+
+def show_other_stages(jobs: Iterable[FailedJob], console: Console | None = None) -> None:
+    """Show the failed jobs of other stages than tracking, each with its reason and log."""
+    console = console or Console(stderr=True)
+    for job in jobs:
+        if not job.rule.endswith("track"):  # a module may have a prefix
+            reason = last_error(job.log) or "it died without an error message"
+            _print_plain(console, f"{job.rule} failed: {reason} ({job.log})")
+
+
+def show_results(files: Iterable[Path], started: float, show_older: bool = False) -> None:
+    """Show which result files this run has written.
+
+    Args:
+        files: Files that a run may write.
+        started: When this run started, as `time.time()` has it.
+        show_older: Whether to show files of an earlier run too.
+    """
+    for file in files:
+        if file.exists() and file.stat().st_mtime >= started:
+            print(f"Written: {file}", file=sys.stderr)
+        elif show_older and file.exists():
+            print(f"Unchanged since an earlier run: {file}", file=sys.stderr)
+
+
+def _print_plain(console: Console, text: str) -> None:
+    """Print text as it is: names and paths may look like markup."""
+    console.print(text, soft_wrap=True, highlight=False, markup=False, emoji=False)
