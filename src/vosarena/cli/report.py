@@ -11,8 +11,8 @@ def add_parser(commands: Any) -> None:
     """Add `report` to the subparsers of the command line."""
     parser = commands.add_parser(
         "report",
-        description="Write the HTML page of a study, with tables, curves and masks, into results/studies/STUDY/report/. It "
-        "opens without a network.",
+        description="Write the HTML page of a study, with tables, curves and masks, into "
+        "results/studies/STUDY/report/. It opens without a network.",
     )
     add_study_options(parser)
     add_partial_options(parser)
