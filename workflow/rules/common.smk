@@ -23,7 +23,7 @@ from vosarena.orchestration.shards import load_of, make_shards, make_shards_by_t
 from vosarena.predictions.store import Store
 
 try:
-    if not workflow.modifier.is_module:
+    if workflow.modifier.parent_modifier is None:  # not a module of another workflow
         typed = from_command_line(dict(workflow.config_settings.config))
         update_config(config, typed)
         for file in workflow.configfiles:
