@@ -47,7 +47,7 @@ def track_sequence(
     prompts = copy.deepcopy(prompts)  # the tracker may write into them
     if not files.objects:
         ids = {number for prompt in prompts.values() for number in prompted_ids(prompt)}
-        check = _label_map_check(files.size, ids)
+        check = label_map_check(files.size, ids)
         yield from zip(stems, _checked(tracker.track(frames, prompts), files, title, check), strict=True)
     elif hasattr(tracker, "track_objects"):
         together = tracker.track_objects(frames, prompts)
@@ -57,7 +57,7 @@ def track_sequence(
             for number, folder in folders.items():
                 yield f"{folder}/{stem}", masks[number].astype(np.uint8)
     else:
-        check = _label_map_check(files.size, {1})
+        check = label_map_check(files.size, {1})
         for index, prompt in prompts.items():
             for number, mask in prompt.items():
                 folder = files.object_folder(number)
@@ -70,7 +70,7 @@ Check = Callable[[Any], str]
 """Says what the tracker gave for a frame, and what was expected, if that is not the same; else nothing."""
 
 
-def _label_map_check(size: tuple[int, int], ids: set[int]) -> Check:
+def label_map_check(size: tuple[int, int], ids: set[int]) -> Check:
     expected = f"expected uint8, {size[0]} x {size[1]} (height x width), one per frame"
     strange = np.ones(256, np.bool_)
     strange[[0, *ids]] = False

@@ -121,13 +121,18 @@ def evaluate(
         MeasureError: Some sequences cannot be scored (unless `allow_incomplete`). A DataError.
 
     Example:
-        ```python
-        import vosarena
-
-        result = vosarena.evaluate("Annotations", "masks", protocol="davis2017")
-        print(result.j_and_f)
-        result.to_pandas().to_csv("scores.csv")
-        ```
+        >>> import vosarena
+        >>> result = vosarena.evaluate("ground-truth", "masks", protocol="davis2017")
+        >>> result
+        <Evaluation davis2017: J&F 94.7, J 89.4, F 100.0; 4 objects in 2 sequences>
+        >>> round(result.j_and_f, 1)
+        94.7
+        >>> result.objects[["sequence", "object_id", "j_and_f"]].round(1)
+          sequence  object_id  j_and_f
+        0        a          1     94.1
+        1        a          2     95.2
+        2        b          1     94.1
+        3        b          2     95.2
     """
     gt, pred, found = Path(gt), Path(pred), find_protocol(protocol)
     if jobs < 1:
