@@ -40,7 +40,7 @@ check: setup
 
 # Write the generated pages and build the documentation into site/; `.venv/bin/mkdocs serve` shows it.
 docs: setup
-	$(BIN)/python -m vosarena.config.reference > docs/reference/config.md
+	$(BIN)/python -m vosarena.config.reference docs/reference
 	$(BIN)/python tools/cli_reference.py docs/reference/cli.md
 	$(MKDOCS) build --strict --quiet
 

@@ -15,7 +15,7 @@ from vosarena.cli import COMMANDS, main, other_library
 from vosarena.cli.study_options import study_paths
 
 LIBRARY = Path(vosarena.__file__).parent
-HEAVY = {"numpy", "pandas", "pyarrow", "rich", "cv2", "torch", "yaml", "jsonschema", "PIL", "matplotlib", "jinja2"}
+HEAVY = {"numpy", "pandas", "pyarrow", "rich", "cv2", "torch", "yaml", "pydantic", "PIL", "matplotlib", "jinja2"}
 
 
 @pytest.mark.parametrize("argument", ["--help", "--version"])

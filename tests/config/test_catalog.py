@@ -8,6 +8,7 @@ import yaml
 from vosarena.base.errors import ConfigError
 from vosarena.config.study import BUILT_IN, load_catalog, load_study
 from vosarena.datasets.archives import archives_of, collect_archives
+from vosarena.fetching.sources import HuggingFaceSource, PageSource
 from vosarena.metrics.protocols import find_protocol
 
 CATALOG = load_catalog()
@@ -19,7 +20,9 @@ def test_every_split_can_be_fetched_or_says_where_to_get_it(split):
     find_protocol(split.protocol)
     assert split.synthetic or split.archives
     for archive in archives_of(split):
-        assert archive.optional or any("page" in s or "huggingface" in s for s in archive.sources)
+        assert archive.entry.optional or any(
+            isinstance(source, PageSource | HuggingFaceSource) for source in archive.entry.sources
+        )
 
 
 def test_facts():
@@ -32,8 +35,8 @@ def test_facts():
         **{"youtube-vos-2019/valid": 507, "youtube-vos-2019/test": 541},
         **{"sa-v/val": 155, "sa-v/test": 150, "lsvos2024/val": None, "lsvos2024/test": None},
     }
-    assert CATALOG.split("mose/val").archives[0]["sha256"].startswith("884baecf7d7e")
-    assert CATALOG.split("mose/train").archives[0]["sha256"].startswith("3f805e66ecb5")
+    assert CATALOG.split("mose/val").archives[0].sha256.startswith("884baecf7d7e")
+    assert CATALOG.split("mose/train").archives[0].sha256.startswith("3f805e66ecb5")
 
 
 def write(folder: Path, name: str, content: object) -> Path:
@@ -48,7 +51,7 @@ def test_a_users_catalog_wins_and_its_paths_are_relative_to_it(tmp_path):
     write(folder, "new", {"splits": {"all": {"archives": [{"sources": [{"local": "a.zip"}]}]}}})
     catalog = load_catalog([folder])
     assert catalog.split("mose/val").path == str(tmp_path / "mine/data/mose")
-    assert catalog.split("new/all").archives[0]["sources"][0]["local"] == str(tmp_path / "mine/datasets/a.zip")
+    assert catalog.split("new/all").archives[0].sources[0].local == str(tmp_path / "mine/datasets/a.zip")
     assert "lvos-v2" in catalog.datasets
 
 
@@ -77,7 +80,7 @@ def study(*datasets) -> dict:
 def test_a_selection_of_a_catalog_split_shares_its_archives():
     part = {"extends": "mose/val", "name": "mose-part", "select": ["0*"], "sample": {"fraction": 0.5}}
     split = study(part)["mose-part/val"]
-    assert split.select == ("0*",) and split.sample == {"fraction": 0.5} and split.ground_truth == "first_frame"
+    assert split.select == ("0*",) and split.sample.fraction == 0.5 and split.ground_truth == "first_frame"
     assert archives_of(split) == archives_of(CATALOG.split("mose/val"))
 
 

@@ -1,5 +1,6 @@
 """Mistakes in a config and on the command line: one sentence with the key's path and the nearest valid choice."""
 
+import json
 import re
 from urllib.parse import unquote
 
@@ -10,11 +11,15 @@ from hypothesis import strategies as st
 from snakemake.cli import parse_config
 
 from tests.conftest import REPOSITORY
+from vosarena.base.entry import Entry
 from vosarena.base.errors import ConfigError
 from vosarena.base.names import safe_path_name
-from vosarena.config.reference import reference
-from vosarena.config.schema import _FORMS, SCHEMAS, read_yaml
+from vosarena.base.yaml_files import read_yaml
+from vosarena.config import schema
+from vosarena.config.reference import config_schema, nested_entries, reference
 from vosarena.config.study import from_command_line, load_catalog, load_study
+from vosarena.config.validation import PATTERNS
+from vosarena.fetching.sources import SOURCES, RetryPolicy
 from vosarena.leaderboard.inputs import local_splits, server_splits
 from vosarena.metrics.protocols import PROTOCOLS
 from vosarena.orchestration.checks import check_study
@@ -41,7 +46,7 @@ def study(*entries: str):
     ("models=[{name: a, tracker: flow, weights: {sources: [{ulr: x}]}}]",
      "models.0.weights.sources.0: unknown key 'ulr'; did you mean 'url'?"),
     ("models=[{name: a, tracker: flow, weights: {sources: [{huggingface: x/y}]}}]",
-     "models.0.weights.sources.0: huggingface alone is no complete entry; see docs/reference/config.md"),
+     "models.0.weights.sources.0: incomplete source: `huggingface` also needs `file`"),
     ("models=[{name: a, tracker: cutei}]",
      "models: a: unknown tracker 'cutei'; did you mean 'cutie'? (or give path/to/file.py:Class)"),
     ("models=[{name: a, tracker: mine.py:Mine}]", "models: a: tracker 'mine.py:Mine': there is no file mine.py"),
@@ -66,7 +71,7 @@ def study(*entries: str):
      "models: a: finetune: 'demo' has no split 'trian'; did you mean 'train'?"),
     ("figures={sequences: [demo/vla/round-01]}",
      "figures.sequences.0: 'demo/vla/round-01' is in none of the datasets; did you mean 'demo/val'?"),
-    ("datasets=[{path: my-vidoes}]", "datasets: my-vidoes/all: there is no folder my-vidoes; mend its `path`"),
+    ("datasets=[{path: my-vidoes}]", "datasets: my-vidoes/all: there is no folder my-vidoes; fix its `path`"),
     ("datasets=[demo]", "datasets.0: 'demo' names no split; write demo/train or demo/val"),
     ("datasets=[dem/val]", "datasets.0: unknown dataset 'dem'; did you mean 'demo'?"),
     ("datasets=[demo/vall]", "datasets.0: 'demo' has no split 'vall'; did you mean 'val'?"),
@@ -78,20 +83,20 @@ def study(*entries: str):
     ("protocols=[davis2071]", "protocols.0: 'davis2071' is not allowed; did you mean 'davis2017'?"),
     ("inference={device: gpu}", "inference.device: 'gpu' is not allowed; choose auto, cpu or cuda"),
     ("datasets=[{path: a/mine}, {path: b/mine}]",
-     "datasets.1: another one before it has the name 'mine/all' too; give one of them another `name`"),
+     "datasets.1: duplicate name 'mine/all'; rename one of the two"),
     ("models=[flow, {name: flow, extends: static}]",
-     "models.1: another one before it has the name 'flow' too; give one of them another `name`"),
+     "models.1: duplicate name 'flow'; rename one of the two"),
     ("models=[flow, flow]", "models.1: 'flow' is in the list twice; leave one out"),
     ("datasets=[demo/val, demo/val]", "datasets.1: 'demo/val' is in the list twice; leave one out"),
     ("protocols=[lvos, lvos]", "protocols: 'lvos' is in the list twice; leave one out"),
     ("models=[{name: flow, extends: static}]",
-     "models.0: the catalog has 'flow' already, which is something else; give this one another `name`"),
+     "models.0: the catalog has another 'flow'; give this one another `name`"),
     ("datasets=[{name: mose, extends: demo/val}]",
-     "datasets.0: the catalog has 'mose/val' already, which is something else; give this one another `name`"),
+     "datasets.0: the catalog has another 'mose/val'; give this one another `name`"),
     ("datasets=[{path: 'my {videos}'}]",
-     "datasets.0: the folder's name 'my {videos}' cannot be that of a dataset; give it a `name`"),
+     "datasets.0: the folder's name 'my {videos}' cannot be the name of a dataset; give it a `name`"),
     ("models=[{name: my model, extends: flow}]",
-     "models.0.name: 'my model' is no name: use letters, digits, ., _ and -, and begin with a letter or digit"),
+     "models.0.name: invalid name 'my model': use letters, digits, ., _ and -, and begin with a letter or digit"),
     ("inference={sequnces_per_job: 4}",
      "inference: unknown key 'sequnces_per_job'; did you mean 'sequences_per_job'?"),
     ("inference=4", "inference: 4 is not a mapping"),
@@ -115,9 +120,9 @@ def test_weights_whose_path_snakemake_would_interpret(name, tmp_path):
         check_study(made, where="config")
 
 
-def test_every_pattern_has_its_words():
-    for file in SCHEMAS.glob("*.yaml"):
-        assert set(re.findall(r'pattern: "(.*?)"', file.read_text())) <= _FORMS.keys()
+def test_every_pattern_has_a_sentence():
+    patterns = re.findall(r'"pattern": "(.*?)"', json.dumps(config_schema()))
+    assert len(patterns) > 5 and set(patterns) <= PATTERNS.keys()
 
 
 def test_a_number_that_yaml_takes_for_text_is_explained(tmp_path):
@@ -157,7 +162,8 @@ def test_nested_numbers_of_the_command_line_are_numbers():
     model = made.models["2024"]
     assert (model.revision, model.options["size"], model.options["long_term"]) == (3, 96, True)
     assert model.options["mem_every"] == 1  # from the entry that it extends
-    assert made.sequences_per_job == 16 and made.download == {"attempts": 2, "timeout": 1.5}
+    assert made.inference.sequences_per_job == 16
+    assert made.download.policy == RetryPolicy(attempts=2, timeout=1.5)
 
 
 def yaml_study(text: str):
@@ -172,7 +178,7 @@ def test_quoted_text_of_a_config_file_stays_text(text):
         datasets: [{{name: a, splits: {{b: {{path: x, submission: {{team: {{phone: "{text}"}}}}}}}}}}]
         models: [{{name: "7", tracker: flow, options: {{version: "{text}", deep: ["{text}"]}}}}]
     """)
-    assert made.splits["a/b"].submission == {"team": {"phone": text}}
+    assert made.splits["a/b"].submission.team == {"phone": text}
     assert made.models["7"].options == {"version": text, "deep": [text]}
 
 
@@ -275,37 +281,109 @@ def test_snakemake_says_it_on_a_line_of_its_own(snakemake, entry, sentence):
     assert sentence in failed.stderr.splitlines() and "Traceback" not in failed.stderr
 
 
-def test_the_reference_is_what_the_schemas_say():
+def test_the_reference_and_the_json_schema_are_up_to_date():
     assert (REPOSITORY / "docs/reference/config.md").read_text() == reference()
+    assert json.loads((REPOSITORY / "docs/reference/config.schema.json").read_text()) == config_schema()
 
 
-@pytest.mark.parametrize("name", ["config", "dataset", "model"])
-def test_every_key_of_a_schema_is_in_the_reference_with_its_meaning(name):
+def entries() -> dict[str, type[Entry]]:
+    """Every mapping of the config and the catalog, by its heading in the reference."""
+    kinds: dict[str, type[Entry]] = {
+        "## Config file": schema.Config, "## Dataset": schema.DatasetEntry, "## Model": schema.ModelEntry
+    }  # fmt: skip
+    nested = [pair for kind in kinds.values() for pair in nested_entries(kind)]
+    return kinds | {f"### `{key}`": kind for key, kind in [*nested, *SOURCES.items()]}
+
+
+@pytest.mark.parametrize("heading", entries())
+def test_every_key_is_in_the_reference_with_its_meaning(heading):
     """Also keys that are nested: the reference would otherwise leave them out without anybody noticing."""
-    schema = yaml.safe_load((SCHEMAS / f"{name}.schema.yaml").read_text())
-    text = reference()
-    for path, description in keys(schema):
-        assert f"| `{path}` |" in text, path
-        assert description, f"{path} of {name}.schema.yaml has no description"
+    kind, section = entries()[heading], reference().split(f"\n{heading}\n")[1].split("\n#")[0]
+    for name, field in kind.model_fields.items():
+        assert f"| `{field.alias or name}` |" in section, name
+        assert field.description, f"{name} of {kind.__name__} has no description"
 
 
-def keys(schema: dict, prefix: str = ""):
-    """Path and description of every key, as a person would write it in a config."""
-    for key, value in schema.get("properties", {}).items():
-        yield prefix + key, value.get("description")
-        yield from keys(value, f"{prefix}{key}.")
-        yield from keys(value.get("items", {}), f"{prefix}{key}.")
-        if isinstance(value.get("additionalProperties"), dict):
-            yield from keys(value["additionalProperties"], f"{prefix}{key}.NAME.")
-    for choice in schema.get("oneOf", ()):
-        yield from keys(choice, prefix)
+@pytest.mark.parametrize("heading", entries())
+def test_examples_in_the_reference_are_valid(heading):
+    kind = entries()[heading]
+    value = yaml.safe_load(kind.example)
+    if kind not in SOURCES.values() and heading.startswith("###"):  # shown under its own key
+        assert list(value) == [heading.removeprefix("### `").removesuffix("`").removesuffix(".NAME").split(".")[-1]]
+        (value,) = value.values()
+    if kind is schema.SplitEntry:
+        (value,) = value.values()
+    for item in value if isinstance(value, list) else [value]:
+        assert kind.model_validate(item).model_fields_set
 
 
-def test_schemas_know_every_protocol():
-    config, dataset = (yaml.safe_load((SCHEMAS / f"{name}.schema.yaml").read_text()) for name in ("config", "dataset"))
-    split = dataset["properties"]["splits"]["additionalProperties"]
-    for place in (config["properties"]["protocols"]["items"], *(x["properties"]["protocol"] for x in (dataset, split))):
-        assert sorted(place["enum"]) == sorted(PROTOCOLS)
+def test_the_config_knows_every_protocol():
+    assert sorted(schema.PROTOCOL_NAMES) == sorted(PROTOCOLS)
+
+
+@pytest.mark.parametrize("text, sentence", [
+    ("models: [{name: a, tracker: flow, weights: {sources: [{url: 'ftp://x/a.pth'}]}}]",
+     "models.0.weights.sources.0.url: invalid URL 'ftp://x/a.pth': it must begin with http:// or https://"),
+    ("models: [{name: a, tracker: flow, weights: {sources: [{drive: x, local: y}]}}]",
+     "models.0.weights.sources.0: drive and local are 2 sources; make each an item of the list"),
+    ("models: [{name: a, tracker: flow, weights: {sources: [{file: x}]}}]",
+     "models.0.weights.sources.0: incomplete source: give one of url, huggingface, drive, drive_folder, local, page"),
+    ("models: [{name: a, tracker: flow, weights: {sources: [x]}}]", "models.0.weights.sources.0: 'x' is not a mapping"),
+    ("models: [{name: a, extends: cutie-demo, weights: {sources: [{local: x}], sha256: ABC}}]",
+     "models.0.weights.sha256: invalid SHA-256 hash 'ABC': write 64 hexadecimal digits in lower case"),
+    ("models: [{name: a, tracker: cutie, weights: {sources: [{local: x}]}, finetune: {from: cutie-demo}}]",
+     "models.0: give either `weights` or `finetune`, not both"),
+    ("models: [{name: a, extends: cutie-demo-finetuned, finetune: {frame_interval: {demo/train: 0}}}]",
+     "models.0.finetune.frame_interval.demo/train: 0 is less than the minimum of 1"),
+    ("models: [{name: a, extends: cutie-demo-finetuned, finetune: {max_skip: []}}]",
+     "models.0.finetune.max_skip: the list is empty"),
+    ("models: [{name: a, extends: cutie-demo-finetuned, finetune: {max_skip: [1, 2]}}]",
+     "models: a: finetune: max_skip and max_skip_from need one entry each, the latter from 0.0 on"),
+    ("models: [{name: a, extends: flow, revision: true}]", "models.0.revision: True is not a whole number"),
+    ("models: [{name: a, tracker: flow, options: [1]}]", "models.0.options: [1] is not a mapping"),
+    ("models: [{name: a, python: '', tracker: flow}]", "models.0.python: '' is empty"),
+    ("datasets: [{name: a, splits: {}}]", "datasets.0.splits: the mapping is empty"),
+    ("datasets: [{name: a, splits: {a b: {path: x}}}]",
+     "datasets.0.splits.a b: invalid name 'a b': use letters, digits, ., _ and -, and begin with a letter or digit"),
+    ("datasets: [{path: x, sample: {fraction: 1}}]", "datasets.0.sample.fraction: 1 is not less than 1"),
+    ("datasets: [{path: x, sample: {seed: 1}}]", "datasets.0.sample: the key 'fraction' is missing"),
+    ("datasets: [{path: x, binary: 1}]", "datasets.0.binary: 1 is not true or false"),
+    ("datasets: [4]", "datasets.0: 4 is not text or a mapping; put it in quotes"),
+    ("inference: {minutes_per_job: 30, sequences_per_job: 2}",
+     "inference: sequences_per_job and minutes_per_job are both given; leave out one or set it to 0"),
+    ("inference:", "inference: null is not a mapping"),
+    ("download: {attempts: 0}", "download.attempts: 0 is less than the minimum of 1"),
+    ("download: {timeout: .nan}", "download.timeout: nan is not a finite number"),
+    ("catalog: [no-such-folder]",
+     "catalog.0: no-such-folder is not a folder; give one that holds datasets/ or models/"),
+    ("study: my study",
+     "study: invalid name 'my study': use letters, digits, ., _ and -, and begin with a letter or digit"),
+    ("7: x", "the key 7 is not text; put it in quotes"),
+])  # fmt: skip
+def test_a_mistake_in_a_file_is_one_sentence(text, sentence):
+    with pytest.raises(ConfigError) as caught:
+        yaml_study(text)
+    assert str(caught.value).startswith(f"config: {sentence}")
+
+
+def test_the_name_of_a_study():
+    config = {"datasets": ["demo/val"], "models": ["static"]}
+    assert load_study({**config, "study": "mine"}, name="file").name == "mine"
+    assert load_study(config, name="file").name == "file"
+    with pytest.raises(ConfigError, match="the file name 'my file' cannot be the name of a study; add `study: NAME`"):
+        load_study(config, name="my file")
+
+
+def test_weights_of_a_config_replace_the_training_of_the_model_that_it_extends():
+    made = yaml_study("""
+        models:
+          - {name: a, extends: cutie-demo-finetuned, weights: {sources: [{local: a.pth}]}}
+          - {name: b, extends: cutie-demo, finetune: {from: cutie-demo, data: [demo/train], iterations: 3}}
+          - {name: c, extends: cutie-demo-finetuned, finetune: {iterations: 3}}
+    """)
+    assert made.models["a"].finetune is None and made.models["a"].weights.sources[0].local == "a.pth"
+    assert made.models["b"].weights is None and made.models["b"].finetune.batch == 16
+    assert made.models["c"].finetune.iterations == 3 and made.models["c"].finetune.batch == 4
 
 
 def test_what_the_workflow_catalog_shows_is_right():

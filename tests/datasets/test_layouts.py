@@ -4,7 +4,6 @@ import json
 import os
 import re
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -19,7 +18,7 @@ from vosarena.datasets.archives import archives_of
 from vosarena.datasets.prepare import fetch_split, prepare_split, state_of
 from vosarena.datasets.sequences import numbered_files, read_sequence
 from vosarena.datasets.table import index_split, read_counts, read_table, select_sequences
-from vosarena.fetching.sources import Policy
+from vosarena.fetching.sources import LocalSource, RetryPolicy
 from vosarena.io.masks import read_mask, write_mask
 
 CATALOG = load_catalog()
@@ -30,18 +29,18 @@ def from_catalog(name: str, contents: dict[str, bytes], tmp_path: Path, **change
     split = CATALOG.split(name)
     archives = []
     for entry, file in zip(split.archives, (archive.file for archive in archives_of(split)), strict=True):
-        if file not in contents and entry.get("optional"):
+        if file not in contents and entry.optional:
             continue
         place = tmp_path / "served" / file
         place.parent.mkdir(exist_ok=True)
         place.write_bytes(contents[file])
-        kept = {key: value for key, value in entry.items() if key not in ("sources", "sha256")}
-        archives.append({**kept, "file": file, "sources": [{"local": str(place)}]})
-    return Split(**{**vars(split), "archives": tuple(archives), **changes})
+        sources = (LocalSource(local=str(place)),)
+        archives.append(entry.model_copy(update={"file": file, "sources": sources, "sha256": None}))
+    return split.model_copy(update={"archives": tuple(archives), **changes})
 
 
 def fetch(split: Split, tmp_path: Path) -> tuple[Path, list[dict]]:
-    table = fetch_split(split, tmp_path / "resources", Policy(1, 1, 0))
+    table = fetch_split(split, tmp_path / "resources", RetryPolicy(1, 1, 0))
     return table.parent, read_table(table)
 
 
@@ -185,20 +184,20 @@ def test_masks_without_an_object_say_what_to_do(tmp_path, name, content, words):
         (mine / "Annotations/a" / name).write_bytes(content or b"")
     if content is None:
         write_mask(mine / "Annotations/a/0.png", np.eye(*SIZE, dtype=np.uint8) * 255)
-    _, rows = fetch(Split("mine", "all", path=str(mine)), tmp_path)
+    _, rows = fetch(Split(dataset="mine", name="all", path=str(mine)), tmp_path)
     assert re.search(words, rows[0].problem)
-    _, rows = fetch(Split("mine", "all", path=str(mine), binary=True), tmp_path)
+    _, rows = fetch(Split(dataset="mine", name="all", path=str(mine), binary=True), tmp_path)
     assert rows[0].object_ids == (1,) if content is None else re.search(words, rows[0].problem)
 
 
 def test_prompts_alone_are_no_ground_truth(dataset, tmp_path, caplog):
-    split = Split("squares", "all", path=str(dataset))
+    split = Split(dataset="squares", name="all", path=str(dataset))
     fetch(split, tmp_path)
     assert not caplog.text
     for path in (dataset / "Annotations").glob("*/*.png"):
         if int(path.stem):
             path.unlink()
-    fetch(Split("squares", "all", path=str(dataset), ground_truth="none"), tmp_path)
+    fetch(Split(dataset="squares", name="all", path=str(dataset), ground_truth="none"), tmp_path)
     assert not caplog.text
     fetch(split, tmp_path)
     assert "squares/all: 3 of 3 sequences have a mask for one frame only" in caplog.text
@@ -209,7 +208,7 @@ def test_a_video_without_its_layout(tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/boxes.mp4").touch()
     with pytest.raises(DataError, match=r"no folder JPEGImages/; .*; found boxes\.mp4: set `layout: video`$"):
-        fetch(Split("mine", "all", path=str(tmp_path / "mine")), tmp_path)
+        fetch(Split(dataset="mine", name="all", path=str(tmp_path / "mine")), tmp_path)
 
 
 def test_object_prompts_of_label_maps(tmp_path):
@@ -233,7 +232,7 @@ def test_a_plain_folder(tmp_path, names):
                 place = tmp_path / "mine" / folder / name / f"{index}.{'jpg' if make is frame else suffix}"
                 place.write_bytes(make(index))
     given = {} if images in ("JPEGImages", "images") else {"images": images, "masks": masks}
-    split = Split("mine", "all", path=str(tmp_path / "mine"), layout="folder", **given)
+    split = Split(dataset="mine", name="all", path=str(tmp_path / "mine"), layout="folder", **given)
     _, rows = fetch(split, tmp_path)
     assert [(row.sequence, row.n_frames, row.first_frame) for row in rows] == [
         ("one", 2, "9"),
@@ -247,7 +246,7 @@ def test_an_archive_with_folders_of_other_names(tmp_path):
     archive = tmp_path / "a.zip"
     archive.write_bytes(zip_of(files))
     item = {"sources": [{"local": str(archive)}]}
-    split = Split("mine", "all", home="mine", archives=(item,), images="rgb", masks="labels")
+    split = Split(dataset="mine", name="all", archive_namespace="mine", archives=(item,), images="rgb", masks="labels")
     _, rows = fetch(split, tmp_path)
     assert (rows[0].n_frames, rows[0].object_ids) == (3, (1, 2))
     extracted = tmp_path / "resources/extracted/mine/a.zip/top"
@@ -260,7 +259,7 @@ def test_the_frames_of_one_sequence(tmp_path):
         (tmp_path / "one" / folder).mkdir(parents=True)
         for index in range(3):
             (tmp_path / "one" / folder / f"{index}.{'jpg' if make is frame else 'png'}").write_bytes(make(index))
-    _, rows = fetch(Split("one", "all", path=str(tmp_path / "one"), layout="folder"), tmp_path)
+    _, rows = fetch(Split(dataset="one", name="all", path=str(tmp_path / "one"), layout="folder"), tmp_path)
     assert [(row.sequence, row.n_frames, row.annotated_frames) for row in rows] == [("one", 3, 3)]
 
 
@@ -268,11 +267,13 @@ def test_an_entry_that_is_mended_has_its_archive_extracted_again(tmp_path):
     """What is needed of an archive depends on layout and folders; other splits keep what they need."""
     archive = tmp_path / "a.zip"
     archive.write_bytes(zip_of({"top/JPEGImages/a/0.jpg": frame(0), "top/labels/a/0.png": mask(0)}))
-    split = Split("mine", "all", home="mine", archives=({"sources": [{"local": str(archive)}]},))
+    split = Split(
+        dataset="mine", name="all", archive_namespace="mine", archives=({"sources": [{"local": str(archive)}]},)
+    )
     with pytest.raises(DataError, match="no folder Annotations/"):
         fetch(split, tmp_path)
     for masks in ("labels", "JPEGImages"):
-        fetch_split(replace(split, masks=masks), tmp_path / "resources", Policy(1, 1, 0))
+        fetch_split(split.model_copy(update={"masks": masks}), tmp_path / "resources", RetryPolicy(1, 1, 0))
         assert (tmp_path / "resources/extracted/mine/a.zip/top/labels/a/0.png").is_file()
 
 
@@ -313,7 +314,7 @@ def test_videos(tmp_path):
     folder = tmp_path / "clips/Annotations/walk"
     folder.mkdir(parents=True)
     cv2.imwrite(str(folder / "00000.png"), np.pad(np.ones((8, 8), np.uint8), ((4, 36), (4, 52))))
-    split = Split("clips", "all", path=str(tmp_path / "clips"), layout="video", ground_truth="first_frame")
+    split = Split(dataset="clips", name="all", path=str(tmp_path / "clips"), layout="video", ground_truth="first_frame")
     root, rows = fetch(split, tmp_path)
     assert (rows[0].n_frames, rows[0].height, rows[0].width) == (25, 48, 64)
     for index, image in enumerate(images):
@@ -330,7 +331,7 @@ def test_selection():
     attributes = {name: ["small"] for name in names[::2]}
 
     def chosen(**options) -> list[str]:
-        return select_sequences(names, Split("d", "s", **options), attributes)
+        return select_sequences(names, Split(dataset="d", name="s", **options), attributes)
 
     assert chosen(select=("cat-*", "dog-3")) == [*names[:10], "dog-3"]
     assert chosen(exclude=("*-[0-8]",)) == ["cat-9", "dog-9"]
@@ -342,7 +343,7 @@ def test_selection():
 
 def test_what_is_prepared_is_left_alone_until_it_changes(dataset, tmp_path):
     """Two runs may share it; a new sequence in the user's folder is noticed."""
-    split = Split("squares", "all", path=str(dataset))
+    split = Split(dataset="squares", name="all", path=str(dataset))
     root = tmp_path / "resources/datasets/squares/all"
     prepare_split(split, tmp_path / "resources")
     inode, state = (root / "JPEGImages").stat().st_ino, state_of(split)

@@ -20,6 +20,7 @@ from vosarena.config.study import Split, load_catalog, load_study
 from vosarena.datasets.prepare import prepare_split, state_of
 from vosarena.datasets.sequences import frame_number, in_resolution, read_names, read_sequence, subfolders
 from vosarena.datasets.table import index_split, read_table, select_sequences
+from vosarena.fetching.sources import LocalSource
 from vosarena.io.frames import image_size, read_frame
 from vosarena.io.masks import read_mask, write_mask
 from vosarena.io.video import decode_video
@@ -27,7 +28,7 @@ from vosarena.io.video import decode_video
 
 def rows_of(tmp_path: Path, root: Path, **options) -> dict[str, dict]:
     """Rows of the table of sequences by name, of a folder that is prepared and indexed."""
-    split = Split("mine", "all", path=str(root), **options)
+    split = Split(dataset="mine", name="all", path=str(root), **options)
     prepared = tmp_path / "resources/datasets/mine/all"
     prepare_split(split, tmp_path / "resources")
     index_split(prepared, prepared / "sequences.parquet", split)
@@ -277,7 +278,7 @@ def test_what_changes_the_state_of_a_folder(tmp_path):
     for folder in (root, tmp_path / "other"):
         for kind in ("JPEGImages", "Annotations"):
             os.utime(folder / kind / "a", (0, 0))
-    split = Split("mine", "all", path=str(root))
+    split = Split(dataset="mine", name="all", path=str(root))
     states = [state_of(split)]
     assert state_of(split) == states[0]
 
@@ -317,7 +318,7 @@ def test_a_video_that_was_replaced_by_an_older_one(tmp_path):
 
 
 def test_names_that_match_nothing_are_reported(caplog):
-    split = Split("mine", "all", select=("cat-*", "dog-l"), exclude=("bird",), attributes=("smal",))
+    split = Split(dataset="mine", name="all", select=("cat-*", "dog-l"), exclude=("bird",), attributes=("smal",))
     assert select_sequences(["cat-1", "dog-1"], split, {"cat-1": ["small"]}) == []
     assert "`select` has 'dog-l', which fits no sequence; did you mean 'dog-1'?" in caplog.text
     assert "`exclude` has 'bird'" in caplog.text and "`attributes` has 'smal'" in caplog.text
@@ -421,10 +422,10 @@ def test_home_folder(tmp_path, monkeypatch):
     }
     study = load_study(config)
     assert study.split("mine/all").path == f"{home}/mine" and study.split("theirs/all").path == f"{home}/theirs"
-    assert study.split("archived/all").archives[0]["sources"] == [{"local": f"{home}/a.zip"}]
+    assert study.split("archived/all").archives[0].sources == (LocalSource(local=f"{home}/a.zip"),)
     model = study.model("m")
     assert (model.tracker, model.python) == (f"{home}/t.py:Tracker", f"{home}/env/bin/python")
-    assert model.options == {"file": f"{home}/o.txt"} and model.weights["sources"] == [{"local": f"{home}/w.pth"}]
+    assert model.options == {"file": f"{home}/o.txt"} and model.weights.sources == (LocalSource(local=f"{home}/w.pth"),)
     assert load_catalog(["~/catalog"]).split("theirs/all").path == f"{home}/theirs"
     assert expand_home("~nobody-of-this-name/x") == "~nobody-of-this-name/x"
 

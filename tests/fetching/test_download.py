@@ -27,10 +27,10 @@ from tests.support.loopback import PAGE, Server
 from tests.support.miniature import zip_of
 from vosarena.base.errors import DataError, VosarenaError
 from vosarena.base.notes import checksum, read_note
-from vosarena.fetching.sources import Policy, describe, shown
-from vosarena.fetching.verified import LOCK_FILE, Wanted, _locked_hashes, fetch_file
+from vosarena.fetching.sources import FileEntry, RetryPolicy, UrlSource, shown
+from vosarena.fetching.verified import LOCK_FILE, RemoteFile, _locked_hashes, fetch_file
 
-POLICY = Policy(attempts=3, timeout=0.5, wait=0.01)
+POLICY = RetryPolicy(attempts=3, timeout=0.5, wait=0.01)
 BODY = zip_of({"JPEGImages/a/00000.jpg": random.Random(1).randbytes(3_000_000)})
 OTHER = zip_of({"JPEGImages/a/00000.jpg": random.Random(2).randbytes(3_000_000)})
 HASH = sha256(BODY).hexdigest()
@@ -42,10 +42,14 @@ def server():
         yield server
 
 
-def get(server: Server, resources: Path, *, policy: Policy = POLICY, sources=(), **known) -> Path:
+def remote(name: str, *sources: dict[str, str], **hashes: str) -> RemoteFile:
+    return RemoteFile(name, FileEntry.model_validate({"sources": sources, **hashes}))
+
+
+def get(server: Server, resources: Path, *, policy: RetryPolicy = POLICY, sources=(), **known) -> Path:
     sources = sources or ({"url": server.url("a.zip")},)
     place = resources / "archives" / "set" / "a.zip"
-    return fetch_file(Wanted("set/a.zip", tuple(sources), **known), place, resources, policy)
+    return fetch_file(remote("set/a.zip", *sources, **known), place, resources, policy)
 
 
 def error_of(call, *arguments, **options) -> str:
@@ -119,7 +123,7 @@ def test_a_file_that_changes_between_attempts(server, tmp_path, vouch, careless)
 def test_a_killed_download_goes_on_in_the_next_process(server, tmp_path):
     server.faults = ["stall"]
     process = get_context("fork").Process(
-        target=get, args=(server, tmp_path), kwargs={"policy": Policy(3, 60, 0.01)}, daemon=True
+        target=get, args=(server, tmp_path), kwargs={"policy": RetryPolicy(3, 60, 0.01)}, daemon=True
     )
     process.start()
     part = tmp_path / "archives/set/a.zip.part"
@@ -249,7 +253,7 @@ def test_a_file_from_another_source_is_not_taken_for_this_one(server, tmp_path):
 
 
 def _fetch_quietly(url: str, resources: Path) -> None:
-    wanted = Wanted("set/a.zip", ({"url": url},))
+    wanted = remote("set/a.zip", {"url": url})
     fetch_file(wanted, resources / "archives/set/a.zip", resources, POLICY)
 
 
@@ -314,7 +318,7 @@ def test_nginx_that_is_killed_and_comes_back(tmp_path, options):
     part = tmp_path / "resources/archives/set/a.zip.part"
     try:
         with ThreadPoolExecutor() as pool:
-            done = pool.submit(get, None, tmp_path / "resources", sources=[source], policy=Policy(200, 5, 0.05))
+            done = pool.submit(get, None, tmp_path / "resources", sources=[source], policy=RetryPolicy(200, 5, 0.05))
             deadline = time.monotonic() + 20
             while not (part.exists() and part.stat().st_size > 300_000) and time.monotonic() < deadline:
                 time.sleep(0.01)
@@ -336,7 +340,8 @@ def test_hugging_face(tmp_path):
         "import sys; from pathlib import Path; from vosarena.fetching.verified import *;"
         "from vosarena.fetching.sources import *;"
         "r = Path(sys.argv[1]); s = ({'huggingface': 'FudanCVL/MOSE', 'file': 'valid.tar.gz'},);"
-        "fetch_file(Wanted('mose/valid.tar.gz', s, sha256=sys.argv[2]), r / 'valid.tar.gz', r, Policy(2, 5, 0.01))"
+        "wanted = RemoteFile('mose/valid.tar.gz', FileEntry(sources=s, sha256=sys.argv[2]));"
+        "fetch_file(wanted, r / 'valid.tar.gz', r, RetryPolicy(2, 5, 0.01))"
     )
     with Server({name: BODY}) as hub:
         environment = {**os.environ, "HF_ENDPOINT": hub.root, "HF_HUB_DISABLE_TELEMETRY": "1"}
@@ -389,7 +394,7 @@ SECRETS = "http://me:PassWord@127.0.0.1:9/dir/a.zip?id=7&token=PassWord&sig=Pass
     ],
 )
 def test_addresses_are_shown_without_secrets(url, expected):
-    assert shown(url) == expected and describe({"url": url}) == expected
+    assert shown(url) == expected and UrlSource(url=url).describe() == expected
 
 
 def test_passwords_are_in_no_note_log_or_error(server, tmp_path, caplog):
@@ -401,7 +406,7 @@ def test_passwords_are_in_no_note_log_or_error(server, tmp_path, caplog):
     assert len(texts) == 2
     for source in ({"url": SECRETS}, {"url": "http://me:PassWord@[::1/a.zip?PassWord"}, {"url": "gopher://me:PassWord@h/a"},
                    {"page": "https://me:PassWord@h/a?key=PassWord"}):  # fmt: skip
-        texts.append(error_of(get, None, tmp_path / "no", sources=[source], policy=Policy(1, 0.5, 0)))
+        texts.append(error_of(get, None, tmp_path / "no", sources=[source], policy=RetryPolicy(1, 0.5, 0)))
     server.files["b.zip"] = PAGE
     texts.append(error_of(get, server, tmp_path / "b", sources=[{"url": url.replace("a.zip", "b.zip")}]))
     assert "PassWord" not in caplog.text + "".join(texts)
@@ -427,7 +432,7 @@ def test_a_name_that_cannot_be_resolved(tmp_path, monkeypatch):
         raise socket.gaierror(-3, "Temporary failure in name resolution")
 
     monkeypatch.setattr(socket, "getaddrinfo", fail)
-    text = error_of(get, None, tmp_path, sources=[{"url": "http://nowhere.example/a.zip"}], policy=Policy(1, 1, 0))
+    text = error_of(get, None, tmp_path, sources=[{"url": "http://nowhere.example/a.zip"}], policy=RetryPolicy(1, 1, 0))
     assert "cannot be resolved; is this machine offline?" in text
 
 
@@ -454,17 +459,19 @@ def test_messages_of_servers_are_not_files(tmp_path, body, words, name):
     good = BODY if name == "a.zip" else b"weights"
     with Server({"bad": body, "good": good}) as server:
         sources = ({"url": server.url("bad")}, {"url": server.url("good")})
-        fetch_file(Wanted(f"set/{name}", sources), place, tmp_path, POLICY)
+        fetch_file(remote(f"set/{name}", *sources), place, tmp_path, POLICY)
     assert place.read_bytes() == (good if words or name == "a.zip" else body)
     if words:
         (tmp_path / LOCK_FILE).unlink()
         place.write_bytes(body)
-        assert words in error_of(fetch_file, Wanted(f"set/{name}", ()), place, tmp_path, POLICY)
+        assert words in error_of(
+            fetch_file, remote(f"set/{name}", {"page": "https://example.org"}), place, tmp_path, POLICY
+        )
 
 
 def test_json_files_may_be_json(tmp_path):
     with Server({"meta.json": b'{"videos": {}}'}) as server:
-        wanted = Wanted("set/meta.json", ({"url": server.url("meta.json")},))
+        wanted = remote("set/meta.json", {"url": server.url("meta.json")})
         assert fetch_file(wanted, tmp_path / "meta.json", tmp_path, POLICY).read_bytes() == b'{"videos": {}}'
 
 
@@ -522,7 +529,7 @@ def test_odd_headers_lead_to_the_next_source_or_the_file(server, tmp_path, heade
     head = f"HTTP/1.1 {status}\r\n{header}\r\nConnection: close\r\n\r\n".encode("latin-1")
     with raw_server(head + BODY[:5]) as url:
         sources = [{"url": url}, {"url": server.url("a.zip")}]
-        assert get(server, tmp_path, sources=sources, policy=Policy(1, 0.5, 0)).read_bytes() == BODY
+        assert get(server, tmp_path, sources=sources, policy=RetryPolicy(1, 0.5, 0)).read_bytes() == BODY
 
 
 @pytest.mark.timeout(60)
@@ -532,7 +539,7 @@ def test_any_answer_leads_to_the_next_source_or_the_file(head, lines):
     answer = b"HTTP/1.1 200 OK\r\n" + "\r\n".join(lines).encode("latin-1") + head
     with Server({"a.zip": BODY}) as server, raw_server(answer) as url, tempfile.TemporaryDirectory() as folder:
         sources = [{"url": url}, {"url": server.url("a.zip")}]
-        assert get(server, Path(folder), sources=sources, policy=Policy(1, 0.5, 0)).read_bytes() == BODY
+        assert get(server, Path(folder), sources=sources, policy=RetryPolicy(1, 0.5, 0)).read_bytes() == BODY
 
 
 def drip(start: bytes, piece: bytes):
@@ -561,7 +568,7 @@ def test_a_server_that_drips_bytes_for_ever(server, tmp_path, answer, monkeypatc
     monkeypatch.setattr("vosarena.fetching.http._patience", lambda policy: 1.0)
     with raw_server(answer) as url:
         sources = [{"url": url}, {"url": server.url("a.zip")}]
-        assert get(server, tmp_path, sources=sources, policy=Policy(2, 0.3, 0)).read_bytes() == BODY
+        assert get(server, tmp_path, sources=sources, policy=RetryPolicy(2, 0.3, 0)).read_bytes() == BODY
 
 
 @pytest.mark.parametrize("content", [b"", b"\n", bytes(99), b"- a\n", b"\xff", b"3", b"{}", b"[" * 100_000, b"x: 'y"])
@@ -638,7 +645,7 @@ def test_a_server_that_compresses_unasked(server, tmp_path):
         assert get(server, tmp_path / "file", sources=[{"url": url}]).read_bytes() == BODY
     packed = gzip.compress(b"packed")
     with raw_server(encoded + packed) as url:
-        wanted = Wanted("set/w.bin.gz", ({"url": url},), sha256=sha256(packed).hexdigest())
+        wanted = remote("set/w.bin.gz", {"url": url}, sha256=sha256(packed).hexdigest())
         assert fetch_file(wanted, tmp_path / "w.bin.gz", tmp_path, POLICY).read_bytes() == packed
 
 

@@ -18,7 +18,7 @@ from vosarena.base.errors import ConfigError, DataError, TrackerError
 from vosarena.cli import main
 from vosarena.demo.clips import make_clip
 from vosarena.finetuning.leakage import check_leakage
-from vosarena.finetuning.recipe import read_recipe
+from vosarena.finetuning.recipe import read_recipe, samples_per_pass, skip_at, training_settings
 from vosarena.io.masks import write_mask
 
 torch = pytest.importorskip("torch")
@@ -181,7 +181,14 @@ def test_divergence_stops_and_keeps_the_last_checkpoint(data: Path, weights: Pat
     state["pix_feat_proj.weight"][0] = float("nan")
     torch.save(state, tmp_path / "broken.pth")
     with pytest.raises(TrackerError, match=r"nan.* at iteration 1; .* is kept"):
-        finetune(QUICK, {"toy/train": data}, tmp_path / "broken.pth", tmp_path / "out.pth", tmp_path / "work", "cpu")
+        finetune(
+            read_recipe(QUICK),
+            {"toy/train": data},
+            tmp_path / "broken.pth",
+            tmp_path / "out.pth",
+            tmp_path / "work",
+            "cpu",
+        )
     assert (tmp_path / "work" / "checkpoint.pth").read_bytes() == before
 
 
@@ -214,7 +221,7 @@ def test_recipe_defaults_are_the_papers_and_cuties() -> None:
     paper = (recipe.iterations, recipe.batch, recipe.learning_rate, recipe.weight_decay, recipe.lr_steps)
     assert paper == (20_000, 16, 1e-4, 1e-3, (15_000,))
     upstream = yaml.safe_load((package_folder() / "config" / "train_config.yaml").read_text())["main_training"]
-    stage = recipe.stage(upstream["amp"])
+    stage = training_settings(recipe, upstream["amp"])
     for key in stage:
         assert stage[key] == (float(upstream[key]) if key == "learning_rate" else upstream[key]), key
     assert (recipe.amp, recipe.crop, recipe.lr_gamma) == (True, upstream["crop_size"][0], upstream["lr_schedule_gamma"])
@@ -224,7 +231,7 @@ def test_recipe_defaults_are_the_papers_and_cuties() -> None:
         upstream["merge_probability"],
         upstream["clip_grad_norm"],
     )
-    assert [recipe.skip_at(iteration) for iteration in (0, 1999, 2000, 6000, 16000)] == [5, 5, 10, 15, 5]
+    assert [skip_at(recipe, iteration) for iteration in (0, 1999, 2000, 6000, 16000)] == [5, 5, 10, 15, 5]
 
 
 def test_wrong_recipes_are_refused() -> None:
@@ -233,9 +240,9 @@ def test_wrong_recipes_are_refused() -> None:
     with pytest.raises(ConfigError, match="one entry each"):
         read_recipe({"max_skip": [3]})
     with pytest.raises(ConfigError, match="batch of 16"):
-        read_recipe({"micro_batch": 5}).samples_per_pass(2)
-    assert read_recipe({"micro_batch": 4}).samples_per_pass(2) == 4
-    assert read_recipe({}).samples_per_pass(4) == 4
+        samples_per_pass(read_recipe({"micro_batch": 5}), 2)
+    assert samples_per_pass(read_recipe({"micro_batch": 4}), 2) == 4
+    assert samples_per_pass(read_recipe({}), 4) == 4
 
 
 def test_leakage_by_name_within_a_dataset_and_by_frame_across_datasets(data: Path, tmp_path: Path) -> None:
@@ -252,7 +259,15 @@ def test_leakage_by_name_within_a_dataset_and_by_frame_across_datasets(data: Pat
 
 def test_a_leaking_run_does_not_start(data: Path, weights: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="overlap the evaluated sequences"):
-        finetune(QUICK, {"toy/train": data}, weights, tmp_path / "o.pth", tmp_path / "w", "cpu", {"toy/val": data})
+        finetune(
+            read_recipe(QUICK),
+            {"toy/train": data},
+            weights,
+            tmp_path / "o.pth",
+            tmp_path / "w",
+            "cpu",
+            {"toy/val": data},
+        )
     assert not (tmp_path / "w").exists()
 
 

@@ -20,8 +20,8 @@ pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
 
 def weights():
-    (source,) = load_catalog().model("sam2-demo").weights["sources"]
-    return source["local"]
+    (source,) = load_catalog().model("sam2-demo").weights.sources
+    return source.local
 
 
 def test_a_training_step_reaches_every_part_and_lowers_the_loss(tmp_path):

@@ -42,7 +42,7 @@ NAMES = ("alpha", "beta", "gamma")
 @pytest.fixture
 def run(dataset: Path, tmp_path: Path):
     """A study of two baselines on the tiny dataset, its paths, and what tracks and measures a model."""
-    split = Split("squares", "all", path=str(dataset), sequences=None)
+    split = Split(dataset="squares", name="all", path=str(dataset), sequences=None)
     paths = Paths("config", tmp_path / "results", tmp_path / "resources", scores=tmp_path / "scores")
     table = paths.sequences(split)
     table.parent.mkdir(parents=True)
@@ -257,7 +257,7 @@ def test_sequences_that_the_catalog_expects_but_the_disk_lacks_make_a_run_incomp
     study, paths, track, measure = run
     split = next(iter(study.splits.values()))
     table = paths.sequences(split)
-    index_split(table.parent, table, Split("squares", "all", sequences=5))
+    index_split(table.parent, table, Split(dataset="squares", name="all", sequences=5))
     track("static")
     measure("static")
     board = build_leaderboard(local_runs(study, paths)[:1], tmp_path / "out")["leaderboard"]

@@ -78,9 +78,9 @@ def test_any_scores_can_be_drawn(rows, tmp_path):
 def test_any_curve_can_be_drawn(j, name, tmp_path):
     study = load_study({"datasets": ["demo/val"], "models": ["static"]})
     curve = ObjectCurve(0, tuple(map(str, range(len(j)))), np.array(j, float), np.ones(len(j), bool))
-    figures._curves(study, Split("d", "s"), name, {"static": curve}, BY_NAME, tmp_path)
+    figures._curves(study, Split(dataset="d", name="s"), name, {"static": curve}, BY_NAME, tmp_path)
     assert len(list(tmp_path.iterdir())) == 2
-    figures._curves(study, Split("d", "s"), f"{name[:-1]}z", {"static": curve}, BY_NAME, tmp_path)
+    figures._curves(study, Split(dataset="d", name="s"), f"{name[:-1]}z", {"static": curve}, BY_NAME, tmp_path)
     assert len(list(tmp_path.iterdir())) == 4, "two long names share a file"
 
 

@@ -50,7 +50,7 @@ def packed(dataset: Path, tmp_path: Path):
             videos = {name: {"objects": {"1": {"category": "x", "frames": frames[name]}}} for name in frames}
             write_json(root / "meta.json", {"videos": videos})
         table = root / "sequences.parquet"
-        index_split(root, table, Split(split.dataset, split.name))
+        index_split(root, table, Split(dataset=split.dataset, name=split.name))
         store = tmp_path / "results" / "predictions" / split.dataset / split.name / "static"
         for folder in sorted((dataset / "Annotations").iterdir()):
             if not (store / folder.name).exists():
@@ -80,7 +80,12 @@ def test_formats_of_the_servers(packed, name):
 
 
 def test_team_file_of_lsvos_2025(packed):
-    split = Split("lsvos2025", "test", ground_truth="first_frame", submission={"team": {"name": "A", "members": ["B"]}})
+    split = Split(
+        dataset="lsvos2025",
+        name="test",
+        ground_truth="first_frame",
+        submission={"team": {"name": "A", "members": ["B"]}},
+    )
     archive, table, _ = packed(split)
     assert json.loads(zipfile.ZipFile(archive).read("team.json")) == {"name": "A", "members": ["B"]}
     expected = submission_format(split, table)

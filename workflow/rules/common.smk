@@ -67,6 +67,10 @@ if workflow.is_main_process:
     discard_damaged(study, paths)
 
 
+# Jobs get records as parameters. Snakemake compares only parameters of built-in types with those of the last run, so
+# rules also give a record's `definition`.
+
+
 def split_of(wildcards):
     return study.split(f"{wildcards.dataset}/{wildcards.split}")
 
@@ -82,7 +86,7 @@ def archive_of(wildcards):
 
 def extracted_of(wildcards):
     """Notes of the extracted archives of a split."""
-    return [declared.extracted_note(archive.home, archive.file) for archive in archives_of(split_of(wildcards))]
+    return [declared.extracted_note(archive.namespace, archive.file) for archive in archives_of(split_of(wildcards))]
 
 
 def model_of(wildcards):
@@ -91,16 +95,16 @@ def model_of(wildcards):
 
 def shards_and_loads(table, model):
     """Shard name -> names of its sequences, and shard name -> the work in it, by a table of sequences."""
-    return _shards_and_loads(table, kind_of(Namespace(model=model)) if study.minutes_per_job else None)
+    return _shards_and_loads(table, kind_of(Namespace(model=model)) if study.inference.minutes_per_job else None)
 
 
 @lru_cache
 def _shards_and_loads(table, kind):
     rows = {record.sequence: record for record in read_table(table)}
     if kind:
-        shards = make_shards_by_time(rows.values(), study.minutes_per_job, kind)
+        shards = make_shards_by_time(rows.values(), study.inference.minutes_per_job, kind)
     else:
-        shards = make_shards(rows.values(), study.sequences_per_job)
+        shards = make_shards(rows.values(), study.inference.shard_size)
     return shards, {shard: load_of(rows[name] for name in names) for shard, names in shards.items()}
 
 
@@ -147,7 +151,7 @@ def kind_of(wildcards):
     """How heavy a model is: by whether it has weights or runs on torch, and where it runs."""
     if not weights_of(wildcards) and not uses_torch(model_of(wildcards).tracker):
         return "baseline"
-    return "cpu" if study.device == "cpu" else "gpu"
+    return "cpu" if study.inference.device == "cpu" else "gpu"
 
 
 def runs(*truths):

@@ -18,6 +18,7 @@ rule download:
         downloads=1,
     params:
         archive=archive_of,
+        definition=lambda wildcards: archive_of(wildcards).definition(),
         resources=paths.resources,
         download=study.download,
     message:
@@ -39,6 +40,7 @@ rule extract:
         "../../envs/default.yaml"
     params:
         archive=archive_of,
+        definition=lambda wildcards: archive_of(wildcards).definition(),
         resources=paths.resources,
         download=study.download,
     message:
@@ -60,6 +62,7 @@ rule prepare:
         "../../envs/default.yaml"
     params:
         split=split_of,
+        definition=lambda wildcards: split_of(wildcards).model_dump(mode="json"),
         resources=paths.resources,
         state=lambda wildcards: state_of_split(str(split_of(wildcards))),
     message:
@@ -81,6 +84,7 @@ checkpoint index:
         "../../envs/default.yaml"
     params:
         split=split_of,
+        definition=lambda wildcards: split_of(wildcards).model_dump(mode="json"),
         state=lambda wildcards: state_of_split(str(split_of(wildcards))),
     message:
         "{wildcards.dataset}/{wildcards.split}: list sequences and objects"

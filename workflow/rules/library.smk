@@ -13,7 +13,7 @@ if _scripts.is_dir():
     sys.path.insert(0, str(_scripts))
 
 import vosarena
-from vosarena.config.schema import read_yaml
+from vosarena.base.yaml_files import read_yaml
 from vosarena.base.errors import VosarenaError
 
 _library = Path(vosarena.__file__).parent

@@ -16,6 +16,7 @@ rule submission:
     params:
         store=store_of,
         split=split_of,
+        definition=lambda wildcards: split_of(wildcards).model_dump(mode="json"),
     message:
         "{wildcards.model} on {wildcards.dataset}/{wildcards.split}: pack for the server"
     script:

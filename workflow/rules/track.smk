@@ -27,8 +27,8 @@ rule track:
         definition=lambda wildcards: model_of(wildcards).definition().to_json(),
         python=lambda wildcards: model_of(wildcards).python,
         resize=lambda wildcards: split_of(wildcards).resize,
-        device=study.device,
-        precision=study.precision,
+        device=study.inference.device,
+        precision=study.inference.precision,
     message:
         "{wildcards.model} on {wildcards.dataset}/{wildcards.split}: {wildcards.shard}"
     script:

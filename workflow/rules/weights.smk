@@ -16,6 +16,7 @@ rule weights:
     params:
         weights=lambda wildcards: model_of(wildcards).weights,
         download=study.download,
+        definition=lambda wildcards: model_of(wildcards).weights.model_dump(mode="json"),
     message:
         "{wildcards.model}: weights"
     script:

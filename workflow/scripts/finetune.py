@@ -10,7 +10,7 @@ with logged(snakemake.log[0]):
     evaluated = [Path(table).parent for table in snakemake.input.evaluated]
     finetune(
         recipe,
-        dict(zip(recipe["data"], training, strict=True)),
+        dict(zip(recipe.data, training, strict=True)),
         Path(snakemake.input.weights),
         output,
         output.parent / "checkpoint",

@@ -35,14 +35,14 @@ def run(args: argparse.Namespace) -> None:
             state, size = split_state(split, args.resources)
             table.add_row(
                 str(split),
-                entry.get("title", name),
+                entry.title or name,
                 _number_of_sequences(split, args.resources),
                 state,
                 format_size(size),
                 split.layout,
                 split.protocol,
                 split.ground_truth.replace("_", " "),
-                entry.get("license", "not stated"),
+                entry.license or "not stated",
             )
     console(pipe_width=240).print(table)
 
@@ -61,7 +61,7 @@ def split_state(split: Split, resources: Path) -> tuple[str, int]:
     if Paths(resources=resources).sequences(split).is_file():
         return "indexed", size
     order = ("absent", "partial", "downloaded", "verified", "extracted")
-    states = [archive_state(archive, resources) for archive in archives if not archive.optional]
+    states = [archive_state(archive, resources) for archive in archives if not archive.entry.optional]
     if not states:
         return ("on demand" if split.synthetic else "local" if Path(split.path or "").is_dir() else "absent"), size
     return min(states, key=order.index), size

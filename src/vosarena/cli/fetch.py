@@ -43,11 +43,11 @@ def run(args: argparse.Namespace) -> None:
     from vosarena.config.study import load_catalog
     from vosarena.datasets.archives import collect_archives
     from vosarena.datasets.prepare import fetch_split
-    from vosarena.fetching.sources import Policy
+    from vosarena.fetching.sources import RetryPolicy
     from vosarena.fetching.weights import fetch_weights
 
     catalog = load_catalog(args.catalog)
-    policy = Policy(attempts=args.attempts, timeout=args.timeout)
+    policy = RetryPolicy(attempts=args.attempts, timeout=args.timeout)
     for name in args.names:
         _check_name(name, catalog)
     for name in args.names:

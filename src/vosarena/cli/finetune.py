@@ -42,7 +42,8 @@ def add_parser(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Fine-tune."""
-    from vosarena.config.schema import read_yaml
+    from vosarena.base.yaml_files import read_yaml
+    from vosarena.finetuning.recipe import read_recipe
     from vosarena.finetuning.train import finetune
 
     data, evaluated = _parse_folders(args.data), _parse_folders(args.evaluated)
@@ -51,7 +52,7 @@ def run(args: argparse.Namespace) -> None:
             raise DataError(f"no such folder: {folder}; give --data and --evaluated as DATASET/SPLIT=FOLDER")
     if not args.weights.is_file():
         raise TrackerError(f"no such file: {args.weights}; give the weights to start from with --weights")
-    recipe = read_yaml(args.recipe)
+    recipe = read_recipe(read_yaml(args.recipe), str(args.recipe))
     finetune(recipe, data, args.weights, args.output, args.work, args.device, evaluated)
 
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from vosarena.base.errors import ConfigError
-from vosarena.base.names import expand_home
 
 if TYPE_CHECKING:  # imported where it is needed, so that `vosarena --help` is quick
     from vosarena.config.paths import Paths
@@ -40,30 +39,24 @@ def add_partial_options(parser: argparse.ArgumentParser) -> None:
 
 def read_study(args: argparse.Namespace) -> Study:
     """Return the study of `--config`."""
+    from vosarena.base.yaml_files import read_yaml
     from vosarena.config.study import load_study
 
-    return load_study(_read_config(args), str(args.config), args.config.stem)
+    if not args.config.is_file():
+        raise ConfigError(f"{args.config}: no such file; give the config of the study with --config")
+    return load_study(read_yaml(args.config), str(args.config), args.config.stem)
 
 
 def study_paths(args: argparse.Namespace) -> Paths:
     """Return the paths of the study."""
     from vosarena.config.paths import Paths
+    from vosarena.config.schema import Pathvars
 
-    config = _read_config(args) if args.config.is_file() else {}
-    pathvars = expand_home(config.get("pathvars", {}))
+    study = read_study(args) if args.config.is_file() else None
+    pathvars = study.pathvars if study else Pathvars()
     return Paths(
-        config.get("study", args.config.stem),
-        results=args.results or Path(pathvars.get("results", "results")),
-        resources=args.resources or Path(pathvars.get("resources", "resources")),
+        study.name if study else args.config.stem,
+        results=args.results or Path(pathvars.results),
+        resources=args.resources or Path(pathvars.resources),
         scores=args.scores,
     )
-
-
-def _read_config(args: argparse.Namespace) -> dict[str, Any]:
-    from vosarena.config.schema import read_yaml, validate
-
-    if not args.config.is_file():
-        raise ConfigError(f"{args.config}: no such file; give the config of the study with --config")
-    config = read_yaml(args.config)
-    validate(config, "config", str(args.config))
-    return config

@@ -1,56 +1,143 @@
-"""The config reference, written from the schemas so that it cannot drift: `python -m vosarena.config.reference`."""
+"""The config reference and the JSON Schema for editors, written from config/schema.py.
 
-from collections.abc import Iterator, Mapping
-from typing import Any
-
-import yaml
-
-from vosarena.config.schema import SCHEMAS
-
-_INTRODUCTION = """# Config reference
-
-Written from `src/vosarena/config/schemas/` by `make docs`; do not edit.
-Unknown keys, wrong types and unknown names stop a run before it starts, with the nearest valid choice.
+python -m vosarena.config.reference
 """
+
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, get_args
+
+from vosarena.base.entry import Entry
+from vosarena.config.schema import Config, DatasetEntry, ModelEntry, SplitDefaults
+from vosarena.fetching.sources import SOURCES, Source
+
+_INTRODUCTION = """\
+# Config reference
+
+<!-- Written by `python -m vosarena.config.reference` from vosarena/config/schema.py. Do not edit. -->
+
+Unknown keys, wrong types and unknown names stop a run before it starts, and the error names the nearest valid choice.
+Editors with YAML support complete and check a config that begins with this line:
+
+```yaml
+# yaml-language-server: $schema=docs/reference/config.schema.json
+```
+"""
+_SECTIONS: dict[type[Entry], str] = {Config: "Config file", DatasetEntry: "Dataset", ModelEntry: "Model"}
+_HEADER = "| key | values | meaning |\n|---|---|---|"
 
 
 def reference() -> str:
-    """Markdown with one table of keys for the config, for a dataset and for a model."""
-    parts = [_INTRODUCTION]
-    for name in ("config", "dataset", "model"):
-        schema = yaml.safe_load((SCHEMAS / f"{name}.schema.yaml").read_text())
-        rows = [f"| `{key}` | {kind} | {text} |" for key, kind, text in _rows(schema)]
-        parts += [f"## {schema['title']}\n\n{schema['description']}\n"]
-        parts += ["\n".join(["| key | values | meaning |", "|---|---|---|", *rows]) + "\n"]
+    """Return Markdown with an example and a table of keys for every mapping in a config or catalog file."""
+    sections = [section for kind, title in _SECTIONS.items() for section in _sections(kind, f"## {title}")]
+    return "\n".join([_INTRODUCTION, *sections, _source_section()])
+
+
+def config_schema() -> dict[str, Any]:
+    """Return the JSON Schema of the config file, for editors."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **_without_null(Config.model_json_schema())}
+
+
+def _without_null(schema: Any) -> Any:
+    """Return a JSON Schema in which no key may be null: one is left out instead."""
+    if isinstance(schema, list):
+        return [_without_null(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    kept = {key: _without_null(value) for key, value in schema.items() if not (key == "default" and value is None)}
+    choices = kept.get("anyOf", [])
+    if {"type": "null"} in choices:
+        choices.remove({"type": "null"})
+        if len(choices) == 1:
+            kept = {**kept.pop("anyOf")[0], **kept}
+    return kept
+
+
+def write_reference(folder: Path) -> None:
+    """Write `config.md` and `config.schema.json` into a folder."""
+    (folder / "config.md").write_text(reference())
+    (folder / "config.schema.json").write_text(json.dumps(config_schema(), indent=2) + "\n")
+
+
+def nested_entries(kind: type[Entry]) -> Iterator[tuple[str, type[Entry]]]:
+    """Yield path and class of the mappings below an entry, except for sources and what has a section of its own."""
+    for name, field in kind.model_fields.items():
+        for entry in _entries_in(field.annotation):
+            own_section = entry in _SECTIONS or issubclass(entry, Source)
+            if not own_section and not (kind is DatasetEntry and name in SplitDefaults.model_fields):
+                path = f"{name}.NAME" if name == "splits" else name
+                yield path, entry
+                yield from ((f"{path}.{deeper}", other) for deeper, other in nested_entries(entry))
+
+
+def _entries_in(annotation: Any) -> list[type[Entry]]:
+    """Return the entry classes in a type annotation."""
+    if isinstance(annotation, type) and issubclass(annotation, Entry):
+        return [annotation]
+    return [entry for part in get_args(annotation) for entry in _entries_in(part)]
+
+
+def _sections(kind: type[Entry], heading: str) -> Iterator[str]:
+    yield _section(kind, heading)
+    for path, entry in nested_entries(kind):
+        yield _section(entry, f"### `{path}`")
+
+
+def _section(kind: type[Entry], heading: str) -> str:
+    example = getattr(kind, "example", "")
+    block = f"```yaml\n{example}\n```\n" if example else ""
+    return "\n".join(filter(None, [f"{heading}\n", _prose(kind) + "\n", block, "\n".join(_table(kind)) + "\n"]))
+
+
+def _source_section() -> str:
+    """Return the section about sources, which archives and weights share."""
+    parts = ["## Source\n", "Where a file comes from; an item of `sources`. One of:\n"]
+    for kind in SOURCES.values():
+        parts += [_section(kind, f"### `{next(iter(kind.model_fields))}`")]
     return "\n".join(parts)
 
 
-def _rows(schema: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str, str]]:
-    for key, value in schema.get("properties", {}).items():
-        required = "**required**. " if key in schema.get("required", ()) else ""
-        yield prefix + key, _kind(value), required + " ".join(value.get("description", "").split())
-        yield from _rows(value, f"{prefix}{key}.")
-        yield from _rows(value.get("items", {}), f"{prefix}{key}.")
-        if isinstance(value.get("additionalProperties"), dict):
-            yield from _rows(value["additionalProperties"], f"{prefix}{key}.NAME.")
-    known: set[str] = set()
-    for choice in schema.get("oneOf", ()):
-        rows = [row for row in _rows({**choice, "required": ()}, prefix) if row[0] not in known]
-        known.update(key for key, _, _ in rows)
-        yield from rows
+def _prose(kind: type[Entry]) -> str:
+    return "\n".join(line.strip() for line in (kind.__doc__ or "").strip().splitlines())
 
 
-def _kind(value: Mapping[str, Any]) -> str:
+def _table(kind: type[Entry]) -> Iterator[str]:
+    yield _HEADER
+    schema = kind.model_json_schema()
+    fields = kind.model_fields
+    for name in sorted(fields, key=lambda name: (not fields[name].is_required(), name not in kind.__annotations__)):
+        key = fields[name].alias or name
+        value = _without_null(schema["properties"][key])
+        if kind is DatasetEntry and name in SplitDefaults.model_fields:
+            description = f"Default for all splits; see `splits.NAME.{name}`."
+            values = _values(value)
+        else:
+            required = "**required**. " if key in schema.get("required", ()) else ""
+            description = required + (fields[name].description or "")
+            values = _values(value) + _default(value)
+        yield f"| `{key}` | {values} | {description} |"
+
+
+def _values(value: Mapping[str, Any]) -> str:
+    """Return the values that a key may have, in words."""
+    if choices := value.get("anyOf", value.get("oneOf")):
+        return " or ".join(dict.fromkeys(map(_values, choices)))
     if "enum" in value:
-        kinds = ", ".join(f"`{choice}`" for choice in value["enum"])
-    elif value.get("type") == "array":
-        kinds = f"list of {_kind(value.get('items', {}))}"
-    elif "oneOf" in value:
-        kinds = " or ".join(dict.fromkeys(_kind(choice) for choice in value["oneOf"]))
-    else:
-        kinds = {"object": "mapping", "string": "text"}.get(value.get("type", ""), value.get("type", "any"))
-    return f"{kinds}; default `{value['default']}`" if "default" in value else kinds
+        return ", ".join(f"`{choice}`" for choice in value["enum"])
+    if value.get("type") == "array":
+        return f"list of {_values(value.get('items', {}))}"
+    words = {"string": "text", "object": "mapping", "boolean": "`true`, `false`"}
+    return "mapping" if "$ref" in value else words.get(value.get("type", ""), value.get("type", "any"))
+
+
+def _default(value: Mapping[str, Any]) -> str:
+    default = value.get("default")
+    if isinstance(default, dict) or default in (None, "", []):
+        return ""
+    return f"; default `{default if isinstance(default, str) else json.dumps(default)}`"
 
 
 if __name__ == "__main__":
-    print(reference(), end="")
+    write_reference(Path(sys.argv[1] if len(sys.argv) > 1 else "docs/reference"))

@@ -1,211 +1,439 @@
-"""Validation of config and catalog entries against the JSON Schemas, in one sentence per mistake."""
+"""The keys of the config and of catalog entries: types, defaults and descriptions.
 
-import math
-import re
+This is the only place that knows them. `config/reference.py` writes the documentation and the JSON Schema from it, and
+`config/study.py` makes a study of what it accepts.
+"""
+
 from collections.abc import Mapping
-from contextlib import suppress
-from datetime import date
-from functools import cache
-from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
-import yaml
-from jsonschema import Draft202012Validator
-from jsonschema.exceptions import ValidationError
+from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
-from vosarena.base.errors import ConfigError
-from vosarena.base.text import nearest
+from vosarena.base.entry import (
+    Bool,
+    Entry,
+    Float,
+    Folder,
+    HomeText,
+    Int,
+    Interpreter,
+    Location,
+    Name,
+    NameWithPlus,
+    Unique,
+    wrong,
+)
+from vosarena.base.names import expand_home
+from vosarena.fetching.sources import FileEntry, RetryPolicy
 
-SCHEMAS = Path(__file__).with_name("schemas").resolve()
-
-
-class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader, but a key that is there twice is an error: PyYAML takes the last one silently."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode):
-                if (key.tag, key.value) in seen:
-                    raise yaml.constructor.ConstructorError(
-                        None, None, f"the key {key.value!r} is there twice", key.start_mark
-                    )
-                seen.add((key.tag, key.value))
-        return super().construct_mapping(node, deep)
-
-
-def read_yaml(file: Path) -> dict[str, Any]:
-    """The mapping in a YAML file. Raises ConfigError naming the file and the line."""
-    try:
-        content = yaml.load(file.read_bytes(), Loader=_Loader)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        place = f"{file}, line {mark.line + 1}, column {mark.column + 1}" if mark else str(file)
-        raise ConfigError(f"{place}: not valid YAML: {error.problem or error.context}") from None
-    except (yaml.YAMLError, ValueError) as error:  # bytes that are no text; a date such as 2024-13-45
-        raise ConfigError(f"{file}: not valid YAML: {' '.join(str(error).split())}") from None
-    except OSError as error:
-        raise ConfigError(f"{file}: cannot be read: {error.strerror}") from None
-    if not isinstance(content, dict):
-        raise ConfigError(f"{file}: expected a mapping of keys to values")
-    return content
+ProtocolName = Literal[
+    "davis2017",
+    "davis2017-official",
+    "vos-benchmark",
+    "sa-v",
+    "sa-v-official",
+    "lvos",
+    "lvos-official",
+    "youtube-vos",
+    "mosev2",
+]
+PROTOCOL_NAMES: tuple[ProtocolName, ...] = get_args(ProtocolName)
+GroundTruth = Literal["full", "first_frame", "none"]
+Layout = Literal["davis", "youtube-vos", "lvos", "sa-v", "folder", "video"]
+Resize = Literal["never", "nearest"]
 
 
-@cache
-def _validator(schema: str) -> Draft202012Validator:
-    return Draft202012Validator(yaml.safe_load((SCHEMAS / f"{schema}.schema.yaml").read_text()))
+class Inference(Entry):
+    """How inference jobs run."""
+
+    example: ClassVar[str] = "inference: {sequences_per_job: 16, device: cuda, precision: bf16}"
+
+    sequences_per_job: Int = Field(
+        1, ge=0, description="Sequences per inference job. A job loads its model once; 16 suits GPUs and clusters."
+    )
+    minutes_per_job: Int = Field(
+        0,
+        ge=0,
+        description="Alternative to `sequences_per_job`: time limit per inference job in minutes, including 10 for "
+        "start-up. Jobs are filled up to that limit by a conservative estimate. 0 means no limit.",
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="Where models run. `auto` uses a CUDA device if there is one."
+    )
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        "auto", description="Number format of the models. `auto` is the reference implementation's own choice."
+    )
+
+    @property
+    def shard_size(self) -> int:
+        """Sequences per job if `minutes_per_job` gives no limit."""
+        return self.sequences_per_job or 1
+
+    @model_validator(mode="after")
+    def _check_job_size(self) -> Self:
+        if self.minutes_per_job and self.sequences_per_job and "sequences_per_job" in self.model_fields_set:
+            raise wrong(
+                "sequences_per_job and minutes_per_job are both given; leave out one or set it to 0 (a profile may "
+                "give it too)"
+            )
+        return self
 
 
-def properties(schema: str, key: str) -> Mapping[str, Any]:
-    """The schemas of the keys under a top-level key of a schema."""
-    return _validator(schema).schema["properties"][key]["properties"]
+class Download(Entry):
+    """How archives and weights are downloaded."""
+
+    example: ClassVar[str] = "download: {attempts: 10, timeout: 60, archives: remove}"
+
+    attempts: Int = Field(
+        RetryPolicy.attempts, ge=1, description="Give up after this many consecutive attempts without new data."
+    )
+    timeout: Float = Field(
+        RetryPolicy.timeout, gt=0, description="Seconds without data before a connection is dropped."
+    )
+    archives: Literal["keep", "remove"] = Field(
+        "keep", description="Keep or remove archives in `<resources>/archives/` after they are extracted."
+    )
+
+    @property
+    def policy(self) -> RetryPolicy:
+        """How patient downloads are."""
+        return RetryPolicy(self.attempts, self.timeout)
 
 
-def validate(instance: Any, schema: str, where: str, at: str = "") -> None:
-    """Raise ConfigError for the first mistake, naming the key's path and the nearest valid choice.
+class Figures(Entry):
+    """What the figures for papers show."""
 
-    schema: `config`, `dataset` or `model`. where: the file that the user knows. at: where in it the instance stands.
+    example: ClassVar[str] = "figures: {sequences: [demo/val/round-01]}"
+
+    sequences: tuple[str, ...] = Field(
+        (),
+        description="Sequences in pictures and curves, as `<dataset>/<split>/<sequence>`. Default, and for splits "
+        "without any in this list: the two sequences on which the models differ most.",
+    )
+
+
+class Pathvars(Entry):
+    """Where files go: Snakemake's path variables."""
+
+    example: ClassVar[str] = "pathvars: {resources: /shared/vosarena/resources, logs: /scratch/logs}"
+
+    results: Folder = Field("results", description="Predictions, metrics, and the results of each study.")
+    resources: Folder = Field("resources", description="Datasets and weights. Several users can share this folder.")
+    logs: Folder = Field("logs", description="One log file per job.")
+    benchmarks: Folder = Field("<results>/benchmarks", description="Run time and memory of every job.")
+
+
+class Sample(Entry):
+    """Keep a fraction of the sequences, the same ones on every machine."""
+
+    example: ClassVar[str] = "sample: {fraction: 0.1, seed: 2024}"
+
+    fraction: Float = Field(gt=0, lt=1, description="Fraction of the sequences.")
+    seed: Int = Field(0, description="Random seed; another seed draws other sequences.")
+    part: Literal["drawn", "rest"] = Field(
+        "drawn", description="`rest` keeps the sequences that `drawn` leaves out with the same seed."
+    )
+
+
+class SubmissionEntry(Entry):
+    """What the evaluation server expects."""
+
+    example: ClassVar[str] = "submission: {server: https://www.codabench.org/competitions/10062/, frames: all}"
+
+    server: str | None = Field(None, description="URL of the evaluation server.")
+    folder: str = Field("", description="Folder in the archive that holds the sequences.")
+    frames: Literal["all", "required"] = Field(
+        "all", description="Which masks to pack: of every frame, or of the frames that `meta.json` lists."
+    )
+    team: dict[str, Any] | None = Field(
+        None, description="Content of `team.json` at the root of the archive (LSVOS 2025)."
+    )
+
+
+class ArchiveEntry(FileEntry):
+    """An archive to download and extract."""
+
+    example: ClassVar[str] = """\
+archives:
+  - sources:
+      - {huggingface: FudanCVL/MOSE, file: train.tar.gz}
+      - {page: "https://henghuiding.github.io/MOSE/", file: train.tar.gz}
+    sha256: 3f805e66ecb576fdd37a1ab2b06b08a428edd71994920443f70d09537918270b
+    root: train"""
+
+    file: NameWithPlus | None = Field(
+        None, description="File name in `<resources>/archives/<dataset>/`. Default is the first source's file name."
+    )
+    root: str | None = Field(
+        None, description="Folder in the archive that holds frames and masks. Default is to search for it."
+    )
+    optional: Bool = Field(False, description="If the file is not available, warn and continue without it.")
+
+
+class SplitDefaults(Entry):
+    """The keys of a split that a dataset can set for all of its splits."""
+
+    protocol: ProtocolName = Field("davis2017", description="Scoring protocol.")
+    ground_truth: GroundTruth = Field(
+        "full",
+        description="`full`: the ground truth is here, and the workflow scores. `first_frame`: the masks are prompts "
+        "only, and an evaluation server scores. `none`: no ground truth and no server; predictions only, and the "
+        "dataset needs no folder of masks.",
+    )
+    resize: Resize = Field(
+        "never", description="What to do with a mask whose size differs from its frame: stop, or resize to the nearest."
+    )
+    select: tuple[str, ...] = Field((), description="Keep only sequences that match one of these names or globs.")
+    exclude: tuple[str, ...] = Field((), description="Leave out sequences that match one of these names or globs.")
+    attributes: tuple[str, ...] = Field((), description="Keep only sequences with one of these attributes.")
+    sample: Sample | None = Field(None, description="Keep a fraction of the sequences.")
+    images: HomeText | None = Field(None, description="Folder of the frames or videos. Default is that of the layout.")
+    masks: HomeText | None = Field(None, description="Folder of the masks. Default is that of the layout.")
+    binary: Bool = Field(False, description="Treat every non-zero pixel of a mask as object 1 (DAVIS 2016).")
+    submission: SubmissionEntry | None = Field(None, description="What the evaluation server expects.")
+
+
+class SplitEntry(SplitDefaults):
+    """A split of a dataset."""
+
+    example: ClassVar[str] = """\
+splits:
+  val:
+    sequences: 30
+    imageset: ImageSets/2017/val.txt
+    path: /data/DAVIS"""
+
+    sequences: Int | None = Field(None, ge=1, description="Expected number of sequences.")
+    path: Location | None = Field(
+        None,
+        description="Extracted folder. Relative to the catalog file, or in a config to the working directory.",
+    )
+    imageset: HomeText | None = Field(
+        None, description="File that lists the sequences of the split, such as `ImageSets/2017/val.txt`."
+    )
+    archives: tuple[ArchiveEntry, ...] = Field((), min_length=1, description="What to download and extract.")
+    synthetic: Literal["train", "val"] | None = Field(
+        None, description="Generate the procedural clips of the demo instead of reading files."
+    )
+
+
+class DatasetEntry(SplitDefaults):
+    """A dataset: a file in `catalog/datasets/`, or a mapping under `datasets` in the config."""
+
+    example: ClassVar[str] = """\
+name: wildlife
+title: Wildlife
+layout: davis
+protocol: sa-v
+splits:
+  val: {path: /data/wildlife, imageset: val.txt}"""
+
+    name: Name | None = Field(
+        None,
+        description="Name in `<dataset>/<split>`. Default is the name of the catalog file, or of the folder in `path`.",
+    )
+    title: str = Field("", description="Name in LaTeX tables and figures. Default is `name`.")
+    extends: str | None = Field(
+        None,
+        description="`<dataset>/<split>` of the catalog to start from. Only in the config, together with a new `name`.",
+    )
+    layout: Layout = Field(
+        "davis",
+        description="Layout of frames and masks on disk. `davis`: `JPEGImages/<sequence>/` and "
+        "`Annotations/<sequence>/`, optionally under a resolution such as `480p`. `youtube-vos`: `davis` with "
+        "`meta.json`. `lvos`: `davis` with `*_meta.json` and `*_meta_attribute.json`. `sa-v`: "
+        "`JPEGImages_24fps/<video>/` and `Annotations_6fps/<video>/<object>/`. `folder`: in `images`, one folder of "
+        "frames per sequence, or the frames of one sequence. `video`: in `images`, one video file per sequence.",
+    )
+    homepage: str | None = Field(None, description="Home page of the dataset.")
+    license: str | None = Field(None, description="Licence of the data.")
+    citation: str = Field("", description="How to cite the dataset.")
+    path: Location | None = Field(
+        None, description="Extracted folder of a dataset with a single split, which is then named `all`."
+    )
+    splits: dict[Name, SplitEntry] | None = Field(None, min_length=1, description="Splits by name.")
+
+
+class WeightsEntry(FileEntry):
+    """The weights of a model and their hash."""
+
+    example: ClassVar[str] = """\
+weights:
+  sources:
+    - url: https://github.com/hkchengrex/Cutie/releases/download/v1.0/cutie-base-mega.pth
+  md5: a6071de6136982e396851903ab4c083a"""
+
+
+def _form_of_interval(value: Any) -> str:
+    return "<mapping>" if isinstance(value, Mapping) else "<number>"
+
+
+Interval = Annotated[
+    Annotated[Annotated[Int, Field(ge=1)], Tag("<number>")]
+    | Annotated[dict[str, Annotated[Int, Field(ge=1)]], Tag("<mapping>")],
+    Discriminator(_form_of_interval),
+]
+
+
+class FinetuneEntry(Entry):
+    """How to train the weights, as an alternative to `weights`: Cutie, starting from the weights of another model.
+
+    The defaults up to `lr_gamma` are those of the LSVOS 2024 paper, those from `model` on are those of Cutie's own
+    `main_training` stage (Cheng et al., CVPR 2024).
     """
-    check_keys(instance, where, at)
-    errors = sorted(_validator(schema).iter_errors(instance), key=lambda e: list(map(str, e.absolute_path)))
-    if errors:
-        path = ".".join([at] * bool(at) + [str(part) for part in errors[0].absolute_path])
-        raise ConfigError(": ".join(part for part in (where, path, _sentence(errors[0])) if part))
+
+    example: ClassVar[str] = """\
+finetune:
+  from: cutie-base-plus
+  data: [mose/train, lvos-v2/train]
+  iterations: 20000
+  frame_interval: {mose/train: 5, lvos-v2/train: 5}"""
+
+    from_model: str | None = Field(None, alias="from", description="Model whose weights training starts from.")
+    data: tuple[str, ...] = Field((), min_length=1, description="Splits to train on, as `<dataset>/<split>`.")
+    iterations: Int = Field(20000, ge=1, description="Steps of the optimiser (AdamW).")
+    batch: Int = Field(16, ge=1, description="Samples per step, summed over all processes.")
+    learning_rate: Float = Field(1e-4, gt=0, description="Initial learning rate.")
+    weight_decay: Float = Field(1e-3, ge=0, description="Weight decay.")
+    lr_steps: tuple[Int, ...] = Field(
+        (15000,), description="Iterations after which the learning rate is multiplied by `lr_gamma`."
+    )
+    lr_gamma: Float = Field(0.1, description="See `lr_steps`.")
+    model: Literal["base", "small", "tiny"] = Field(
+        "base", description="Size of the network, as in the tracker's option `model`."
+    )
+    crop: Int = Field(480, ge=1, description="Side length of the square training images in pixels.")
+    frames: Int = Field(8, ge=1, description="Frames per sample.")
+    objects: Int = Field(
+        3, ge=2, description="Maximum number of objects per sample. A single object would need another network."
+    )
+    reference_frames: Int = Field(3, ge=1, description="Maximum number of frames in memory during training.")
+    merge_probability: Float = Field(
+        0.5, ge=0, le=1, description="Fraction of samples into which objects of a second sequence are pasted."
+    )
+    deep_update_prob: Float = Field(
+        0.2, ge=0, le=1, description="Fraction of frames after which the sensory memory gets a deep update."
+    )
+    max_skip: tuple[Annotated[Int, Field(ge=1)], ...] = Field(
+        (5, 10, 15, 5),
+        min_length=1,
+        description="Maximum distance between neighbouring frames of a sample, one value per training phase.",
+    )
+    max_skip_from: tuple[Float, ...] = Field(
+        (0.0, 0.1, 0.3, 0.8),
+        min_length=1,
+        description="Start of each phase of `max_skip`, as a fraction of the iterations.",
+    )
+    frame_interval: Interval = Field(
+        1,
+        description="Distance between annotated frames, by which `max_skip` is divided: one number for all data, or "
+        "one per `<dataset>/<split>`.",
+    )
+    backbone_lr_ratio: Float = Field(
+        0.1, ge=0, description="Learning rate of the image encoders, relative to `learning_rate`."
+    )
+    embed_weight_decay: Float = Field(0.0, ge=0, description="Weight decay of the embeddings.")
+    clip_grad_norm: Float = Field(3.0, gt=0, description="Maximum norm of the gradient.")
+    points: Int = Field(12544, ge=1, description="Number of points at which the loss is computed.")
+    oversample_ratio: Float = Field(3.0, ge=1, description="Candidate points per point of the loss.")
+    importance_sample_ratio: Float = Field(
+        0.75, ge=0, le=1, description="Fraction of the points that are chosen where the predicted mask is uncertain."
+    )
+    amp: Bool = Field(True, description="Mixed precision, on CUDA only.")
+    seed: Int = Field(14159265, description="Random seed.")
+    micro_batch: Int | None = Field(
+        None,
+        ge=1,
+        description="Samples per forward pass and process. Gradients are accumulated if it is less than the process's "
+        "share of the batch.",
+    )
+    workers: Int = Field(8, ge=0, description="Data loading processes per training process.")
+    checkpoint_every: Int = Field(500, ge=1, description="Iterations between checkpoints.")
 
 
-def check_keys(instance: Any, where: str, at: str = "") -> None:
-    """Raise ConfigError for a key that YAML does not read as text."""
-    if isinstance(instance, Mapping):
-        for key in instance:
-            if not isinstance(key, str):
-                raise ConfigError(
-                    ": ".join(part for part in (where, at, f"the key {key} is not text{_QUOTES}") if part)
-                )
-        parts = list(instance.items())
-    else:
-        parts = list(enumerate(instance)) if isinstance(instance, list) else []
-    for key, value in parts:
-        check_keys(value, where, f"{at}.{key}" if at else str(key))
+class ModelEntry(Entry):
+    """A model: an entry of a file in `catalog/models/`, or a mapping under `models` in the config."""
+
+    example: ClassVar[str] = """\
+name: cutie-small-720
+extends: cutie-small
+options: {size: 720}"""
+
+    name: NameWithPlus | None = Field(None, description="Name of the model. Only in the config.")
+    extends: str | None = Field(
+        None, description="Model of the catalog to start from. Only in the config, together with a new `name`."
+    )
+    title: str = Field(
+        "", description="Name in LaTeX tables and figures. Default is `name`; `extends` does not copy it."
+    )
+    description: str = Field("", description="One line about the model.")
+    tracker: HomeText | None = Field(
+        None,
+        description="A built-in tracker, an entry point of the group `vosarena.trackers`, or `path/to/file.py:Class`.",
+    )
+    options: Annotated[dict[str, Any], AfterValidator(expand_home)] = Field({}, description="Options of the tracker.")
+    weights: WeightsEntry | None = Field(None, description="Where the weights come from.")
+    finetune: FinetuneEntry | None = Field(None, description="How to train the weights.")
+    env: NameWithPlus = Field(
+        "default",
+        description="The conda environment `envs/NAME.yaml`, used if Snakemake is started with `--sdm conda`.",
+    )
+    python: Interpreter | None = Field(
+        None,
+        description="Python interpreter that runs the model instead of the current one or `env`, such as "
+        "`/envs/fork/bin/python`. Relative to the catalog file, or in a config to the working directory "
+        "(`docs/how-to/models.md`).",
+    )
+    revision: Int = Field(1, ge=1, description="Increase it to compute all predictions of the model again.")
+    citation: str = Field("", description="How to cite the model.")
 
 
-_QUOTES = "; put it in quotes as you mean it: without them YAML takes 0123, 1.10, no, on or a date for something else"
-_KINDS = {
-    "array": "a list",
-    "object": "a mapping",
-    "string": "text",
-    "integer": "a whole number",
-    "number": "a number",
-    "boolean": "true or false",
-}
+def _form_of_item(value: Any) -> str | None:
+    if isinstance(value, str):
+        return "<name>"
+    return "<mapping>" if isinstance(value, Mapping | Entry) else None
 
 
-_NAME = "is no name: use letters, digits, ., _ and -, and begin with a letter or digit"
-_FORMS = {
-    ".": "is empty",
-    "^[^{}]*$": "has { or } in it, which Snakemake takes for a wildcard; choose another folder",
-    "^https?://": "is no web address: it begins with http:// or https://",
-    "^[0-9a-f]{32}$": "is no MD5: 32 hexadecimal digits in lower case",
-    "^[0-9a-f]{64}$": "is no SHA-256: 64 hexadecimal digits in lower case",
-    "^[A-Za-z0-9][A-Za-z0-9._-]*$": _NAME,
-    "^[A-Za-z0-9][A-Za-z0-9._+-]*$": _NAME,
-}
+_ITEM = Discriminator(_form_of_item, custom_error_type="form", custom_error_message="is not text or a mapping")
+DatasetItem = Annotated[Annotated[str, Tag("<name>")] | Annotated[DatasetEntry, Tag("<mapping>")], _ITEM]
+ModelItem = Annotated[Annotated[str, Tag("<name>")] | Annotated[ModelEntry, Tag("<mapping>")], _ITEM]
 
 
-def _sentence(error: ValidationError) -> str:
-    match error.validator:
-        case "additionalProperties":
-            return _unknown_key(error.instance, error.schema.get("properties", {}))
-        case "enum":
-            return f"{error.instance!r} is not allowed; {_choices(error.instance, error.validator_value)}"
-        case "uniqueItems":
-            twice = next(item for index, item in enumerate(error.instance) if item in error.instance[:index])
-            return f"{twice!r} is in the list twice; leave one out"
-        case "type":
-            return f"{_shown(error.instance)} is not {_KINDS[error.validator_value]}{_hint(error)}"
-        case "required":
-            return f"the key {next(key for key in error.validator_value if key not in error.instance)!r} is missing"
-        case "minItems":
-            return "the list is empty"
-        case "pattern":
-            return f"{error.instance!r} {_FORMS[error.validator_value]}"
-        case "oneOf":
-            return _no_choice(error)
-    return error.message
+class Config(Entry):
+    """A study: what to evaluate, and how. These are all keys of the workflow's config file."""
 
+    example: ClassVar[str] = """\
+study: my-study
+datasets: [davis2017/val, {path: my-videos}]
+models: [cutie-base, {name: mine, tracker: "my_tracker.py:Mine"}]
+inference: {sequences_per_job: 16}"""
 
-def _choices(word: Any, known: list[str]) -> str:
-    """All of a few choices, the nearest of many."""
-    return f"choose {', '.join(known[:-1])} or {known[-1]}" if 1 < len(known) < 5 else nearest(word, known)
-
-
-def _shown(value: Any) -> str:
-    return str(value) if isinstance(value, date) else repr(value)
-
-
-def _hint(error: ValidationError) -> str:
-    if error.validator_value == "string" and not isinstance(error.instance, Mapping | list):
-        return _QUOTES
-    if error.validator_value == "array" and error.instance:
-        return f"; write [{error.instance}]"
-    if error.validator_value == "number" and isinstance(error.instance, str):
-        with suppress(ValueError):
-            return f"; YAML wants a point in it: {float(error.instance):.1e}"
-    return ""
-
-
-def _unknown_key(instance: Mapping[str, Any], known: Mapping[str, Any]) -> str:
-    unknown = next(key for key in instance if key not in known)
-    return f"unknown key {unknown!r}; {nearest(unknown, known)}"
-
-
-def _no_choice(error: ValidationError) -> str:
-    """None of several forms fits: name the wrong key, or the wrong value of a right one."""
-    kinds = {choice["type"]: choice for choice in error.validator_value}
-    if not isinstance(error.instance, Mapping):
-        quotes = _QUOTES if "string" in kinds and not isinstance(error.instance, list) else ""
-        return f"{_shown(error.instance)} is not {' or '.join(_KINDS[kind] for kind in kinds)}{quotes}"
-    known = {key: value for choice in error.validator_value for key, value in choice.get("properties", {}).items()}
-    if known and not set(error.instance) <= set(known):
-        return _unknown_key(error.instance, known)
-    deepest = max(error.context or [], key=lambda e: len(e.path))
-    if deepest.path:
-        return f"{deepest.path[-1]}: {_sentence(deepest)}"
-    return f"{', '.join(error.instance) or 'nothing'} alone is no complete entry; see docs/reference/config.md"
-
-
-def typed(value: Any, schema: str, untyped: bool = False) -> Any:
-    """The value with numbers and booleans where the schema wants them, also if they are given as text.
-
-    untyped: the value is one of Snakemake's `--config`, where all that is nested is text; so text that a number has is
-    one too where the schema leaves it open, as for options of trackers.
-    """
-    return _typed(value, _validator(schema).schema, untyped)
-
-
-def _typed(value: Any, schema: Mapping[str, Any], untyped: bool) -> Any:
-    if "oneOf" in schema or "enum" in schema:
-        return value
-    if isinstance(value, Mapping):
-        known, others = schema.get("properties", {}), schema.get("additionalProperties") or {}
-        return {key: _typed(item, known.get(key, others), untyped) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_typed(item, schema.get("items", {}), untyped) for item in value]
-    if not isinstance(value, str):
-        return value
-    kind = schema.get("type")
-    if value in ("true", "false") and (kind == "boolean" or (kind is None and untyped)):
-        return value == "true"
-    if kind in ("integer", "number") or (kind is None and untyped):
-        return _number(value, exactly=kind is None)
-    return value
-
-
-def _number(text: str, exactly: bool) -> Any:
-    """The number in a text, or the text. exactly: only if the number is written like that: not 007 or 1.10."""
-    if not re.fullmatch(r"[-+]?[0-9.]+([eE][-+]?[0-9]+)?", text):
-        return text
-    for kind in (int, float):
-        with suppress(ValueError):
-            number = kind(text)
-            return number if math.isfinite(number) and (not exactly or str(number) == text) else text
-    return text
+    datasets: tuple[DatasetItem, ...] = Field(
+        min_length=1,
+        description="Splits to evaluate: `<dataset>/<split>` of the catalog, or a mapping like a catalog entry, of "
+        "which all splits are used. `{path: FOLDER}` is a dataset on its own.",
+    )
+    models: tuple[ModelItem, ...] = Field(
+        min_length=1,
+        description="Models to compare: names from the catalog, or mappings like a catalog entry with a `name`. "
+        "`extends` starts from an entry of the catalog and changes what the mapping contains.",
+    )
+    study: Name | None = Field(
+        None,
+        description="Name of the study. Its results go to `<results>/studies/<study>/`. Default is the name of the "
+        "config file given last, without its suffix.",
+    )
+    protocols: Annotated[tuple[ProtocolName, ...], Unique] = Field(
+        (),
+        min_length=1,
+        description="Scoring protocols for all datasets. Default is the protocol of each split in the catalog.",
+    )
+    inference: Inference = Field(default_factory=Inference, description="How inference jobs run.")
+    download: Download = Field(default_factory=Download, description="How archives and weights are downloaded.")
+    figures: Figures = Field(default_factory=Figures, description="What the figures for papers show.")
+    catalog: tuple[Location, ...] = Field(
+        (),
+        description="Additional catalog folders, each with `datasets/` and `models/`. Their entries replace built-in "
+        "entries of the same name.",
+    )
+    pathvars: Pathvars = Field(default_factory=Pathvars, description="Where files go.")

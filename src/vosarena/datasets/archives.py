@@ -17,55 +17,63 @@ from vosarena.base.errors import ConfigError, DataError
 from vosarena.base.locks import lock
 from vosarena.base.notes import read_note, sidecar_path, write_note
 from vosarena.config.paths import Paths
+from vosarena.config.schema import ArchiveEntry, Layout
 from vosarena.config.study import Split
 from vosarena.datasets.layouts import needed
-from vosarena.fetching.sources import Policy, source_name
+from vosarena.fetching.sources import RetryPolicy
 from vosarena.fetching.unpack import extract
-from vosarena.fetching.verified import Wanted, fetch_file
+from vosarena.fetching.verified import RemoteFile, fetch_file
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Archive:
-    """One archive of a dataset; the fields are those of `archives` in `schemas/dataset.schema.yaml`."""
+    """An archive of a dataset.
 
-    home: str
+    Attributes:
+        namespace: The dataset under whose name it is kept.
+        file: Its file name.
+        layout: Layout of the dataset.
+        entry: Where it comes from, as the catalog says.
+        folders: Folders of frames and masks in it, if they are not those of the layout.
+    """
+
+    namespace: str
     file: str
-    layout: str
-    sources: tuple[Mapping[str, Any], ...]
-    sha256: str | None = None
-    md5: str | None = None
-    root: str | None = None
-    optional: bool = False
-    folders: tuple[str, ...] = ()  # of frames and masks, where they are not the layout's
+    layout: Layout
+    entry: ArchiveEntry
+    folders: tuple[str, ...] = ()
 
     def place(self, resources: Path) -> Path:
         """Where the archive is kept, and where a person puts it."""
-        return Paths(resources=resources).archive(self.home, self.file)
+        return Paths(resources=resources).archive(self.namespace, self.file)
 
     def folder(self, resources: Path) -> Path:
         """Where it is extracted."""
-        return Paths(resources=resources).extracted(self.home, self.file)
+        return Paths(resources=resources).extracted(self.namespace, self.file)
 
-    def wanted(self) -> Wanted:
+    def definition(self) -> dict[str, Any]:
+        """Return what decides the extracted folder."""
+        return {"layout": self.layout, "folders": self.folders, **self.entry.model_dump(mode="json")}
+
+    def remote_file(self) -> RemoteFile:
         """What to fetch."""
-        return Wanted(f"{self.home}/{self.file}", self.sources, self.sha256, self.md5)
+        return RemoteFile(f"{self.namespace}/{self.file}", self.entry)
 
 
 def archives_of(split: Split) -> list[Archive]:
     """The archives of a split, in the catalog's order. Raises ConfigError if two have the same file name."""
     archives: dict[str, Archive] = {}
     for entry in split.archives:
-        names = [entry.get("file"), *map(source_name, entry["sources"])]
+        names = [entry.file, *(source.file_name() for source in entry.sources)]
         file = next((name for name in names if name), None)
         if file is None:
             raise ConfigError(f"dataset {split}: an archive needs a `file` name; its sources name none")
         if file in archives:
             raise ConfigError(f"dataset {split}: two archives are called {file}; give one another `file` name")
-        known = {key: value for key, value in entry.items() if key not in ("file", "sources")}
         folders = tuple(folder for folder in (split.images, split.masks) if folder)
-        archives[file] = Archive(split.home, file, split.layout, tuple(entry["sources"]), folders=folders, **known)
+        archives[file] = Archive(split.archive_namespace, file, split.layout, entry, folders)
     return list(archives.values())
 
 
@@ -77,18 +85,18 @@ def collect_archives(splits: Iterable[Split]) -> dict[tuple[str, str], Archive]:
     found: dict[tuple[str, str], Archive] = {}
     for split in splits:
         for archive in archives_of(split):
-            name = archive.home, archive.file
+            name = archive.namespace, archive.file
             other = found.setdefault(name, archive)
-            if other.wanted() != archive.wanted():
+            if other.remote_file() != archive.remote_file():
                 raise ConfigError(
                     f"dataset {split}: its archive {archive.file} is not the one of that name in another split of "
-                    f"{archive.home}; give one of them another `file` name"
+                    f"{archive.namespace}; give one of them another `file` name"
                 )
             found[name] = replace(other, folders=tuple(dict.fromkeys((*other.folders, *archive.folders))))
     return found
 
 
-def fetch_archive(archive: Archive, resources: Path, policy: Policy) -> Path | None:
+def fetch_archive(archive: Archive, resources: Path, policy: RetryPolicy) -> Path | None:
     """The verified archive (or the folder that a local source names), downloaded if need be.
 
     An archive that was removed after its extraction is not fetched again. None for an optional archive that cannot be
@@ -97,19 +105,19 @@ def fetch_archive(archive: Archive, resources: Path, policy: Policy) -> Path | N
     place = archive.place(resources)
     was_here = read_note(sidecar_path(place)).get("path") == place.name
     if was_here and not place.exists() and _extracted(archive, resources):
-        logger.info("%s/%s: already extracted", archive.home, archive.file)
+        logger.info("%s/%s: already extracted", archive.namespace, archive.file)
         return place
     try:
-        return fetch_file(archive.wanted(), place, resources, policy)
+        return fetch_file(archive.remote_file(), place, resources, policy)
     except DataError as error:
-        if not archive.optional:
+        if not archive.entry.optional:
             raise
-        logger.warning("going on without %s/%s, which is optional: %s", archive.home, archive.file, error)
+        logger.warning("going on without %s/%s, which is optional: %s", archive.namespace, archive.file, error)
         write_note(sidecar_path(place), {"absent": str(error)})
         return None
 
 
-def extract_archive(archive: Archive, resources: Path, policy: Policy, keep: bool = True) -> Path | None:
+def extract_archive(archive: Archive, resources: Path, policy: RetryPolicy, keep: bool = True) -> Path | None:
     """The folder of the extracted archive, made whole or not at all; the archive is fetched if it is not there.
 
     keep: whether an archive in `<resources>/archives/` stays there. A killed extraction is begun again; of two
@@ -145,7 +153,7 @@ def _extracted(archive: Archive, resources: Path) -> Path | None:
     folder = _folder_of(done, resources)
     if not state or folder is None or done.get("sha256") != state.get("sha256"):
         return None
-    if any(getattr(archive, kind) not in (None, state.get(kind)) for kind in ("sha256", "md5")):
+    if any(getattr(archive.entry, kind) not in (None, state.get(kind)) for kind in ("sha256", "md5")):
         return None
     same = archive.layout == done.get("layout") and set(archive.folders) <= set(done.get("folders", ()))
     if not same and not state.get("folder"):  # what was taken out of it; of a user's folder that is everything
@@ -173,10 +181,12 @@ def roots_of(split: Split, resources: Path) -> list[Path]:
             raise DataError(
                 f"{archive.folder(resources)}: not extracted yet{damaged} run the extraction of {split} again"
             )
-        if archive.root and not (folder / archive.root).is_dir():
+        if archive.entry.root and not (folder / archive.entry.root).is_dir():
             found = ", ".join(sorted(path.name + "/" for path in folder.iterdir() if path.is_dir())) or "no folder"
-            raise DataError(f"{archive.file}: no folder {archive.root}/ in it, but {found}; mend `root` in the catalog")
-        roots.append(folder / archive.root if archive.root else folder)
+            raise DataError(
+                f"{archive.file}: no folder {archive.entry.root}/ in it, but {found}; mend `root` in the catalog"
+            )
+        roots.append(folder / archive.entry.root if archive.entry.root else folder)
     return roots
 
 

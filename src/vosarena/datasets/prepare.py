@@ -13,7 +13,6 @@ import shutil
 import stat
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -33,7 +32,7 @@ from vosarena.datasets.sequences import ANNOTATIONS, ATTRIBUTES, IMAGES, MASK_SU
 from vosarena.datasets.table import index_split
 from vosarena.demo import clips, procedural
 from vosarena.demo import synthesize as synthetic
-from vosarena.fetching.sources import Policy
+from vosarena.fetching.sources import RetryPolicy
 from vosarena.io.masks import read_mask, write_mask
 from vosarena.io.video import decode_video
 
@@ -43,10 +42,10 @@ _LOOKS = 16  # at the same time: a file server needs a while for each
 _MARK = ".prepared.json"  # what the folder was made from
 _NOTE = "prepared.txt"  # the same for people, and the sign for the workflow
 # What chooses among the prepared sequences or says what becomes of them, but changes no prepared file.
-_CHOICE = ("protocol", "ground_truth", "resize", "sequences", "select", "exclude", "attributes", "sample", "submission")
+_CHOICE = {"protocol", "ground_truth", "resize", "sequences", "select", "exclude", "attributes", "sample", "submission"}
 
 
-def fetch_split(split: Split, resources: Path, policy: Policy, keep: bool = True) -> Path:
+def fetch_split(split: Split, resources: Path, policy: RetryPolicy, keep: bool = True) -> Path:
     """From a split's name to its table of sequences: download, verify, extract, prepare and index.
 
     Returns the table. keep: whether archives stay after extraction. Raises DataError in one sentence.
@@ -75,7 +74,7 @@ def prepare_split(split: Split, resources: Path) -> None:
             return
         (root / _MARK).unlink(missing_ok=True)
         if split.synthetic:
-            synthetic.synthesize(root, "train" if split.synthetic == "train" else "val")
+            synthetic.synthesize(root, split.synthetic)
         else:
             found = _found(split, _roots(split, resources))
             logger.info("%s: %d sequences", split, len(found.sequences))
@@ -93,7 +92,7 @@ def _roots(split: Split, resources: Path) -> list[Path]:
     if not split.path:
         raise DataError(f"dataset {split}: its entry names no `archives` and no `path`; give the folder that it is in")
     if not Path(split.path).is_dir():
-        raise DataError(f"dataset {split}: there is no folder {split.path}; mend its `path`")
+        raise DataError(f"dataset {split}: there is no folder {split.path}; fix its `path`")
     return [Path(split.path)]
 
 
@@ -176,7 +175,7 @@ def _links(root: Path) -> list[str]:
 
 def _origin(split: Split, resources: Path) -> str:
     """Digest of all that a prepared folder is made from: the definition, and the archives or the user's folder."""
-    known: dict[str, Any] = {key: value for key, value in asdict(split).items() if key not in _CHOICE}
+    known = split.model_dump(mode="json", exclude=_CHOICE)
     if split.synthetic:
         files = (synthetic.__file__, clips.__file__, procedural.__file__)
         known["generator"] = [sha256(Path(file).read_bytes()).hexdigest() for file in files]

@@ -172,10 +172,10 @@ def select_sequences(names: list[str], split: Split, attributes: Mapping[str, li
             logger.warning("%s: `attributes` has %r, which no sequence has; %s", split, attribute, hint)
         kept = [name for name in kept if set(split.attributes) & set(attributes.get(name, ()))]
     if split.sample:
-        seed = split.sample.get("seed", 0)
+        seed = split.sample.seed
         ranked = sorted(names, key=lambda name: hashlib.sha256(f"{seed}:{name}".encode()).digest())
-        drawn = set(ranked[: max(1, round(split.sample["fraction"] * len(names)))])
-        kept = [name for name in kept if (name in drawn) == (split.sample.get("part", "drawn") == "drawn")]
+        drawn = set(ranked[: max(1, round(split.sample.fraction * len(names)))])
+        kept = [name for name in kept if (name in drawn) == (split.sample.part == "drawn")]
     return kept
 
 

@@ -11,7 +11,7 @@ import re
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from rich.filesize import decimal
 from vosarena.base.errors import DataError
 from vosarena.base.logs import progress_bar
 from vosarena.base.notes import read_note, sidecar_path, write_note
-from vosarena.fetching.sources import Address, Policy, resolve
+from vosarena.fetching.sources import Address, RemoteSource, Repository, RetryPolicy
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +52,9 @@ class Refused(DataError):
     """A source does not give the file; another source may."""
 
 
-def download(address: Address, part: Path, policy: Policy, session: requests.Session, hashed: bool = False) -> bool:
+def download(
+    address: Address, part: Path, policy: RetryPolicy, session: requests.Session, hashed: bool = False
+) -> bool:
     """Bring the file into `part`, going on from what an earlier attempt or process left there.
 
     Returns whether it was put together from several answers.
@@ -85,8 +87,10 @@ def download(address: Address, part: Path, policy: Policy, session: requests.Ses
     return transfer.pieced
 
 
-def find_address(source: Mapping[str, Any], kind: str, policy: Policy, session: requests.Session) -> Address:
-    """What to request for a source (see sources.resolve), asked for as patiently as the file itself. Raises Refused."""
+def find_address(
+    source: RemoteSource, repository: Repository, policy: RetryPolicy, session: requests.Session
+) -> Address:
+    """What to request for a source, asked for as patiently as the file itself. Raises Refused."""
     patiently = tenacity.Retrying(
         retry=tenacity.retry_if_exception_type(_BROKEN),
         stop=tenacity.stop_after_attempt(policy.attempts),
@@ -94,7 +98,7 @@ def find_address(source: Mapping[str, Any], kind: str, policy: Policy, session: 
         reraise=True,
     )
     try:
-        return patiently(_within, _patience(policy), resolve, source, kind, session, policy.timeout)
+        return patiently(_within, _patience(policy), source.resolve, repository, session, policy.timeout)
     except DataError as error:
         raise Refused(str(error)) from None
     except _BROKEN as error:
@@ -104,7 +108,9 @@ def find_address(source: Mapping[str, Any], kind: str, policy: Policy, session: 
 
 
 class _Transfer:
-    def __init__(self, address: Address, part: Path, policy: Policy, session: requests.Session, hashed: bool) -> None:
+    def __init__(
+        self, address: Address, part: Path, policy: RetryPolicy, session: requests.Session, hashed: bool
+    ) -> None:
         self.address, self.part, self.policy, self.session, self.hashed = address, part, policy, session, hashed
         self.notes = sidecar_path(part)
         self.title = part.name.removesuffix(".part")
@@ -254,7 +260,7 @@ class _Transfer:
         return self.part.stat().st_size if self.part.exists() else 0
 
 
-def _patience(policy: Policy) -> float:
+def _patience(policy: RetryPolicy) -> float:
     """Seconds for an answer to begin, redirects included, or for the next bytes to come."""
     return 10 + 3 * policy.timeout
 

@@ -1,29 +1,43 @@
-"""Where a file can come from: a web address, Hugging Face, Google Drive, this machine, or a page for people."""
+"""Where a file can come from: a URL, Hugging Face, Google Drive, this machine, or a page for people.
+
+Each kind of source is a class that describes itself, names the page where a person finds the file and, if it is on the
+network, says what to request.
+"""
+
+from __future__ import annotations
 
 import json
 import re
+from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
-from pathlib import PurePosixPath
-from typing import Any
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from urllib.parse import unquote, urlsplit
 
-import requests
+from pydantic import BeforeValidator, Discriminator, Field, Tag
 
+from vosarena.base.entry import Entry, Location, Md5, Sha256, Url, check_keys, wrong
 from vosarena.base.errors import DataError
 
+if TYPE_CHECKING:
+    import requests
+
+Repository = Literal["dataset", "model"]  # Hugging Face keeps them apart
 _DRIVE = "https://drive.google.com/uc"
 _USER = re.compile(r"//(?:[^/?#]*@|[^/?#@]*:(?!\d*(?:[/?#]|$))[^@]*@)")  # user and password, even with a slash in it
 _PUBLIC = {"id", "file", "files", "path", "name", "export", "download", "dl", "raw", "rev", "version", "format"}
 
 
 @dataclass(frozen=True)
-class Policy:
+class RetryPolicy:
     """How patient a download is.
 
-    attempts: attempts in a row that may bring nothing new. timeout: seconds without a byte after which a connection is
-    given up. wait: seconds before the second attempt; doubled each time, 60 at most.
+    Attributes:
+        attempts: Give up after this many consecutive attempts without new data.
+        timeout: Seconds without data before a connection is dropped.
+        wait: Seconds before the second attempt; doubled each time, up to 60.
     """
 
     attempts: int = 5
@@ -31,107 +45,272 @@ class Policy:
     wait: float = 1
 
 
-def policy_of(download: Mapping[str, Any]) -> Policy:
-    """The policy that the config's `download` describes."""
-    return Policy(**{key: value for key, value in download.items() if key in ("attempts", "timeout")})
-
-
 @dataclass(frozen=True)
 class Address:
-    """A source as something to request. identity: the same at every attempt, while `url` may carry signatures."""
+    """A source as an HTTP request.
+
+    Attributes:
+        url: What to request; it may carry signatures.
+        identity: The same at every attempt.
+        headers: Extra headers of the request.
+    """
 
     url: str
     identity: str
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-def source_name(source: Mapping[str, Any]) -> str | None:
-    """The file name that a source gives, if it gives one."""
-    if "file" in source:
-        return PurePosixPath(source["file"]).name
-    if "url" in source:
+class Source(Entry):
+    """One place that a file can come from."""
+
+    @abstractmethod
+    def describe(self) -> str:
+        """Return the source in words, without secrets."""
+
+    @property
+    def identity(self) -> str:
+        """16 hexadecimal digits that tell sources apart without their URLs; a password does not count."""
+        keys = self.given()
+        if "url" in keys:
+            keys["url"] = _USER.sub("//", keys["url"])
+        return sha256(json.dumps(keys, sort_keys=True).encode()).hexdigest()[:16]
+
+    def file_name(self) -> str | None:
+        """Return the file name that the source gives, if it gives one."""
+        return None
+
+    def web_page(self, repository: Repository) -> str | None:
+        """Return the page where a person finds the file, if there is one."""
+        return None
+
+
+class RemoteSource(Source):
+    """A source on the network."""
+
+    @abstractmethod
+    def resolve(self, repository: Repository, session: requests.Session, timeout: float) -> Address:
+        """Return what to request.
+
+        Args:
+            repository: Whether the file belongs to a dataset or to a model.
+            session: Used for requests that are needed to find the address.
+            timeout: Seconds without data before a connection is dropped.
+
+        Raises:
+            DataError: The service does not give out the file.
+            requests.RequestException: The service cannot be reached.
+        """
+
+
+class UrlSource(RemoteSource):
+    """A file at a URL."""
+
+    example: ClassVar[str] = "url: https://example.org/data.zip"
+
+    url: Url = Field(description="URL of the file.")
+
+    def describe(self) -> str:
+        return shown(self.url)
+
+    def file_name(self) -> str | None:
         try:
-            return PurePosixPath(unquote(urlsplit(source["url"]).path)).name or None
-        except ValueError:  # no address: asking for it says so
+            return PurePosixPath(unquote(urlsplit(self.url).path)).name or None
+        except ValueError:  # not a valid URL: requesting it says so
             return None
-    if "local" in source:
-        return PurePosixPath(source["local"]).name
-    return None
+
+    def web_page(self, repository: Repository) -> str | None:
+        return shown(self.url)
+
+    def resolve(self, repository: Repository, session: requests.Session, timeout: float) -> Address:
+        return Address(self.url, self.identity)
+
+
+class HuggingFaceSource(RemoteSource):
+    """A file in a repository on Hugging Face."""
+
+    example: ClassVar[str] = "{huggingface: FudanCVL/MOSE, file: train.tar.gz}"
+
+    huggingface: str = Field(description="Repository on Hugging Face, such as `facebook/sam2-hiera-large`.")
+    file: str = Field(description="Path of the file in the repository.")
+    revision: str | None = Field(None, description="Commit or branch. Default is the main branch.")
+
+    def describe(self) -> str:
+        revision = f"@{self.revision}" if self.revision else ""
+        return f"Hugging Face {self.huggingface}{revision}: {self.file}"
+
+    def file_name(self) -> str | None:
+        return PurePosixPath(self.file).name
+
+    def web_page(self, repository: Repository) -> str | None:
+        return f"https://huggingface.co/{'datasets/' if repository == 'dataset' else ''}{self.huggingface}"
+
+    def resolve(self, repository: Repository, session: requests.Session, timeout: float) -> Address:
+        from huggingface_hub import hf_hub_url
+        from huggingface_hub.utils import build_hf_headers
+
+        url = hf_hub_url(self.huggingface, self.file, repo_type=repository, revision=self.revision)
+        return Address(url, self.identity, build_hf_headers())
+
+
+class DriveSource(RemoteSource):
+    """A file on Google Drive."""
+
+    example: ClassVar[str] = "drive: 1-ehpl5s0Fd14WwtT-GmWtIWa_BxZl9D6"
+
+    drive: str = Field(description="Id of a file on Google Drive.")
+
+    def describe(self) -> str:
+        return f"Google Drive file {self.drive}"
+
+    def web_page(self, repository: Repository) -> str | None:
+        return f"https://drive.google.com/file/d/{self.drive}/view"
+
+    def resolve(self, repository: Repository, session: requests.Session, timeout: float) -> Address:
+        return _drive_address(self.drive, self.identity, session, timeout)
+
+
+class DriveFolderSource(RemoteSource):
+    """A file in a folder on Google Drive."""
+
+    example: ClassVar[str] = "{drive_folder: 1vChKHzbboP1k6wd6t95guxxURW3nIXBe, file: train.tar.gz}"
+
+    drive_folder: str = Field(description="Id of a folder on Google Drive.")
+    file: str = Field(description="Name of the file in the folder.")
+
+    def describe(self) -> str:
+        return f"Google Drive folder {self.drive_folder}: {self.file}"
+
+    def file_name(self) -> str | None:
+        return PurePosixPath(self.file).name
+
+    def web_page(self, repository: Repository) -> str | None:
+        return f"https://drive.google.com/drive/folders/{self.drive_folder}"
+
+    def resolve(self, repository: Repository, session: requests.Session, timeout: float) -> Address:
+        file = _find_in_drive_folder(self.drive_folder, self.file, timeout)
+        return _drive_address(file, self.identity, session, timeout)
+
+
+class LocalSource(Source):
+    """A file or an extracted folder on this machine."""
+
+    example: ClassVar[str] = "local: /data/mose/train.tar.gz"
+
+    local: Location = Field(
+        description="File or extracted folder on this machine. Relative to the catalog file, or in a config to the "
+        "working directory."
+    )
+
+    def describe(self) -> str:
+        return self.local
+
+    def file_name(self) -> str | None:
+        return PurePosixPath(self.local).name
+
+    @property
+    def path(self) -> Path:
+        """The file or folder."""
+        return Path(self.local)
+
+
+class PageSource(Source):
+    """A page where a person has to sign up or click. The file is then put into place by hand."""
+
+    example: ClassVar[str] = "{page: https://youtube-vos.org/, file: valid.zip}"
+
+    page: str = Field(description="Page where a person has to sign up or click.")
+    file: str | None = Field(None, description="Name of the file on that page.")
+
+    def describe(self) -> str:
+        return shown(self.page)
+
+    def file_name(self) -> str | None:
+        return PurePosixPath(self.file).name if self.file else None
+
+    def web_page(self, repository: Repository) -> str | None:
+        return shown(self.page)
 
 
 def shown(url: str) -> str:
-    """An address as it may be printed and stored: without passwords, and without what may be a token or signature."""
+    """Return a URL as it may be printed and stored: without passwords, and without what may be a token or signature."""
     address, _, query = _USER.sub("//***@", url).partition("#")[0].partition("?")
     pairs = (pair.partition("=") for pair in query.split("&") if pair)
     known = "&".join(f"{key}={value if key in _PUBLIC else '***'}" if equals else "***" for key, equals, value in pairs)
     return f"{address}?{known}" if known else address
 
 
-def identity(source: Mapping[str, Any]) -> str:
-    """16 hexadecimal digits that tell sources apart without their addresses; a password does not count."""
-    plain = {key: _USER.sub("//", value) if key == "url" else value for key, value in source.items()}
-    return sha256(json.dumps(plain, sort_keys=True, default=str).encode()).hexdigest()[:16]
+SOURCES: dict[str, type[Source]] = {  # by the key that tells them apart
+    "url": UrlSource,
+    "huggingface": HuggingFaceSource,
+    "drive": DriveSource,
+    "drive_folder": DriveFolderSource,
+    "local": LocalSource,
+    "page": PageSource,
+}
+_KEYS = list(dict.fromkeys(key for kind in SOURCES.values() for key in kind.model_fields))
 
 
-def describe(source: Mapping[str, Any]) -> str:
-    """A source in words, without secrets."""
-    if "huggingface" in source:
-        revision = f"@{source['revision']}" if "revision" in source else ""
-        return f"Hugging Face {source['huggingface']}{revision}: {source['file']}"
-    if "drive" in source:
-        return f"Google Drive file {source['drive']}"
-    if "drive_folder" in source:
-        return f"Google Drive folder {source['drive_folder']}: {source['file']}"
-    return source["local"] if "local" in source else shown(source.get("url") or source["page"])
+def _check_source(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        check_keys(value, _KEYS)
+        kinds = [key for key in SOURCES if key in value]
+        if not kinds:
+            raise wrong(f"incomplete source: give one of {', '.join(SOURCES)}")
+        if len(kinds) > 1:
+            raise wrong(f"{' and '.join(kinds)} are {len(kinds)} sources; make each an item of the list")
+        for key, field in SOURCES[kinds[0]].model_fields.items():
+            if field.is_required() and key not in value:
+                raise wrong(f"incomplete source: `{kinds[0]}` also needs `{key}`")
+    return value
 
 
-def page_of(source: Mapping[str, Any], kind: str) -> str | None:
-    """The page where a person finds the file."""
-    if "page" in source:
-        return shown(source["page"])
-    if "huggingface" in source:
-        return f"https://huggingface.co/{'datasets/' if kind == 'dataset' else ''}{source['huggingface']}"
-    if "drive_folder" in source:
-        return f"https://drive.google.com/drive/folders/{source['drive_folder']}"
-    if "drive" in source:
-        return f"https://drive.google.com/file/d/{source['drive']}/view"
-    return shown(source["url"]) if "url" in source else None
+def _kind_of(value: Any) -> str | None:
+    if isinstance(value, Mapping):
+        return next((f"<{key}>" for key in SOURCES if key in value), None)
+    return next((f"<{key}>" for key, kind in SOURCES.items() if isinstance(value, kind)), None)
 
 
-def resolve(source: Mapping[str, Any], kind: str, session: requests.Session, timeout: float) -> Address:
-    """What to request for a source on the net. kind: `dataset` or `model` (Hugging Face keeps them apart).
-
-    Raises DataError if Google Drive does not give the file out, requests' errors if it cannot be reached.
-    """
-    if "url" in source:
-        return Address(source["url"], identity(source))
-    if "huggingface" in source:
-        from huggingface_hub import hf_hub_url
-        from huggingface_hub.utils import build_hf_headers
-
-        repo = source["huggingface"]
-        url = hf_hub_url(repo, source["file"], repo_type=kind, revision=source.get("revision"))
-        return Address(url, identity(source), build_hf_headers())
-    file = source["drive"] if "drive" in source else _in_drive_folder(source["drive_folder"], source["file"], timeout)
-    return _drive(file, identity(source), session, timeout)
+AnySource = Annotated[
+    Annotated[UrlSource, Tag("<url>")]
+    | Annotated[HuggingFaceSource, Tag("<huggingface>")]
+    | Annotated[DriveSource, Tag("<drive>")]
+    | Annotated[DriveFolderSource, Tag("<drive_folder>")]
+    | Annotated[LocalSource, Tag("<local>")]
+    | Annotated[PageSource, Tag("<page>")],
+    Discriminator(_kind_of, custom_error_type="form", custom_error_message="is not a mapping"),
+    BeforeValidator(_check_source),
+]
 
 
-def _drive(file: str, known_as: str, session: requests.Session, timeout: float) -> Address:
-    """Google Drive asks for a confirmation in front of large files; gdown knows its forms."""
+class FileEntry(Entry):
+    """A file, where it comes from, and its hash."""
+
+    sources: tuple[AnySource, ...] = Field(min_length=1, description="Where the file comes from, tried in order.")
+    sha256: Sha256 | None = Field(
+        None,
+        description="Published SHA-256 hash. Without a hash, that of the first download is recorded and required from "
+        "then on.",
+    )
+    md5: Md5 | None = Field(None, description="Published MD5 hash.")
+
+
+def _drive_address(file: str, identity: str, session: requests.Session, timeout: float) -> Address:
+    """Return what to request for a file; Google Drive asks for a confirmation before it gives out large ones."""
     from gdown.download import get_url_from_gdrive_confirmation
     from gdown.exceptions import FileURLRetrievalError
 
     url = f"{_DRIVE}?id={file}&export=download"
     with session.get(url, stream=True, timeout=(10, timeout)) as answer:
         if "text/html" not in answer.headers.get("Content-Type", "") or not answer.ok:
-            return Address(url, known_as)
+            return Address(url, identity)
         try:
-            return Address(get_url_from_gdrive_confirmation(answer.text), known_as)
+            return Address(get_url_from_gdrive_confirmation(answer.text), identity)
         except FileURLRetrievalError as error:
             raise DataError(f"Google Drive does not give out file {file} ({' '.join(str(error).split())})") from None
 
 
-def _in_drive_folder(folder: str, name: str, timeout: float) -> str:
+def _find_in_drive_folder(folder: str, name: str, timeout: float) -> str:
+    """Return the id of a file in a folder."""
     from gdown import download_folder
 
     try:
@@ -140,5 +319,5 @@ def _in_drive_folder(folder: str, name: str, timeout: float) -> str:
         raise DataError(f"Google Drive does not list folder {folder} ({' '.join(str(error).split())})") from None
     for item in listed or ():
         if PurePosixPath(item.path).name == name:  # type: ignore[union-attr]
-            return item.id  # type: ignore[union-attr]
+            return str(item.id)  # type: ignore[union-attr]
     raise DataError(f"Google Drive folder {folder} has no file {name}")

@@ -21,7 +21,15 @@ from vosarena.base.locks import lock
 from vosarena.base.logs import progress_bar
 from vosarena.base.notes import checksum, read_note, sidecar_path, write_note
 from vosarena.fetching.http import Refused, download, find_address, new_session, server_message
-from vosarena.fetching.sources import Policy, describe, identity, page_of, source_name
+from vosarena.fetching.sources import (
+    FileEntry,
+    LocalSource,
+    PageSource,
+    RemoteSource,
+    Repository,
+    RetryPolicy,
+    Source,
+)
 from vosarena.fetching.unpack import check_archive, is_zip
 
 logger = logging.getLogger(__name__)
@@ -34,26 +42,30 @@ _ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".tbz2", ".xz", ".txz")
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """A file to fetch. name: for people and the lock file. kind: `dataset` or `model`, Hugging Face's two shelves."""
+class RemoteFile:
+    """A file to fetch.
+
+    Attributes:
+        name: Identifies it in messages and in the lock file.
+        entry: Where it comes from, and its hash.
+        repository: Whether it belongs to a dataset or to a model.
+    """
 
     name: str
-    sources: tuple[Mapping[str, Any], ...]
-    sha256: str | None = None
-    md5: str | None = None
-    kind: str = "dataset"
+    entry: FileEntry
+    repository: Repository = "dataset"
 
     @property
     def published(self) -> bool:
         """Whether a published hash says which file is the right one."""
-        return bool(self.sha256 or self.md5)
+        return bool(self.entry.sha256 or self.entry.md5)
 
     def local(self) -> set[Path]:
         """The files and folders on this machine that are sources."""
-        return {Path(source["local"]).resolve() for source in self.sources if "local" in source}
+        return {source.path.resolve() for source in self.entry.sources if isinstance(source, LocalSource)}
 
 
-def fetch_file(wanted: Wanted, place: Path, resources: Path, policy: Policy) -> Path:
+def fetch_file(wanted: RemoteFile, place: Path, resources: Path, policy: RetryPolicy) -> Path:
     """The verified file: at `place`, or where a local source names it (which may also be an extracted folder).
 
     Sources are tried in order. Raises DataError: what is wrong with the file, or why no source gave it, which page has
@@ -69,7 +81,7 @@ def fetch_file(wanted: Wanted, place: Path, resources: Path, policy: Policy) -> 
             ) from None
 
 
-def _fetch(wanted: Wanted, place: Path, resources: Path, policy: Policy) -> Path:
+def _fetch(wanted: RemoteFile, place: Path, resources: Path, policy: RetryPolicy) -> Path:
     known = _accepted_before(place, wanted)
     if known:
         logger.info("%s: already verified", wanted.name)
@@ -78,31 +90,31 @@ def _fetch(wanted: Wanted, place: Path, resources: Path, policy: Policy) -> Path
         logger.info("%s: found in %s", wanted.name, place)
         return _accept(place, place, None, wanted, resources)
     problems = []
-    for source in wanted.sources:
+    for source in wanted.entry.sources:
         try:
             path = _from_source(source, wanted, place, policy)
             if path.is_dir():
                 return _note(path, place, {"folder": True})
             return _accept(path, place, source, wanted, resources)
         except Refused as error:
-            logger.info("%s from %s: %s", wanted.name, describe(source), error)
-            problems.append(f"{describe(source)} ({error})")
+            logger.info("%s from %s: %s", wanted.name, source.describe(), error)
+            problems.append(f"{source.describe()} ({error})")
     raise DataError(_cannot(wanted, place, problems))
 
 
-def _from_source(source: Mapping[str, Any], wanted: Wanted, place: Path, policy: Policy) -> Path:
+def _from_source(source: Source, wanted: RemoteFile, place: Path, policy: RetryPolicy) -> Path:
     """The file as the source gives it, not verified yet: a local one where it lies, a remote one as `.part`."""
-    if "page" in source:
-        raise Refused("needs a person to sign up or click")
-    if "local" in source:
-        path = Path(source["local"]).resolve()
+    if isinstance(source, LocalSource):
+        path = source.path.resolve()
         if not path.exists():
             raise Refused("there is no such file or folder")
         return path
+    if not isinstance(source, RemoteSource):
+        raise Refused("manual download (sign-up required)")
     part = place.with_name(f"{place.name}.part")
     with new_session() as session:
-        address = find_address(source, wanted.kind, policy, session)
-        logger.info("%s: downloading from %s", wanted.name, describe(source))
+        address = find_address(source, wanted.repository, policy, session)
+        logger.info("%s: downloading from %s", wanted.name, source.describe())
         pieced = download(address, part, policy, session, hashed=wanted.published)
         if pieced and wanted.published and _difference(wanted, _hashes(part, wanted)):
             logger.warning("%s: put together from pieces that do not fit; once more from the start", wanted.name)
@@ -111,14 +123,14 @@ def _from_source(source: Mapping[str, Any], wanted: Wanted, place: Path, policy:
     return part
 
 
-def _accept(path: Path, place: Path, source: Mapping[str, Any] | None, wanted: Wanted, resources: Path) -> Path:
+def _accept(path: Path, place: Path, source: Source | None, wanted: RemoteFile, resources: Path) -> Path:
     """Verify a file and put it in its place. source: where it came from; None if a person put it there.
 
     A file that is named as a local source is the user's own: without a published hash it may change. Raises DataError
     with the expected and the found hash, and Refused for a download, so that the next source is asked.
     """
     downloaded = path != place and path.name == f"{place.name}.part"
-    own = source is not None and "local" in source
+    own = isinstance(source, LocalSource)
     hashes = _hashes(path, wanted)
     try:
         difference = _difference(wanted, hashes)
@@ -129,7 +141,7 @@ def _accept(path: Path, place: Path, source: Mapping[str, Any] | None, wanted: W
         if not wanted.published:
             check_whole(path, wanted.name if downloaded else str(path))
             if not own:
-                _trust(wanted, hashes, path, describe(source) if source else _BY_HAND, resources)
+                _trust(wanted, hashes, path, source.describe() if source else _BY_HAND, resources)
     except DataError as error:
         if not downloaded:
             raise
@@ -143,11 +155,11 @@ def _accept(path: Path, place: Path, source: Mapping[str, Any] | None, wanted: W
         path = place
     verified = "published hash" if wanted.published else "local file" if own else "hash of first use"
     logger.info("%s: verified by the %s, sha256 %s", wanted.name, verified, hashes["sha256"])
-    origin = {"source": describe(source), "source_id": identity(source)} if source else {"source": _BY_HAND}
+    origin = {"source": source.describe(), "source_id": source.identity} if source else {"source": _BY_HAND}
     return _note(path, place, {**hashes, **origin, "verified": verified})
 
 
-def _trust(wanted: Wanted, hashes: Mapping[str, str], path: Path, origin: str, resources: Path) -> None:
+def _trust(wanted: RemoteFile, hashes: Mapping[str, str], path: Path, origin: str, resources: Path) -> None:
     """Compare with the hash of the first use, or make this the first use."""
     file = resources / LOCK_FILE
     with lock(file):
@@ -206,16 +218,16 @@ def check_whole(path: Path, name: str) -> None:
         check_archive(path, name)
 
 
-def _difference(wanted: Wanted, hashes: Mapping[str, str]) -> str:
+def _difference(wanted: RemoteFile, hashes: Mapping[str, str]) -> str:
     for kind in ("sha256", "md5"):
-        expected = getattr(wanted, kind)
+        expected = getattr(wanted.entry, kind)
         if expected and hashes.get(kind) != expected:
             return f"{kind} is {hashes.get(kind)}, expected {expected}"
     return ""
 
 
-def _hashes(path: Path, wanted: Wanted) -> dict[str, str]:
-    found = [sha256(), *([md5(usedforsecurity=False)] if wanted.md5 else [])]
+def _hashes(path: Path, wanted: RemoteFile) -> dict[str, str]:
+    found = [sha256(), *([md5(usedforsecurity=False)] if wanted.entry.md5 else [])]
     bar = progress_bar(total=path.stat().st_size, desc=f"verify {wanted.name}", unit="B", unit_scale=True, delay=2)
     with path.open("rb") as file, bar:
         while block := file.read(_BLOCK):
@@ -233,17 +245,17 @@ def _note(path: Path, place: Path, content: Mapping[str, Any]) -> Path:
     return path
 
 
-def is_another(place: Path, wanted: Wanted) -> bool:
+def is_another(place: Path, wanted: RemoteFile) -> bool:
     """Whether the file that was accepted at `place` is not the wanted one: by its hash or, without one, its source."""
     note = read_note(sidecar_path(place))
     if "source" not in note or not place.exists():
         return False
     if wanted.published:
         return bool(_difference(wanted, note))
-    return "source_id" in note and note["source_id"] not in map(identity, wanted.sources)
+    return "source_id" in note and note["source_id"] not in {source.identity for source in wanted.entry.sources}
 
 
-def _accepted_before(place: Path, wanted: Wanted) -> Path | None:
+def _accepted_before(place: Path, wanted: RemoteFile) -> Path | None:
     """The file that was accepted before, if it is still that file and what is wanted now.
 
     Raises DataError if nothing but its name says that it is wanted: it came from another source.
@@ -269,10 +281,11 @@ def _accepted_before(place: Path, wanted: Wanted) -> Path | None:
     return path
 
 
-def _cannot(wanted: Wanted, place: Path, problems: list[str]) -> str:
-    pages = [page for source in wanted.sources if (page := page_of(source, wanted.kind))]
-    names = [name for source in wanted.sources if "page" in source and (name := source_name(source))]
-    page = next((page_of(source, "") for source in wanted.sources if "page" in source), pages[0] if pages else None)
+def _cannot(wanted: RemoteFile, place: Path, problems: list[str]) -> str:
+    manual = [source for source in wanted.entry.sources if isinstance(source, PageSource)]
+    names = [name for source in manual if (name := source.file_name())]
+    pages = [page for source in (*manual, *wanted.entry.sources) if (page := source.web_page(wanted.repository))]
+    page = pages[0] if pages else None
     tried = "".join(f"\n  tried: {problem}" for problem in problems)
     opened = f"open {page}, " if page else ""
     by_hand = f"\n  by hand: {opened}save {names[0] if names else 'the file'} as {place}, run again"

@@ -2,19 +2,17 @@
 
 import os
 import shutil
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from vosarena.base.errors import DataError
 from vosarena.base.files import atomic_path
 from vosarena.base.locks import lock
-from vosarena.fetching.sources import Policy, source_name
-from vosarena.fetching.verified import Wanted, fetch_file, is_another
+from vosarena.fetching.sources import FileEntry, LocalSource, RetryPolicy
+from vosarena.fetching.verified import RemoteFile, fetch_file, is_another
 
 
-def fetch_weights(weights: Mapping[str, Any], output: Path, policy: Policy) -> None:
+def fetch_weights(weights: FileEntry, output: Path, policy: RetryPolicy) -> None:
     """Bring a checkpoint to `output`, which is `<resources>/weights/<model>.pth`.
 
     A download is kept in `<resources>/archives/weights/`, where models share it and where a person may put it. Raises
@@ -22,9 +20,7 @@ def fetch_weights(weights: Mapping[str, Any], output: Path, policy: Policy) -> N
     """
     resources = output.parents[1]
     place = place_of(weights, output.stem, resources)
-    wanted = Wanted(
-        f"weights/{place.name}", tuple(weights["sources"]), weights.get("sha256"), weights.get("md5"), kind="model"
-    )
+    wanted = RemoteFile(f"weights/{place.name}", weights, repository="model")
     try:
         path = fetch_file(wanted, place, resources, policy)
     except DataError:
@@ -39,13 +35,13 @@ def fetch_weights(weights: Mapping[str, Any], output: Path, policy: Policy) -> N
             shutil.copyfile(path, temporary)
 
 
-def place_of(weights: Mapping[str, Any], model: str, resources: Path) -> Path:
+def place_of(weights: FileEntry, model: str, resources: Path) -> Path:
     """Where the checkpoint of a model is kept; files that only lie on this machine go by the model's name."""
-    names = [source_name(source) for source in weights["sources"] if "local" not in source]
+    names = [source.file_name() for source in weights.sources if not isinstance(source, LocalSource)]
     return resources / "archives" / "weights" / next((name for name in names if name), f"{model}.pth")
 
 
-def local_files(weights: Mapping[str, Any] | None) -> list[str]:
+def local_files(weights: FileEntry | None) -> list[str]:
     """Local sources that are there: when one changes, the weights have changed."""
-    sources = weights["sources"] if weights else ()
-    return [source["local"] for source in sources if "local" in source and Path(source["local"]).is_file()]
+    sources = weights.sources if weights else ()
+    return [source.local for source in sources if isinstance(source, LocalSource) and source.path.is_file()]

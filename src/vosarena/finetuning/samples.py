@@ -20,8 +20,9 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from vosarena.base.errors import DataError
+from vosarena.config.schema import FinetuneEntry
 from vosarena.datasets.sequences import read_sequence, sequence_names
-from vosarena.finetuning.recipe import Recipe
+from vosarena.finetuning.recipe import interval_of, samples_per_pass, skip_at
 from vosarena.io.masks import read_mask
 
 
@@ -49,7 +50,7 @@ def seeded(*numbers: int) -> Iterator[None]:
 class Samples(Dataset):
     """Sample number N of a run; the dictionary that CutieTrainWrapper takes."""
 
-    def __init__(self, folders: Mapping[str, Path], recipe: Recipe, views: Path) -> None:
+    def __init__(self, folders: Mapping[str, Path], recipe: FinetuneEntry, views: Path) -> None:
         """folders: "<dataset>/<split>" -> folder in canonical layout. views: a folder of ours for links to the frames.
 
         Raises DataError if no video is long enough or one holds no object at all.
@@ -91,9 +92,9 @@ class Samples(Dataset):
         if epoch != self._epoch:
             self._epoch = epoch
             self._order = np.random.default_rng((self.recipe.seed, epoch)).permutation(len(self.inner))
-        skip = self.recipe.skip_at(number // self.recipe.batch)
+        skip = skip_at(self.recipe, number // self.recipe.batch)
         for name, config in self.inner.configs.items():
-            config["max_skip"] = max(1, skip // self.recipe.interval_of(name))
+            config["max_skip"] = max(1, skip // interval_of(self.recipe, name))
         with seeded(self.recipe.seed, 1, number):
             return self.inner[int(self._order[place])]
 
@@ -126,7 +127,7 @@ def passes(
 ) -> Iterator[tuple[int, int, dict[str, Any]]]:
     """(iteration, number of the pass in the whole batch, batch of a forward pass) from iteration `start` on."""
     recipe = samples.recipe
-    micro = recipe.samples_per_pass(processes)
+    micro = samples_per_pass(recipe, processes)
     per_process = recipe.batch // (micro * processes)
     plan: list[tuple[int, int]] = [
         (iteration, rank * per_process + step)

@@ -20,7 +20,6 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -34,10 +33,11 @@ from vosarena.base.errors import TrackerError
 from vosarena.base.files import atomic_path, check_folder
 from vosarena.base.hashing import digest_of, file_sha256
 from vosarena.base.logs import progress_bar
+from vosarena.config.schema import FinetuneEntry
 from vosarena.datasets.sequences import read_sequence, sequence_names
 from vosarena.finetuning.curves import write_curves
 from vosarena.finetuning.leakage import check_leakage
-from vosarena.finetuning.recipe import Recipe, read_recipe
+from vosarena.finetuning.recipe import samples_per_pass, training_settings
 from vosarena.finetuning.samples import Samples, passes, seed_everything
 from vosarena.trackers.base import package_versions
 from vosarena.trackers.checkpoints import read_checkpoint
@@ -50,7 +50,7 @@ _READERS = 8
 
 
 def finetune(
-    recipe: Recipe | Mapping[str, Any],
+    recipe: FinetuneEntry,
     datasets: Mapping[str, Path],
     weights: Path,
     output: Path,
@@ -60,21 +60,19 @@ def finetune(
 ) -> None:
     """Fine-tune Cutie and write its state dict to `output`, atomically.
 
-    recipe: see Recipe; a mapping is a catalog entry's `finetune`. datasets: "<dataset>/<split>" -> folder in canonical
+    datasets: "<dataset>/<split>" -> folder in canonical
     layout, the training data. weights: where to start. work: folder for the checkpoint, with which an interrupted run
     goes on, and for loss.parquet and loss.svg. evaluated: splits that must not overlap the training data.
     Raises DataError for leaking or unusable data, ConfigError for a wrong recipe and TrackerError for wrong weights or
     a loss that is not finite; the last good checkpoint stays.
     """
-    if not isinstance(recipe, Recipe):
-        recipe = read_recipe(recipe)
     check_leakage(datasets, evaluated or {})
     check_folder(work)
     check_folder(output.parent)
     # rf-cutie's losses are TorchScript, which is recompiled after the first calls and then rounds differently: a
     # resumed process would not repeat the bits of one that had run on.
     with _processes(device) as (rank, processes, place), torch.jit.optimized_execution(False):
-        recipe.samples_per_pass(processes)
+        samples_per_pass(recipe, processes)
         run = _Run(recipe, datasets, weights, work, rank, processes, place)
         run.train()
         if rank == 0:
@@ -107,7 +105,7 @@ class _Run:
 
     def __init__(
         self,
-        recipe: Recipe,
+        recipe: FinetuneEntry,
         datasets: Mapping[str, Path],
         weights: Path,
         work: Path,
@@ -122,7 +120,7 @@ class _Run:
         self.identity = _identity(recipe, datasets, weights)
         self.checkpoint = work / "checkpoint.pth"
         self.amp = recipe.amp and place.type == "cuda"
-        config, stage = cutie_config(recipe.model), recipe.stage(self.amp)
+        config, stage = cutie_config(recipe.model), training_settings(recipe, self.amp)
         seed_everything(recipe.seed)
         self.network = build_network(config, stage)
         load_weights(self.network, weights)
@@ -149,7 +147,7 @@ class _Run:
     def train(self) -> None:
         """All iterations that are left."""
         recipe = self.recipe
-        count = recipe.batch // (recipe.samples_per_pass(self.processes) * self.processes)
+        count = recipe.batch // (samples_per_pass(recipe, self.processes) * self.processes)
         bar = progress_bar(total=recipe.iterations, initial=self.start, desc="fine-tuning", disable=self.rank > 0)
         done, waiting = 0, time.perf_counter()
         row: dict[str, float] = {}
@@ -178,7 +176,7 @@ class _Run:
 
     def _backward(self, iteration: int, number: int, data: dict[str, Any], *, last: bool) -> dict[str, float]:
         """Add the gradients of one pass; returns its losses."""
-        count = self.recipe.batch // (self.recipe.samples_per_pass(self.processes) * self.processes)
+        count = self.recipe.batch // (samples_per_pass(self.recipe, self.processes) * self.processes)
         seed_everything(self.recipe.seed, 2, iteration, number)
         data = {key: value.to(self.place) if isinstance(value, torch.Tensor) else value for key, value in data.items()}
         alone = contextlib.nullcontext() if last or self.processes == 1 else self.model.no_sync()  # type: ignore[operator]
@@ -253,10 +251,9 @@ class _Run:
         return int(state["iteration"])
 
 
-def _identity(recipe: Recipe, datasets: Mapping[str, Path], weights: Path) -> str:
+def _identity(recipe: FinetuneEntry, datasets: Mapping[str, Path], weights: Path) -> str:
     """Digest of what decides the result; how the batch is divided, and who reads it, does not."""
-    numbers = {key: value for key, value in asdict(recipe).items()
-               if key not in ("micro_batch", "workers", "checkpoint_every")}  # fmt: skip
+    numbers = recipe.model_dump(exclude={"from_model", "data", "micro_batch", "workers", "checkpoint_every"})
     return digest_of(
         {
             "recipe": numbers,

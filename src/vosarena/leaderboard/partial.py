@@ -3,7 +3,6 @@
 import logging
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
 
 from vosarena.base.errors import DataError
 from vosarena.config.paths import Paths
@@ -16,7 +15,6 @@ from vosarena.metrics.measure import measure
 from vosarena.metrics.measure_split import pair_predictions
 from vosarena.metrics.pairs import MeasureError
 from vosarena.metrics.protocols import find_protocol
-from vosarena.metrics.sequence import Resize
 from vosarena.predictions.store import Store
 
 logger = logging.getLogger(__name__)
@@ -58,7 +56,7 @@ def _measure_finished(study: Study, split: Split, model: Model, paths: Paths, ou
             split=split.name,
             model=model.name,
             jobs=jobs,
-            resize=cast(Resize, split.resize),
+            resize=split.resize,
             adaptive=adaptive,
         )
     except MeasureError as error:

@@ -9,8 +9,8 @@ from typing import Any
 
 from vosarena.base.errors import ConfigError, TrackerError
 from vosarena.base.sealed import is_damaged
+from vosarena.base.yaml_files import read_yaml
 from vosarena.config.paths import Paths
-from vosarena.config.schema import read_yaml
 from vosarena.config.study import Study
 from vosarena.fetching.weights import local_files
 from vosarena.trackers.base import check_options
@@ -22,7 +22,7 @@ def check_study(study: Study, where: str) -> None:
     """Raise ConfigError for a folder, tracker or option that does not exist, as far as that shows without importing."""
     for split in study.every_split():
         if split.path and not Path(split.path).is_dir():
-            raise ConfigError(f"{where}: datasets: {split}: there is no folder {split.path}; mend its `path`")
+            raise ConfigError(f"{where}: datasets: {split}: there is no folder {split.path}; fix its `path`")
     for model in study.models.values():
         for file in local_files(model.weights):
             if set(file) & set("{}<>"):

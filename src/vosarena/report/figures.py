@@ -96,7 +96,7 @@ def _chosen(scores: pd.DataFrame, study: Study, split: str) -> list[str]:
     """Sequences of a split that figures show."""
     here = scores[scores["dataset"] + "/" + scores["split"] == split]
     spread = here.groupby("sequence", observed=True)["j_and_f"].agg(lambda values: values.max() - values.min())
-    named = [name for place, _, name in (item.rpartition("/") for item in study.figure_sequences) if place == split]
+    named = [name for place, _, name in (item.rpartition("/") for item in study.figures.sequences) if place == split]
     for name in named:
         if name not in spread:
             raise DataError(f"figures: {split} has no scored sequence {name!r}; {nearest(name, spread.index)}")

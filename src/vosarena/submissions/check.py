@@ -22,6 +22,7 @@ import numpy as np
 
 from vosarena.base.errors import DataError, MaskError
 from vosarena.base.text import summarise_names
+from vosarena.config.schema import SubmissionEntry
 from vosarena.config.study import Split
 from vosarena.datasets.sequences import IMAGES, META, read_sequence
 from vosarena.datasets.table import read_table
@@ -78,9 +79,9 @@ def submission_format(split: Split, table: Path) -> SubmissionFormat:
     Raises:
         DataError: The server requires certain frames, and the split's meta file does not name them.
     """
-    root, options = table.parent, dict(split.submission or {})
+    root, options = table.parent, split.submission or SubmissionEntry()
     meta, required = root / META, None
-    if options.get("frames") == "required":
+    if options.frames == "required":
         if not meta.is_file():
             raise DataError(f"{meta} is missing; the server of {split} expects only the frames that it names")
         required = _required_frames(meta)
@@ -93,7 +94,7 @@ def submission_format(split: Split, table: Path) -> SubmissionFormat:
                 raise DataError(f"{meta} does not have sequence {name}; the server of {split} expects what it names")
             stems = [stem for stem in stems if stem in required[name]]
         sequences[name] = ExpectedSequence(tuple(stems), (record.height, record.width), frozenset(record.object_ids))
-    return SubmissionFormat(options.get("folder", ""), options.get("team"), sequences)
+    return SubmissionFormat(options.folder, options.team, sequences)
 
 
 def _required_frames(meta: Path) -> dict[str, set[str]]:
