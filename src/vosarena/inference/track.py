@@ -180,7 +180,8 @@ def _track_frames(frames: Sequence[Frame], masks: LabelMap | Mapping[int, LabelM
                 f"masks: frame {index} has {labels.dtype} {labels.shape}; expected uint8 labels {size} like the frame"
             )
     ids = {number for labels in prompts.values() for number in prompted_ids(labels)}
-    check, found = label_map_check(size, ids), []
+    check = label_map_check(size, ids)
+    found: list[LabelMap] = []
     for labels in job.build().track(frames, copy.deepcopy(prompts)):  # a tracker may write into the prompts
         if wrong := check(labels):
             raise TrackerError(f"frame {len(found)}: the tracker gave {wrong}")
