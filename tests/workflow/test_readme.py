@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from packaging.specifiers import SpecifierSet
 
+import vosarena
 from tests.conftest import REPOSITORY, write_sequence
 
 README = (REPOSITORY / "README.md").read_text()
@@ -108,7 +109,8 @@ def in_a_notebook(text: str) -> None:
     for statement in ast.parse(text).body:
         source = ast.unparse(statement)
         if isinstance(statement, ast.Expr):
-            assert len(eval(source, names)) > 0, source
+            shown = eval(source, names)
+            assert shown.finished if isinstance(shown, vosarena.Tracked) else len(shown) > 0, source
         else:
             exec(source, names)
 
@@ -148,7 +150,8 @@ def test_links_lead_somewhere():
     targets = re.findall(r"\]\(([^):]+)\)", README)
     assert len(targets) > 10
     for target in targets:
-        path, _, anchor = target.partition("#")
+        name, _, anchor = target.partition("#")
+        path = name or "README.md"
         assert (REPOSITORY / path).exists(), target
         if anchor:
             headings = re.findall(r"^#+ (.+)$", (REPOSITORY / path).read_text(), re.M)

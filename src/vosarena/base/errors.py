@@ -8,7 +8,7 @@ class VosarenaError(Exception):
         reason: What is wrong, where, and what to do.
         sequence: Name of the sequence at fault, if it is one. `str()` of the error names it first.
 
-    Example:
+    Examples:
         >>> str(DataError("frame 00003 is damaged", sequence="bike"))
         'sequence bike: frame 00003 is damaged'
     """

@@ -29,7 +29,7 @@ def atomic_path(path: Path, *, alone: bool = False) -> Iterator[Path]:
     Yields:
         The temporary path.
 
-    Example:
+    Examples:
         >>> with atomic_path(Path("table.csv")) as temporary:
         ...     temporary.write_text("a,b")
     """

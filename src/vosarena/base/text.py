@@ -14,7 +14,7 @@ def nearest(word: object, known: Iterable[object]) -> str:
 def summarise_names(names: Sequence[object], shown: int = 3) -> str:
     """Return the first names and how many more there are.
 
-    Example:
+    Examples:
         >>> summarise_names(["a", "b", "c", "d", "e"])
         'a, b, c and 2 more'
     """

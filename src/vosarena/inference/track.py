@@ -108,7 +108,7 @@ def track(
         DataError: A folder, sequence or mask is missing or wrong.
         TrackerError: The tracker cannot be built or fails, or sequences failed (unless `allow_failures`).
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> import vosarena
         >>> frames = [np.zeros((48, 64, 3), np.uint8)] * 3

@@ -80,7 +80,7 @@ def load_results(folder: str | Path = "results", *, study: str | None = None) ->
     Raises:
         DataError: The folder does not exist, has no metrics, or has no such study.
 
-    Example:
+    Examples:
         >>> import vosarena
         >>> results = vosarena.load_results("results")
         >>> results

@@ -120,7 +120,7 @@ def evaluate(
         DataError: A folder is missing, or nothing can be scored.
         MeasureError: Some sequences cannot be scored (unless `allow_incomplete`). A DataError.
 
-    Example:
+    Examples:
         >>> import vosarena
         >>> result = vosarena.evaluate("ground-truth", "masks", protocol="davis2017")
         >>> result
