@@ -39,7 +39,8 @@ from vosarena.finetuning.train import finetune  # noqa: E402
 from vosarena.inference.usage import PeakMemory  # noqa: E402
 from vosarena.io.frames import Frames  # noqa: E402
 from vosarena.io.masks import read_mask, write_mask  # noqa: E402
-from vosarena.trackers.cutie import Cutie, build_network, cutie_config  # noqa: E402
+from vosarena.trackers.cutie import Cutie  # noqa: E402
+from vosarena.trackers.cutie_network import build_network, cutie_config  # noqa: E402
 
 
 def prepare(root: Path, frames: int, objects: int, model: str) -> None:

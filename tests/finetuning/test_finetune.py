@@ -26,7 +26,8 @@ pytest.importorskip("cutie.inference.inference_core")
 
 from vosarena.finetuning.samples import Samples  # noqa: E402
 from vosarena.finetuning.train import _identity, _Run, finetune  # noqa: E402
-from vosarena.trackers.cutie import Cutie, build_network, cutie_config, package_folder  # noqa: E402
+from vosarena.trackers.cutie import Cutie  # noqa: E402
+from vosarena.trackers.cutie_network import build_network, cutie_config, package_folder  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 

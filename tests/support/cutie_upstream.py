@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
-from vosarena.trackers.cutie import build_network, cutie_config
+from vosarena.trackers.cutie_network import build_network, cutie_config
 
 
 def upstream(

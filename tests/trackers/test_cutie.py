@@ -11,7 +11,8 @@ import torch
 
 from vosarena.base.errors import TrackerError
 from vosarena.trackers.base import build_tracker
-from vosarena.trackers.cutie import Cutie, _quick_max_pool, build_network, cutie_config
+from vosarena.trackers.cutie import Cutie, fast_max_pool
+from vosarena.trackers.cutie_network import build_network, cutie_config
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +129,7 @@ def test_settings_reach_the_core(weights: Path) -> None:
     ("options", "words"),
     [
         ({"model": "huge"}, "base, small, tiny"),
-        ({"model": "tiny", "size": 0}, "option size"),
+        ({"model": "tiny", "size": 0}, "size is 0"),
         ({"model": "tiny", "long_term": {"prototypes": 3}}, "num_prototypes"),
         ({"model": "tiny", "memory": 3}, "no option 'memory'"),
     ],
@@ -140,9 +141,9 @@ def test_wrong_options_are_refused(weights: Path, options: dict, words: str) -> 
 
 @pytest.mark.parametrize("size", [(1, 1), (7, 8), (8, 7), (30, 54)])
 @pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
-def test_the_quick_max_pool_is_torchs(size: tuple[int, int], kind: torch.dtype) -> None:
+def test_thefast_max_pool_is_torchs(size: tuple[int, int], kind: torch.dtype) -> None:
     x = torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(1)).to(kind)
-    assert torch.equal(_quick_max_pool()(x), torch.nn.MaxPool2d(3, stride=2, padding=1)(x))
+    assert torch.equal(fast_max_pool()(x), torch.nn.MaxPool2d(3, stride=2, padding=1)(x))
 
 
 def test_frames_before_the_first_object_are_background(weights: Path, frames: list[np.ndarray]) -> None:
@@ -181,7 +182,7 @@ def test_objects_lost_by_resizing_are_named(
 
 def test_the_other_package_named_cutie_is_recognised(tmp_path: Path) -> None:
     (tmp_path / "cutie.py").write_text("def select(options): ...\n")
-    code = "from vosarena.trackers.cutie import package_folder; package_folder()"
+    code = "from vosarena.trackers.cutie_network import package_folder; package_folder()"
     done = subprocess.run(
         [sys.executable, "-c", code],
         env={**os.environ, "PYTHONPATH": str(tmp_path)},

@@ -15,7 +15,8 @@ from vosarena.datasets.sequences import read_sequence
 from vosarena.demo.clips import make_clip
 from vosarena.io.frames import Frames
 from vosarena.io.masks import read_mask, write_mask
-from vosarena.trackers.cutie import Cutie, build_network, cutie_config
+from vosarena.trackers.cutie import Cutie
+from vosarena.trackers.cutie_network import build_network, cutie_config
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 LONG_TERM = {"max_mem_frames": 4, "min_mem_frames": 2, "num_prototypes": 16, "max_num_tokens": 96, "buffer_tokens": 32}

@@ -41,8 +41,8 @@ def clip(frames=4, size=(48, 80)):
     [
         ({"batch_objects": 0}, "batch_objects is 0"),
         ({"encoder_batch": True}, "encoder_batch is True"),
-        ({"image_size": "big"}, "image_size is 'big'; give a positive multiple of 32"),
-        ({"image_size": 100}, "image_size is 100; give a positive multiple of 32"),
+        ({"image_size": "big"}, "image_size is 'big'; use a positive multiple of 32"),
+        ({"image_size": 100}, "image_size is 100; use a positive multiple of 32"),
         ({"precision": "int8"}, "precision is 'int8'"),
         ({"precision": "fp16"}, "fp16 needs a CUDA device"),
         ({"config": "sam2_hiera_xl"}, "no configuration 'sam2_hiera_xl'; did you mean 'sam2_hiera_l'"),
@@ -133,7 +133,7 @@ def test_hydra_is_left_as_it_was(weights):
 def test_no_object_at_all_is_an_error(tracker):
     frames, masks = clip()
     for prompts in ({}, {0: np.zeros_like(masks[0])}):
-        with pytest.raises(MaskError, match="No prompt mask holds an object"):
+        with pytest.raises(MaskError, match="no prompt mask has an object"):
             list(tracker.track(frames, prompts))
 
 
@@ -175,9 +175,9 @@ def test_more_than_255_objects(tracker):
 
 def test_an_object_that_appears_twice_and_a_prompt_beyond_the_video_are_refused(tracker):
     frames, masks = clip()
-    with pytest.raises(MaskError, match="Object 1 has prompt masks in frames 0 and 2"):
+    with pytest.raises(MaskError, match="object 1 has prompt masks in frames 0 and 2"):
         list(tracker.track(frames, {0: masks[0], 2: masks[2]}))
-    with pytest.raises(MaskError, match="prompt mask for frame 4, but the video has 4 frames"):
+    with pytest.raises(MaskError, match="prompt mask for frame 4, but the sequence has 4 frames"):
         list(tracker.track(frames, {0: masks[0], 4: masks[2]}))
 
 
@@ -219,7 +219,7 @@ def test_frames_of_mixed_size_are_named(tmp_path, tracker):
     given = []
     with Frames(paths) as video, pytest.raises(DataError, match=r"00003 is 79x48 but .* 80x48: .*00003\.jpg"):
         given.extend(tracker.track(video, {0: masks[0]}))
-    with pytest.raises(DataError, match="frame 3 is 79x48 but the video is 80x48"):
+    with pytest.raises(DataError, match="frame 3 is 79x48 but the first is 80x48"):
         list(tracker.track([frame if i != 3 else frame[:, :-1] for i, frame in enumerate(frames)], {0: masks[0]}))
 
 

@@ -34,7 +34,8 @@ from vosarena.base.files import atomic_path
 from vosarena.base.logs import progress_bar
 from vosarena.demo.clips import Clip, random_clip
 from vosarena.demo.synthesize import clip_seed
-from vosarena.trackers.cutie import Cutie, build_network, cutie_config
+from vosarena.trackers.cutie import Cutie
+from vosarena.trackers.cutie_network import build_network, cutie_config
 
 HEIGHT = 128  # of the training clips in pixels; the demo tracks at this shortest side
 CLIP_FRAMES = 18

@@ -41,7 +41,7 @@ from vosarena.finetuning.recipe import samples_per_pass, training_settings
 from vosarena.finetuning.samples import Samples, passes, seed_everything
 from vosarena.trackers.base import package_versions
 from vosarena.trackers.checkpoints import read_checkpoint
-from vosarena.trackers.cutie import build_network, cutie_config, load_weights
+from vosarena.trackers.cutie_network import build_network, cutie_config, load_weights
 
 logger = logging.getLogger(__name__)
 

@@ -1,1 +1,1 @@
-"""Run a tracker on sequences and write its masks into the store."""
+"""Run trackers on sequences and write their masks into the store."""

@@ -1,8 +1,8 @@
-"""One GPU for one process: a lock file for each device of this machine.
+"""One GPU per process: a lock file for each device of this machine.
 
 Snakemake counts GPUs (`--resources gpu=4`) but does not say which one a job gets. A job therefore takes the first
-device that no other job has, and waits if there is none. What a scheduler or a user assigned is respected: only
-devices in CUDA_VISIBLE_DEVICES are considered, and a single one is taken as it is, without a lock.
+device that no other job uses, and waits if there is none. Assignments of a scheduler or user are respected: only
+devices in CUDA_VISIBLE_DEVICES are considered, and a single one is used without a lock.
 """
 
 import logging
@@ -18,14 +18,14 @@ from filelock import FileLock, Timeout
 logger = logging.getLogger(__name__)
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
-_PATIENCE = 1.0  # seconds between two looks for a free device
-_held: list[FileLock] = []  # until the process ends; the kernel lets go of them if it is killed
+_POLL_SECONDS = 1.0  # between two searches for a free device
+_held: list[FileLock] = []  # until the process ends; the kernel releases them if it is killed
 
 
 def take_device() -> None:
-    """Reserve one GPU for this process and make it the only one that CUDA sees. Call before CUDA is used.
+    """Reserve one GPU for this process and make it the only one that CUDA sees. Call it before CUDA is used.
 
-    Nothing is done where there is no choice: no GPU, or only one visible.
+    It does nothing if no GPU or only one is visible.
     """
     if _held:
         return
@@ -44,19 +44,23 @@ def take_device() -> None:
                 continue
             _held.append(lock)
             os.environ[VISIBLE] = device
-            logger.info("GPU %s", device)
+            logger.info("using GPU %s", device)
             return
         if not waiting:
-            logger.info("all %d GPUs are taken by other jobs: waiting for one", len(devices))
+            logger.info("all %d GPUs are used by other jobs; waiting for one", len(devices))
             waiting = True
-        time.sleep(_PATIENCE)
+        time.sleep(_POLL_SECONDS)
 
 
 def visible_devices(environment: Mapping[str, str], everything: Sequence[str]) -> list[str]:
-    """Identifiers of the GPUs that CUDA would show this process, each always by the same name.
+    """Return the identifiers of the GPUs that CUDA would show this process.
 
-    everything: identifiers in CUDA's order. As in CUDA, an entry is an index or the start of an identifier, and the
-    list ends before the first one that does not exist (CUDA C++ Programming Guide, environment variables).
+    As in CUDA, an entry of the variable is an index or the start of an identifier, and the list ends before the first
+    entry that does not exist (CUDA C++ Programming Guide, environment variables).
+
+    Args:
+        environment: Environment variables.
+        everything: Identifiers of all GPUs in CUDA's order.
     """
     wanted = environment.get(VISIBLE)
     if wanted is None:
@@ -68,7 +72,7 @@ def visible_devices(environment: Mapping[str, str], everything: Sequence[str]) -
         else:
             found = [device for device in everything if device.startswith(entry)]
             if not found and entry.startswith("MIG-"):
-                found = [entry]  # a slice of a device is not listed
+                found = [entry]  # a slice of a device, which is not listed
         if not found:
             break
         devices.append(found[0])
@@ -76,9 +80,9 @@ def visible_devices(environment: Mapping[str, str], everything: Sequence[str]) -
 
 
 def all_devices() -> list[str]:
-    """Identifiers (UUIDs) of all GPUs that this process may use, in the order of their indices; empty without a driver.
+    """Return the identifiers (UUIDs) of all GPUs in the order of their indices; empty without a driver.
 
-    By nvidia-smi, because asking CUDA itself would fix what this process sees before a device is chosen.
+    It asks nvidia-smi, because CUDA itself would fix what this process sees before a device is chosen.
     """
     try:
         listed = subprocess.run(

@@ -1,4 +1,4 @@
-"""What a tracker gives, checked and named: one label map per frame, or a mask per frame and object (SA-V)."""
+"""Check and name the output of trackers: one label map per frame, or a mask per frame and object (SA-V)."""
 
 import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -13,21 +13,25 @@ from vosarena.io.masks import LabelMap
 from vosarena.trackers.base import Frame, Tracker
 
 Prompts = Mapping[int, Any]
-"""Frame index -> label map, or -> object id -> boolean mask for a sequence whose objects may overlap."""
+"""Frame index -> label map, or object id -> boolean mask for a sequence whose objects may overlap."""
 
 
 def prompts_of(files: SequenceFiles) -> Prompts:
-    """The prompts of a sequence in the form that its masks have. Raises DataError."""
+    """Return the prompts of a sequence.
+
+    Raises:
+        DataError: There is nothing to track, or a mask is damaged.
+    """
     return files.object_prompts() if files.objects else files.prompts()
 
 
 def prompted_ids(prompt: Any) -> list[int]:
-    """Object ids of one frame's prompt, or of another label map."""
+    """Return the object ids of the prompt of one frame."""
     return sorted(prompt) if isinstance(prompt, Mapping) else sorted({int(label) for label in np.unique(prompt)} - {0})
 
 
 def output_names(files: SequenceFiles, prompts: Prompts) -> list[str]:
-    """Names (without `.png`) of the masks of a sequence: `<frame>`, or `<object folder>/<frame>`."""
+    """Return the names, without `.png`, of the masks of a sequence: `<frame>`, or `<object folder>/<frame>`."""
     stems = [path.stem for path in files.frames]
     if not files.objects:
         return stems
@@ -38,10 +42,19 @@ def output_names(files: SequenceFiles, prompts: Prompts) -> list[str]:
 def track_sequence(
     tracker: Tracker, frames: Sequence[Frame], files: SequenceFiles, prompts: Prompts, title: str
 ) -> Iterator[tuple[str, LabelMap]]:
-    """Yield (name, uint8 (H, W)) for every mask of output_names, as soon as it exists, with a progress bar.
+    """Yield name and uint8 (H, W) of every mask of `output_names`, with a progress bar.
 
-    Overlapping objects go to the tracker's `track_objects`; one that has none tracks them one by one.
-    Raises TrackerError if the tracker does not give, for every frame, one mask of its size with prompted objects only.
+    Objects that may overlap are tracked by `track_objects` of the tracker, or one by one if it has no such method.
+
+    Args:
+        tracker: The tracker.
+        frames: The frames.
+        files: The sequence.
+        prompts: Its prompts.
+        title: Title of the progress bar.
+
+    Raises:
+        TrackerError: The tracker does not yield, for every frame, one mask of its size with prompted objects only.
     """
     stems = [path.stem for path in files.frames]
     prompts = copy.deepcopy(prompts)  # the tracker may write into them
@@ -67,24 +80,24 @@ def track_sequence(
 
 
 Check = Callable[[Any], str]
-"""Says what the tracker gave for a frame, and what was expected, if that is not the same; else nothing."""
+"""Returns what is wrong with the output for one frame, as the end of a sentence; empty if nothing is."""
 
 
 def label_map_check(size: tuple[int, int], ids: set[int]) -> Check:
     expected = f"expected uint8, {size[0]} x {size[1]} (height x width), one per frame"
-    strange = np.ones(256, np.bool_)
-    strange[[0, *ids]] = False
+    unexpected = np.ones(256, np.bool_)
+    unexpected[[0, *ids]] = False
 
     def check(labels: Any) -> str:
         if not isinstance(labels, np.ndarray) or labels.shape != size:
-            return f"{_kind(labels)}, {expected}"
+            return f"{_description(labels)}, {expected}"
         if labels.dtype != np.uint8:
             hint = "; convert it with .astype(np.uint8)" if np.issubdtype(labels.dtype, np.integer) else ""
             hint = "; write the object's id where it is True" if labels.dtype == np.bool_ else hint
-            return f"{_kind(labels)}, {expected}{hint}"
-        if strange.take(labels).any():  # much cheaper than the labels of every frame
+            return f"{_description(labels)}, {expected}{hint}"
+        if unexpected.take(labels).any():  # much faster than np.unique for every frame
             found = set(prompted_ids(labels)) - ids
-            return f"object {_listed(found)}, but the prompts of this sequence have only object {_listed(ids)}"
+            return f"object {_id_list(found)}, but the prompts of this sequence have only object {_id_list(ids)}"
         return ""
 
     return check
@@ -95,31 +108,32 @@ def _objects_check(size: tuple[int, int], ids: set[int]) -> Check:
 
     def check(masks: Any) -> str:
         if not isinstance(masks, Mapping):
-            return f"{_kind(masks)}, expected one mapping per frame, object id -> bool mask"
+            return f"{_description(masks)}, expected one mapping per frame, object id -> bool mask"
         if set(masks) != ids:
-            return f"masks of object {_listed(masks)}, but the prompts of this sequence have object {_listed(ids)}"
+            return f"masks of object {_id_list(masks)}, but the prompts of this sequence have object {_id_list(ids)}"
         for number, mask in masks.items():
             if not isinstance(mask, np.ndarray) or mask.shape != size or mask.dtype not in (np.bool_, np.uint8):
-                return f"{_kind(mask)} for object {number}, {expected}"
+                return f"{_description(mask)} for object {number}, {expected}"
         return ""
 
     return check
 
 
-def _kind(thing: Any) -> str:
+def _description(thing: Any) -> str:
     if isinstance(thing, np.ndarray):
         return f"{thing.dtype}, {' x '.join(map(str, thing.shape))}"
     return "None" if thing is None else f"a {type(thing).__name__}"
 
 
-def _listed(ids: Iterable[int]) -> str:
+def _id_list(ids: Iterable[int]) -> str:
     return ", ".join(map(str, sorted(ids))) or "none"
 
 
 def _checked(outputs: Any, files: SequenceFiles, title: str, check: Check) -> Iterator[Any]:
     if not isinstance(outputs, Iterable):
         raise TrackerError(
-            f"the tracker gave {_kind(outputs)}, expected masks one by one; `yield` each of them", sequence=files.name
+            f"the tracker gave {_description(outputs)}, expected masks one by one; `yield` each of them",
+            sequence=files.name,
         )
     count, total = 0, len(files.frames)
     with progress_bar(total=total, desc=title, unit="frame") as bar:

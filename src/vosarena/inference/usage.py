@@ -8,10 +8,10 @@ from typing import Any
 
 
 class PeakMemory:
-    """Measures from its making on: `memory = PeakMemory(); ...; memory.host_mb()`.
+    """Peak memory since the object was created.
 
-    On Linux the kernel's high-water mark of this process is reset first (proc(5), clear_refs), so that each
-    sequence has its own; elsewhere it is the process's peak so far.
+    On Linux the kernel's high-water mark of this process is reset first (proc(5), clear_refs), so that each sequence
+    has its own. On other systems the host's value is the peak of the process so far.
     """
 
     def __init__(self) -> None:
@@ -21,7 +21,7 @@ class PeakMemory:
             cuda.reset_peak_memory_stats()
 
     def host_mb(self) -> float:
-        """Peak resident memory in MiB."""
+        """Return the peak resident memory in MiB."""
         try:
             status = Path("/proc/self/status").read_text()
             return round(int(status.split("VmHWM:")[1].split()[0]) / 1024, 1)
@@ -29,7 +29,7 @@ class PeakMemory:
             return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)
 
     def gpu_mb(self) -> float | None:
-        """Peak allocated GPU memory in MiB, or None without a GPU."""
+        """Return the peak allocated GPU memory in MiB, None without a GPU."""
         cuda = _cuda()
         return round(cuda.max_memory_allocated() / 2**20, 1) if cuda else None
 

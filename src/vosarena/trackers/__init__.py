@@ -1,1 +1,1 @@
-"""Models behind one interface: label maps for frames, given prompts."""
+"""Models with one interface: frames and prompts in, one label map per frame out."""

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, version
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,50 +31,56 @@ BUILT_IN = {
 }
 
 
-NOT_THE_TRACKERS = (VosarenaError, Stopped, KeyboardInterrupt)
+_NOT_FROM_TRACKERS = (VosarenaError, Stopped, KeyboardInterrupt)
 
 
 class Tracker(Protocol):
-    """A model that follows prompted objects through a video. Built once, used for many sequences.
+    """A model that follows prompted objects through a sequence. It is built once and used for many sequences.
 
-    The constructor takes the model's options as keywords, and `device` ("cpu" or "cuda") and `precision`.
-    Where objects may overlap (SA-V), a tracker may also offer `track_objects` with the same meaning on
-    boolean masks by object id: `track_objects(frames, {index: {id: mask}}) -> Iterator[{id: mask}]`.
+    The constructor takes the model's options as keywords, and `device` (`cpu` or `cuda`) and `precision`.
+    For datasets whose objects may overlap (SA-V), a tracker may also have a method `track_objects`, which takes and
+    yields boolean masks by object id: `track_objects(frames, {index: {id: mask}}) -> Iterator[{id: mask}]`.
     """
 
     packages: ClassVar[tuple[str, ...]]
-    """Distributions whose version changes the masks; part of every prediction's fingerprint.
+    """Packages (names on PyPI) whose version may change the masks; part of every prediction's fingerprint.
 
-    A tracker that names `torch` is given a CUDA device where there is one.
+    A tracker that lists `torch` gets a CUDA device where there is one.
     """
 
     def track(self, frames: Sequence[Frame], prompts: Mapping[int, LabelMap]) -> Iterator[LabelMap]:
-        """Yield one label map per frame, in order, at the frame's size, as soon as it exists.
+        """Yield one label map per frame, in order and in the size of the frame.
 
-        frames: lazy, indexable. prompts: frame index -> label map of the objects that first appear there.
-        Frames before the first prompt are background.
+        Args:
+            frames: The frames, which are read when they are indexed.
+            prompts: Frame index -> label map of the objects that first appear there. Frames before the first prompt are
+                background.
         """
         ...
 
 
 def tracker_class(name: str) -> type[Tracker]:
-    """The class behind a tracker name: built in, `file.py:Class`, or an entry point `vosarena.trackers`.
+    """Return the class of a tracker.
 
-    Raises TrackerError if there is none of that name or it cannot be imported.
+    Args:
+        name: Name of a built-in tracker, `file.py:Class`, or an entry point in the group `vosarena.trackers`.
+
+    Raises:
+        TrackerError: There is no such tracker, or it cannot be imported.
     """
     try:
         if ".py:" in name:
             return _from_file(name)
         if name in BUILT_IN:
             module, _, attribute = BUILT_IN[name].partition(":")
-            return getattr(importlib.import_module(module), attribute)
+            return cast(type[Tracker], getattr(importlib.import_module(module), attribute))
         if name in (plugins := _plugins()):
-            return plugins[name].load()
+            return cast(type[Tracker], plugins[name].load())
     except ImportError as error:
         raise TrackerError(f"tracker {name!r} cannot be imported ({error}); install the packages it needs") from error
-    except NOT_THE_TRACKERS:
+    except _NOT_FROM_TRACKERS:
         raise
-    except BaseException as error:  # its code may do anything, such as sys.exit
+    except BaseException as error:  # user code may do anything, such as call sys.exit
         raise TrackerError(f"tracker {name!r} cannot be imported: {type(error).__name__}: {error}") from error
     raise _unknown(name)
 
@@ -89,9 +95,16 @@ def _unknown(name: str) -> TrackerError:
 
 
 def build_tracker(name: str, options: Mapping[str, Any], device: str = "auto", precision: str = "auto") -> Tracker:
-    """Build a tracker from its name and options; `auto` takes a CUDA device if torch sees one.
+    """Build a tracker.
 
-    Raises TrackerError for an unknown tracker or option, and for whatever goes wrong in its constructor.
+    Args:
+        name: Name of the tracker; see `tracker_class`.
+        options: Keyword arguments of its constructor.
+        device: `cpu`, `cuda`, or `auto` for a CUDA device if torch sees one.
+        precision: Number format, `auto` for the tracker's default.
+
+    Raises:
+        TrackerError: The tracker or an option is unknown, or the constructor failed.
     """
     cls = tracker_class(name)
     parameters = inspect.signature(cls).parameters.values()
@@ -99,34 +112,41 @@ def build_tracker(name: str, options: Mapping[str, Any], device: str = "auto", p
         check_names(name, options, {item.name: item.default is not item.empty for item in parameters})
     try:
         return cls(**options, device=resolve_device(cls, device), precision=precision)  # type: ignore[call-arg]
-    except NOT_THE_TRACKERS:
+    except _NOT_FROM_TRACKERS:
         raise
     except BaseException as error:
         raise TrackerError(f"tracker {name!r} cannot be built: {type(error).__name__}: {error}") from error
 
 
 def check_options(name: str, options: Iterable[str], elsewhere: bool = False) -> None:
-    """Check a tracker's name and those of its options before a run, without importing it.
+    """Check the names of a tracker and of its options before a run, without importing the tracker.
 
-    What its source does not say (of a plug-in, or a class without a constructor of its own) shows when the model is
-    built. elsewhere: the tracker is found in another environment, perhaps only there. Raises TrackerError.
+    Options that cannot be determined statically (plug-ins, inherited constructors) are checked when the model is built.
+
+    Args:
+        name: Name of the tracker.
+        options: Names of its options.
+        elsewhere: Whether the tracker runs in another environment, where it may be installed as a plug-in.
+
+    Raises:
+        TrackerError: The tracker or an option is unknown, or an option is missing.
     """
-    declared = _signature(name)
-    if declared is None and not elsewhere and name not in _plugins():
+    signature = _signature(name)
+    if signature is None and not elsewhere and name not in _plugins():
         raise _unknown(name)
-    if declared is not None and declared.options is not None:
-        check_names(name, options, declared.options)
+    if signature is not None and signature.options is not None:
+        check_names(name, options, signature.options)
 
 
 def uses_torch(name: str) -> bool:
-    """Whether a tracker runs on torch, as far as its source says so: not of a plug-in."""
-    declared = _signature(name)
-    return declared is not None and "torch" in declared.packages
+    """Return whether the source of a tracker lists `torch` in `packages`; False for plug-ins, which are not read."""
+    signature = _signature(name)
+    return signature is not None and "torch" in signature.packages
 
 
 @cache
 def _signature(name: str) -> TrackerSignature | None:
-    """What the source of a built-in tracker or of a file declares; None for other names. Raises TrackerError."""
+    """Return the signature of a built-in tracker or of `file.py:Class`, None for other names."""
     if name in BUILT_IN:
         module, _, attribute = BUILT_IN[name].partition(":")
         return parse_signature(Path(__file__).with_name(f"{module.rpartition('.')[2]}.py"), attribute)
@@ -134,23 +154,28 @@ def _signature(name: str) -> TrackerSignature | None:
 
 
 def resolve_device(cls: type[Tracker], device: str) -> str:
-    """`auto` becomes "cuda" for a tracker that runs on torch where torch sees a device, else "cpu"."""
+    """Return the device; `auto` is `cuda` if the tracker lists `torch` and torch sees a device, else `cpu`."""
     if device != "auto":
         return device
     if "torch" not in packages_of(cls):
-        return "cpu"  # and torch is not imported for nothing
+        return "cpu"  # without importing torch
     import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def packages_of(cls: type[Tracker]) -> tuple[str, ...]:
-    """The `packages` of a tracker, none where it names none."""
-    return getattr(cls, "packages", ())
+    """Return the `packages` of a tracker, empty if it has no such attribute."""
+    packages: tuple[str, ...] = getattr(cls, "packages", ())
+    return packages
 
 
 def package_versions(packages: Iterable[str]) -> dict[str, str]:
-    """Installed versions of packages, such as those that decide a tracker's masks."""
+    """Return the installed versions of packages.
+
+    Raises:
+        TrackerError: One of them is not installed.
+    """
     versions = {}
     for package in packages:
         try:
@@ -158,7 +183,7 @@ def package_versions(packages: Iterable[str]) -> dict[str, str]:
         except PackageNotFoundError:
             raise TrackerError(
                 f"package {package!r} is not installed for {sys.executable}; `make setup` installs the packages of the "
-                "built-in trackers, and a model that needs others has an environment (docs/how-to/models.md)"
+                "built-in trackers; give a model that needs others its own environment (docs/how-to/models.md)"
             ) from None
     return versions
 
@@ -178,4 +203,4 @@ def _from_file(name: str) -> type[Tracker]:
     spec.loader.exec_module(module)
     if not hasattr(module, attribute):
         raise TrackerError(f"tracker {name!r}: {file} defines no {attribute!r}")
-    return getattr(module, attribute)
+    return cast(type[Tracker], getattr(module, attribute))

@@ -1,4 +1,4 @@
-"""Baselines without weights: the floor that a model has to beat."""
+"""Baselines without weights: scores that every model should beat."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar
@@ -10,7 +10,7 @@ from vosarena.trackers.base import Frame, LabelMap
 
 
 class Static:
-    """Repeats the prompt masks: what is gained by not looking at the video at all."""
+    """Repeats the prompt masks: the score of ignoring the frames."""
 
     packages: ClassVar[tuple[str, ...]] = ()
 
@@ -18,7 +18,7 @@ class Static:
         pass
 
     def track(self, frames: Sequence[Frame], prompts: Mapping[int, LabelMap]) -> Iterator[LabelMap]:
-        """See Tracker.track. A later object lies above earlier ones."""
+        """Yield one label map per frame; see Tracker.track. Later objects cover earlier ones."""
         labels: LabelMap | None = None
         for index, frame in enumerate(frames):
             if labels is None:
@@ -31,8 +31,8 @@ class Static:
 class Flow:
     """Warps the last mask along dense optical flow (DIS, Kroeger et al., ECCV 2016, as in OpenCV).
 
-    Each mask is fetched from the previous one by backward flow, so objects deform with the image but are
-    never found again once they are lost.
+    Each mask is sampled from the previous one by backward flow, so objects deform with the image, but an object that is
+    lost is not found again.
     """
 
     packages: ClassVar[tuple[str, ...]] = ("opencv-python-headless",)
@@ -41,7 +41,7 @@ class Flow:
         self._flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
 
     def track(self, frames: Sequence[Frame], prompts: Mapping[int, LabelMap]) -> Iterator[LabelMap]:
-        """See Tracker.track. A later object lies above earlier ones."""
+        """Yield one label map per frame; see Tracker.track. Later objects cover earlier ones."""
         labels: LabelMap | None = None
         previous: LabelMap | None = None
         for index, frame in enumerate(frames):

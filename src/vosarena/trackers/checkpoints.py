@@ -1,4 +1,4 @@
-"""Checkpoints: read without running what they contain, and filled into a network only if every tensor fits."""
+"""Files of weights: read without running code in them, and loaded into a network only if every tensor fits."""
 
 from __future__ import annotations
 
@@ -13,37 +13,46 @@ from vosarena.base.errors import TrackerError
 
 
 def read_checkpoint(path: str | Path) -> Any:
-    """What a file of `torch.save` holds, on the CPU. Only tensors and plain containers are unpickled (weights_only).
+    """Return the content of a file of `torch.save`, on the CPU. Only tensors and plain containers are unpickled.
 
-    Raises TrackerError naming the file if it is missing, damaged or something else.
+    Raises:
+        TrackerError: The file is missing, damaged or something else.
     """
     path = Path(path)
     if not path.is_file():
         raise TrackerError(f"there is no weights file {path}")
     try:
-        _check_sums(path)
+        _check_crc(path)
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises pickle, zip, EOF and runtime errors of many classes for a wrong file
         reason = " ".join(str(error).split())[:120] or type(error).__name__
         raise TrackerError(
             f"weights {path} ({path.stat().st_size} bytes) are not a PyTorch checkpoint of plain tensors ({reason}); "
-            "the file may be truncated, or an error page: fetch it again"
+            "the file may be truncated or an error page; download it again"
         ) from error
 
 
-def _check_sums(path: Path) -> None:
-    """Raise ValueError if a part of the file is not what its checksum says: torch does not look at them."""
+def _check_crc(path: Path) -> None:
+    """Raise ValueError if a part of the file does not match its checksum, which torch does not verify."""
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             if damaged := archive.testzip():
-                raise ValueError(f"checksum of {damaged} does not fit")
+                raise ValueError(f"the checksum of {damaged} does not match")
 
 
-def fill(network: torch.nn.Module, state: Any, path: str | Path, belongs_to: str) -> None:
-    """Load a state dict into a network, whose types it takes on; every key and shape must agree.
+def load_strict(network: torch.nn.Module, state: Any, path: str | Path, option: str) -> None:
+    """Load a state dict into a network; all keys and shapes must match. Types are converted to the network's.
 
-    Only the batch norms' counters of batches may be absent: old checkpoints lack them, and no mask depends on them.
-    Raises TrackerError with the file, the first differences, and what has to be chosen to fit: `belongs_to`.
+    Only the counters of batch norms may be missing: old files lack them, and no mask depends on them.
+
+    Args:
+        network: The network.
+        state: The state dict.
+        path: Its file, for the message.
+        option: The option that chooses the network, for the message.
+
+    Raises:
+        TrackerError: They do not match; the message has the first differences.
     """
     if not isinstance(state, Mapping) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise TrackerError(f"weights {path} are not a plain state dict of tensors; provide such a file")
@@ -61,6 +70,6 @@ def fill(network: torch.nn.Module, state: Any, path: str | Path, belongs_to: str
         differences.append(f"{len(reshaped)} have another shape (first {reshaped[0]}: {shapes})")
     if differences:
         raise TrackerError(
-            f"weights {path} do not fit: {'; '.join(differences)}; choose the {belongs_to} that belongs to this file"
+            f"weights {path} do not fit: {'; '.join(differences)}; choose the {option} that belongs to this file"
         )
     network.load_state_dict(state, strict=False)

@@ -20,23 +20,28 @@ PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 
 
 class Sam2:
-    """Semi-supervised tracking as in upstream's `tools/vos_inference.py`, with the same masks, in constant memory.
+    """SAM 2 as a tracker: the masks of upstream's `tools/vos_inference.py`, in constant memory.
 
-    config: the network: an upstream name ("configs/sam2/sam2_hiera_l.yaml" or "sam2_hiera_l"), "sam2_demo",
-        or the path of a YAML file.
-    weights: checkpoint `{"model": state_dict}` that fits `config` in every key and shape.
-    image_size: side of the square that the network sees; default: the configuration's (1024 for the official ones).
+    If memory runs out, tracking raises the built-in MemoryError after releasing its tensors; the caller can try again
+    in the context `saving_memory`.
 
-    These give up equality with upstream in the last bits for speed:
-    batch_objects: how many objects that appear in the same frame share one forward pass.
-    encoder_batch: how many frames are encoded in one pass.
-    compile: the package's variant with torch.compile; the first sequence is slow.
-    precision: "auto" is upstream's setting, bfloat16 autocast, on CUDA and single precision on the CPU.
+    Args:
+        config: The network: an upstream name (`configs/sam2/sam2_hiera_l.yaml` or `sam2_hiera_l`), `sam2_demo`, or the
+            path of a YAML file.
+        weights: File `{"model": state_dict}` that fits `config` in every key and shape.
+        image_size: Side of the square that the network sees. The default is the configuration's, 1024 for the official
+            ones.
+        batch_objects: How many objects that appear in the same frame share one forward pass. More than 1 is faster, and
+            may change the last bits.
+        encoder_batch: How many frames are encoded in one pass. More than 1 is faster, and may change the last bits.
+        compile: Whether to use the package's variant with torch.compile, which may change the last bits. The first
+            sequence is slow.
+        offload_memory: Whether to keep the memory bank in host memory: slower, less device memory, same masks.
+        device: `cpu` or `cuda`.
+        precision: `fp32`, `bf16`, `fp16`, or `auto` for upstream's: bfloat16 autocast on CUDA, fp32 on the CPU.
 
-    offload_memory: keep the memory bank in host memory: slower, less device memory, same masks.
-
-    Raises TrackerError for options, a configuration or weights that do not fit. Out of memory is reported as the
-    built-in MemoryError, with the tensors let go: try again within `saving_memory`.
+    Raises:
+        TrackerError: An option, the configuration or the weights are wrong.
     """
 
     packages: ClassVar[tuple[str, ...]] = ("sam2", "torch", "pillow")
@@ -55,11 +60,11 @@ class Sam2:
     ) -> None:
         for name, value in (("batch_objects", batch_objects), ("encoder_batch", encoder_batch)):
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise TrackerError(f"sam2: {name} is {value!r}; give a number of 1 or more.")
+                raise TrackerError(f"sam2: {name} is {value!r}; use a number of 1 or more")
         if precision not in PRECISIONS:
-            raise TrackerError(f"sam2: precision is {precision!r}; give one of {', '.join(PRECISIONS)}.")
+            raise TrackerError(f"sam2: precision is {precision!r}; use one of {', '.join(PRECISIONS)}")
         if device.startswith("cpu") and precision == "fp16":
-            raise TrackerError("sam2: precision fp16 needs a CUDA device; on the CPU give fp32 or bf16.")
+            raise TrackerError("sam2: precision fp16 needs a CUDA device; use fp32 or bf16 on the CPU")
 
         import torch
 
@@ -74,16 +79,18 @@ class Sam2:
         self._settings = Settings(batch_objects, encoder_batch, offload_memory, autocast)
 
     def track(self, frames: Sequence[Frame], prompts: Mapping[int, LabelMap]) -> Iterator[LabelMap]:
-        """See Tracker.track. Overlaps go to the object with the highest logit.
+        """Yield one label map per frame; see Tracker.track. Overlaps go to the object with the highest logit.
 
-        Raises MaskError if a prompt does not fit its frame or no prompt holds an object.
+        Raises:
+            MaskError: A prompt does not fit its frame, or no prompt has an object.
         """
         from vosarena.trackers.sam2_stream import label_map
 
         for index, labels in prompts.items():
             if labels.dtype != np.uint8:
                 raise MaskError(
-                    f"Prompt mask of frame {index} has type {labels.dtype}; expected uint8 labels: 255 objects at most."
+                    f"the prompt mask of frame {index} has type {labels.dtype}; "
+                    "expected uint8 labels, 255 objects at most"
                 )
         split = {
             index: {int(number): labels == number for number in np.unique(labels) if number}
@@ -97,22 +104,25 @@ class Sam2:
     def track_objects(
         self, frames: Sequence[Frame], prompts: Mapping[int, Mapping[int, BoolMask]]
     ) -> Iterator[dict[int, BoolMask]]:
-        """As `track`, but every object keeps its own mask and masks may overlap (SA-V; any number of objects).
+        """Track objects whose masks may overlap (SA-V), any number of them.
 
-        Yields for every frame all objects of the video by id; an object's mask is empty before it appears.
-        Raises MaskError as `track` does.
+        Yields:
+            For every frame the masks of all objects by id. The mask of an object is empty before it appears.
+
+        Raises:
+            MaskError: A prompt does not fit its frame, or no prompt has an object.
         """
         from vosarena.trackers.sam2_stream import separate_masks
 
         checked = _checked(frames, prompts)
-        everyone = sorted(number for masks in checked.values() for number in masks)
+        every_object = sorted(number for masks in checked.values() for number in masks)
         empty = np.zeros(frames[0].shape[:2], np.bool_)
         for _ in range(min(checked)):
-            yield dict.fromkeys(everyone, empty)
+            yield dict.fromkeys(every_object, empty)
         present: list[int] = []
         for index, masks in enumerate(self._run(frames, checked, separate_masks), start=min(checked)):
             present = sorted([*present, *checked.get(index, {})])
-            yield dict.fromkeys(everyone, empty) | dict(zip(present, masks, strict=True))
+            yield dict.fromkeys(every_object, empty) | dict(zip(present, masks, strict=True))
 
     def _run(
         self, frames: Sequence[Frame], prompts: Mapping[int, Mapping[int, BoolMask]], reduce: Reduce
@@ -126,7 +136,7 @@ class Sam2:
             if not isinstance(error, torch.OutOfMemoryError) and "DefaultCPUAllocator" not in str(error):
                 raise
             failure = str(error).splitlines()[0]
-        if failure:  # outside of the handler: the traceback, and with it the tensors of the run, are gone
+        if failure:  # outside of the handler, where the traceback, and with it the tensors, have been released
             gc.collect()
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
@@ -134,9 +144,10 @@ class Sam2:
 
     @contextmanager
     def saving_memory(self) -> Iterator[dict[str, Any]]:
-        """For another try at a video that ran out of memory: least device memory until the context ends.
+        """Use the least device memory until the context ends, to try a sequence again that ran out of memory.
 
-        Gives the options that changed, for the record; empty if there is nothing left to save.
+        Yields:
+            The options that were changed; empty if nothing is left to save.
         """
         before = self._settings
         saving: dict[str, Any] = {"batch_objects": 1, "encoder_batch": 1, "offload_memory": True}
@@ -148,27 +159,31 @@ class Sam2:
 
 
 def _checked(frames: Sequence[Frame], prompts: Mapping[int, Mapping[int, BoolMask]]) -> dict[int, dict[int, BoolMask]]:
-    """The prompts without empty masks, in the order of time; MaskError if they do not fit the frames or each other."""
+    """Return the prompts without empty masks, in order of frames.
+
+    Raises:
+        MaskError: They do not fit the frames or each other.
+    """
     height, width = frames[0].shape[:2]
     checked: dict[int, dict[int, BoolMask]] = {}
     seen: dict[int, int] = {}
     for index in sorted(prompts):
         if not 0 <= index < len(frames):
-            raise MaskError(f"There is a prompt mask for frame {index}, but the video has {len(frames)} frames.")
+            raise MaskError(f"there is a prompt mask for frame {index}, but the sequence has {len(frames)} frames")
         for number, mask in prompts[index].items():
             if mask.shape != (height, width):
                 raise MaskError(
-                    f"Prompt mask of frame {index}, object {number}, is {' x '.join(map(str, mask.shape[::-1]))} "
-                    f"but the frames are {width} x {height}; give masks of the frames' size."
+                    f"the prompt mask of frame {index}, object {number}, is {' x '.join(map(str, mask.shape[::-1]))} "
+                    f"but the frames are {width} x {height}; use masks of the size of the frames"
                 )
             if number in seen:
                 raise MaskError(
-                    f"Object {number} has prompt masks in frames {seen[number]} and {index}; "
-                    "give its mask in the first frame where it appears alone."
+                    f"object {number} has prompt masks in frames {seen[number]} and {index}; "
+                    "use only the mask of the first frame where it appears"
                 )
             if mask.any():
                 checked.setdefault(index, {})[number] = mask
                 seen[number] = index
     if not checked:
-        raise MaskError("No prompt mask holds an object: there is nothing to track.")
+        raise MaskError("no prompt mask has an object; there is nothing to track")
     return checked

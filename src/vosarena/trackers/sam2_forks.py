@@ -1,7 +1,7 @@
-"""Descendants of SAM 2 whose packages call their module `sam2` too: each needs an environment of its own.
+"""Forks of SAM 2 whose packages also call their module `sam2`, so that each needs its own environment.
 
-Their networks are built and driven as SAM 2 is (sam2_network, sam2_stream), from their own package's classes: one pass,
-constant memory, late objects. The masks equal those of the package's predictor, run once for each object.
+Their networks are built and run like SAM 2 (sam2_network, sam2_stream), from the classes of their own package: one
+pass, constant memory, late objects. The masks equal those of the package's predictor, run once for each object.
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ from vosarena.trackers.sam2 import Sam2
 
 
 class EdgeTam(Sam2):
-    """EdgeTAM (Zhou et al., "EdgeTAM: On-Device Track Anything Model", 2025), by the package `edgetam-dimos`.
+    """EdgeTAM (Zhou et al., "EdgeTAM: On-Device Track Anything Model", 2025), through the package `edgetam-dimos`.
 
-    weights: checkpoint `{"model": state_dict}`, as published.
-    config: the package's "configs/edgetam.yaml", or the path of a YAML file.
+    The other options are those of Sam2. There is no `image_size`, because position codes are part of the configuration.
 
-    The other options are those of Sam2. There is no image_size: the configuration has position codes for its own.
+    Args:
+        weights: File `{"model": state_dict}`, as published.
+        config: The package's `configs/edgetam.yaml`, or the path of a YAML file.
     """
 
     packages: ClassVar[tuple[str, ...]] = ("edgetam-dimos", "timm", "torch", "pillow")
@@ -48,12 +49,14 @@ class EdgeTam(Sam2):
 
 
 class EfficientTam(Sam2):
-    """EfficientTAM (Xiong et al., "Efficient Track Anything", 2024), by the package `efficient-track-anything`.
-
-    config: "efficienttam_s", "efficienttam_ti" or the path of a YAML file; the package brings none.
-    weights: checkpoint `{"model": state_dict}`, as published.
+    """EfficientTAM (Xiong et al., "Efficient Track Anything", 2024), through its package.
 
     The other options are those of Sam2.
+
+    Args:
+        config: `efficienttam_s`, `efficienttam_ti` or the path of a YAML file; the package
+            `efficient-track-anything` has no configurations.
+        weights: File `{"model": state_dict}`, as published.
     """
 
     packages: ClassVar[tuple[str, ...]] = ("efficient-track-anything", "torch", "pillow")
@@ -83,14 +86,14 @@ class EfficientTam(Sam2):
 
 @contextmanager
 def backbone_without_download() -> Iterator[None]:
-    """While it is open, EdgeTAM's backbone is made without ImageNet weights, which a checkpoint would overwrite."""
+    """Build EdgeTAM's backbone without ImageNet weights, which the checkpoint would overwrite."""
     from vosarena.trackers.sam2_network import import_sam2
 
     import_sam2()
     try:
         from sam2.modeling.backbones import timm
     except ImportError as error:
-        raise TrackerError(f"edgetam: {error}; it needs edgetam-dimos and timm (envs/edgetam.yaml)") from None
+        raise TrackerError(f"edgetam: {error}; install edgetam-dimos and timm (envs/edgetam.yaml)") from None
     original = timm.create_model
 
     def untrained(*arguments: Any, **options: Any) -> Any:

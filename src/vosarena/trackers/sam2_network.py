@@ -1,17 +1,17 @@
-"""Building SAM 2 from the `sam2` package (Ravi et al., 2024): configuration, strict loading of weights."""
+"""The network of SAM 2 (Ravi et al., 2024) from the `sam2` package: configuration, construction, weights."""
 
 from __future__ import annotations
 
 import importlib.util
 import warnings
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from vosarena.base.errors import TrackerError
-from vosarena.trackers.checkpoints import fill, read_checkpoint
+from vosarena.base.text import nearest
+from vosarena.trackers.checkpoints import load_strict, read_checkpoint
 
 if TYPE_CHECKING:
     from sam2.sam2_video_predictor import SAM2VideoPredictor
@@ -22,11 +22,17 @@ _STEP = 32  # the coarsest feature map of the official networks is 1/32 of the i
 def build_predictor(
     config: str, weights: str | Path, *, image_size: int | None = None, compile: bool = False, device: str = "cpu"
 ) -> SAM2VideoPredictor:
-    """The package's own video predictor in evaluation mode, as its VOS script builds it (no postprocessing).
+    """Return the package's video predictor in evaluation mode, as its VOS script builds it (no postprocessing).
 
-    config: a name that `config_path` finds. weights: a file `{"model": state_dict}`. image_size: side of the square
-    the network sees, in pixels, instead of the configuration's. compile: the package's compiled variant.
-    Raises TrackerError if the package is missing, or the configuration or the weights do not fit.
+    Args:
+        config: A name that `config_path` finds.
+        weights: A file `{"model": state_dict}`.
+        image_size: Side in pixels of the square that the network sees; None for the configuration's.
+        compile: Whether to use the package's compiled variant.
+        device: `cpu` or `cuda`.
+
+    Raises:
+        TrackerError: The package is missing, or the configuration or the weights do not fit.
     """
     network = instantiate_network(config, image_size=image_size, compile=compile)
     load_weights(network, weights)
@@ -34,9 +40,9 @@ def build_predictor(
 
 
 def instantiate_network(config: str, *, image_size: int | None = None, compile: bool = False) -> SAM2VideoPredictor:
-    """A predictor with randomly initialised weights on the CPU, in training mode; arguments as in `build_predictor`."""
+    """Return a predictor with random weights on the CPU, in training mode; arguments as in `build_predictor`."""
     if image_size is not None and (not isinstance(image_size, int) or image_size <= 0 or image_size % _STEP):
-        raise TrackerError(f"sam2: image_size is {image_size!r}; give a positive multiple of {_STEP}.")
+        raise TrackerError(f"sam2: image_size is {image_size!r}; use a positive multiple of {_STEP}")
     import_sam2()
     from hydra.errors import HydraException
     from hydra.utils import instantiate
@@ -55,17 +61,22 @@ def instantiate_network(config: str, *, image_size: int | None = None, compile: 
         model["compile_image_encoder"] = compile
         if image_size is not None:
             model["image_size"] = image_size
-        return instantiate(model, _recursive_=True)
+        network: SAM2VideoPredictor = instantiate(model, _recursive_=True)
+        return network
     except (KeyError, TypeError, ValueError, AssertionError, HydraException, OmegaConfBaseException) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise TrackerError(f"sam2: {path} does not configure a SAM 2 network: {reason}") from error
 
 
 def config_path(config: str) -> Path:
-    """The YAML file behind `config`: a path, an upstream name ("configs/sam2/sam2_hiera_l.yaml"), or a bare name
-    ("sam2_hiera_l", "sam2_demo").
+    """Return the YAML file of a configuration.
 
-    Raises TrackerError with the nearest known name if there is none.
+    Args:
+        config: A path, an upstream name (`configs/sam2/sam2_hiera_l.yaml`), or a name without folder (`sam2_hiera_l`,
+            `sam2_demo`).
+
+    Raises:
+        TrackerError: There is no such configuration.
     """
     if Path(config).is_file():
         return Path(config)
@@ -80,27 +91,33 @@ def config_path(config: str) -> Path:
     name = Path(config).name.removesuffix(".yaml")
     if name in known:
         return known[name]
-    near = get_close_matches(name, known, 1)
-    hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(sorted(known))}"
-    raise TrackerError(f"sam2: there is no configuration {config!r}; {hint}")
+    raise TrackerError(f"sam2: there is no configuration {config!r}; {nearest(name, known)}")
 
 
 def load_weights(network: torch.nn.Module, weights: str | Path) -> None:
-    """Fill `network` from a checkpoint `{"model": state_dict}`. Raises TrackerError if it does not fit (see `fill`)."""
+    """Load a file `{"model": state_dict}` into the network.
+
+    Raises:
+        TrackerError: It does not fit (see `load_strict`).
+    """
     checkpoint = read_checkpoint(weights)
     if not isinstance(checkpoint, dict) or "model" not in checkpoint:
-        raise TrackerError(f"weights {weights} are no SAM 2 checkpoint: they have no entry 'model' with a state dict")
-    fill(network, checkpoint["model"], weights, "configuration")
+        raise TrackerError(f"weights {weights} are not of SAM 2: the file has no entry 'model' with a state dict")
+    load_strict(network, checkpoint["model"], weights, "configuration")
 
 
 def import_sam2() -> None:
-    """Import the package without keeping Hydra's global state, which would stop Cutie in the same process."""
+    """Import the package and clear Hydra's global state, which would break Cutie in the same process.
+
+    Raises:
+        TrackerError: The package is not installed.
+    """
     try:
         from hydra.core.global_hydra import GlobalHydra
 
         free = not GlobalHydra.instance().is_initialized()
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # notes about missing CUDA kernels that only the postprocessing uses
+            warnings.simplefilter("ignore")  # missing CUDA kernels, which only the postprocessing uses
             import sam2.sam2_video_predictor  # noqa: F401
     except ModuleNotFoundError as error:
         raise TrackerError(

@@ -1,7 +1,7 @@
-"""One video through SAM 2 in constant memory: frames encoded as they come, memories dropped when out of reach.
+"""SAM 2 in constant memory: frames are encoded when they are needed, memories dropped when no frame attends to them.
 
-Drives the methods of the package's own `SAM2VideoPredictor`; the masks equal those of its VOS script, which loads the
-whole video, keeps every memory, and runs the video once per object where objects appear late.
+It calls the methods of the package's `SAM2VideoPredictor`. The masks equal those of the package's VOS script, which
+loads the whole video, keeps every memory, and runs the video once per object where objects appear late.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Reduce = Callable[[Iterator[tuple[int, torch.Tensor]], tuple[int, int]], torch.T
 
 @dataclass(frozen=True)
 class Settings:
-    """What may vary between runs of one network. The defaults give upstream's masks to the bit (on the CPU)."""
+    """Settings that may vary between runs of one network. The defaults give exactly upstream's masks (on the CPU)."""
 
     batch_objects: int = 1  # objects that appear together and share a forward pass
     encoder_batch: int = 1  # frames per pass of the image encoder
@@ -43,7 +43,7 @@ class Settings:
 
 @dataclass
 class _Group:
-    """Objects that appeared in one frame and run as one batch, with what SAM 2 remembers of them."""
+    """Objects that appeared in one frame and run as one batch, with their memories."""
 
     objects: list[int]
     outputs: dict[str, dict[int, dict[str, Any]]]
@@ -51,7 +51,7 @@ class _Group:
 
 
 class Sam2Stream:
-    """Runs videos through one network."""
+    """Tracks sequences with one network."""
 
     def __init__(self, predictor: SAM2VideoPredictor):
         self.predictor = predictor
@@ -69,11 +69,16 @@ class Sam2Stream:
     def run(
         self, frames: Sequence[Frame], prompts: Mapping[int, Mapping[int, BoolMask]], settings: Settings, reduce: Reduce
     ) -> Iterator[np.ndarray]:
-        """Yield what `reduce` makes of every frame from the first prompt on.
+        """Yield the result of `reduce` for every frame from the first prompt on.
 
-        prompts: frame index -> object id -> bool (H, W), not empty; ids occur once. reduce: gets (object id, logits of
-        the mask, float (H, W) on the device) in the order of the ids, and the frame's (H, W); returns a tensor.
-        On CUDA results arrive one frame late, so that the next frame is already being computed.
+        On CUDA results are yielded one frame late, so that the next frame is already being computed.
+
+        Args:
+            frames: The frames.
+            prompts: Frame index -> object id -> bool (H, W), not empty. Every id occurs once.
+            settings: How to run.
+            reduce: Gets pairs of object id and logits, float (H, W) on the device, in the order of the ids, and the
+                size (H, W) of the frame; returns a tensor.
         """
         first = min(prompts)
         size = frames[first].shape[:2]
@@ -138,11 +143,12 @@ class Sam2Stream:
         return torch.autocast(self.device.type, dtype=settings.autocast)
 
     def _prompt(self, index: int, mask: BoolMask) -> dict[str, Any]:
-        """What upstream remembers of one object from its first mask: a state of its own, as in a run for it alone."""
+        """Return upstream's memory of one object after its first mask, as in a run for this object alone."""
         self.predictor.reset_state(self._state)
         self.predictor.add_new_mask(self._state, frame_idx=index, obj_id=1, mask=mask)
         self.predictor.propagate_in_video_preflight(self._state)
-        return self._state["output_dict_per_obj"][0]["cond_frame_outputs"][index]
+        output: dict[str, Any] = self._state["output_dict_per_obj"][0]["cond_frame_outputs"][index]
+        return output
 
     def _forget(self, group: _Group, index: int) -> None:
         """Drop what no frame after `index` attends to (see SAM2Base._prepare_memory_conditioned_features)."""
@@ -161,7 +167,7 @@ class Sam2Stream:
                 output["maskmem_features"] = None
 
     def prepare(self, frame: Frame) -> torch.Tensor:
-        """A frame resized as upstream resizes it: uint8 (S, S, 3) in host memory."""
+        """Return a frame resized as in upstream: uint8 (S, S, 3) in host memory."""
         side = self.predictor.image_size
         image = torch.from_numpy(np.array(Image.fromarray(frame).resize((side, side))))
         return image.pin_memory() if self.device.type == "cuda" else image
@@ -176,8 +182,8 @@ class Sam2Stream:
 class _Encoded:
     """The features of the frames, in place of the dict `cached_features` in upstream's state.
 
-    Frames are read, resized and normalised by a thread that stays a little ahead; `encoder_batch` of them are encoded
-    in one pass. Only the current batch is held.
+    A thread reads and resizes a few frames ahead; `encoder_batch` of them are encoded in one pass. Only the current
+    batch is kept.
     """
 
     def __init__(self, stream: Sam2Stream, frames: Sequence[Frame], first: int, settings: Settings):
@@ -189,7 +195,7 @@ class _Encoded:
         self._current: dict[int, tuple[torch.Tensor, dict[str, Any]]] = {}
 
     def get(self, index: int, default: object = None) -> tuple[torch.Tensor, dict[str, Any]]:
-        """Upstream's lookup: the image (1, 3, S, S) and its features. `index` never goes back."""
+        """Return the image (1, 3, S, S) of a frame and its features; upstream calls this. `index` never decreases."""
         if index not in self._current:
             self._current.clear()
             batch = self._settings.encoder_batch
@@ -209,8 +215,8 @@ class _Encoded:
         if frame.shape[:2] != self._size:
             height, width = self._size
             raise DataError(
-                f"frame {index} is {frame.shape[1]}x{frame.shape[0]} but the video is {width}x{height}; "
-                "all frames of a sequence must have one size."
+                f"frame {index} is {frame.shape[1]}x{frame.shape[0]} but the first is {width}x{height}; "
+                "all frames of a sequence must have the same size"
             )
         return self._stream.prepare(frame)
 
@@ -224,7 +230,7 @@ class _Encoded:
 
 
 def label_map(scores: Iterator[tuple[int, torch.Tensor]], size: tuple[int, int]) -> torch.Tensor:
-    """uint8 (H, W): the object with the highest logit where that is positive; of equals the lowest id, as upstream."""
+    """Return uint8 (H, W): the object with the highest positive logit, of equals the lowest id, as in upstream."""
     best = labels = None
     for number, score in scores:
         if best is None or labels is None:
@@ -237,12 +243,12 @@ def label_map(scores: Iterator[tuple[int, torch.Tensor]], size: tuple[int, int])
 
 
 def separate_masks(scores: Iterator[tuple[int, torch.Tensor]], size: tuple[int, int]) -> torch.Tensor:
-    """bool (N, H, W) in the order of the ids; masks may overlap (upstream's --per_obj_png_file)."""
+    """Return bool (N, H, W) in the order of the ids; masks may overlap (upstream's --per_obj_png_file)."""
     return torch.stack([score > 0 for _, score in scores])
 
 
 def _fetch(result: torch.Tensor) -> Callable[[], np.ndarray]:
-    """Start to copy a result to the host; what is returned waits for it. The host's own is there at once."""
+    """Start to copy a result to the host; return a function that waits for it."""
     if result.device.type != "cuda":
         return result.numpy
     host = torch.empty(result.shape, dtype=result.dtype, pin_memory=True)
@@ -258,14 +264,14 @@ def _fetch(result: torch.Tensor) -> Callable[[], np.ndarray]:
 
 
 def _enlarge(scores: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """Logits (1, 1, h, w) at the video's size, (H, W), as upstream resizes them."""
+    """Return logits (1, 1, h, w) in the size of the video, (H, W), resized as in upstream."""
     if scores.shape[-2:] != size:
         scores = torch.nn.functional.interpolate(scores, size=size, mode="bilinear", align_corners=False)
     return scores[0, 0]
 
 
 def _join(outputs: list[dict[str, Any]]) -> dict[str, Any]:
-    """Outputs of single objects as one batch."""
+    """Join the outputs of single objects into one batch."""
     if len(outputs) == 1:
         return outputs[0]
     joined = {key: torch.cat([output[key] for output in outputs]) for key in outputs[0] if key != "maskmem_pos_enc"}

@@ -1,8 +1,7 @@
-"""What a tracker's source says of it without being imported: the names of its options, and its packages.
+"""Options and packages of a tracker, read from its source without importing it.
 
-A run is planned by many short processes, and importing a user's file that imports torch takes each of them seconds;
-reading its source takes none, so a misspelt option is found before the run and not when a job starts on a cluster.
-Built-in trackers import torch only when they are used; they are read in the same way.
+A run is planned by many short processes. Importing a user's file that imports torch would take each of them seconds,
+while parsing it takes milliseconds, so a misspelt option is found before the run and not when a job starts.
 """
 
 import ast
@@ -16,8 +15,12 @@ from vosarena.base.text import nearest
 
 @dataclass(frozen=True)
 class TrackerSignature:
-    """options: arguments of the constructor, and whether each may be left out; None if the file alone does not say,
-    because it is inherited or takes any keyword. packages: those of the class, none if they are inherited.
+    """What the source of a tracker says.
+
+    Attributes:
+        options: Arguments of the constructor, and whether each is optional. None if the file alone does not say,
+            because the constructor is inherited or takes any keyword.
+        packages: Packages of the class, empty if they are inherited.
     """
 
     options: Mapping[str, bool] | None
@@ -25,9 +28,10 @@ class TrackerSignature:
 
 
 def parse_signature(file: Path, name: str) -> TrackerSignature:
-    """What the class `name` in a file declares.
+    """Read the signature of the class `name` in a file.
 
-    Raises TrackerError for a file that is not Python, in which the name does not occur, or where it is no tracker.
+    Raises:
+        TrackerError: The file is not Python, does not define the name, or defines something that is not a tracker.
     """
     try:
         text = file.read_text()
@@ -37,12 +41,12 @@ def parse_signature(file: Path, name: str) -> TrackerSignature:
     if name not in text:
         raise TrackerError(f"{file} defines no {name!r}; {nearest(name, defined)}")
     if name not in defined:
-        return TrackerSignature(None, ())  # made or imported in some other way
+        return TrackerSignature(None, ())  # imported or assigned
     node = defined[name]
     parts = {part.name: part for part in node.body if isinstance(part, ast.FunctionDef)}
     alone = isinstance(node, ast.ClassDef) and not node.bases and not node.decorator_list
     if isinstance(node, ast.FunctionDef) or (alone and "track" not in parts):
-        raise TrackerError(f"{file}: {name} is no tracker, which is a class with a method `track`")
+        raise TrackerError(f"{file}: {name} is not a tracker; write a class with a method `track`")
     packages: tuple[str, ...] = ()
     for part in node.body:
         if isinstance(part, ast.Assign | ast.AnnAssign) and "packages" in ast.unparse(part).split("=")[0]:
@@ -67,15 +71,24 @@ def _arguments(given: ast.arguments) -> dict[str, bool]:
 
 
 def check_names(tracker: str, options: Iterable[str], known: Mapping[str, bool]) -> None:
-    """Raise TrackerError for an unknown option or a missing one. known: as TrackerSignature.options."""
+    """Check the names of options.
+
+    Args:
+        tracker: Name of the tracker, for the message.
+        options: Names of the options that were given.
+        known: Names of all options, and whether each is optional.
+
+    Raises:
+        TrackerError: An option is unknown or missing.
+    """
     if not {"device", "precision"} <= set(known):
-        raise TrackerError(f"tracker {tracker!r}: its constructor has to take `device` and `precision` as well")
+        raise TrackerError(f"tracker {tracker!r}: its constructor must take the arguments `device` and `precision`")
     known = {name: optional for name, optional in known.items() if name not in ("device", "precision")}
     given = list(options)
     for name in given:
         if name not in known:
             raise TrackerError(
-                f"tracker {tracker!r} has no option {name!r}; {nearest(name, known) if known else 'it has none'}"
+                f"tracker {tracker!r} has no option {name!r}; {nearest(name, known) if known else 'it has no options'}"
             )
     for name, optional in known.items():
         if not optional and name not in given:
