@@ -43,17 +43,17 @@ def test_the_workflow_makes_the_report_and_figures_and_their_bytes_repeat(datase
     snakemake(config=setting)
     results = tmp_path / "results/studies/config"
     content = page_data(results / "report/index.html")
-    (place,) = content["places"]
-    assert {row["model"] for row in place["board"]} == {"static", "flow"}
+    (board_content,) = content["boards"]
+    assert {row["model"] for row in board_content["rows"]} == {"static", "flow"}
     board = pd.read_csv(results / "leaderboard/leaderboard.csv").set_index("model")["j_and_f"]
-    for row in place["board"]:
+    for row in board_content["rows"]:
         assert row["j_and_f"] == pytest.approx(board[row["model"]], abs=1e-3)
     sequences = content["splits"]["squares/all"]["sequences"]
     assert [item["name"] for item in sequences] == ["alpha", "beta", "gamma"]
     for item in sequences:
         folder = results / "report/media/squares/all" / item["name"]
         assert {path.name for path in folder.iterdir()} == {"frames.jpg", "truth.png", "0.png", "1.png", "data.js"}
-    assert all(row["derived"] for row in place["attributes"]), "the dataset gives no attributes"
+    assert all(row["derived"] for row in board_content["attributes"]), "the dataset gives no attributes"
     assert "late" in sequences[2]["attributes"]
     names = {path.name for path in (results / "figures").iterdir()}
     assert {"overview.pdf", "overview.svg"} <= names and sum(name.startswith("qualitative_") for name in names) == 4
@@ -126,8 +126,8 @@ def test_paths_of_this_machine_are_not_published(text, shown):
 @pytest.mark.parametrize("sequences, models", [(1, 1), (28, 5), (450, 10), (4000, 10)])
 def test_pictures_are_bounded(sequences, models):
     frames = media.frames_per_sequence(sequences, models + 2)
-    assert media.LEAST <= frames <= media.MOST
-    assert frames * sequences * (models + 2) <= media.BUDGET or frames == media.LEAST
+    assert media.MIN_FRAMES <= frames <= media.MAX_FRAMES
+    assert frames * sequences * (models + 2) <= media.BUDGET or frames == media.MIN_FRAMES
 
 
 def test_shown_frames_hold_the_ends_and_what_is_wanted():

@@ -203,7 +203,7 @@ def test_absence_is_shaded_and_an_address_opens_a_sequence(page, report):
 @ONCE
 def test_the_axis_of_speeds_has_a_number_however_alike_they_are(page):
     for fps in (0.18, 6, 12, 200, 1700):  # far from the numbers of the other axis
-        page.evaluate("fps => { vosarena.place().board.forEach((row) => { row.fps = fps; }); }", fps)
+        page.evaluate("fps => { vosarena.board().rows.forEach((row) => { row.fps = fps; }); }", fps)
         page.evaluate("window.dispatchEvent(new Event('resize'))")
         labels = page.locator("#speed-plot text").all_text_contents()
         assert any(label.replace(".", "").isdigit() and fps / 1.5 <= float(label) <= fps * 1.5 for label in labels), fps
@@ -238,10 +238,11 @@ def test_filters_of_the_sequences_and_another_protocol(page):
     page.fill("#sequence-filter", "")
     page.select_option("#sequence-attribute", "late")
     assert [node.get_attribute("data-name") for node in page.locator(".seq").all()] == ["gamma"]
-    note = "1 of 6 objects is not scored: davis2017 scores none that appears after the first frame"
-    assert note in page.locator("#board-note").inner_text() and note in page.locator("#hard-note").inner_text()
+    note = "davis2017 ignores the 1 of 6 objects that appears after the first frame. To score it use sa-v"
+    assert note in page.locator("#board-note").inner_text()
+    assert "derived from the ground truth" in page.locator("#hard-note").inner_text()
     assert "5/6" in page.locator("#board").inner_text()
-    page.select_option("#place", label="squares/all, vos-benchmark")
+    page.select_option("#board-choice", label="squares/all, vos-benchmark")
     assert page.locator("#board-note").inner_text() == ""
     assert page.locator("#sequence-attribute").input_value() == "late"  # the choice stays
     assert column(page, 2).count() == 3
@@ -252,7 +253,7 @@ def test_every_dot_opens_its_sequence(page):
     page.select_option("#duel-x", "static")
     page.select_option("#duel-y", "flow")
     text = page.locator("#duel-text").inner_text()
-    assert "better on" in text and "on too few sequences for an interval or p. Each dot" in text
+    assert "better on" in text and "(too few sequences for an interval and p). Click a dot" in text
     assert page.locator("#duel-plot a").count() == 3
     page.locator("#duel-plot a").first.focus()
     page.keyboard.press("Enter")

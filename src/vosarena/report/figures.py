@@ -1,4 +1,4 @@
-"""Figures for papers: strips of frames like the LSVOS report's Fig. 2, and bars and curves as vector files."""
+"""Figures for papers: strips of frames with masks, and bars and curves as vector files."""
 
 import hashlib
 import logging
@@ -25,18 +25,19 @@ from vosarena.leaderboard.boards import board_keys, rows_of
 from vosarena.leaderboard.build import read_leaderboard
 from vosarena.leaderboard.comparison import ALL
 from vosarena.leaderboard.inputs import local_splits
+from vosarena.leaderboard.kinds import Kind
 from vosarena.leaderboard.tables import unscored_note
 from vosarena.leaderboard.titles import Titles
 from vosarena.metrics.read import read_metrics
 from vosarena.predictions.store import Store
 from vosarena.report import media
 
-logging.getLogger("fontTools").setLevel(logging.WARNING)  # tells every table of a font that a PDF takes
+logging.getLogger("fontTools").setLevel(logging.WARNING)  # logs every table of a font that goes into a PDF
 matplotlib.use("Agg")
 matplotlib.rcParams |= {
     **{"font.size": 8, "axes.spines.top": False, "axes.spines.right": False, "svg.fonttype": "none"},
-    **{"svg.hashsalt": "vosarena", "pdf.fonttype": 42},  # the same bytes for the same numbers; text that stays text
-    "text.parse_math": False,  # a `$` in a name starts no formula
+    **{"svg.hashsalt": "vosarena", "pdf.fonttype": 42},  # the same bytes for the same numbers; text as text
+    "text.parse_math": False,  # `$` in a name does not start a formula
 }
 from matplotlib import pyplot as plt  # noqa: E402
 from matplotlib.artist import Artist  # noqa: E402
@@ -45,22 +46,29 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator  # noqa: E402
 
 MODEL_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # as on the page
 MARKERS = "os^v"
-STRIPS, STRIP_FRAMES, CELL = 2, 5, 1.25  # sequences per split, frames of each, inches of one picture
-WIDEST = 480  # pixels of one picture
-TALLEST = 4  # the sides of a picture's room; one that is longer still is shown smaller
+STRIPS, STRIP_FRAMES, CELL = 2, 5, 1.25  # sequences per split, frames per sequence, inches per picture
+MAX_WIDTH = 480  # pixels of one picture
+MAX_ASPECT = 4  # ratio of the sides of a cell; longer pictures are shown smaller
 Tables = dict[str, pd.DataFrame]
 
 logger = logging.getLogger(__name__)
-_LONGEST = 200  # bytes of a file's name; a name on disk has at most 255
+_MAX_NAME = 200  # bytes of a file's name; file systems allow 255
 _NO_DATE = {"pdf": {"CreationDate": None}, "svg": {"Date": None}, "png": {}}
 
 
 def draw_figures(study: Study, paths: Paths, output: Path) -> None:
     """Write `overview`, `qualitative_<dataset>_<split>_<sequence>` and `curves_<dataset>_<split>_<sequence>`.
 
-    Pictures as PNG and PDF, the others as PDF and SVG. The sequences of a split are those that the study names for it,
-    or those on which the models' J&F differ most: there is something to see. `output` holds nothing else afterwards.
-    A figure that cannot be drawn is left out with a warning. Raises DataError for a named sequence that is not scored.
+    Strips of frames are PNG and PDF files, the others PDF and SVG. The sequences of a split are those that the study
+    names, or those on which the models' J&F differ most. A figure that cannot be drawn is left out with a warning.
+
+    Args:
+        study: The study.
+        paths: Its files.
+        output: The folder to write to. Other files in it are deleted.
+
+    Raises:
+        DataError: There is no leaderboard, or the study names a sequence that is not scored.
     """
     tables = read_leaderboard(paths.leaderboard)
     titles = Titles.of(study)
@@ -81,7 +89,7 @@ def draw_figures(study: Study, paths: Paths, output: Path) -> None:
 
 @contextmanager
 def _attempt(figure: str) -> Iterator[None]:
-    """Leave out a figure that cannot be drawn, except where nothing can be written: the others are worth having."""
+    """Log a figure that cannot be drawn, so that the others are drawn. Errors of the disk are raised."""
     try:
         yield
     except OSError:
@@ -93,10 +101,10 @@ def _attempt(figure: str) -> Iterator[None]:
 
 
 def _chosen(scores: pd.DataFrame, study: Study, split: str) -> list[str]:
-    """Sequences of a split that figures show."""
-    here = scores[scores["dataset"] + "/" + scores["split"] == split]
-    spread = here.groupby("sequence", observed=True)["j_and_f"].agg(lambda values: values.max() - values.min())
-    named = [name for place, _, name in (item.rpartition("/") for item in study.figures.sequences) if place == split]
+    """The sequences of a split for which figures are drawn."""
+    of_split = scores[scores["dataset"] + "/" + scores["split"] == split]
+    spread = of_split.groupby("sequence", observed=True)["j_and_f"].agg(lambda values: values.max() - values.min())
+    named = [name for prefix, _, name in (item.rpartition("/") for item in study.figures.sequences) if prefix == split]
     for name in named:
         if name not in spread:
             raise DataError(f"figures: {split} has no scored sequence {name!r}; {nearest(name, spread.index)}")
@@ -106,9 +114,9 @@ def _chosen(scores: pd.DataFrame, study: Study, split: str) -> list[str]:
 
 def _save(figure: plt.Figure, path: Path, forms: Sequence[str]) -> None:
     name = path.name
-    if len(name.encode()) > _LONGEST:
+    if len(name.encode()) > _MAX_NAME:
         digest = hashlib.blake2b(name.encode(), digest_size=8).hexdigest()
-        name = f"{name.encode()[:_LONGEST].decode(errors='ignore')}-{digest}"
+        name = f"{name.encode()[:_MAX_NAME].decode(errors='ignore')}-{digest}"
     for form in forms:
         target = path.with_name(f"{name}.{form}")
         figure.savefig(target, bbox_inches="tight", metadata=_NO_DATE[form], dpi=200)
@@ -116,7 +124,7 @@ def _save(figure: plt.Figure, path: Path, forms: Sequence[str]) -> None:
 
 
 def _strip(study: Study, split: Split, paths: Paths, name: str, titles: Titles, output: Path) -> None:
-    """Frames from left to right; the frame, the ground truth and every model from top to bottom."""
+    """Frames from left to right; from top to bottom the frame, the ground truth and every model."""
     root = paths.sequences(split).parent
     files = read_sequence(root / IMAGES, root / ANNOTATIONS, name, split.resize)
     truth = media.truth_reader(files)
@@ -130,7 +138,7 @@ def _strip(study: Study, split: Split, paths: Paths, name: str, titles: Titles, 
         )
         for model in study.models
     ]
-    height = CELL * float(np.clip(files.size[0] / files.size[1], 1 / TALLEST, TALLEST))
+    height = CELL * float(np.clip(files.size[0] / files.size[1], 1 / MAX_ASPECT, MAX_ASPECT))
     figure, grid = plt.subplots(
         len(rows), len(chosen), figsize=(CELL * len(chosen), height * len(rows)), squeeze=False,
         gridspec_kw={"wspace": 0.03, "hspace": 0.04},
@@ -149,8 +157,7 @@ def _strip(study: Study, split: Split, paths: Paths, name: str, titles: Titles, 
 def _mean_curves(
     tables: Tables, study: Study, split: Split, paths: Paths, names: Sequence[str]
 ) -> dict[str, dict[str, ObjectCurve]]:
-    """By sequence and model: mean J over the objects that the split's first protocol scores, from the first appearance
-    of one on."""
+    """Mean J over the objects that the split's first protocol scores, by sequence and model."""
     protocol = study.protocols_of(split)[0]
     scored = rows_of(tables["objects"], (split.dataset, split.name, protocol))
     counted = set(zip(scored["sequence"], scored["object_id"], strict=True))
@@ -167,11 +174,11 @@ def _mean_curves(
 def _curves(
     study: Study, split: Split, name: str, curves: Mapping[str, ObjectCurve], titles: Titles, output: Path
 ) -> None:
-    """J over time of every model on one sequence; shaded where no object is visible."""
+    """J over time of every model on one sequence, shaded where no object is visible."""
     figure, axes = plt.subplots(figsize=(5, 1.8))
     lines = {}
     for model, mean in curves.items():
-        visible = mean.visible  # by the ground truth, the same for every model
+        visible = mean.visible  # in the ground truth, so the same for every model
         colour, dot = _colour(list(study.models), model), "o" if len(mean.j) == 1 else ""
         (lines[titles.model(model)],) = axes.plot(100 * mean.j, dot + "-", color=colour, linewidth=1.2)
     axes.fill_between(np.arange(len(visible)), 0, 100, where=~visible, step="mid", color="0.85", linewidth=0)
@@ -182,19 +189,19 @@ def _curves(
 
 
 def _picture(files: SequenceFiles, frame: int, read: media.ReadLabels | None) -> media.Picture:
-    """A frame with masks, at most WIDEST pixels wide."""
+    """A frame with masks, at most MAX_WIDTH pixels wide."""
     picture, labels = read_frame(files.frames[frame]), read(frame) if read else None
-    if picture.shape[1] > WIDEST:
-        size = (WIDEST, max(1, round(picture.shape[0] * WIDEST / picture.shape[1])))
+    if picture.shape[1] > MAX_WIDTH:
+        size = (MAX_WIDTH, max(1, round(picture.shape[0] * MAX_WIDTH / picture.shape[1])))
         picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
         labels = None if labels is None else cv2.resize(labels, size, interpolation=cv2.INTER_NEAREST)
     return media.blended(picture, labels)
 
 
 def _overview(tables: Tables, models: list[str], titles: Titles, output: Path) -> None:
-    """One row of panels for each split and protocol with measured rows: bars, attributes, speed."""
+    """One row of panels for each board with measured rows: bars, attributes, speed."""
     board = tables["leaderboard"]
-    measured = board[(board["kind"] == "measured") & board["j_and_f"].notna()]
+    measured = board[(board["kind"] == Kind.MEASURED.value) & board["j_and_f"].notna()]
     keys = board_keys(measured)
     figure, grid = plt.subplots(
         max(1, len(keys)), 3, figsize=(10, 2.6 * max(1, len(keys))), squeeze=False,
@@ -214,12 +221,12 @@ def _colour(models: list[str], model: str) -> str:
 
 
 def _marker(models: list[str], model: str) -> str:
-    """Tells models of the same colour apart."""
+    """The marker of a model; it differs between models of the same colour."""
     return MARKERS[models.index(model) // len(MODEL_COLOURS) % len(MARKERS)]
 
 
 def _legend(axes: Axes, entries: Mapping[str, Artist]) -> None:
-    """Above the axes, where no data are. entries: artists by title, given by hand: Matplotlib hides those of `_a`."""
+    """A legend above the axes. entries: artists by title, because Matplotlib hides labels that begin with `_`."""
     axes.legend(
         list(entries.values()),
         list(map(one_line, entries)),
@@ -244,7 +251,7 @@ def _bars(axes: Axes, rows: pd.DataFrame, models: list[str], titles: Titles) -> 
 
 
 def _attributes(axes: Axes, rows: pd.DataFrame, models: list[str], titles: Titles, note: str) -> None:
-    """note: on objects that are not scored, although `late` may be about them."""
+    """note: about objects that are not scored, which the attribute `late` may be about."""
     names = [name for name in rows["attribute"].unique() if name != ALL]
     if not names:
         axes.set_axis_off()
@@ -262,7 +269,7 @@ def _attributes(axes: Axes, rows: pd.DataFrame, models: list[str], titles: Title
 
 
 def _speed(axes: Axes, rows: pd.DataFrame, models: list[str]) -> None:
-    """Only the device on which most models ran: speeds of different devices do not belong on one axis."""
+    """Speeds on the device that most models ran on; speeds of different devices cannot be compared."""
     rows = rows[np.isfinite(rows["fps"]) & (rows["fps"] > 0)]
     if rows.empty:
         return

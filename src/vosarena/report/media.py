@@ -1,8 +1,8 @@
-"""Pictures for the report: per sequence one sheet of frames, and one sheet of transparent masks for each source.
+"""Pictures for the report: per sequence one sheet of frames, and one sheet of transparent masks per source.
 
-A sheet is a grid of tiles, one per shown frame, so that a page moves through a video by moving a background, and loads
-a sequence with a handful of files. Masks are palette PNGs with alpha over the frames: objects with a strong outline in
-the Okabe-Ito colours, chosen by object id, the same in every sheet and every figure, before a darkened background.
+A sheet is a grid of tiles, one per shown frame. The page moves through a sequence by moving a background, and loads a
+sequence with a few files. Masks are palette PNGs with alpha over the frames: objects have a strong outline in the
+Okabe-Ito colours, chosen by object id and the same in every sheet and figure, on a darkened background.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,6 +12,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from vosarena.datasets.sequences import SequenceFiles
@@ -19,16 +20,16 @@ from vosarena.io.frames import read_frame
 from vosarena.io.masks import LabelMap, read_mask
 
 TILE_WIDTH, COLUMNS = 320, 8
-BUDGET = 60_000  # tiles of a whole report: about 150 MB and five minutes, whatever the number of sequences and models
-MOST, LEAST = 48, 8  # shown frames of one sequence
+BUDGET = 60_000  # tiles of a report, about 150 MB and five minutes, for any number of sequences and models
+MAX_FRAMES, MIN_FRAMES = 48, 8  # shown frames of one sequence
 OKABE_ITO = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7", "#999999")
-_FILL, _VEIL = 110, 90  # alpha of the inside of an object and of the darkened background, of 255
+_FILL, _VEIL = 110, 90  # alpha of the inside of an object and of the darkened background, from 0 to 255
 _COLOURS = [bytes.fromhex(colour[1:]) for colour in OKABE_ITO]
-_HALO, _NOTHING = 2 * len(OKABE_ITO) + 1, 2 * len(OKABE_ITO) + 2  # palette entries after those of painted()
+_HALO, _EMPTY = 2 * len(OKABE_ITO) + 1, 2 * len(OKABE_ITO) + 2  # palette entries after those of painted()
 _PALETTE = b"".join([bytes(3), *_COLOURS, *_COLOURS, bytes(3), bytes(3)])
 _ALPHA = bytes([_VEIL] + [_FILL] * len(OKABE_ITO) + [255] * len(OKABE_ITO) + [255, 0])
 
-Picture = np.ndarray
+Picture = NDArray[np.uint8]
 ReadLabels = Callable[[int], LabelMap | None]
 
 
@@ -38,12 +39,12 @@ def colour_of(object_id: int) -> str:
 
 
 def frames_per_sequence(sequences: int, layers: int) -> int:
-    """How many frames of each sequence are shown, so that the whole report stays within BUDGET."""
-    return int(np.clip(BUDGET // max(1, sequences * layers), LEAST, MOST))
+    """Number of shown frames per sequence that keeps the report within BUDGET."""
+    return int(np.clip(BUDGET // max(1, sequences * layers), MIN_FRAMES, MAX_FRAMES))
 
 
 def shown_frames(n_frames: int, most: int, wanted: Sequence[int] = ()) -> list[int]:
-    """Frame indices to show: evenly spread with the first and the last, and the wanted ones as far as there is room."""
+    """Indices of at most `most` frames, evenly spread from the first to the last, with the wanted ones if they fit."""
     if n_frames <= most:
         return list(range(n_frames))
     chosen = list(dict.fromkeys([0, n_frames - 1, *wanted]))[: most // 2]
@@ -53,7 +54,7 @@ def shown_frames(n_frames: int, most: int, wanted: Sequence[int] = ()) -> list[i
 
 @dataclass(frozen=True)
 class Grid:
-    """Tiles of one sequence: (width, height) of one tile, and how many there are."""
+    """The tiles of a sheet: width and height of one tile, and their number."""
 
     width: int
     height: int
@@ -61,21 +62,21 @@ class Grid:
 
     @classmethod
     def of(cls, size: tuple[int, int], tiles: int) -> "Grid":
-        """For frames of (height, width)."""
+        """The grid for frames of size (height, width)."""
         width = min(TILE_WIDTH, size[1])
         return cls(width, max(1, round(size[0] * width / size[1])), tiles)
 
     @property
     def rows(self) -> int:
-        """Rows of the sheet, which has at most COLUMNS columns."""
+        """Number of rows; a sheet has at most COLUMNS columns."""
         return -(-self.tiles // COLUMNS)
 
     def sheet(self, channels: tuple[int, ...] = ()) -> Picture:
         """An empty sheet."""
         return np.zeros((self.rows * self.height, min(COLUMNS, self.tiles) * self.width, *channels), np.uint8)
 
-    def place(self, index: int) -> tuple[slice, slice]:
-        """Where a tile lies in the sheet."""
+    def tile(self, index: int) -> tuple[slice, slice]:
+        """Rows and columns of a tile in the sheet."""
         row, column = divmod(index, COLUMNS)
         return (
             slice(row * self.height, (row + 1) * self.height),
@@ -84,32 +85,32 @@ class Grid:
 
 
 def write_frames(files: SequenceFiles, shown: Sequence[int], grid: Grid, output: Path) -> Picture:
-    """The sheet of frames as JPEG; returns its first tile, RGB."""
+    """Write the sheet of frames as JPEG, and return its first tile, RGB."""
     sheet = grid.sheet((3,))
     for index, frame in enumerate(shown):
         picture = read_frame(files.frames[frame])
-        sheet[grid.place(index)] = cv2.resize(picture, (grid.width, grid.height), interpolation=cv2.INTER_AREA)
+        sheet[grid.tile(index)] = cv2.resize(picture, (grid.width, grid.height), interpolation=cv2.INTER_AREA)
     Image.fromarray(sheet).save(output, quality=80)
-    return sheet[grid.place(0)]
+    return sheet[grid.tile(0)]
 
 
 def write_masks(read: ReadLabels, shown: Sequence[int], grid: Grid, output: Path) -> None:
-    """The sheet of masks as a palette PNG with alpha. read: frame index -> label map, or None where there is none."""
-    sheet = np.full_like(grid.sheet(), _NOTHING)
+    """Write the sheet of masks as a palette PNG with alpha. read: labels of a frame by index, None without a mask."""
+    sheet = np.full_like(grid.sheet(), _EMPTY)
     for index, frame in enumerate(shown):
         labels = read(frame)
         if labels is not None:
             small = cv2.resize(labels, (grid.width, grid.height), interpolation=cv2.INTER_NEAREST)
-            sheet[grid.place(index)] = painted(small)
+            sheet[grid.tile(index)] = painted(small)
     image = Image.fromarray(sheet, mode="P")
     image.putpalette(_PALETTE)
     image.save(output, transparency=_ALPHA, compress_level=6)
 
 
 def painted(labels: LabelMap) -> Picture:
-    """Label map to palette, uint8 (H, W): 0 background, 1..8 inside of objects, 9..16 their outlines, 17 a halo.
+    """Palette indices of labels, uint8 (H, W): 0 background, 1..8 inside of objects, 9..16 outlines, 17 a halo.
 
-    Outlines are two pixels wide and lie inside the object, the halo is one pixel outside of all objects.
+    Outlines are two pixels wide and inside the object; the halo is one pixel wide, around all objects.
     """
     colours = np.where(labels > 0, (labels.astype(np.int16) - 1) % len(OKABE_ITO) + 1, 0).astype(np.uint8)
     kernel = np.ones((5, 5), np.uint8)
@@ -121,17 +122,18 @@ def painted(labels: LabelMap) -> Picture:
 
 
 def blended(frame: Picture, labels: LabelMap | None) -> Picture:
-    """Frame, uint8 RGB, with masks painted over it: the page's look, for figures."""
+    """A frame, uint8 RGB, with masks painted over it as on the page."""
     if labels is None:
         return frame
     paint = painted(labels)
     colours = np.frombuffer(_PALETTE, np.uint8).reshape(-1, 3)[paint].astype(np.float32)
     weights = (np.frombuffer(_ALPHA, np.uint8) / 255).astype(np.float32)[paint][..., None]
-    return np.rint(frame * (1 - weights) + colours * weights).astype(np.uint8)
+    blend: Picture = np.rint(frame * (1 - weights) + colours * weights).astype(np.uint8)
+    return blend
 
 
 def truth_reader(files: SequenceFiles) -> ReadLabels:
-    """Ground truth of a sequence by frame index, for people: overlapping objects are painted over each other."""
+    """Ground truth of a sequence by frame index; overlapping objects are painted over each other."""
 
     def read(frame: int) -> LabelMap | None:
         if files.objects:
@@ -158,8 +160,8 @@ def prediction_reader(files: SequenceFiles, folder: Path) -> ReadLabels:
     return read
 
 
-def _stacked(found: dict[int, np.ndarray], size: tuple[int, int]) -> LabelMap:
-    """One picture of overlapping objects, each under the first id that has its colour: ids may be 0 here."""
+def _stacked(found: dict[int, NDArray[np.bool_]], size: tuple[int, int]) -> LabelMap:
+    """Labels of overlapping objects. Each gets the first id that has its colour, because ids may be 0 here."""
     labels = np.zeros(size, np.uint8)
     for number, mask in sorted(found.items()):
         labels[mask] = (number - 1) % len(OKABE_ITO) + 1

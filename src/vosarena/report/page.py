@@ -1,7 +1,7 @@
-"""The report: one page that needs no network, with pictures in a folder beside it.
+"""The report: one page that needs no network, with pictures in a folder next to it.
 
-The page holds the tables and the sparklines; frames, masks and curves of a sequence lie in `media/` and are loaded when
-somebody looks at that sequence. Data files are scripts, because a page opened from a disk may not fetch JSON.
+The page contains the tables and the sparklines. Frames, masks and curves of a sequence are in `media/` and are loaded
+when the sequence is opened. Data files are scripts, because browsers do not let a local page fetch JSON.
 """
 
 import math
@@ -9,6 +9,7 @@ import re
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +31,10 @@ from vosarena.datasets.sequences import ANNOTATIONS, IMAGES, read_sequence
 from vosarena.datasets.table import SequenceRecord, read_table
 from vosarena.io.masks import masks_digest
 from vosarena.leaderboard.attributes import FAILURE_J, ObjectCurve, mean_curve, sequence_curves, sparkline
-from vosarena.leaderboard.boards import KEYS, board_keys, rows_of
+from vosarena.leaderboard.boards import KEYS, BoardKey, board_keys, rows_of
 from vosarena.leaderboard.build import LocalRun, attributes_of, read_leaderboard
+from vosarena.leaderboard.columns import LEADERBOARD, TABLES, Shown, columns_for
+from vosarena.leaderboard.comparison import ALL
 from vosarena.leaderboard.cross_dataset import column_groups, cross_dataset_tables, footnote
 from vosarena.leaderboard.headline import headline
 from vosarena.leaderboard.inputs import local_runs
@@ -45,24 +48,82 @@ from vosarena.report import media
 MEDIA = "media"
 _PAGE = Path(__file__).with_name("page")
 _SCRIPTS = ("vendor/libraries.min.js", "tools.js", "plots.js", "tables.js", "sequences.js")
-_THUMB = 96  # pixels wide
-_THUMB_COLUMNS = 20
+_THUMB_WIDTH, _THUMB_COLUMNS = 96, 20
 
 Curves = dict[str, dict[str, list[ObjectCurve]]]  # sequence -> model -> objects
 Counted = dict[tuple[str, int], list[str]]  # (sequence, object) -> protocols that score it
 
 
+@dataclass(frozen=True)
+class SequenceEntry:
+    """What the page knows about a sequence before it is opened.
+
+    Attributes:
+        tile: Width and height of one tile of a sheet, and the number of tiles.
+        sparkline: Mean J over time, by model.
+        fail: Tile of the first failure, by model; models without a failure are missing.
+        low: Tile of the lowest mean J, by model.
+        layers: Number of the model's sheet of masks, by model.
+        thumb: Position in the sheet of thumbnails.
+    """
+
+    name: str
+    frames: int
+    objects: int
+    attributes: list[str]
+    tile: tuple[int, int, int]
+    sparkline: dict[str, list[int]]
+    fail: dict[str, int]
+    low: dict[str, int]
+    layers: dict[str, int]
+    thumb: int
+
+
+@dataclass(frozen=True)
+class ModelDetails:
+    """Definition of a model, and what its predictions were made with, for the section on provenance."""
+
+    title: str
+    description: str
+    definition: str
+    weights: str
+    packages: str
+    python: str
+    device: str
+    masks: str
+
+
+@dataclass(frozen=True)
+class FailedSequence:
+    """One row of the table of failures. log and command are empty if the workflow did not run the job."""
+
+    split: str
+    model: str
+    sequence: str
+    reason: str
+    attempts: int | str
+    log: str
+    command: str
+
+
 def build_report(
     study: Study, paths: Paths, output: Path, jobs: int = 1, runs: Sequence[LocalRun] | None = None
 ) -> None:
-    """Write `index.html` and `media/` into `output`, whose neighbour `leaderboard/` holds the tables.
+    """Write the page `index.html` and its folder `media/`. The same inputs give the same bytes.
 
-    runs: what was measured; default: everything that the study asks for. The same inputs give the same bytes. Raises
-    DataError if there is no leaderboard yet.
+    Args:
+        study: The study.
+        paths: Its files.
+        output: The folder to write to; the tables are read from `leaderboard/` next to it.
+        jobs: Number of threads.
+        runs: What was measured. By default everything in the study.
+
+    Raises:
+        DataError: There is no leaderboard yet, or it is damaged.
     """
     folder = output.parent / "leaderboard"
     if not (folder / "leaderboard.parquet").is_file():
-        raise DataError(f"{folder} holds no leaderboard; run the workflow or `vosarena leaderboard` first")
+        raise DataError(f"{folder} has no leaderboard; run the workflow or `vosarena leaderboard` first")
     tables = read_leaderboard(folder)
     check_folder(output)
     shutil.rmtree(output / MEDIA, ignore_errors=True)
@@ -70,21 +131,27 @@ def build_report(
     scored = local_runs(study, paths) if runs is None else runs
     splits = {}
     for name, split in study.splits.items():
-        here = [run for run in scored if f"{run.dataset}/{run.split}" == name]
-        if here:
-            metrics = {item.model: item for item in read_metrics([run.metrics for run in here], allow_incomplete=True)}
-            attributes, _ = attributes_of(here)
+        of_split = [run for run in scored if f"{run.dataset}/{run.split}" == name]
+        if of_split:
+            files = [run.metrics for run in of_split]
+            metrics = {item.model: item for item in read_metrics(files, allow_incomplete=True)}
+            attributes, _ = attributes_of(of_split)
             counted = _counted(tables["objects"], split)
-            splits[name] = {"sequences": _Pictures(split, metrics, paths, output, attributes, counted).write(jobs)}
+            entries = _Pictures(split, metrics, paths, output, attributes, counted).write(jobs)
+            splits[name] = {"sequences": [asdict(entry) for entry in entries]}
     data = [Path(split.path) for split in study.every_split() if split.path]
     local = _LocalPaths([Path(), paths.results.parent, *data])
     content = {
-        "places": local.hide([_place(tables, place) for place in board_keys(tables["leaderboard"])]),
+        "boards": local.hide([_board(tables, key) for key in board_keys(tables["leaderboard"])]),
+        "columns": [
+            {"key": column.name, "title": column.title, "words": column.words, "description": column.description}
+            for column in columns_for(LEADERBOARD, Shown.PAGE)
+        ],
         "splits": splits,
-        "models": local.hide(_models(study, paths)),
-        "lost": round(100 * FAILURE_J),
-        "fewest": MIN_SEQUENCES,
-        "failures": local.hide(list(_failures(study, paths))),
+        "models": local.hide({name: asdict(found) for name, found in _models(study, paths).items()}),
+        "failure_j": round(100 * FAILURE_J),
+        "min_sequences": MIN_SEQUENCES,
+        "failures": local.hide([asdict(failed) for failed in _failures(study, paths)]),
         "data": {name: _data_digest(paths.sequences(study.splits[name])) for name in splits},
         "version": __version__,
     }
@@ -92,30 +159,39 @@ def build_report(
     (output / "index.html").write_text(page, encoding="utf-8", errors="backslashreplace")
 
 
-def _place(tables: Mapping[str, pd.DataFrame], place: tuple[str, ...]) -> dict[str, Any]:
-    """Everything of one split under one protocol that the page's tables show."""
-
-    def here(name: str) -> pd.DataFrame:
-        return rows_of(tables[name], place).drop(columns=KEYS)
-
+def _board(tables: Mapping[str, pd.DataFrame], key: BoardKey) -> dict[str, Any]:
+    """Everything about one board that the page shows."""
+    board, attributes, comparisons, sequences = (
+        rows_of(tables[name], key) for name in ("leaderboard", "attributes", "comparisons", "sequences")
+    )
     scores: dict[str, dict[str, float]] = {}
-    for row in here("sequences").dropna(subset="j_and_f").itertuples():
+    for row in sequences.dropna(subset="j_and_f").itertuples():
         scores.setdefault(str(row.sequence), {})[str(row.model)] = round(float(row.j_and_f), 2)
     return {
-        **dict(zip(KEYS, place, strict=True)),
-        "unscored": unscored_note(rows_of(tables["leaderboard"], place)),
-        "headline": headline(rows_of(tables["leaderboard"], place), here("attributes")),
-        "board": _records(here("leaderboard").dropna(axis=1, how="all")),
-        "attributes": _records(here("attributes")),
-        "comparisons": _records(here("comparisons").query("attribute == 'all'")),
+        **key._asdict(),
+        "unscored": unscored_note(board),
+        "headline": headline(board, attributes),
+        "rows": _leaderboard_rows(board),
+        "attributes": _records(attributes.drop(columns=KEYS)),
+        "comparisons": _records(comparisons[comparisons["attribute"] == ALL].drop(columns=KEYS)),
         "scores": scores,
     }
 
 
+def _leaderboard_rows(board: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows of one board: the values, which the page sorts by, and the `text` of each column."""
+    texts = [
+        {column.name: column.page_text(row) for column in columns_for(LEADERBOARD, Shown.PAGE)}
+        for _, row in board.iterrows()
+    ]
+    records = _records(board.drop(columns=KEYS))
+    return [record | {"text": text} for record, text in zip(records, texts, strict=True)]
+
+
 def _counted(objects: pd.DataFrame, split: Split) -> Counted:
     """The protocols that score each object of a split."""
-    here = objects[(objects["dataset"] == split.dataset) & (objects["split"] == split.name)]
-    found = here[["sequence", "object_id", "protocol"]].drop_duplicates().itertuples(index=False)
+    of_split = objects[(objects["dataset"] == split.dataset) & (objects["split"] == split.name)]
+    found = of_split[["sequence", "object_id", "protocol"]].drop_duplicates().itertuples(index=False)
     counted: Counted = {}
     for sequence, number, protocol in found:
         counted.setdefault((str(sequence), int(number)), []).append(str(protocol))
@@ -123,7 +199,7 @@ def _counted(objects: pd.DataFrame, split: Split) -> Counted:
 
 
 def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """Rows as JSON-able dicts, numbers rounded to what is shown, without missing and infinite values."""
+    """Rows for JSON, with rounded numbers and without missing and infinite values."""
 
     def known(value: Any) -> bool:
         return bool(pd.notna(value)) and not (isinstance(value, float) and math.isinf(value))
@@ -145,7 +221,7 @@ class _Pictures:
         metrics: Mapping[str, Metrics],
         paths: Paths,
         output: Path,
-        attributes: Mapping[str, Any],
+        attributes: Mapping[str, Sequence[str]],
         counted: Counted,
     ) -> None:
         self._split, self._paths, self._attributes, self._counted = split, paths, attributes, counted
@@ -159,20 +235,21 @@ class _Pictures:
                 self._curves.setdefault(rows.name, {})[model] = sequence_curves(rows)
         self._most = media.frames_per_sequence(len(self._table), len(metrics) + 2)
 
-    def write(self, jobs: int) -> list[dict[str, Any]]:
-        """Write everything; returns what the page must know of each sequence."""
+    def write(self, jobs: int) -> list[SequenceEntry]:
+        """Write all pictures, and return an entry for each sequence."""
         self._folder.mkdir(parents=True)
-        rows = [record for record in self._table if record.sequence in self._curves]
+        records = [record for record in self._table if record.sequence in self._curves]
         with ThreadPoolExecutor(max(1, jobs)) as pool:
-            made = pool.map(self._sequence, rows)
-            done = list(progress_bar(made, total=len(rows), desc=f"pictures of {self._split}"))
+            made = pool.map(self._sequence, records, range(len(records)))
+            done = list(progress_bar(made, total=len(records), desc=f"pictures of {self._split}"))
         self._thumbs([thumb for _, thumb in done])
-        return [entry | {"thumb": index} for index, (entry, _) in enumerate(done)]
+        return [entry for entry, _ in done]
 
-    def _sequence(self, record: SequenceRecord) -> tuple[dict[str, Any], media.Picture]:
+    def _sequence(self, record: SequenceRecord, thumb: int) -> tuple[SequenceEntry, media.Picture]:
+        """Write the sheets and curves of a sequence; return its entry and its thumbnail, before it is cut."""
         name, curves = record.sequence, self._curves[record.sequence]
         files = read_sequence(self._root / IMAGES, self._root / ANNOTATIONS, name, self._split.resize)
-        # By the masks' names: what is scored is named by them, and `7.png` may be the mask of `00007.jpg`.
+        # By the names of masks, which scores refer to: `7.png` may be the mask of `00007.jpg`.
         masks = (files.masks, *files.objects.values())
         index_of = {path.stem: index for found in masks for index, path in found.items()}
         scored = {
@@ -186,7 +263,7 @@ class _Pictures:
         grid = media.Grid.of(files.size, len(shown))
         folder = self._folder / name
         folder.mkdir()
-        thumb = media.write_frames(files, shown, grid, folder / "frames.jpg")
+        first_tile = media.write_frames(files, shown, grid, folder / "frames.jpg")
         media.write_masks(media.truth_reader(files), shown, grid, folder / "truth.png")
         layers = {model: number for number, model in enumerate(self._models) if model in curves}
         for model, number in layers.items():
@@ -201,33 +278,34 @@ class _Pictures:
         }
         key = script_json(f"{self._split}/{name}")
         (folder / "data.js").write_text(f"vosarena.arrived({key}, {script_json(detail)});\n")
-        entry = {
-            "name": name,
-            "frames": len(files.frames),
-            "objects": len(next(iter(curves.values()))),
-            "attributes": list(self._attributes.get(name, ())),
-            "tile": [grid.width, grid.height, len(shown)],
-            "spark": {model: sparkline(objects) for model, objects in scored.items()},
-            "fail": {model: shown.index(frame) for model, frame in failures.items() if frame in shown},
-            "low": {model: shown.index(frame) for model, frame in lowest.items() if frame in shown},
-            "layers": layers,
-        }
-        return entry, thumb
+        entry = SequenceEntry(
+            name=name,
+            frames=len(files.frames),
+            objects=len(next(iter(curves.values()))),
+            attributes=list(self._attributes.get(name, ())),
+            tile=(grid.width, grid.height, len(shown)),
+            sparkline={model: sparkline(objects) for model, objects in scored.items()},
+            fail={model: shown.index(frame) for model, frame in failures.items() if frame in shown},
+            low={model: shown.index(frame) for model, frame in lowest.items() if frame in shown},
+            layers=layers,
+            thumb=thumb,
+        )
+        return entry, first_tile
 
     def _thumbs(self, pictures: list[media.Picture]) -> None:
         """One sheet of thumbnails, each cut to 16:9."""
         if not pictures:
             return
-        height = _THUMB * 9 // 16
+        height = _THUMB_WIDTH * 9 // 16
         rows = -(-len(pictures) // _THUMB_COLUMNS)
-        sheet = Image.new("RGB", (_THUMB * min(_THUMB_COLUMNS, len(pictures)), height * rows))
+        sheet = Image.new("RGB", (_THUMB_WIDTH * min(_THUMB_COLUMNS, len(pictures)), height * rows))
         for index, picture in enumerate(pictures):
             image = Image.fromarray(picture)
-            scale = max(_THUMB / image.width, height / image.height)
+            scale = max(_THUMB_WIDTH / image.width, height / image.height)
             image = image.resize((math.ceil(image.width * scale), math.ceil(image.height * scale)))
-            place = (index % _THUMB_COLUMNS * _THUMB, index // _THUMB_COLUMNS * height)
-            left, top = (image.width - _THUMB) // 2, (image.height - height) // 2
-            sheet.paste(image.crop((left, top, left + _THUMB, top + height)), place)
+            corner = (index % _THUMB_COLUMNS * _THUMB_WIDTH, index // _THUMB_COLUMNS * height)
+            left, top = (image.width - _THUMB_WIDTH) // 2, (image.height - height) // 2
+            sheet.paste(image.crop((left, top, left + _THUMB_WIDTH, top + height)), corner)
         sheet.save(self._folder / "thumbs.jpg", quality=75)
 
 
@@ -238,54 +316,61 @@ def _first_failure(objects: Iterable[ObjectCurve], index_of: Mapping[str, int]) 
 
 
 def _lowest(objects: Sequence[ObjectCurve], index_of: Mapping[str, int]) -> int | None:
-    """Frame index at which the mean J over the objects is lowest; the first one if there are several."""
+    """First frame index with the lowest mean J over the objects."""
     mean = mean_curve(objects)
     return None if mean is None else index_of[mean.stems[int(np.argmin(mean.j))]]
 
 
 def _objects(curves: Mapping[str, list[ObjectCurve]], index_of: Mapping[str, int]) -> Iterable[dict[str, Any]]:
-    """Per object: the frames with ground truth, in which of them it is visible, and J in percent of every model."""
+    """Per object: the frames with ground truth, where it is visible, and the J of every model in percent."""
     for number, curve in enumerate(next(iter(curves.values()))):
-        mine = {model: objects[number] for model, objects in curves.items()}
-        fails = {model: item.stems[item.failure] for model, item in mine.items() if item.failure is not None}
+        by_model = {model: objects[number] for model, objects in curves.items()}
+        fails = {model: item.stems[item.failure] for model, item in by_model.items() if item.failure is not None}
         yield {
             "id": curve.object_id,
             "colour": media.colour_of(curve.object_id),
             "at": [index_of[stem] for stem in curve.stems],
             "visible": curve.visible.astype(int).tolist(),
-            "j": {model: np.rint(100 * item.j).astype(int).tolist() for model, item in mine.items()},
+            "j": {model: np.rint(100 * item.j).astype(int).tolist() for model, item in by_model.items()},
             "fail": {model: index_of[stem] for model, stem in fails.items()},
         }
 
 
-def _models(study: Study, paths: Paths) -> dict[str, Any]:
-    """What each model is, and with which versions and weights its predictions were made, as the manifests say."""
+def _models(study: Study, paths: Paths) -> dict[str, ModelDetails]:
+    """Details of every model; versions, weights and devices are those in the manifests of its predictions."""
     models = {}
     for name, model in study.models.items():
-        made: dict[str, set[str]] = {"weights": set(), "packages": set(), "device": set(), "python": set()}
+        weights, packages, devices, pythons = set[str](), set[str](), set[str](), set[str]()
         masks = {}
         for split in study.splits.values():
             store = Store(paths.predictions(split, name))
             records = read_table(paths.sequences(split)) if paths.sequences(split).is_file() else []
             for sequence, manifest in store.manifests(record.sequence for record in records).items():
-                packages = sorted(manifest.identity.packages.items())
-                made["weights"].add(manifest.identity.weights or "")
-                made["packages"].add(", ".join(f"{package} {version}" for package, version in packages))
-                made["device"].add(manifest.device)
-                made["python"].add(manifest.versions.python)
+                versions = sorted(manifest.identity.packages.items())
+                weights.add(manifest.identity.weights or "")
+                packages.add(", ".join(f"{package} {version}" for package, version in versions))
+                devices.add(manifest.device)
+                pythons.add(manifest.versions.python)
                 masks[f"{split}/{sequence}"] = manifest.masks_digest
-        models[name] = {
-            "title": model.title or name,
-            "description": model.description,
-            "masks": digest_of(masks) if masks else "",
-            "definition": yaml.safe_dump(model.definition().to_json(), default_flow_style=True, width=10_000).strip(),
-            **{key: ", ".join(sorted(values - {""})) for key, values in made.items()},
-        }
+        models[name] = ModelDetails(
+            title=model.title or name,
+            description=model.description,
+            definition=yaml.safe_dump(model.definition().to_json(), default_flow_style=True, width=10_000).strip(),
+            weights=_joined(weights),
+            packages=_joined(packages),
+            python=_joined(pythons),
+            device=_joined(devices),
+            masks=digest_of(masks) if masks else "",
+        )
     return models
 
 
+def _joined(values: Iterable[str]) -> str:
+    return ", ".join(sorted(filter(None, values)))
+
+
 def _data_digest(table: Path) -> str:
-    """Digest of what the split's scores rest on: names and sizes of all sequences, and the bytes of their masks."""
+    """Digest of the ground truth of a split: names and sizes of all sequences, and the bytes of their masks."""
     root = table.parent / ANNOTATIONS
     found: dict[str, Any] = {}
     for record in read_table(table):
@@ -296,8 +381,8 @@ def _data_digest(table: Path) -> str:
     return digest_of(found)
 
 
-def _failures(study: Study, paths: Paths) -> Iterable[dict[str, Any]]:
-    """Why sequences are missing: what their last attempts said, and what failures.csv adds: log and command."""
+def _failures(study: Study, paths: Paths) -> Iterable[FailedSequence]:
+    """Why sequences are missing, from the store, with log and command from failures.csv."""
     listed = {
         tuple(row[key] for key in ("dataset", "split", "model", "sequence")): row
         for row in read_failures(paths.failures)
@@ -311,22 +396,25 @@ def _failures(study: Study, paths: Paths) -> Iterable[dict[str, Any]]:
                 row = listed.get((split.dataset, split.name, model, name), {})
                 failure = store.failure(name)
                 if failure or (row and store.manifest(name) is None):
-                    yield {
-                        "split": str(split),
-                        "model": model,
-                        "sequence": name,
-                        "reason": failure.reason if failure else row["reason"],
-                        "attempts": failure.attempts if failure else row["attempts"],
-                        "log": row.get("log", ""),
-                        "command": row.get("rerun", ""),
-                    }
+                    yield FailedSequence(
+                        split=str(split),
+                        model=model,
+                        sequence=name,
+                        reason=failure.reason if failure else row["reason"],
+                        attempts=failure.attempts if failure else row["attempts"],
+                        log=row.get("log", ""),
+                        command=row.get("rerun", ""),
+                    )
 
 
 class _LocalPaths:
-    """Absolute paths of this machine, which a page that is published must not show."""
+    """Removes absolute paths of this machine from texts, because the page may be published.
+
+    Args:
+        folders: Paths inside them become relative to them; of other paths only the last part remains.
+    """
 
     def __init__(self, folders: Iterable[Path]) -> None:
-        """folders: paths inside them are shown relative to them; of others only the last part is shown."""
         known = {str(form) for folder in folders for form in (folder.expanduser().absolute(), folder.resolve())} - {"/"}
         longest_first = "|".join(re.escape(folder) for folder in sorted(known, key=len, reverse=True))
         before, end = r"(?<![\w.~/-])", r"(?![^\s:,;'\"<>|)\]])"
@@ -336,7 +424,7 @@ class _LocalPaths:
         self._others = re.compile(rf"{before}(?:~/|/(?!/)|(?<!:)//+)(?:[^\s/:,;'\"<>|]+/+)*(?=[^\s/:,;'\"<>|])")
 
     def hide(self, value: Any) -> Any:
-        """The same text, or mapping or list of texts, without such paths; keys of mappings stay."""
+        """The same text, or mapping or list of texts, without such paths. Keys of mappings are not changed."""
         if isinstance(value, Mapping):
             return {key: self.hide(item) for key, item in value.items()}
         if isinstance(value, list | tuple):
@@ -350,7 +438,7 @@ class _LocalPaths:
 
 
 def _definition(study: Study) -> dict[str, Any]:
-    """What the page says of the study itself."""
+    """What the page says about the study."""
     return {
         "datasets": list(study.splits),
         "models": {name: model.definition().to_json() for name, model in study.models.items()},
@@ -373,5 +461,6 @@ def _render(content: Mapping[str, Any], study: Mapping[str, Any], board: pd.Data
             (title, column_groups(shown), shown, footnote(shown)) for title, shown in cross_dataset_tables(board)
         ],
         splits=splits,
+        tables=list(TABLES),
         study=yaml.safe_dump({key: study[key] for key in ("datasets", "models", "protocols")}, sort_keys=False),
     )

@@ -1,5 +1,5 @@
 "use strict";
-// Every plot of the page, drawn by Observable Plot: J over time, intervals, two models side by side, speed and accuracy.
+// All plots, drawn by Observable Plot: J over time, intervals, two models, speed and accuracy.
 (() => {
   const v = window.vosarena, { $ } = v;
   const SCORE = { domain: [0, 100], ticks: 5, grid: true };
@@ -23,7 +23,7 @@
         title: v.range }),
       Plot.dot([row], { x: "j_and_f", y: 0, r: 4, fill: v.colour(row.model) })] });
 
-  // J of one object, or of the mean over objects, under every model. Pressing or dragging goes to a frame.
+  // J of one object, or the mean over objects, of every model. Click or drag jumps to a frame.
   v.curves = (item, frames, models, width, go) => {
     const failed = models.filter((model) => model in item.fail)
       .map((model) => ({ model, at: item.fail[model], j: item.j[model][item.at.indexOf(item.fail[model])] }));
@@ -31,7 +31,7 @@
       x: { domain: [0, Math.max(1, frames - 1)], label: "frame" }, y: { ...SCORE, label: "J" }, marks: [
         Plot.areaY(item.at, { x: (at) => at, y: (_, i) => (item.visible[i] ? 0 : 100), curve: "step", fill: "currentColor",
           fillOpacity: 0.13, className: "absent" }),
-        Plot.ruleY([v.data.lost], { stroke: "var(--quiet)", strokeDasharray: "3 4" }),
+        Plot.ruleY([v.data.failure_j], { stroke: "var(--quiet)", strokeDasharray: "3 4" }),
         ...models.map((model) => Plot.line(item.at, { x: (at) => at, y: item.j[model], stroke: v.colour(model), strokeWidth: 2,
           strokeDasharray: v.dash(model), className: "curve" })),
         Plot.dot(failed, { x: "at", y: "j", dy: -9, symbol: "triangle", rotate: 180, r: 6, fill: (mark) => v.colour(mark.model),
@@ -60,24 +60,24 @@
         Plot.line([[0, 0], [100, 100]], { strokeDasharray: "4 4" }),
         Plot.dot(points, { x: "a", y: "b", r: 6, fill: ({ a, b }) => v.colour(a > b ? across : up), fillOpacity: 0.8,
           stroke: PAPER, ariaLabel: say, title: say, tip: true, href: ({ name }) => v.address(name) })] }, "group");
-    // A press on a dot opens its sequence; without this it would also pin the tip that hovering shows.
+    // A click on a dot opens its sequence. Without this, it would also pin the tip.
     chart.addEventListener("pointerdown", (event) => event.stopImmediatePropagation(), true);
     $("duel-plot").replaceChildren(chart);
     const wins = points.filter(({ a, b }) => b > a).length, losses = points.filter(({ a, b }) => a > b).length;
-    const found = v.place().comparisons.find((row) => [row.model, row.other].includes(across) && [row.model, row.other].includes(up));
+    const found = v.board().comparisons.find((row) => [row.model, row.other].includes(across) && [row.model, row.other].includes(up));
     const sign = found && found.model === up ? 1 : -1;
     $("duel-text").textContent = across === up || !found ? "" :
       `${up} is better on ${wins} sequences, ${across} on ${losses}. Mean difference ${v.show(sign * found.difference)}`
-      + (found.p_value === undefined ? ", on too few sequences for an interval or p" : ` [${v.show(Math.min(sign * found.ci_low, sign * found.ci_high))}, `
-      + `${v.show(Math.max(sign * found.ci_low, sign * found.ci_high))}], p ${found.p_value < 0.001 ? "< 0.001" : `= ${v.show(found.p_value, 3)}`}`) + `. Each dot opens its sequence.`;
+      + (found.p_value === undefined ? " (too few sequences for an interval and p)" : ` [${v.show(Math.min(sign * found.ci_low, sign * found.ci_high))}, `
+      + `${v.show(Math.max(sign * found.ci_low, sign * found.ci_high))}], p ${found.p_value < 0.001 ? "< 0.001" : `= ${v.show(found.p_value, 3)}`}`) + ". Click a dot to open its sequence.";
   }
 
   function speed() {
-    const rows = v.place().board.filter((row) => row.fps && row.device === $("speed-device").value && row.j_and_f !== undefined);
+    const rows = v.board().rows.filter((row) => row.fps && row.device === $("speed-device").value && row.j_and_f !== undefined);
     const fps = rows.map((row) => row.fps), domain = [Math.min(...fps) / 1.5, Math.max(...fps) * 1.5], labels = [];
     const ticks = [0.01, 0.1, 1, 10, 100, 1000].flatMap((decade) => [1, 2, 3, 5].map((step) => step * decade))
-      .filter((value) => value >= domain[0] && value <= domain[1]); // at least one: each is at most twice the one before
-    for (const row of [...rows].sort((a, b) => b.j_and_f - a.j_and_f)) { // names that would lie on each other move down
+      .filter((value) => value >= domain[0] && value <= domain[1]); // never empty: neighbours differ by a factor of at most 2
+    for (const row of [...rows].sort((a, b) => b.j_and_f - a.j_and_f)) { // overlapping names move down
       const near = labels.filter((other) => Math.abs(Math.log(other.fps / row.fps)) < 1);
       labels.push({ ...row, at: Math.min(row.j_and_f, ...near.map((other) => other.at - 6)) });
     }
@@ -99,14 +99,14 @@
   for (const id of ["duel-x", "duel-y"]) $(id).addEventListener("input", duel);
   $("speed-device").addEventListener("input", speed);
   window.addEventListener("resize", both);
-  v.onPlace(() => {
+  v.onBoard(() => {
     const models = v.models();
     if (!models.length) return;
     v.options($("duel-x"), models);
     v.options($("duel-y"), models);
     $("duel-y").value = v.leader();
     $("duel-x").value = models.find((model) => model !== v.leader()) || models[0];
-    v.options($("speed-device"), [...new Set(v.place().board.filter((row) => row.fps && row.device).map((row) => row.device))]);
+    v.options($("speed-device"), [...new Set(v.board().rows.filter((row) => row.fps && row.device).map((row) => row.device))]);
     both();
   });
 })();

@@ -1,13 +1,13 @@
 "use strict";
-// Galleries, the list of sequences, and the viewer of one.
+// Galleries, the list of sequences, and the viewer.
 (() => {
   const v = window.vosarena, { $, el } = v;
-  const PACE = 125, STILL = window.matchMedia("(prefers-reduced-motion: reduce)"); // milliseconds a frame
+  const PACE = 125, STILL = window.matchMedia("(prefers-reduced-motion: reduce)"); // milliseconds per frame
   const COLUMNS = 8, STEP = window.innerWidth < 640 ? 10 : 60, details = new Map();
   let listed = [], shown = STEP, open = null, timer = null, waiting = null;
 
   const folder = (sequence) => ["media", ...v.split().split("/"), sequence].map(encodeURIComponent).join("/");
-  // A tile: masks over the frame, moved by moving the background.
+  // A tile shows masks over a frame. It is a background that moves with the frame.
   function paint(node, sequence, layer, index) {
     const [width, height, tiles] = sequence.tile, columns = Math.min(COLUMNS, tiles), rows = Math.ceil(tiles / COLUMNS);
     const column = index % COLUMNS, row = Math.floor(index / COLUMNS), base = folder(sequence.name);
@@ -41,7 +41,7 @@
     return values.length > 1 ? Math.max(...values) - Math.min(...values) : 0;
   };
   function card(sequence, index, text) {
-    const count = layers(sequence).length, columns = count > 4 ? Math.ceil(count / 2) : count; // full rows
+    const count = layers(sequence).length, columns = count > 4 ? Math.ceil(count / 2) : count; // rows without gaps
     const strip = layers(sequence).map(([title, layer]) => tile(sequence, layer, index, title, v.show(v.score(sequence.name, title))));
     const show = (at) => layers(sequence).forEach(([, layer], i) => paint(strip[i].firstChild, sequence, layer, at));
     let turning = null, at = 0;
@@ -61,10 +61,10 @@
     const at = (item) => item.low[best] ?? Math.floor(item.tile[2] / 2);
     $("worst-title").replaceChildren("Lowest scores of ", v.chip(best), best, ", each at its worst frame");
     const worst = [...all].sort((a, b) => v.score(a.name, best) - v.score(b.name, best)).slice(0, 4);
-    const apart = all.filter((item) => !worst.includes(item)).sort((a, b) => spread(b) - spread(a)).slice(0, 4); // each once
+    const apart = all.filter((item) => !worst.includes(item)).sort((a, b) => spread(b) - spread(a)).slice(0, 4); // no sequence twice
     $("disagree-title").hidden = !apart.length;
     $("worst").replaceChildren(...worst.map((item) => card(item, at(item), item.attributes.join(", "))));
-    $("disagree").replaceChildren(...apart.map((item) => card(item, Math.floor(item.tile[2] * 0.75), `${v.show(spread(item))} apart`)));
+    $("disagree").replaceChildren(...apart.map((item) => card(item, Math.floor(item.tile[2] * 0.75), `${v.show(spread(item))} points between best and worst`)));
   }
 
   function row(sequence) {
@@ -76,7 +76,7 @@
         `${sequence.frames} frames, ${sequence.objects} ${sequence.objects === 1 ? "object" : "objects"}${sequence.attributes.length ? ", " : ""}${sequence.attributes.join(", ")}`)),
       el("span", { class: "sparks" }, ...v.models().map((model) => el("span", { class: "spark" },
         el("span", {}, v.chip(model), model, el("br"), el("b", {}, v.show(v.score(sequence.name, model)) || "not scored")),
-        lazy(el("span", { "aria-hidden": "true" }), (node) => node.replaceChildren(v.sparkline(sequence.spark[model] || [], model)))))));
+        lazy(el("span", { "aria-hidden": "true" }), (node) => node.replaceChildren(v.sparkline(sequence.sparkline[model] || [], model)))))));
   }
   function list() {
     const words = $("sequence-filter").value.toLowerCase(), attribute = $("sequence-attribute").value;
@@ -98,7 +98,7 @@
     $("sequences").scrollIntoView();
   };
 
-  // Data of a sequence come as a script: a page from a disk may not fetch them.
+  // The data of a sequence are a script, because browsers do not let a local page fetch JSON.
   v.arrived = (key, detail) => { details.set(key, detail); if (waiting && waiting.key === key) waiting.then(); };
   function view(sequence, index) {
     stop();
@@ -124,7 +124,7 @@
     if (details.has(key)) return ready();
     waiting = { key, then: ready };
     document.head.append(el("script", { src: `${folder(sequence.name)}/data.js`,
-      onerror: () => { $("curves").textContent = "The media folder beside this page is missing: curves and pictures are in it."; } }));
+      onerror: () => { $("curves").textContent = "The folder media/ next to this page is missing; it contains the pictures and curves."; } }));
   }
   function loaded(detail) {
     open.detail = detail;
@@ -135,13 +135,13 @@
     curves();
     go(open.index);
   }
-  const counts = (item) => item.scored.includes(v.place().protocol);
-  // One curve per model for the chosen object, or their mean: of the scored ones, of each from its first appearance on.
+  const counts = (item) => item.scored.includes(v.board().protocol);
+  // Curves of the chosen object, or the mean over the scored objects, each from its first appearance.
   function chosen() {
     const one = open.detail.objects.find((item) => String(item.id) === $("object").value);
     if (one) return one;
     const objects = open.detail.objects.filter((item) => counts(item) && item.visible.includes(1));
-    const where = objects.map((item) => { // objects may have frames of their own
+    const where = objects.map((item) => { // objects may be annotated on different frames
       const start = item.visible.indexOf(1);
       return new Map(item.at.map((frame, i) => [frame, i]).slice(start));
     });
@@ -150,7 +150,7 @@
     const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
     const j = Object.fromEntries(Object.keys(open.detail.objects[0].j).map((model) =>
       [model, at.map((frame) => mean(there(frame, (item) => item.j[model])))]));
-    const lost = Object.entries(j).map(([model, values]) => [model, at[values.findIndex((value, i) => i > 0 && value <= v.data.lost)]]);
+    const lost = Object.entries(j).map(([model, values]) => [model, at[values.findIndex((value, i) => i > 0 && value <= v.data.failure_j)]]);
     return { at, j, visible: at.map((frame) => Math.max(...there(frame, (item) => item.visible))),
       fail: Object.fromEntries(lost.filter(([, frame]) => frame !== undefined)) };
   }
@@ -217,14 +217,14 @@
   for (const id of ["sequence-filter", "sequence-attribute", "sequence-order"]) $(id).addEventListener("input", () => { shown = STEP; list(); });
   $("more").addEventListener("click", () => { shown += STEP; list(); });
   window.addEventListener("hashchange", openFromAddress);
-  v.onPlace(() => {
+  v.onBoard(() => {
     if ($("viewer").open) $("viewer").close();
     const attributes = [...new Set(v.sequences().flatMap((item) => item.attributes))].sort();
     v.options($("sequence-attribute"), ["", ...attributes], ["any", ...attributes]);
     const best = v.leader();
     const models = [best, ...v.models().filter((model) => model !== best)].filter(Boolean);
     v.options($("sequence-order"), [...models.map((model) => `low:${model}`), "apart:", "name:", "long:"],
-      [...models.map((model) => `lowest of ${model}`), "largest disagreement", "name", "longest"]);
+      [...models.map((model) => `lowest of ${model}`), "largest difference", "name", "longest"]);
     galleries();
     list();
   });

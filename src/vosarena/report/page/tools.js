@@ -1,5 +1,5 @@
 "use strict";
-// What every part of the page uses: the data, elements, colours, the chosen split.
+// Shared by all parts of the page: data, elements, colours, the chosen board (a split under one protocol).
 window.vosarena = (() => {
   const data = JSON.parse(document.getElementById("data").textContent);
   const names = Object.keys(data.models);
@@ -24,13 +24,13 @@ window.vosarena = (() => {
   const dash = (model) => dashes[Math.floor(number(model) / palette.length) % dashes.length];
   const hatched = (model) => `repeating-linear-gradient(45deg, ${colour(model)} 0 3px, transparent 3px 5px)`;
   const chip = (model) => el("span", { class: "chip", style: `background:${dash(model) ? hatched(model) : colour(model)}` });
-  const place = () => data.places[chosen];
-  const split = () => `${place().dataset}/${place().split}`;
-  const address = (sequence) => `#${encodeURIComponent(`${split()}/${sequence}`)}`; // opens it
+  const board = () => data.boards[chosen];
+  const split = () => `${board().dataset}/${board().split}`;
+  const address = (sequence) => `#${encodeURIComponent(`${split()}/${sequence}`)}`;
   const sequences = () => (data.splits[split()] ? data.splits[split()].sequences : []);
-  const models = () => place().board.filter((row) => row.kind === "measured").map((row) => row.model);
-  const leader = () => (place().board.find((row) => row.rank === 1 && row.kind === "measured") || { model: models()[0] }).model;
-  const score = (sequence, model) => (place().scores[sequence] || {})[model];
+  const models = () => board().rows.filter((row) => row.kind === "measured").map((row) => row.model);
+  const leader = () => (board().rows.find((row) => row.rank === 1 && row.kind === "measured") || { model: models()[0] }).model;
+  const score = (sequence, model) => (board().scores[sequence] || {})[model];
   const show = (value, digits = 1) => (value === undefined ? "" : Number(value).toFixed(digits));
   const range = (row) => (row.ci_low === undefined ? "" : `${show(row.ci_low)} to ${show(row.ci_high)}`);
   const options = (select, values, titles) => {
@@ -39,22 +39,22 @@ window.vosarena = (() => {
     if (values.includes(before)) select.value = before;
   };
 
-  function onPlace(listener) { listeners.push(listener); }
+  function onBoard(listener) { listeners.push(listener); }
   function start() {
-    $("place").replaceChildren(
-      ...data.places.map((item, i) => el("option", { value: i }, `${item.dataset}/${item.split}, ${item.protocol}`)));
-    $("placechoice").hidden = data.places.length < 2;
-    $("place").addEventListener("change", () => { chosen = Number($("place").value); draw(); });
-    const best = data.places.findIndex((item) => item.board.some((row) => row.kind === "measured"));
+    $("board-choice").replaceChildren(
+      ...data.boards.map((item, i) => el("option", { value: i }, `${item.dataset}/${item.split}, ${item.protocol}`)));
+    $("board-label").hidden = data.boards.length < 2;
+    $("board-choice").addEventListener("change", () => { chosen = Number($("board-choice").value); draw(); });
+    const best = data.boards.findIndex((item) => item.rows.some((row) => row.kind === "measured"));
     chosen = Math.max(0, best);
-    $("place").value = chosen;
+    $("board-choice").value = chosen;
     draw();
   }
   function draw() {
-    $("headline").replaceChildren(...place().headline.map(([text, strong]) => (strong ? el("b", {}, text in data.models ? chip(text) : null, text) : text)));
+    $("headline").replaceChildren(...board().headline.map(([text, strong]) => (strong ? el("b", {}, text in data.models ? chip(text) : null, text) : text)));
     const empty = !sequences().length;
     for (const id of ["hard", "fails", "sequences", "duel", "speed"]) $(id).hidden = empty;
     listeners.forEach((listener) => listener());
   }
-  return { data, $, el, colour, dash, chip, place, split, address, sequences, models, leader, score, show, range, options, onPlace, start };
+  return { data, $, el, colour, dash, chip, board, split, address, sequences, models, leader, score, show, range, options, onBoard, start };
 })();
