@@ -17,6 +17,7 @@ from vosarena.cli import main
 from vosarena.config.paths import Paths
 from vosarena.config.study import load_study
 from vosarena.datasets.sequences import SequenceFiles
+from vosarena.datasets.table import SequenceRecord
 from vosarena.io.masks import write_mask
 from vosarena.leaderboard.attributes import ObjectCurve, derived_attributes, mean_curve, sparkline
 from vosarena.leaderboard.headline import headline
@@ -205,13 +206,13 @@ def test_attributes_from_the_ground_truth():
             counts |= dict.fromkeys(["gt_matched", "pred_matched"], 0)
             rows.append({"sequence": "a", "object_id": object_id, "frame": f"{index}", "frame_index": index,
                          **counts, "gt_pixels": area, "tolerance": 1.0, "j": 0.0, "f": 0.0})  # fmt: skip
-    # The third object stands in the meta file but is never there: no sign of anything.
-    facts = [{"sequence": "a", "height": 100, "width": 100, "n_frames": 3}]
+    # The third object is in the meta file but never visible, so it has no attribute.
+    records = [SequenceRecord("a", n_frames=3, height=100, width=100)]
     found = {}
     for listed in ([1, 2, 3], [1, 3], [3]):
         info = SequenceInfo(ranges={number: (0, 2) for number in listed})
         metrics = metrics_from_rows("d", "s", "m", pd.DataFrame(rows), {"a": info})
-        found |= {str(listed): derived_attributes(metrics, facts)["a"]}
+        found |= {str(listed): derived_attributes(metrics, records)["a"]}
     assert found == {
         "[1, 2, 3]": ["disappearance", "late", "return", "small"],
         "[1, 3]": ["disappearance", "return", "small"],
