@@ -17,6 +17,7 @@ import yaml
 from vosarena.base.errors import ConfigError, DataError, TrackerError
 from vosarena.cli import main
 from vosarena.demo.clips import make_clip
+from vosarena.finetuning.curves import write_curves
 from vosarena.finetuning.leakage import check_leakage
 from vosarena.finetuning.recipe import read_recipe, samples_per_pass, skip_at, training_settings
 from vosarena.io.masks import write_mask
@@ -111,7 +112,10 @@ def test_loss_log_and_figure(undisturbed: tuple[Path, dict]) -> None:
     assert np.isfinite(log["total_loss"]).all() and (log["waiting"] < log["seconds"]).all()
     parts = [name for name in log if name.startswith(("loss_", "aux_"))]
     assert np.allclose(log[parts].sum(axis=1), log["total_loss"], rtol=1e-5)
-    assert (undisturbed[0] / "work" / "loss.svg").read_text().count("<polyline") == 2
+    figure = undisturbed[0] / "work" / "loss.svg"
+    assert "mean over 1 steps" in figure.read_text()
+    write_curves(undisturbed[0] / "work" / "loss.parquet", figure.with_name("again.svg"))
+    assert figure.with_name("again.svg").read_bytes() == figure.read_bytes()
 
 
 def test_a_killed_run_goes_on_to_the_same_bits(

@@ -1,21 +1,20 @@
-"""Trains the demo weights of Cutie: the tiny network on procedural videos, on a CPU.
+"""Train the demo weights of Cutie, the tiny network, on generated clips on a CPU.
 
-    python -m demo_cutie --output cutie-demo.pth
+    python tools/demo_weights/demo_cutie.py --output cutie-demo.pth
 
-writes the weights (a float16 state dict) and, beside them, a JSON file with the command, the seeds, the course of the
-loss and the J&F on held-out clips next to the baselines'. The network, its training wrapper, losses and parameter
-groups are those of rf-cutie. The clips are of the plain domain alone: the shifted one is left for fine-tuning, and a
-short second part with mild changes of contrast only keeps the network from being lost there.
+This writes the weights (a float16 state dict) and, next to them, a JSON file with the command, the seeds, the losses,
+and the J&F of the network and of the baselines on held-out clips. The network, its training wrapper, losses and
+parameter groups are those of rf-cutie. All clips are of the plain domain, because the shifted domain is the example for
+fine-tuning. A short second part changes the contrast of some clips, so that the network does not fail there completely.
 
-The network is trained from nothing, so its batch norms are not frozen and all parts share one learning rate; samples
-grow from 3 small square frames to 6 wide ones. A running average of the weights is what is kept; it is also written
+The network is trained from scratch: its batch norms are not frozen, and all parameters share one learning rate. Samples
+grow from 3 small square frames to 6 wide ones. The result is the moving average of the weights, which is also written
 every 150 iterations.
 """
 
 from __future__ import annotations
 
 import argparse
-import copy
 import json
 import math
 import sys
@@ -30,6 +29,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from held_out import held_out_scores
+from moving_average import MovingAverage, State, half_precision
 from vosarena.base.files import atomic_path
 from vosarena.base.logs import progress_bar
 from vosarena.demo.clips import Clip, random_clip
@@ -44,8 +44,6 @@ BATCH = 4
 AVERAGE_DECAY = 0.997
 BUFFER_CLIPS = 400
 DEMO_OPTIONS: dict[str, Any] = {"model": "tiny", "size": 128, "mem_every": 1, "max_mem_frames": 8}  # as in the catalog
-
-State = dict[str, torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -180,9 +178,10 @@ def thaw_batch_norms(network: nn.Module) -> None:
 
 
 def train(part: Part, seed: int, output: Path, start: State | None = None) -> tuple[State, list[dict[str, float]]]:
-    """Train from a state dict, or from nothing, and write the averaged weights to `output`.
+    """Train from a state dict, or from scratch, and write the averaged weights to `output`.
 
-    Returns these weights too, in half precision, and the course of the loss.
+    Returns:
+        These weights in half precision, and the losses.
     """
     from cutie.model.losses import LossComputer
     from cutie.model.utils.parameter_groups import get_parameter_groups
@@ -195,7 +194,7 @@ def train(part: Part, seed: int, output: Path, start: State | None = None) -> tu
         network.load_state_dict(start)
     network.train()
     thaw_batch_norms(network)
-    average = copy.deepcopy(network).requires_grad_(False)
+    average = MovingAverage(network, AVERAGE_DECAY)
     losses = LossComputer(config, stage)
     optimizer = torch.optim.AdamW(get_parameter_groups(network, stage), lr=stage.learning_rate)
     buffers = {width: ClipBuffer(seed, width, part.contrast) for _, _, width in part.stages}
@@ -220,7 +219,7 @@ def train(part: Part, seed: int, output: Path, start: State | None = None) -> tu
         nn.utils.clip_grad_norm_(network.parameters(), 3.0)
         optimizer.step()
         scheduler.step()
-        update_average(average, network, min(AVERAGE_DECAY, (step + 1) / (step + 10)))
+        average.update(network)
         recent.append(float(loss.detach()) / (length - 1))
         if (step + 1) % 100 == 0 or step + 1 == part.iterations:
             log.append({"iteration": step + 1, "frames": length, "loss_per_frame": round(float(np.mean(recent)), 4)})
@@ -228,28 +227,12 @@ def train(part: Part, seed: int, output: Path, start: State | None = None) -> tu
             recent.clear()
         if (step + 1) % 150 == 0 or step + 1 == part.iterations:
             with atomic_path(output) as temporary, temporary.open("wb") as file:
-                torch.save(half(average.state_dict()), file)
-    return half(average.state_dict()), log
-
-
-def half(state: State) -> State:
-    """In half precision; counters stay whole numbers."""
-    return {key: value.half() if value.is_floating_point() else value for key, value in state.items()}
-
-
-@torch.no_grad()
-def update_average(average: nn.Module, network: nn.Module, decay: float) -> None:
-    """Move the averaged weights towards the network's."""
-    theirs = network.state_dict()
-    for key, value in average.state_dict().items():
-        if value.is_floating_point():
-            value.lerp_(theirs[key], 1 - decay)
-        else:
-            value.copy_(theirs[key])
+                torch.save(half_precision(average.state), file)
+    return half_precision(average.state), log
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Command line: see the module's docstring."""
+    """Run the command line; see the module's docstring."""
     parser = argparse.ArgumentParser(description="Train the demo weights of Cutie on procedural videos.")
     parser.add_argument("--output", type=Path, required=True, help="weights file to write")
     parser.add_argument("--seed", type=int, default=1)
@@ -266,7 +249,7 @@ def main(arguments: list[str] | None = None) -> None:
     seconds, cpu_seconds = time.monotonic() - start, time.process_time() - cpu
     given = sys.argv[1:] if arguments is None else arguments
     report = {
-        "command": "python -m demo_cutie " + " ".join(given),
+        "command": "python tools/demo_weights/demo_cutie.py " + " ".join(given),
         "seed": options.seed,
         "wall_seconds": round(seconds),
         "cpu_seconds": round(cpu_seconds),

@@ -1,9 +1,9 @@
-"""Train the weights of `sam2-demo`: the reduced SAM 2 of `sam2_configs/sam2_demo.yaml` on procedural clips.
+"""Train the weights of `sam2-demo`, the reduced SAM 2 of `sam2_configs/sam2_demo.yaml`, on generated clips.
 
-    python -m demo_sam2 --output src/vosarena/config/catalog/weights/sam2-demo.pth
+    python tools/demo_weights/demo_sam2.py --output src/vosarena/config/catalog/weights/sam2-demo.pth
 
-The network runs unrolled over short clips as it does at inference, with gradients through its memory. An average of
-the weights (EMA) is what is kept; it is also written every 100 steps.
+The network runs unrolled over short clips as it does at inference, with gradients through its memory. The
+result is the moving average of the weights, which is also written every 100 steps.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 from held_out import held_out_scores
+from moving_average import MovingAverage, State, half_precision
 from vosarena.base.files import atomic_path
 from vosarena.demo.clips import random_clip
 from vosarena.demo.synthesize import SIZE, clip_seed
@@ -300,7 +301,7 @@ def _worker(rank: int, recipe: Recipe, output: Path, rendezvous: Path, log: Path
     others = [parameter for parameter in network.parameters() if parameter.ndim < 2]
     groups = [{"params": matrices, "weight_decay": recipe.decay}, {"params": others, "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=recipe.rate, betas=(0.9, 0.98))
-    average = {name: value.detach().clone() for name, value in network.state_dict().items()}
+    average = MovingAverage(network, recipe.average)
     clips = Clips(recipe, whole, rank)
     random = np.random.default_rng([recipe.seed, rank, 1])
     started, running = time.time(), None
@@ -317,18 +318,14 @@ def _worker(rank: int, recipe: Recipe, output: Path, rendezvous: Path, log: Path
         _share_gradients(network, recipe.workers)
         torch.nn.utils.clip_grad_norm_(network.parameters(), recipe.clip_norm)
         optimizer.step()
-        keep = min(recipe.average, (step + 1) / (step + 10))
-        with torch.no_grad():
-            for name, value in network.state_dict().items():
-                if value.is_floating_point():
-                    average[name].lerp_(value, 1 - keep)
+        average.update(network)
         running = loss.item() if running is None else 0.98 * running + 0.02 * loss.item()
         if rank == 0 and ((step + 1) % 100 == 0 or step + 1 == recipe.steps):
             line = {"step": step + 1, "loss": round(running, 4), "seconds": round(time.time() - started)}
             print(json.dumps(line), flush=True)
             with log.open("a") as file:
                 file.write(json.dumps(line) + "\n")
-            save(average, output)
+            save(average.state, output)
     torch.distributed.destroy_process_group()
 
 
@@ -344,17 +341,18 @@ def _share_gradients(network: torch.nn.Module, workers: int) -> None:
         parameter.grad = part.view_as(parameter)
 
 
-def save(weights: dict[str, torch.Tensor], output: Path) -> None:
+def save(weights: State, output: Path) -> None:
     """Write `{"model": weights}` in half precision, atomically."""
-    half = {name: value.half() if value.is_floating_point() else value for name, value in weights.items()}
     with atomic_path(output) as temporary, temporary.open("wb") as file:  # a name would become part of the bytes
-        torch.save({"model": half}, file)
+        torch.save({"model": half_precision(weights)}, file)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Command line; see the module's docstring."""
+    """Run the command line; see the module's docstring."""
     parser = argparse.ArgumentParser(description="Train the demo weights of SAM 2 on procedural clips.")
-    parser.add_argument("--output", type=Path, required=True, help="weights to write; a .json is written beside them")
+    parser.add_argument(
+        "--output", type=Path, required=True, help="weights to write; a .json file is written next to them"
+    )
     parser.add_argument("--clips", type=int, default=120, help="held-out clips of each domain; 0: none")
     options = parser.parse_args(arguments)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # an orderly end, which takes the workers along
@@ -370,7 +368,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     given = sys.argv[1:] if arguments is None else arguments
     record: dict[str, Any] = {
-        "command": "python -m demo_sam2 " + " ".join(given),
+        "command": "python tools/demo_weights/demo_sam2.py " + " ".join(given),
         "parts": parts,
         "torch": torch.__version__,
         "wall_seconds": round(time.time() - started),

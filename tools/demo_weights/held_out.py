@@ -1,4 +1,4 @@
-"""J&F of trackers on procedural clips that no training has seen: the scores that go beside the demo weights."""
+"""J&F of trackers on generated clips that no training has seen: the scores next to the demo weights."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ DEFINITION = "per clip: mean over objects of (J+F)/2 over the frames after the p
 
 
 def first_appearances(masks: np.ndarray) -> dict[int, LabelMap]:
-    """Prompts of a clip: frame index -> label map of the objects that first appear there. masks: uint8 (T, H, W)."""
+    """Return the prompts of a clip: frame index -> labels of the objects that first appear there.
+
+    masks: labels, uint8 (T, H, W).
+    """
     prompts: dict[int, LabelMap] = {}
     seen = np.zeros(256, bool)
     seen[0] = True
@@ -31,7 +34,7 @@ def first_appearances(masks: np.ndarray) -> dict[int, LabelMap]:
 
 
 def clip_score(tracker: Tracker, frames: np.ndarray, masks: np.ndarray) -> float:
-    """J&F of one clip in percent: mean over objects of the mean over frames after the prompt, the last one excluded."""
+    """Return the J&F of one clip in percent: mean over objects and over frames after the prompt, except the last."""
     prompts = first_appearances(masks)
     first = {int(label): index for index, prompt in prompts.items() for label in np.unique(prompt) if label}
     scores: dict[int, list[float]] = {label: [] for label in first}
@@ -42,16 +45,16 @@ def clip_score(tracker: Tracker, frames: np.ndarray, masks: np.ndarray) -> float
         values = dict(zip(ids.tolist(), (jaccard(counts) + boundary_f(counts)) / 2, strict=True))
         for label, start in first.items():
             if index > start:
-                scores[label].append(values.get(label, 1.0))  # absent from both masks: as DAVIS, a hit
+                scores[label].append(values.get(label, 1.0))  # absent from both masks counts as 1, as in DAVIS
     means = [np.mean(values) for values in scores.values() if values]
     return 100 * float(np.mean(means))
 
 
 def held_out_scores(name: str, tracker: Tracker, clips: int) -> dict[str, Any]:
-    """J&F of a tracker and of the baselines on the same clips of the held-out stream, for each domain.
+    """Return the J&F of a tracker and of the baselines on the same held-out clips of each domain.
 
-    Of every tracker the mean over the clips and its standard error; of the tracker minus each baseline, paired by
-    clip, also the 95 % interval (normal).
+    For every tracker this is the mean over the clips and its standard error, and for the differences to the baselines,
+    paired by clip, also the 95 % interval (normal).
     """
     trackers: dict[str, Tracker] = {"static": Static(), "flow": Flow(), name: tracker}
     report: dict[str, Any] = {"clips": clips, "frames": FRAMES, "definition": DEFINITION}

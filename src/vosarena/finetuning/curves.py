@@ -4,43 +4,34 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
-from vosarena.base.files import write_text
+# At the top, so that a missing matplotlib shows before the training and not after it.
+from matplotlib import rc_context
+from matplotlib.figure import Figure
 
-_WIDTH, _HEIGHT, _LEFT, _BOTTOM, _TOP = 720, 360, 60, 40, 30
+from vosarena.base.files import atomic_path
+
+# Text stays text, and element names are the same in every run: the same losses give the same bytes.
+_STYLE = {"svg.fonttype": "none", "svg.hashsalt": "vosarena"}
 
 
 def write_curves(table: Path, figure: Path) -> None:
-    """Draw `total_loss` over `iteration` of a Parquet table as an SVG: every step, and a running mean above it."""
-    log = pd.read_parquet(table)
-    steps, loss = log["iteration"].to_numpy(float), log["total_loss"].to_numpy(float)
-    window = max(1, len(loss) // 20)
-    padded = np.concatenate([np.full(window - 1, loss[0]), loss])
-    mean = np.convolve(padded, np.ones(window) / window, mode="valid")
-    top, last = float(loss.max()) * 1.05 or 1.0, float(steps[-1])
+    """Draw the loss of every step and its moving average.
 
-    def line(values: np.ndarray, style: str) -> str:
-        x = _LEFT + (_WIDTH - _LEFT - 20) * steps / last
-        y = _TOP + (_HEIGHT - _BOTTOM - _TOP) * (1 - values / top)
-        points = " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(x, y, strict=True))
-        return f'<polyline fill="none" {style} points="{points}"/>'
-
-    def text(x: float, y: float, words: str, anchor: str = "middle") -> str:
-        return f'<text x="{x:.0f}" y="{y:.0f}" text-anchor="{anchor}">{words}</text>'
-
-    ticks = [0.0, 0.25, 0.5, 0.75, 1.0]
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}"',
-        'font-family="sans-serif" font-size="12">',
-        f'<rect width="{_WIDTH}" height="{_HEIGHT}" fill="white"/>',
-        text(_WIDTH / 2, 18, f"Training loss (line: mean over {window} steps)"),
-        *(text(_LEFT + (_WIDTH - _LEFT - 20) * t, _HEIGHT - 18, f"{t * last:.0f}") for t in ticks),
-        *(text(_LEFT - 6, _TOP + (_HEIGHT - _BOTTOM - _TOP) * (1 - t) + 4, f"{t * top:.2f}", "end") for t in ticks),
-        text(_WIDTH / 2, _HEIGHT - 3, "iteration"),
-        line(loss, 'stroke="#9ecae1" stroke-width="1"'),
-        line(mean, 'stroke="#08519c" stroke-width="2"'),
-        "</svg>",
-    ]
-    write_text(figure, "\n".join(parts) + "\n")
+    Args:
+        table: Parquet table with the columns `iteration` and `total_loss`.
+        figure: SVG file to write.
+    """
+    log = pd.read_parquet(table, columns=["iteration", "total_loss"])
+    window = max(1, len(log) // 20)
+    mean = log["total_loss"].rolling(window, min_periods=1).mean()
+    with rc_context(_STYLE):
+        drawing = Figure(figsize=(7.2, 3.6), layout="constrained")
+        axes = drawing.subplots()
+        axes.plot(log["iteration"], log["total_loss"], color="#9ecae1", linewidth=1, label="every step")
+        axes.plot(log["iteration"], mean, color="#08519c", linewidth=2, label=f"mean over {window} steps")
+        axes.set(xlabel="iteration", ylabel="training loss", ylim=(0, None))
+        axes.legend()
+        with atomic_path(figure) as temporary:
+            drawing.savefig(temporary, format="svg", metadata={"Date": None})
