@@ -210,7 +210,7 @@ def test_attributes_from_the_ground_truth():
     records = [SequenceRecord("a", n_frames=3, height=100, width=100)]
     found = {}
     for listed in ([1, 2, 3], [1, 3], [3]):
-        info = SequenceInfo(ranges={number: (0, 2) for number in listed})
+        info = SequenceInfo(ranges=dict.fromkeys(listed, (0, 2)))
         metrics = metrics_from_rows("d", "s", "m", pd.DataFrame(rows), {"a": info})
         found |= {str(listed): derived_attributes(metrics, records)["a"]}
     assert found == {

@@ -81,12 +81,12 @@ def track_separately(predictor, folder: Path, prompts: Mapping[int, np.ndarray],
     state = _load(predictor, folder)
     starts = {number: index for index, labels in prompts.items() for number in _ids(labels)}
     kept: dict[int, dict[int, np.ndarray]] = {number: {} for number in sorted(starts)}
-    for number in kept:
+    for number, outputs in kept.items():
         predictor.reset_state(state)
         start = starts[number]
         predictor.add_new_mask(state, start, number, prompts[start] == number)
         for index, _, logits in predictor.propagate_in_video(state, start_frame_idx=start):
-            kept[number][index] = logits.cpu().numpy()
+            outputs[index] = logits.cpu().numpy()
     for index in range(state["num_frames"]):
         scores = torch.full((len(kept), 1, state["video_height"], state["video_width"]), -1024.0)
         for row, scored in enumerate(kept.values()):

@@ -99,7 +99,7 @@ class Batch:
 class Clips:
     """An endless supply of training clips: fresh ones and a replay buffer."""
 
-    def __init__(self, recipe: Recipe, side: int, worker: int):
+    def __init__(self, recipe: Recipe, side: int, worker: int) -> None:
         self.recipe, self.side = recipe, side
         self.random = np.random.default_rng([recipe.seed, worker, 0])
         self.kept: list[tuple[np.ndarray, np.ndarray]] = []

@@ -114,7 +114,8 @@ def _location(value: str, info: ValidationInfo) -> str:
 
 def _interpreter(value: str, info: ValidationInfo) -> str:
     """Make the path absolute without following links: the interpreter of a virtual environment is a link."""
-    return os.path.abspath((_reading(info).folder or Path()) / expand_home(value))  # noqa: PTH100
+    path: str = os.path.abspath((_reading(info).folder or Path()) / expand_home(value))  # noqa: PTH100
+    return path
 
 
 def _unique(values: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -70,7 +70,8 @@ class SequenceFiles:
             if self.resize == "nearest":
                 import cv2  # only the extra `data` has it
 
-                return cv2.resize(labels, self.size[::-1], interpolation=cv2.INTER_NEAREST)
+                resized: LabelMap = cv2.resize(labels, self.size[::-1], interpolation=cv2.INTER_NEAREST)
+                return resized
             raise MaskError(
                 f"{path}: mask is {labels.shape[1]}x{labels.shape[0]} but the frames of sequence "
                 f"{self.name} are {self.size[1]}x{self.size[0]}; mend the mask or set `resize: nearest` for the dataset"

@@ -98,7 +98,8 @@ def find_address(
         reraise=True,
     )
     try:
-        return patiently(_within, _patience(policy), source.resolve, repository, session, policy.timeout)
+        address: Address = patiently(_within, _patience(policy), source.resolve, repository, session, policy.timeout)
+        return address
     except DataError as error:
         raise Refused(str(error)) from None
     except _BROKEN as error:

@@ -260,7 +260,7 @@ def _tar_header(file: IO[bytes]) -> tarfile.TarInfo | None:
     begin = file.tell()
     try:
         return tarfile.TarInfo.frombuf(file.read(_BLOCK), "utf-8", "surrogateescape")
-    except tarfile.HeaderError as error:  # type: ignore[attr-defined]
+    except tarfile.HeaderError as error:
         if begin == 0:
             raise _Damaged("no zip or tar archive, or cut off") from None
         if isinstance(error, tarfile.EOFHeaderError):  # type: ignore[attr-defined]

@@ -12,9 +12,6 @@ from matplotlib.figure import Figure
 
 from vosarena.base.files import atomic_path
 
-# Text stays text, and element names are the same in every run: the same losses give the same bytes.
-_STYLE = {"svg.fonttype": "none", "svg.hashsalt": "vosarena"}
-
 
 def write_curves(table: Path, figure: Path) -> None:
     """Draw the loss of every step and its moving average.
@@ -26,7 +23,8 @@ def write_curves(table: Path, figure: Path) -> None:
     log = pd.read_parquet(table, columns=["iteration", "total_loss"])
     window = max(1, len(log) // 20)
     mean = log["total_loss"].rolling(window, min_periods=1).mean()
-    with rc_context(_STYLE):
+    # Text stays text, and element names are the same in every run: the same losses give the same bytes.
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "vosarena"}):
         drawing = Figure(figsize=(7.2, 3.6), layout="constrained")
         axes = drawing.subplots()
         axes.plot(log["iteration"], log["total_loss"], color="#9ecae1", linewidth=1, label="every step")

@@ -47,7 +47,7 @@ def seeded(*numbers: int) -> Iterator[None]:
         random.setstate(states[2])
 
 
-class Samples(Dataset):
+class Samples(Dataset[dict[str, Any]]):
     """Sample number N of a run; the dictionary that CutieTrainWrapper takes."""
 
     def __init__(self, folders: Mapping[str, Path], recipe: FinetuneEntry, views: Path) -> None:
@@ -96,7 +96,8 @@ class Samples(Dataset):
         for name, config in self.inner.configs.items():
             config["max_skip"] = max(1, skip // interval_of(self.recipe, name))
         with seeded(self.recipe.seed, 1, number):
-            return self.inner[int(self._order[place])]
+            sample: dict[str, Any] = self.inner[int(self._order[place])]
+            return sample
 
     def __len__(self) -> int:
         return self.recipe.batch * self.recipe.iterations
@@ -138,6 +139,6 @@ def passes(
         list(range(iteration * recipe.batch + number * micro, iteration * recipe.batch + (number + 1) * micro))
         for iteration, number in plan
     ]
-    loader = DataLoader(samples, batch_sampler=batches, num_workers=workers, pin_memory=torch.cuda.is_available())  # type: ignore[arg-type]
+    loader = DataLoader(samples, batch_sampler=batches, num_workers=workers, pin_memory=torch.cuda.is_available())
     for (iteration, number), data in zip(plan, loader, strict=True):
         yield iteration, number, data

@@ -85,9 +85,9 @@ def finetune(
 @contextlib.contextmanager
 def _processes(device: str) -> Iterator[tuple[int, int, torch.device]]:
     """(rank, number of processes, device of this one); under torchrun the process group is open meanwhile."""
-    rank, processes = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    rank, processes = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     kind = device if device != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
-    place = torch.device(kind, int(os.environ.get("LOCAL_RANK", 0))) if kind == "cuda" else torch.device(kind)
+    place = torch.device(kind, int(os.environ.get("LOCAL_RANK", "0"))) if kind == "cuda" else torch.device(kind)
     if kind == "cuda":
         torch.cuda.set_device(place)
     if processes == 1:

@@ -84,6 +84,7 @@ Check = Callable[[Any], str]
 
 
 def label_map_check(size: tuple[int, int], ids: set[int]) -> Check:
+    """Return the check for label maps of a size (height, width) with these object ids."""
     expected = f"expected uint8, {size[0]} x {size[1]} (height x width), one per frame"
     unexpected = np.ones(256, np.bool_)
     unexpected[[0, *ids]] = False
@@ -104,6 +105,7 @@ def label_map_check(size: tuple[int, int], ids: set[int]) -> Check:
 
 
 def _objects_check(size: tuple[int, int], ids: set[int]) -> Check:
+    """Return the check for label maps of a size (height, width) with these object ids."""
     expected = f"expected bool, {size[0]} x {size[1]} (height x width), for each object and frame"
 
     def check(masks: Any) -> str:

@@ -71,7 +71,7 @@ class Frames(Sequence[np.ndarray]):
     when it is asked for, not before: the frames in front of it stay usable. Not for use by several threads at once.
     """
 
-    def __init__(self, paths: Sequence[Path], prefetch: int = 8):
+    def __init__(self, paths: Sequence[Path], prefetch: int = 8) -> None:
         self.paths = [Path(path) for path in paths]
         self._prefetch = prefetch
         self._pool: ThreadPoolExecutor | None = None

@@ -262,7 +262,8 @@ def boundary_f(counts: Counts, adaptive: bool = False) -> Floats:
     """
     gt_matched, pred_matched = counts.gt_matched, counts.pred_matched
     if adaptive:
-        assert counts.gt_matched_adaptive is not None and counts.pred_matched_adaptive is not None
+        assert counts.gt_matched_adaptive is not None
+        assert counts.pred_matched_adaptive is not None
         gt_matched, pred_matched = counts.gt_matched_adaptive, counts.pred_matched_adaptive
     both = (counts.gt_boundary > 0) & (counts.pred_boundary > 0)
     zeros = np.zeros(len(counts))

@@ -198,7 +198,8 @@ def _file_of(name: str) -> Path:
 def _from_file(name: str) -> type[Tracker]:
     file, attribute = _file_of(name), name.rpartition(":")[2]
     spec = importlib.util.spec_from_file_location(file.stem, file)
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     if not hasattr(module, attribute):

@@ -53,7 +53,7 @@ class _Group:
 class Sam2Stream:
     """Tracks sequences with one network."""
 
-    def __init__(self, predictor: SAM2VideoPredictor):
+    def __init__(self, predictor: SAM2VideoPredictor) -> None:
         self.predictor = predictor
         self.device = predictor.device
         # Upstream's own initial state, made once from a blank image and reused for every video.
@@ -186,7 +186,7 @@ class _Encoded:
     batch is kept.
     """
 
-    def __init__(self, stream: Sam2Stream, frames: Sequence[Frame], first: int, settings: Settings):
+    def __init__(self, stream: Sam2Stream, frames: Sequence[Frame], first: int, settings: Settings) -> None:
         self._stream, self._frames, self._settings = stream, frames, settings
         self._size = frames[first].shape[:2]
         self._next = first
