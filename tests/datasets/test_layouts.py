@@ -15,9 +15,9 @@ from tests.support.miniature import SIZE, frame, mask, tar_of, zip_of
 from vosarena.base.errors import DataError
 from vosarena.config.study import Split, load_catalog
 from vosarena.datasets.archives import archives_of
-from vosarena.datasets.prepare import fetch_split, prepare_split, state_of
+from vosarena.datasets.prepare import fetch_split, prepare_split, source_fingerprint
 from vosarena.datasets.sequences import numbered_files, read_sequence
-from vosarena.datasets.table import index_split, read_counts, read_table, select_sequences
+from vosarena.datasets.table import SequenceRecord, index_split, read_counts, read_table, select_sequences
 from vosarena.fetching.sources import LocalSource, RetryPolicy
 from vosarena.io.masks import read_mask, write_mask
 
@@ -39,7 +39,7 @@ def from_catalog(name: str, contents: dict[str, bytes], tmp_path: Path, **change
     return split.model_copy(update={"archives": tuple(archives), **changes})
 
 
-def fetch(split: Split, tmp_path: Path) -> tuple[Path, list[dict]]:
+def fetch(split: Split, tmp_path: Path) -> tuple[Path, list[SequenceRecord]]:
     table = fetch_split(split, tmp_path / "resources", RetryPolicy(1, 1, 0))
     return table.parent, read_table(table)
 
@@ -55,7 +55,7 @@ def test_davis_2017(tmp_path, caplog):
     assert (root / "JPEGImages/bear/00001.jpg").read_bytes() == files["DAVIS/JPEGImages/480p/bear/00001.jpg"]
     assert "found 2 sequences, but the catalog expects 30" in caplog.text
     shutil.rmtree(tmp_path / "resources/extracted/davis2017/DAVIS-2017-trainval-480p.zip/DAVIS/JPEGImages/480p/dog")
-    with pytest.raises(DataError, match=r"no frames of 1 listed sequences in .*: dog; put them there"):
+    with pytest.raises(DataError, match=r"no frames of 1 listed sequences in .*: dog; add the frames"):
         prepare_split(split, tmp_path / "resources")
     assert read_counts(root / "sequences.parquet") == (2, 30)
     assert not (tmp_path / "resources/extracted/davis2017/DAVIS-2017-trainval-480p.zip/DAVIS/README.md").exists()
@@ -346,12 +346,12 @@ def test_what_is_prepared_is_left_alone_until_it_changes(dataset, tmp_path):
     split = Split(dataset="squares", name="all", path=str(dataset))
     root = tmp_path / "resources/datasets/squares/all"
     prepare_split(split, tmp_path / "resources")
-    inode, state = (root / "JPEGImages").stat().st_ino, state_of(split)
+    inode, state = (root / "JPEGImages").stat().st_ino, source_fingerprint(split)
     prepare_split(split, tmp_path / "resources")
     assert (root / "JPEGImages").stat().st_ino == inode
     for kind in ("JPEGImages", "Annotations"):
         shutil.copytree(dataset / kind / "alpha", dataset / kind / "delta")
-    assert state_of(split) != state
+    assert source_fingerprint(split) != state
     prepare_split(split, tmp_path / "resources")
     index_split(root, root / "sequences.parquet", split)
     assert len(read_table(root / "sequences.parquet")) == 4

@@ -17,7 +17,7 @@ from vosarena.base.errors import DataError
 from vosarena.base.names import escape_unprintable, expand_home
 from vosarena.cli import main
 from vosarena.config.study import Split, load_catalog, load_study
-from vosarena.datasets.prepare import prepare_split, state_of
+from vosarena.datasets.prepare import prepare_split, source_fingerprint
 from vosarena.datasets.sequences import frame_number, in_resolution, read_names, read_sequence, subfolders
 from vosarena.datasets.table import index_split, read_table, select_sequences
 from vosarena.fetching.sources import LocalSource
@@ -120,7 +120,7 @@ BAD = [
     (_superscript, "0000².jpg has no number"),
     (_not_utf8, r"caf\xe9.jpg: its name is not UTF-8"),
     (_broken_link, "00009.jpg: no file"),
-    (_folder_of_broken_link, "leads nowhere"),
+    (_folder_of_broken_link, "broken link"),
     (_folder_as_frame, "00009.jpg: no file"),
     (_pipe, "00009.jpg: no file"),
     (_video_of_the_same_name, "JPEGImages/bad.mp4 are both sequence bad"),
@@ -213,7 +213,7 @@ def test_two_videos_of_one_name_and_videos_that_cannot_be_read(tmp_path):
 
 
 @pytest.mark.parametrize(("files", "layout", "words"), [
-    ({"videos/clip.foo": b""}, "video", r"mine/videos: no video in it, which must be .*; found clip\.foo$"),
+    ({"videos/clip.foo": b""}, "video", r"mine/videos: no video in it; expected .*; found clip\.foo$"),
     ({"JPEGImages/clip.mp4": b""}, "davis", r"JPEGImages: no folders in it.*found clip\.mp4: set `layout: video`$"),
     ({"JPEGImages/00000.jpg": b""}, "davis", r"JPEGImages: no folders in it; .* per sequence; found 00000\.jpg$"),
 ])  # fmt: skip
@@ -279,11 +279,11 @@ def test_what_changes_the_state_of_a_folder(tmp_path):
         for kind in ("JPEGImages", "Annotations"):
             os.utime(folder / kind / "a", (0, 0))
     split = Split(dataset="mine", name="all", path=str(root))
-    states = [state_of(split)]
-    assert state_of(split) == states[0]
+    states = [source_fingerprint(split)]
+    assert source_fingerprint(split) == states[0]
 
     def changed() -> bool:
-        states.append(state_of(split))
+        states.append(source_fingerprint(split))
         return states[-1] not in states[:-1]
 
     for kind in ("JPEGImages", "Annotations"):

@@ -11,7 +11,7 @@ from vosarena.datasets.archives import archives_of, collect_archives
 from vosarena.config.paths import Paths
 from vosarena.config.study import from_command_line, load_study
 from vosarena.datasets.table import read_table
-from vosarena.datasets.prepare import state_of
+from vosarena.datasets.prepare import source_fingerprint
 from vosarena.fetching.weights import local_files
 from vosarena.base.errors import VosarenaError
 from vosarena.base.names import expand_home
@@ -129,8 +129,8 @@ def load_of_shard(wildcards):
 
 
 @lru_cache
-def state_of_split(name):
-    return state_of(study.split(name))
+def fingerprint_of_split(name):
+    return source_fingerprint(study.split(name))
 
 
 def statuses_of(wildcards):

@@ -64,7 +64,7 @@ rule prepare:
         split=split_of,
         definition=lambda wildcards: split_of(wildcards).model_dump(mode="json"),
         resources=paths.resources,
-        state=lambda wildcards: state_of_split(str(split_of(wildcards))),
+        fingerprint=lambda wildcards: fingerprint_of_split(str(split_of(wildcards))),
     message:
         "{wildcards.dataset}/{wildcards.split}: bring frames and masks into place"
     script:
@@ -85,7 +85,7 @@ checkpoint index:
     params:
         split=split_of,
         definition=lambda wildcards: split_of(wildcards).model_dump(mode="json"),
-        state=lambda wildcards: state_of_split(str(split_of(wildcards))),
+        fingerprint=lambda wildcards: fingerprint_of_split(str(split_of(wildcards))),
     message:
         "{wildcards.dataset}/{wildcards.split}: list sequences and objects"
     script:

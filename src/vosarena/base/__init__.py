@@ -1,1 +1,1 @@
-"""Helpers without knowledge of videos: errors, text, files, hashes, locks, logs."""
+"""Helpers that know nothing about videos: errors, text, files, hashes, locks, logs."""

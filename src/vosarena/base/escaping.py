@@ -1,6 +1,6 @@
-"""Text of users inside other languages: names, reasons and notes may hold any character, and are shown as they are.
+"""Escape users' text for other languages: names, reasons and notes may contain any character and appear unchanged.
 
-Matplotlib needs nothing of this module: `reporting.figures` turns its parser of formulas off.
+Matplotlib does not need this module: `report.figures` switches its parser of formulas off.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     import pandas as pd
     from rich.console import Console
 
-# What spreadsheet programs take for the start of a formula, also after spaces; the apostrophe says that it is text.
+# Start of a formula in spreadsheet programs, also after spaces; an apostrophe in front of it marks text.
 _FORMULA = re.compile(r"'*(\s*[=+\-@＝＋－＠]|[\t\r\n])")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
-# What has a meaning in Markdown. A `<`, `*` or `_` that can be no start of anything stays as it is.
+# Characters with a meaning in Markdown. A `<`, `*` or `_` that cannot start anything stays unchanged.
 _MARKDOWN = re.compile(
     r"[\\`|\[\]~]|<(?=[A-Za-z/!?])|\*(?=\S)|(?<=\w)\*(?=\w)|(?<![^\W_])_|_(?![^\W_])|&(?=#?\w+;)|(?<!\S)#|^[>+-](?=\s|$)"
 )
@@ -28,7 +28,12 @@ _LATEX = str.maketrans({
 
 
 def console(*, stderr: bool = False, pipe_width: int | None = None) -> Console:
-    """A terminal on which `[red]` and `:smile:` are text. pipe_width: characters of a line where it is none."""
+    """Return a console that prints `[red]` and `:smile:` as text.
+
+    Args:
+        stderr: Whether to write to standard error.
+        pipe_width: Width in characters if the output is not a terminal.
+    """
     from rich.console import Console
 
     terminal = Console(stderr=stderr, markup=False, emoji=False, highlight=False)
@@ -38,39 +43,39 @@ def console(*, stderr: bool = False, pipe_width: int | None = None) -> Console:
 
 
 def csv_cell(value: Any) -> Any:
-    """A value of a CSV file. Text that spreadsheet programs would execute gets an apostrophe; numbers stay numbers."""
+    """Return a value for a CSV file; text that spreadsheet programs would execute gets an apostrophe."""
     if isinstance(value, str) and _FORMULA.match(value) and not _NUMBER.fullmatch(value):
         return f"'{value}"
     return value
 
 
 def csv_text(cell: str) -> str:
-    """The text that csv_cell was given."""
+    """Return the text that `csv_cell` got."""
     return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell
 
 
 def csv_table(table: pd.DataFrame) -> pd.DataFrame:
-    """A table with the cells that its CSV file has."""
+    """Return a table with the cells of its CSV file."""
     texts = table.select_dtypes(exclude=["number", "bool"]).columns
     return table.assign(**{name: table[name].map(csv_cell, na_action="ignore") for name in texts})
 
 
 def one_line(text: Any) -> str:
-    """Text in one line, without characters that cannot be printed."""
+    """Return text in one line, without unprintable characters."""
     return " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())
 
 
 def markdown_text(text: Any) -> str:
-    """Text in one line that Markdown, also in a table, shows as it is."""
+    """Return text in one line that Markdown shows unchanged, also in tables."""
     return _MARKDOWN.sub(lambda found: f"\\{found[0]}", one_line(text))
 
 
 def latex_text(text: Any) -> str:
-    """Text in one line that LaTeX prints as it is."""
+    """Return text in one line that LaTeX prints unchanged."""
     return one_line(text).translate(_LATEX).replace("--", "-{}-").replace("--", "-{}-")
 
 
 def script_json(content: Any) -> str:
-    """JSON that may be part of a script element or a script: ASCII without `<`."""
+    """Return JSON that is safe inside a script element: ASCII without `<`."""
     text = json.dumps(content, separators=(",", ":"), allow_nan=False)
     return text.replace("<", "\\u003c")

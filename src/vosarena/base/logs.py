@@ -1,4 +1,4 @@
-"""What a job or command says: everything into its log, mistakes in one sentence to the terminal too."""
+"""Output of jobs and commands: everything goes to the log, errors also to the terminal, in one sentence."""
 
 import logging
 import sys
@@ -15,17 +15,23 @@ from vosarena.base.errors import VosarenaError
 
 
 def progress_bar(items: Iterable[Any] | None = None, **options: Any) -> tqdm:
-    """A tqdm bar with ETA on standard error: lively on a terminal, a line's worth every half minute in a log."""
+    """Return a tqdm bar on standard error that is updated twice a second on a terminal, else every half minute."""
     return tqdm(items, mininterval=0.5 if sys.stderr.isatty() else 30, dynamic_ncols=True, **options)
 
 
 @contextmanager
 def logged(path: str | Path) -> Iterator[None]:
-    """Send standard output, errors and log records of the block to a file; end the process on an error.
+    """Write standard output, standard error and log records of the block to a file.
 
-    A VosarenaError is shown on the terminal without a traceback; for anything else the terminal names the log. Warnings
-    about data (a missing sequence, a download that breaks) and figures are shown there too. Where it is no terminal,
-    and so has no progress display, a line says that the block has ended.
+    Warnings about data (a missing sequence, a download that breaks) and figures are also shown on the terminal. If
+    standard error is not a terminal, so that there is no progress display, a line is printed at the end.
+
+    Args:
+        path: The log file.
+
+    Raises:
+        SystemExit: The block raised an error. A VosarenaError is shown on the terminal without a traceback; for other
+            errors the terminal names the log.
     """
     terminal, started = sys.stderr, time.monotonic()
     shown = logging.StreamHandler(terminal)
@@ -40,14 +46,14 @@ def logged(path: str | Path) -> Iterator[None]:
             if not terminal.isatty():
                 print(f"{path}: finished after {time.monotonic() - started:.0f} s", file=terminal)
         except VosarenaError as error:
-            if error.__cause__:  # such as a mistake in a user's tracker: its place is of interest
+            if error.__cause__:  # such as an error in a user's tracker: its location matters
                 traceback.print_exception(error.__cause__, file=log)
             print(f"error: {error}", file=log)
             print(f"error: {error}", file=terminal)
             sys.exit(1)
         except KeyboardInterrupt:
             print("error: interrupted", file=log)
-            print("error: interrupted; run it again to go on", file=terminal)
+            print("error: interrupted; run it again to continue", file=terminal)
             sys.exit(130)
         except Exception as error:
             traceback.print_exc(file=log)

@@ -1,1 +1,1 @@
-"""From a dataset's name to a table of its sequences."""
+"""Datasets: archives, layouts, prepared splits and the table of their sequences."""

@@ -19,7 +19,7 @@ from vosarena.base.notes import read_note, sidecar_path, write_note
 from vosarena.config.paths import Paths
 from vosarena.config.schema import ArchiveEntry, Layout
 from vosarena.config.study import Split
-from vosarena.datasets.layouts import needed
+from vosarena.datasets.layouts import is_needed_member
 from vosarena.fetching.sources import RetryPolicy
 from vosarena.fetching.unpack import extract
 from vosarena.fetching.verified import RemoteFile, fetch_file
@@ -137,7 +137,7 @@ def extract_archive(archive: Archive, resources: Path, policy: RetryPolicy, keep
         if done:
             return done
         folders = sorted({*archive.folders, *read_note(sidecar_path(folder)).get("folders", ())})  # of other splits too
-        extract(path, folder, lambda name: needed(name, archive.layout, folders))
+        extract(path, folder, lambda name: is_needed_member(name, archive.layout, folders))
         os.sync()  # a power cut must not leave empty frames that the note vouches for
         note = {"folder": os.path.relpath(folder, resources), "sha256": state.get("sha256")}
         write_note(sidecar_path(folder), {**note, "layout": archive.layout, "folders": folders})

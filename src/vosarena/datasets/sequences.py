@@ -1,8 +1,8 @@
-"""Sequences of a split: which frames, masks and objects they have. The table of them: see index.
+"""Sequences of a split: their frames, masks and objects.
 
-A prepared split is one folder with `JPEGImages/<sequence>/<frame>.jpg` and, where there are masks,
-`Annotations/<sequence>/<frame>.png`; every later stage knows only this form. Where objects may overlap (SA-V), masks
-are `Annotations/<sequence>/<object>/<frame>.png`, and what is not zero belongs to the object.
+A prepared split is one folder with `JPEGImages/<sequence>/<frame>.jpg` and, if there are masks,
+`Annotations/<sequence>/<frame>.png`; later stages know only this form. If objects may overlap (SA-V), masks are
+`Annotations/<sequence>/<object>/<frame>.png`, and every nonzero pixel belongs to the object.
 """
 
 import re
@@ -25,23 +25,27 @@ from vosarena.io.masks import LabelMap, has_smooth_edges, read_mask, smooth_edge
 BoolMask = np.ndarray[Any, np.dtype[np.bool_]]
 
 IMAGES, ANNOTATIONS = "JPEGImages", "Annotations"  # the two folders of a prepared split
-ATTRIBUTES, META = "attributes.json", "meta.json"  # facts beside them, where the dataset has any
+ATTRIBUTES, META = "attributes.json", "meta.json"  # next to them, if the dataset has any
 FRAME_SUFFIXES = (".jpg", ".jpeg", ".png")
 MASK_SUFFIX = ".png"
-PROBLEM = ".problem.txt"  # in a sequence's folder of a prepared split: why the sequence could not be prepared
-MASK_FOLDERS = (ANNOTATIONS, "Annotations_6fps", "masks", "annotations")  # names of folders of masks in datasets
-RESOLUTIONS = ("480p", "Full-Resolution", "1080p")  # DAVIS keeps its sequences under one of these
-_FOREIGN = ("__MACOSX", "@eaDir", "lost+found", "$RECYCLE.BIN", "System Volume Information")  # made by systems
+PROBLEM = ".problem.txt"  # in the folder of a prepared sequence: why it could not be prepared
+MASK_FOLDERS = (ANNOTATIONS, "Annotations_6fps", "masks", "annotations")  # names of the folder of masks in datasets
+RESOLUTIONS = ("480p", "Full-Resolution", "1080p")  # DAVIS has its sequences under one of these
+_SYSTEM_FOLDERS = ("__MACOSX", "@eaDir", "lost+found", "$RECYCLE.BIN", "System Volume Information")
 
 
 @dataclass(frozen=True)
 class SequenceFiles:
     """Frames and masks of one sequence on disk.
 
-    frames: image files in numeric order. masks: frame index -> mask file. resize: `never` or `nearest`, what
-    happens to a mask whose size differs from its frame's. objects: object id -> frame index -> mask file, instead of
-    `masks` where objects may overlap; an id is the number that the object's folder is named by, and may be 0.
-    masks_folder: where the masks lie, or should.
+    Attributes:
+        name: Name of the sequence.
+        frames: Image files in order.
+        masks: Mask file by frame index.
+        resize: What to do with masks whose size differs from the frame's: `never` accept or resize to the `nearest`.
+        objects: Mask file by object id and frame index, instead of `masks`, if objects may overlap. The id is the
+            number in the name of the object's folder and may be 0.
+        masks_folder: Folder of the masks, whether it exists or not.
     """
 
     name: str
@@ -53,18 +57,32 @@ class SequenceFiles:
 
     @cached_property
     def size(self) -> tuple[int, int]:
-        """(height, width) from the first frame's header."""
+        """Height and width, from the header of the first frame."""
         return image_size(self.frames[0])
 
     def mask(self, index: int) -> LabelMap:
-        """The mask of a frame, uint8 (H, W). Raises MaskError if its size differs and may not be changed."""
-        return self._fitting(self.masks[index])
+        """Read the mask of a frame.
+
+        Returns:
+            Labels, uint8 (H, W).
+
+        Raises:
+            MaskError: The mask cannot be read, or its size differs and `resize` is `never`.
+        """
+        return self._read_fitting(self.masks[index])
 
     def object_mask(self, number: int, index: int) -> BoolMask:
-        """The mask of one object of a sequence whose objects may overlap, bool (H, W). Raises MaskError."""
-        return self._fitting(self.objects[number][index]) > 0
+        """Read the mask of one object of a sequence whose objects may overlap.
 
-    def _fitting(self, path: Path) -> LabelMap:
+        Returns:
+            Mask, bool (H, W).
+
+        Raises:
+            MaskError: As for `mask`.
+        """
+        return self._read_fitting(self.objects[number][index]) > 0
+
+    def _read_fitting(self, path: Path) -> LabelMap:
         labels = read_mask(path)
         if labels.shape != self.size:
             if self.resize == "nearest":
@@ -74,18 +92,26 @@ class SequenceFiles:
                 return resized
             raise MaskError(
                 f"{path}: mask is {labels.shape[1]}x{labels.shape[0]} but the frames of sequence "
-                f"{self.name} are {self.size[1]}x{self.size[0]}; mend the mask or set `resize: nearest` for the dataset"
+                f"{self.name} are {self.size[1]}x{self.size[0]}; fix the mask or set `resize: nearest` for the dataset"
             )
         return labels
 
     def prompts(self) -> dict[int, LabelMap]:
-        """Frame index -> label map of the objects whose first mask is there (semi-supervised VOS).
+        """Read the first mask of each object, which trackers get (semi-supervised VOS).
 
-        Label 255 is `ignore` in the field and never an object. Raises MaskError, or DataError if there is no object or
-        if objects may overlap, which no label map can hold: see object_prompts.
+        Label 255 means `ignore` in VOS datasets and is never an object.
+
+        Returns:
+            Labels by frame index; each holds the objects that first appear in that frame.
+
+        Raises:
+            MaskError: A mask cannot be read or has smooth edges.
+            DataError: There is no object, or objects may overlap, which labels cannot hold: use `object_prompts`.
         """
         if self.objects:
-            raise DataError("its objects may overlap; use a tracker that takes them one by one", sequence=self.name)
+            raise DataError(
+                "its objects may overlap; use a tracker that handles objects one by one", sequence=self.name
+            )
         seen: set[int] = {0, 255}
         prompts: dict[int, LabelMap] = {}
         ignored = False
@@ -100,11 +126,11 @@ class SequenceFiles:
                 seen |= new
             ignored = ignored or 255 in found
         if not prompts:
-            raise DataError(self._nothing(ignored), sequence=self.name)
+            raise DataError(self._no_objects_message(ignored), sequence=self.name)
         return prompts
 
-    def _nothing(self, ignored: bool) -> str:
-        """Why there is nothing to track. ignored: whether the masks hold label 255."""
+    def _no_objects_message(self, ignored: bool) -> str:
+        """Return why there is nothing to track. `ignored`: whether the masks contain label 255."""
         if ignored:
             return (
                 "all pixels of its masks are 0 or 255, and 255 means ignore: set `binary: true` for this dataset, or "
@@ -112,7 +138,7 @@ class SequenceFiles:
             )
         if self.masks:
             return f"no object in any of its {len(self.masks)} masks; nothing to track"
-        # Links are followed: people know their own folder, not that of the prepared split.
+        # Links are resolved, because users know their own folder, not the prepared split.
         if self.masks_folder is None or not self.masks_folder.is_dir():
             return (
                 f"no masks for the frames in {self.frames[0].parent.resolve()}; expected PNGs, for the first at least"
@@ -122,9 +148,14 @@ class SequenceFiles:
         return f"no PNG in {self.masks_folder.resolve()}{found and f', but {found}'}; masks must be PNG"
 
     def object_prompts(self) -> dict[int, dict[int, BoolMask]]:
-        """Frame index -> object id -> first mask of the object that is not empty, bool (H, W), in order of frames.
+        """Read the first mask of each object that is not empty; works for labels too.
 
-        Works for label maps too, so that every sequence can be tracked object by object. Raises MaskError, DataError.
+        Returns:
+            Mask, bool (H, W), by frame index (in order) and object id.
+
+        Raises:
+            MaskError: A mask cannot be read.
+            DataError: There is no object.
         """
         if not self.objects:
             return {
@@ -143,7 +174,7 @@ class SequenceFiles:
         return dict(sorted(prompts.items()))
 
     def object_folder(self, number: int) -> str:
-        """Name of an object's folder, such as `000`; predictions are written under the same name."""
+        """Return the name of an object's folder, such as `000`; predictions use the same name."""
         return next(iter(self.objects[number].values())).parent.name
 
 
@@ -152,41 +183,56 @@ def _labels_in(labels: LabelMap) -> set[int]:
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a file or folder is none of the user's: `.DS_Store`, `._00000.jpg`, `__MACOSX`, ..."""
-    return name.startswith(".") or name in _FOREIGN
+    """Whether a file or folder belongs to an operating system: `.DS_Store`, `._00000.jpg`, `__MACOSX`, ..."""
+    return name.startswith(".") or name in _SYSTEM_FOLDERS
 
 
 def frame_number(stem: str) -> int | None:
-    """The number that a frame or an object's folder is named by; None for other names, such as `0000²`."""
+    """Return the number that names a frame or an object's folder; None for other names, such as `0000²`."""
     return int(stem) if re.fullmatch(r"[0-9]+", stem) else None
 
 
 def read_names(path: Path) -> list[str]:
-    """Names of sequences in a list, one a line, in order and each once; empty lines and `# comments` are left out.
+    """Read a list of sequences, with one name per line; empty lines and `# comments` are ignored.
 
-    DAVIS 2016 lists files (`/JPEGImages/480p/cow/00000.jpg ...`) instead of names. Raises DataError if the file cannot
-    be read as text.
+    DAVIS 2016 lists files (`/JPEGImages/480p/cow/00000.jpg ...`) instead of names.
+
+    Args:
+        path: The list.
+
+    Returns:
+        The names in order, each once.
+
+    Raises:
+        DataError: The file cannot be read as text.
     """
-    names = (
-        PurePosixPath(line.split()[0]).parent.name if "/" in line.rstrip("/") else line.rstrip("/")
-        for line in read_lines(path)
-    )
-    return list(dict.fromkeys(names))
+    return list(dict.fromkeys(_listed_name(line) for line in read_lines(path)))
+
+
+def _listed_name(line: str) -> str:
+    line = line.rstrip("/")
+    return PurePosixPath(line.split()[0]).parent.name if "/" in line else line
 
 
 def read_lines(path: Path) -> list[str]:
-    """The lines of a list that somebody wrote, stripped, without empty lines and `# comments`.
+    """Read the lines of a text file that a person wrote, stripped, without empty lines and `# comments`.
 
-    Raises DataError if the file cannot be read as text.
+    Raises:
+        DataError: The file cannot be read as text.
     """
     lines = (line.strip() for line in read_text(path).splitlines())
     return [line for line in lines if line and not line.startswith("#")]
 
 
 def numbered_files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
-    """Files of a folder in the order of their frames (see frame_order); other files and hidden ones are ignored.
+    """Return the files of a folder in the order of their frames; see `frame_order`.
 
-    Raises DataError where the names leave the order open, or mix numbers with other names.
+    Args:
+        folder: The folder. Hidden files are ignored.
+        suffixes: Suffixes of the files, in lower case; other files are ignored.
+
+    Raises:
+        DataError: The order is ambiguous, or only some of the names are numbers.
     """
     files = frame_files(folder, suffixes)
     order = list(frame_order(files, folder, files))
@@ -197,17 +243,22 @@ def numbered_files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
 
 
 def frame_files(folder: Path, suffixes: tuple[str, ...] = (MASK_SUFFIX,)) -> dict[str, Path]:
-    """{stem: path} of the files of a folder that have one of the suffixes, also in capital letters.
+    """Return the files of a folder by stem.
 
-    Hidden files are ignored. Raises DataError for two files with one stem, for a folder, a broken link or a name that
-    is not UTF-8 among the files, and for a folder that cannot be read.
+    Args:
+        folder: The folder. Hidden files are ignored.
+        suffixes: Suffixes of the files, in lower case; capital letters match too.
+
+    Raises:
+        DataError: The folder cannot be read, two files have the same stem, or one of the files is a folder, a broken
+            link or has a name that is not UTF-8.
     """
     found: dict[str, Path] = {}
     for path in _entries(folder):
         if path.suffix.lower() not in suffixes:
             continue
         if not path.is_file():
-            raise DataError(f"{escape_unprintable(path)}: no file, but a folder or a link to nothing; replace it")
+            raise DataError(f"{escape_unprintable(path)}: a folder or a broken link; replace it by a file")
         if escape_unprintable(path.name) != path.name:
             raise DataError(f"{escape_unprintable(path)}: its name is not UTF-8 or has control characters; rename it")
         if path.stem in found:
@@ -218,7 +269,11 @@ def frame_files(folder: Path, suffixes: tuple[str, ...] = (MASK_SUFFIX,)) -> dic
 
 
 def subfolders(folder: Path) -> list[str]:
-    """Sorted names of the folders in a folder, without hidden ones. Raises DataError if it cannot be read."""
+    """Return the sorted names of the folders in a folder, without hidden ones.
+
+    Raises:
+        DataError: The folder cannot be read.
+    """
     return [path.name for path in _entries(folder) if path.is_dir()]
 
 
@@ -232,12 +287,24 @@ def _entries(folder: Path) -> list[Path]:
 def frame_order(
     stems: Iterable[str], folder: Path | None = None, files: Mapping[str, Path] | None = None
 ) -> dict[str, int]:
-    """Frame stems in their order with their numbers, `{"2": 2, "10": 10}`: the one rule for frames and masks.
+    """Sort frames: the one rule for images and masks.
 
-    If some stems are numbers, the others are left out. If none is, all are in alphabetical order, numbered from 0.
-    Raises DataError where that leaves the order open: two stems with one number, or `f10` before `f2`.
+    If some stems are numbers, the others are left out. If none is, all are sorted alphabetically and numbered from 0.
 
-    folder, files: what the message names.
+    Args:
+        stems: Names of the frames without suffix.
+        folder: Their folder, for messages.
+        files: Their files by stem, for messages.
+
+    Returns:
+        The number of each frame by its stem, in order.
+
+    Raises:
+        DataError: The order is ambiguous: two stems have the same number, or `f10` comes before `f2`.
+
+    Example:
+        >>> frame_order(["10", "2"])
+        {'2': 2, '10': 10}
     """
     names = list(stems)
     numbers = {stem: number for stem in names if (number := frame_number(stem)) is not None}
@@ -255,36 +322,44 @@ def frame_order(
 
 
 def _with_numbers(stem: str) -> list[str | int]:
-    """As people sort names: `f2`, `f10`."""
+    """Return a key that sorts `f2` before `f10`."""
     return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", stem)]
 
 
 def in_resolution(folder: Path) -> Path:
-    """The folder of sequences in `folder`, which DAVIS has under the name of a resolution."""
+    """Return the folder of sequences in `folder`, which in DAVIS is named after the resolution."""
     return _first_with_folders(folder, RESOLUTIONS) or folder
 
 
 def mask_root(folder: Path) -> Path:
-    """The folder that holds the sequences of masks: `folder`, or the one in it that datasets have for them.
+    """Return the folder that contains one folder of masks per sequence.
 
-    Raises DataError if there is no such folder or no sequence in it.
+    Args:
+        folder: That folder, or one that contains it under a name that datasets use, such as `Annotations`.
+
+    Raises:
+        DataError: There is no such folder, or no sequence in it.
     """
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder; expected one folder of PNG masks per sequence in it")
     folder = in_resolution(_first_with_folders(folder, MASK_FOLDERS) or folder)
     if not subfolders(folder):
-        hint = "; this one holds masks itself, give the folder above it" if frame_files(folder) else ""
+        hint = "; this one contains masks itself, give its parent folder" if frame_files(folder) else ""
         raise DataError(f"{folder}: no sequence folders; expected one folder of PNG masks per sequence in it{hint}")
     return folder
 
 
 def _first_with_folders(folder: Path, names: Iterable[str]) -> Path | None:
-    """The first of the named folders in `folder` that has folders itself; one that has none is a sequence."""
+    """Return the first of the named folders that has subfolders; one without is a sequence of that name."""
     return next((folder / name for name in names if (folder / name).is_dir() and subfolders(folder / name)), None)
 
 
 def sequence_names(images: Path) -> list[str]:
-    """Names of the sequences under a folder of frames, sorted. Raises DataError if there are none."""
+    """Return the sorted names of the sequences in a folder of frames.
+
+    Raises:
+        DataError: There are none.
+    """
     if not images.is_dir():
         raise DataError(f"{images}: no such folder; expected one folder of frames per sequence in it")
     names = subfolders(images)
@@ -296,13 +371,23 @@ def sequence_names(images: Path) -> list[str]:
 
 
 def read_sequence(images: Path, masks: Path | None, name: str, resize: str = "never") -> SequenceFiles:
-    """The files of sequence `name` under a folder of frames and one of masks. Raises DataError if it has none."""
+    """Find the files of a sequence.
+
+    Args:
+        images: Folder with one folder of frames per sequence.
+        masks: Folder with one folder of masks per sequence, if there is one.
+        name: The sequence.
+        resize: What to do with masks whose size differs from the frame's; see `SequenceFiles`.
+
+    Raises:
+        DataError: There are no frames, their order is ambiguous, or a mask has no frame.
+    """
     folder = images / name
     if not folder.is_dir():
         raise DataError(f"there is no folder {folder}", sequence=name)
-    if not folder.is_symlink() and (folder / PROBLEM).exists():  # a link leads to the user's folder
+    if not folder.is_symlink() and (folder / PROBLEM).exists():  # links lead to the user's folder
         raise DataError((folder / PROBLEM).read_text().strip(), sequence=name)
-    folder = _led_to(folder)
+    folder = _resolve_link(folder)
     frames = numbered_files(folder, FRAME_SUFFIXES)
     if not frames:
         raise DataError(f"no {', '.join(FRAME_SUFFIXES)} frames in {folder}", sequence=name)
@@ -319,28 +404,32 @@ def read_sequence(images: Path, masks: Path | None, name: str, resize: str = "ne
     flat: dict[int, Path] = {}
     objects: dict[int, dict[int, Path]] = {}
     if masks is not None and (masks / name).is_dir():
-        masks_folder = _led_to(masks / name)
+        masks_folder = _resolve_link(masks / name)
         flat = by_frame(masks_folder, "")
         if not flat:
-            every = {number: by_frame(path, f" (object {path.name})")
-                     for number, path in object_folders(masks_folder).items()}  # fmt: skip
-            objects = {number: found for number, found in every.items() if found}
+            for number, folder_of_object in object_folders(masks_folder).items():
+                if found := by_frame(folder_of_object, f" (object {folder_of_object.name})"):
+                    objects[number] = found
     return SequenceFiles(name, tuple(frames), flat, resize, objects, masks / name if masks else None)
 
 
-def _led_to(folder: Path) -> Path:
-    """Where the link of a prepared split leads: people know their own folder, and errors are to name its files."""
+def _resolve_link(folder: Path) -> Path:
+    """Resolve the link of a prepared split, so that errors name the user's own files."""
     return folder.resolve() if folder.is_symlink() else folder
 
 
 def object_folders(folder: Path) -> dict[int, Path]:
-    """Folders of objects by number, in order. Raises DataError for another name, or two of one number."""
+    """Return the folders of objects by number, in order.
+
+    Raises:
+        DataError: A name is not a number, or two have the same number.
+    """
     found: dict[int, Path] = {}
     for name in subfolders(folder):
         number = frame_number(name)
         if number is None:
             raise DataError(
-                f"{escape_unprintable(folder / name)}: folders of objects must be numbers, such as 001; rename it"
+                f"{escape_unprintable(folder / name)}: object folders must be numbers, such as 001; rename it"
             )
         if number in found:
             raise DataError(f"{folder}: {found[number].name} and {name} are the same object; keep one of them")
