@@ -119,10 +119,10 @@ BAD = [
     (_damaged_frame, "00000"),
     (_superscript, "0000².jpg has no number"),
     (_not_utf8, r"caf\xe9.jpg: its name is not UTF-8"),
-    (_broken_link, "00009.jpg: no file"),
+    (_broken_link, "00009.jpg: a folder or a broken link"),
     (_folder_of_broken_link, "broken link"),
-    (_folder_as_frame, "00009.jpg: no file"),
-    (_pipe, "00009.jpg: no file"),
+    (_folder_as_frame, "00009.jpg: a folder or a broken link"),
+    (_pipe, "00009.jpg: a folder or a broken link"),
     (_video_of_the_same_name, "JPEGImages/bad.mp4 are both sequence bad"),
     (_objects_with_odd_names, "²: folders of objects must be numbers"),
 ]
