@@ -124,7 +124,7 @@ BAD = [
     (_folder_as_frame, "00009.jpg: a folder or a broken link"),
     (_pipe, "00009.jpg: a folder or a broken link"),
     (_video_of_the_same_name, "JPEGImages/bad.mp4 are both sequence bad"),
-    (_objects_with_odd_names, "²: folders of objects must be numbers"),
+    (_objects_with_odd_names, "²: object folders must be numbers"),
 ]
 
 
@@ -363,7 +363,7 @@ def test_folders_of_a_resolution(tmp_path, resolution):
     ("masks", "words"),
     [
         ("nowhere", "nowhere: no such folder"),
-        ("mine/Annotations/480p/a", "this one holds masks itself, give the folder above it"),
+        ("mine/Annotations/480p/a", "this one contains masks itself, give its parent folder"),
         ("others", "others: no masks of any sequence in "),
     ],
 )

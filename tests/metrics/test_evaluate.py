@@ -657,7 +657,7 @@ def test_the_folder_of_masks_is_found_inside_a_dataset(folders, tmp_path: Path, 
 
 def test_wrong_folders_are_named(folders, tmp_path: Path, capsys) -> None:
     gt, pred = folders
-    with pytest.raises(DataError, match="this one holds masks itself, give the folder above it"):
+    with pytest.raises(DataError, match="this one contains masks itself, give its parent folder"):
         run(gt / "a", pred)
     shutil.move(pred, tmp_path / "run" / "model")
     with pytest.raises(DataError, match=r"no sequence in common \(a, b, ...; model\)"):
