@@ -186,7 +186,7 @@ def test_the_page_of_an_unfinished_run_says_what_failed(run, dataset, tmp_path, 
     assert "frame 00004 is &lt;damaged&gt;" in text and "an older one" not in text
     assert str(tmp_path) not in text, "a path of this machine is published"
     assert main(["report", *folders]) == 1
-    assert "holds no leaderboard" in capsys.readouterr().err
+    assert "has no leaderboard" in capsys.readouterr().err
 
 
 def test_the_page_shows_masks_that_are_numbered_otherwise_than_the_frames(run):

@@ -1,4 +1,4 @@
-"""What the leaderboard is made from: the files of every model on every split of a study."""
+"""Inputs of the leaderboard: the files of every model on every split of a study."""
 
 from vosarena.config.paths import Paths
 from vosarena.config.study import Split, Study
@@ -7,7 +7,7 @@ from vosarena.leaderboard.server_scores import score_files
 
 
 def local_splits(study: Study) -> list[Split]:
-    """Splits whose ground truth is here."""
+    """Splits with ground truth."""
     return [split for split in study.splits.values() if split.ground_truth == "full"]
 
 
@@ -17,11 +17,16 @@ def server_splits(study: Study) -> list[Split]:
 
 
 def local_runs(study: Study, paths: Paths) -> list[LocalRun]:
-    """What the leaderboard measures itself."""
+    """Runs that are measured with the ground truth."""
     return [
         LocalRun(
-            *(split.dataset, split.name, model, study.protocols_of(split), paths.metrics(split, model)),
-            *(paths.sequences(split), paths.predictions(split, model)),
+            dataset=split.dataset,
+            split=split.name,
+            model=model,
+            protocols=study.protocols_of(split),
+            metrics=paths.metrics(split, model),
+            table=paths.sequences(split),
+            store=paths.predictions(split, model),
         )
         for split in local_splits(study)
         for model in study.models
@@ -29,7 +34,7 @@ def local_runs(study: Study, paths: Paths) -> list[LocalRun]:
 
 
 def server_runs(study: Study, paths: Paths) -> list[ServerRun]:
-    """What waits for a server, with its answer where there is one."""
+    """Runs that a server scores, with its answer if there is one."""
     runs = []
     for split in server_splits(study):
         scores = score_files(paths.scores, split.dataset, split.name, study.models)

@@ -21,10 +21,15 @@ logger = logging.getLogger(__name__)
 
 
 def partial_leaderboard(study: Study, paths: Paths, jobs: int = 1) -> list[LocalRun]:
-    """Measure the sequences that the store holds now, and write the tables of what is there; returns the runs.
+    """Measure the finished sequences, and write their tables into `paths.partial`. No other file is changed.
 
-    Nothing outside `paths.partial` is written or discarded. A sequence that vanishes or changes meanwhile is left
-    out, as are predictions of another definition of the model. Raises DataError if nothing is finished yet.
+    Sequences that change meanwhile and predictions of another definition of the model are left out.
+
+    Returns:
+        The runs that have finished sequences.
+
+    Raises:
+        DataError: No sequence is finished yet.
     """
     output = paths.partial
     runs = []
@@ -35,7 +40,7 @@ def partial_leaderboard(study: Study, paths: Paths, jobs: int = 1) -> list[Local
             runs.append(replace(run, metrics=metrics))
     server = [run for run in server_runs(study, paths) if run.table.is_file()]
     if not runs and not server:
-        raise DataError(f"nothing is finished yet: {paths.results / 'predictions'} holds no sequence of the config")
+        raise DataError(f"nothing is finished yet: {paths.results / 'predictions'} has no sequence of the config")
     build_leaderboard(runs, output / "leaderboard", server, Titles.of(study))
     return runs
 
