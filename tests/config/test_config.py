@@ -71,7 +71,7 @@ def study(*entries: str):
      "models: a: finetune: 'demo' has no split 'trian'; did you mean 'train'?"),
     ("figures={sequences: [demo/vla/round-01]}",
      "figures.sequences.0: 'demo/vla/round-01' is in none of the datasets; did you mean 'demo/val'?"),
-    ("datasets=[{path: my-vidoes}]", "datasets: my-vidoes/all: there is no folder my-vidoes; fix its `path`"),
+    ("datasets=[{path: my-vidoes}]", "datasets: my-vidoes/all: no such folder: my-vidoes; fix its `path`"),
     ("datasets=[demo]", "datasets.0: 'demo' names no split; write demo/train or demo/val"),
     ("datasets=[dem/val]", "datasets.0: unknown dataset 'dem'; did you mean 'demo'?"),
     ("datasets=[demo/vall]", "datasets.0: 'demo' has no split 'vall'; did you mean 'val'?"),

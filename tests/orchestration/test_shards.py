@@ -7,7 +7,7 @@ import pytest
 from vosarena.base.errors import ConfigError
 from vosarena.config.study import load_study
 from vosarena.datasets.table import SequenceRecord
-from vosarena.orchestration.shards import load_of, make_shards, make_shards_by_time, work_of
+from vosarena.orchestration.shards import count_object_frames, make_shards, make_shards_by_time, workload_of
 
 
 def table(count: int) -> list[SequenceRecord]:
@@ -34,7 +34,7 @@ def test_every_sequence_is_in_exactly_one_shard_whatever_the_order_of_the_table(
 
 def test_work_is_balanced():
     rows = table(64)
-    work = {record.sequence: work_of(record) for record in rows}
+    work = {record.sequence: count_object_frames(record) for record in rows}
     loads = [sum(work[name] for name in names) for names in make_shards(rows, 8).values()]
     assert max(loads) < 1.1 * sum(loads) / len(loads)
 
@@ -44,7 +44,7 @@ def test_shards_by_time_are_as_few_as_fit_and_alike():
     by_name = {record.sequence: record for record in rows}
     for kind, minutes in (("gpu", 30), ("cpu", 400)):
         shards = make_shards_by_time(rows, minutes, kind)
-        limits = [load_of(by_name[name] for name in names).minutes(kind) for names in shards.values()]
+        limits = [workload_of(by_name[name] for name in names).minutes(kind) for names in shards.values()]
         assert sorted(name for names in shards.values() for name in names) == sorted(by_name)
         assert minutes * 0.9 < max(limits) <= minutes and min(limits) > minutes * 0.75
         assert make_shards_by_time(list(reversed(rows)), minutes, kind) == shards
@@ -75,10 +75,10 @@ def test_a_job_asks_for_more_with_more_work_and_long_clips_are_spread():
     rows = {record.sequence: record for record in long + short}
     shards = make_shards(rows.values(), 16)
     assert Counter(sum(name.startswith("long") for name in names) for names in shards.values()) == {1: 6}
-    few, many = load_of(short[:2]), load_of(short[:16])
+    few, many = workload_of(short[:2]), workload_of(short[:16])
     for kind in ("baseline", "gpu", "cpu"):
         assert few.minutes(kind) < many.minutes(kind)
         assert few.memory_mb(kind) == many.memory_mb(kind)  # frames are streamed
-    crowd = load_of([replace(short[0], object_ids=tuple(range(30)))])
+    crowd = workload_of([replace(short[0], object_ids=tuple(range(30)))])
     assert crowd.memory_mb("gpu") > few.memory_mb("gpu")
     assert few.minutes("cpu") > few.minutes("gpu")

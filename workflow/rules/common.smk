@@ -19,7 +19,7 @@ from vosarena.leaderboard.server_scores import score_files
 from vosarena.leaderboard.inputs import server_splits
 from vosarena.orchestration.checks import check_study, discard_damaged, study_name
 from vosarena.trackers.base import uses_torch
-from vosarena.orchestration.shards import load_of, make_shards, make_shards_by_time
+from vosarena.orchestration.shards import make_shards, make_shards_by_time, workload_of
 from vosarena.predictions.store import Store
 
 try:
@@ -93,29 +93,29 @@ def model_of(wildcards):
     return study.model(wildcards.model)
 
 
-def shards_and_loads(table, model):
+def shards_and_workloads(table, model):
     """Shard name -> names of its sequences, and shard name -> the work in it, by a table of sequences."""
-    return _shards_and_loads(table, kind_of(Namespace(model=model)) if study.inference.minutes_per_job else None)
+    return _shards_and_workloads(table, kind_of(Namespace(model=model)) if study.inference.minutes_per_job else None)
 
 
 @lru_cache
-def _shards_and_loads(table, kind):
+def _shards_and_workloads(table, kind):
     rows = {record.sequence: record for record in read_table(table)}
     if kind:
         shards = make_shards_by_time(rows.values(), study.inference.minutes_per_job, kind)
     else:
         shards = make_shards(rows.values(), study.inference.shard_size)
-    return shards, {shard: load_of(rows[name] for name in names) for shard, names in shards.items()}
+    return shards, {shard: workload_of(rows[name] for name in names) for shard, names in shards.items()}
 
 
 @lru_cache
 def _plan_of(dataset, split, model):
     """Until the split is indexed this raises what makes Snakemake ask again, and nothing is kept."""
     table = checkpoints.index.get(dataset=dataset, split=split).output.table
-    shards, loads = shards_and_loads(str(table), model)
+    shards, workloads = shards_and_workloads(str(table), model)
     if workflow.is_main_process:
         Store(paths.predictions(f"{dataset}/{split}", model)).drop_stale_status(shards)
-    return shards, loads
+    return shards, workloads
 
 
 def shards_of(wildcards):
@@ -123,7 +123,7 @@ def shards_of(wildcards):
     return _plan_of(wildcards.dataset, wildcards.split, wildcards.model)[0]
 
 
-def load_of_shard(wildcards):
+def workload_of_shard(wildcards):
     """The work in one shard."""
     return _plan_of(wildcards.dataset, wildcards.split, wildcards.model)[1][wildcards.shard]
 

@@ -19,8 +19,8 @@ rule track:
     threads: 1
     resources:
         gpu=lambda wildcards: int(kind_of(wildcards) == "gpu"),
-        mem_mb=lambda wildcards, attempt: load_of_shard(wildcards).memory_mb(kind_of(wildcards)) * attempt,
-        runtime=lambda wildcards, attempt: load_of_shard(wildcards).minutes(kind_of(wildcards)) * attempt,
+        mem_mb=lambda wildcards, attempt: workload_of_shard(wildcards).memory_mb(kind_of(wildcards)) * attempt,
+        runtime=lambda wildcards, attempt: workload_of_shard(wildcards).minutes(kind_of(wildcards)) * attempt,
     params:
         store=store_of,
         sequences=lambda wildcards: shards_of(wildcards)[wildcards.shard],

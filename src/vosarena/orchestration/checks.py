@@ -1,4 +1,4 @@
-"""Checks before a run: what can be found without importing a model or reading a frame."""
+"""Checks before a run that need neither a model nor a frame."""
 
 import logging
 import sys
@@ -19,14 +19,18 @@ logger = logging.getLogger(__name__)
 
 
 def check_study(study: Study, where: str) -> None:
-    """Raise ConfigError for a folder, tracker or option that does not exist, as far as that shows without importing."""
+    """Check folders, trackers and options, as far as this is possible without importing trackers.
+
+    Raises:
+        ConfigError: A folder, tracker or option does not exist.
+    """
     for split in study.every_split():
         if split.path and not Path(split.path).is_dir():
-            raise ConfigError(f"{where}: datasets: {split}: there is no folder {split.path}; fix its `path`")
+            raise ConfigError(f"{where}: datasets: {split}: no such folder: {split.path}; fix its `path`")
     for model in study.models.values():
         for file in local_files(model.weights):
             if set(file) & set("{}<>"):
-                words = "has { } < or > in it, which Snakemake takes for patterns; rename the file or give a link to it"
+                words = "contains { } < or >, which Snakemake reads as patterns; rename the file or use a link to it"
                 raise ConfigError(f"{where}: models: {model.name}: weights: {file} {words}")
         weights = ["weights"] if model.weights or model.finetune else []
         elsewhere = model.python is not None or model.env != "default"
@@ -43,7 +47,9 @@ def discard_damaged(study: Study, paths: Paths) -> None:
             if is_damaged(path):
                 with suppress(OSError):
                     path.unlink()
-                print(f"warning: {path} is damaged or of another version; it is made again", file=sys.stderr)
+                print(
+                    f"warning: {path} is damaged or was written by another version; it is made again", file=sys.stderr
+                )
 
 
 def study_name(config: Mapping[str, Any], files: Sequence[Path], typed: Mapping[str, Any]) -> str:

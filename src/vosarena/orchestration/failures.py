@@ -17,8 +17,8 @@ from vosarena.predictions.store import Owner, Store
 
 COLUMNS = ("dataset", "split", "model", "sequence", "class", "reason", "attempts", "log", "rerun")
 
-# What schedulers and kernels call the ends of jobs, in the order of who knows best.
-_WORDS = {
+# What schedulers and kernels write when a job ends, most specific first.
+_ENGINE_WORDS = {
     FailureClass.OUT_OF_MEMORY: r"OUT_OF_ME|MemoryError|memory limit|oom[-_ ]kill|TERM_MEMLIMIT|OOMKilled",
     FailureClass.TIMEOUT: r"TIMEOUT|TIME LIMIT|DeadlineExceeded|TERM_RUNLIMIT",
     FailureClass.NODE_FAILURE: r"NODE_FAIL|NODE FAILURE|BOOT_FAIL",
@@ -30,7 +30,16 @@ _WORDS = {
 
 @dataclass(frozen=True)
 class TrackedRun:
-    """One model on one split: its store, and shard name -> sequences. logs: folder of the shards' logs."""
+    """One model on one split.
+
+    Attributes:
+        dataset: Name of the dataset.
+        split: Name of the split.
+        model: Name of the model.
+        store: Folder of the predictions.
+        logs: Folder of the logs of the shards.
+        shards: Shard name -> names of its sequences.
+    """
 
     dataset: str
     split: str
@@ -40,11 +49,14 @@ class TrackedRun:
     shards: Mapping[str, Sequence[str]]
 
 
-def collect_failures(runs: Iterable[TrackedRun], words: Mapping[str, str], rerun: str) -> list[dict[str, str]]:
-    """Rows with COLUMNS for every sequence whose last attempt failed or ended without a word.
+def collect_failures(runs: Iterable[TrackedRun], engine_texts: Mapping[str, str], rerun: str) -> list[dict[str, str]]:
+    """Return a row of failures.csv for every sequence whose last attempt failed or died silently.
 
-    words: shard's status file -> what the workflow engine said of the job (see failed_jobs), which decides where
-    the job itself could not say anything. rerun: start of the command that repeats a target.
+    Args:
+        runs: Every model on every split.
+        engine_texts: Status file of a shard -> what the executor says about the failed job (see FailedJob). It gives
+            the class where the job died before it could write a reason.
+        rerun: Start of the command that reruns a target (see rerun_start).
     """
     rows = []
     for run in runs:
@@ -52,63 +64,62 @@ def collect_failures(runs: Iterable[TrackedRun], words: Mapping[str, str], rerun
         suspects = store.suspects()
         for shard, sequences in run.shards.items():
             status, log = store.status_file(shard), run.logs / f"{shard}.log"
-            said = words.get(str(status))
-            reasons = {name: _reason(store, name, said) for name in sorted(suspects.intersection(sequences))}
+            engine_text = engine_texts.get(str(status))
+            reasons = {name: _reason(store, name, engine_text) for name in sorted(suspects.intersection(sequences))}
             found = {name: known for name, known in reasons.items() if known}
-            claimed = {name for name in found if said is not None and store.owner(name) is not Owner.NONE}
+            claimed = {name for name in found if engine_text is not None and store.owner(name) is not Owner.NONE}
             ended = [name for name in found if name in claimed or store.died_silently(name)]
-            if ended or (said is not None and not found):
-                known = _not_reached(ended) if ended else _of_the_job(said or "", log)
+            if ended or (engine_text is not None and not found):
+                known = _not_reached(ended) if ended else _job_reason(engine_text or "", log)
                 found |= {name: known for name in sequences if name not in found and store.manifest(name) is None}
             for sequence, known in found.items():
-                rows.append({
-                    **{"dataset": run.dataset, "split": run.split, "model": run.model, "sequence": sequence},
-                    **known, "log": str(log), "rerun": rerun_alone(rerun, status, sequence),
-                })  # fmt: skip
+                place = {"dataset": run.dataset, "split": run.split, "model": run.model, "sequence": sequence}
+                rows.append(place | known | {"log": str(log), "rerun": rerun_alone(rerun, status, sequence)})
     return rows
 
 
-def _reason(store: Store, sequence: str, words: str | None) -> dict[str, str] | None:
-    """Class, reason and attempts of a sequence, or None if it is fine or still being written.
+def _reason(store: Store, sequence: str, engine_text: str | None) -> dict[str, str] | None:
+    """Return class, reason and attempts of a sequence, or None if it is fine or still being written.
 
-    words: None if the engine said nothing of the job, so that it may still run.
+    engine_text: None if its job has not failed, so that it may still run.
     """
     failure, owner = store.failure(sequence), store.owner(sequence)
     attempts = failure.attempts if failure else 0
-    if owner is Owner.DEAD or (owner is Owner.ALIVE and words is not None):
+    if owner is Owner.DEAD or (owner is Owner.ALIVE and engine_text is not None):
         if failure is None and store.manifest(sequence) is not None:
-            return None  # killed between the end of its work and the removal of its claim
+            return None  # killed after its work was done, before its lock was removed
         kind, reason, attempts = FailureClass.UNEXPECTED, DIED_SILENTLY, attempts + 1
     elif failure is not None:
         kind, reason = failure.failure_class, failure.reason
     else:
         return None
     if reason == DIED_SILENTLY or kind is FailureClass.CANCELLED:  # a job does not know why; its engine does
-        for told, pattern in _WORDS.items():
-            if re.search(pattern, words or ""):
-                reason = f"the job was ended from outside: {told}" if reason == DIED_SILENTLY else reason
-                kind = told
+        for ended, pattern in _ENGINE_WORDS.items():
+            if re.search(pattern, engine_text or ""):
+                reason = f"the job was ended from outside: {ended}" if reason == DIED_SILENTLY else reason
+                kind = ended
                 break
     return {"class": kind, "reason": reason, "attempts": str(attempts)}
 
 
 def _not_reached(culprits: Sequence[str]) -> dict[str, str]:
-    """The same for a sequence that its job did not come to. culprits: those that its process did not survive."""
-    reason = f"not tracked yet: the process ended without a word before, in {summarise_names(culprits)}; run it again"
+    """Return the same for a sequence that its job did not reach. culprits: sequences in which its process died."""
+    reason = f"not tracked yet: the process died before it, in {summarise_names(culprits)}; run it again"
     return {"class": FailureClass.NOT_REACHED, "reason": reason, "attempts": "0"}
 
 
-def _of_the_job(words: str, log: Path) -> dict[str, str]:
-    """The same where a job ended before any of its sequences: the model could not be loaded, or nothing be written."""
+def _job_reason(engine_text: str, log: Path) -> dict[str, str]:
+    """Return the same for a job that failed before its first sequence, such as in loading the model."""
     reason = last_error(log) or f"{DIED_SILENTLY} (before the first sequence)"
     kind = next(
-        (kind for kind, pattern in _WORDS.items() if re.search(pattern, f"{words}\n{reason}")), FailureClass.UNEXPECTED
+        (kind for kind, pattern in _ENGINE_WORDS.items() if re.search(pattern, f"{engine_text}\n{reason}")),
+        FailureClass.UNEXPECTED,
     )
     return {"class": kind, "reason": reason, "attempts": "1"}
 
 
 def write_failures(rows: Sequence[Mapping[str, str]], file: Path) -> None:
-    """Write failures.csv: only its header if nothing failed."""
+    """Write failures.csv; if nothing failed it has only the header."""
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()
@@ -117,7 +128,7 @@ def write_failures(rows: Sequence[Mapping[str, str]], file: Path) -> None:
 
 
 def read_failures(file: Path) -> list[dict[str, str]]:
-    """The rows that write_failures wrote; none if the file is not there or damaged."""
+    """Return the rows of failures.csv; none if the file does not exist or is damaged."""
     try:
         rows = list(csv.DictReader(io.StringIO(file.read_text(encoding="utf-8"), newline="")))
     except (OSError, ValueError, csv.Error):

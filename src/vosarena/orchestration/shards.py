@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from vosarena.base.names import safe_path_name
 from vosarena.datasets.table import SequenceRecord
 
-# Upper bounds, not estimates: a scheduler ends a job that asked for too little; one that ends early costs nothing.
+# Upper bounds: a scheduler ends a job that asks for too little, and a job that ends early costs nothing.
 # Seconds for a frame and for each object in it. On a GPU: five times what the largest SAM 2 needs on an A100.
 _SECONDS = {"baseline": (0.3, 0.05), "gpu": (0.1, 0.1), "cpu": (3.0, 3.0)}
 _START_MINUTES = 10  # start-up, weights and frames from a slow file server
@@ -16,8 +16,15 @@ _MEMORY_MB = {"baseline": 2000, "gpu": 8000, "cpu": 8000}  # Python, packages, m
 
 
 @dataclass(frozen=True)
-class Load:
-    """Work of a job. pixels: of the largest frame; objects: most of them in a sequence."""
+class Workload:
+    """The work of a job, from which its time and memory limits follow.
+
+    Attributes:
+        frames: Number of frames.
+        object_frames: Number of frames times objects.
+        pixels: Pixels of the largest frame.
+        objects: Largest number of objects in a sequence.
+    """
 
     frames: int
     object_frames: int
@@ -25,47 +32,51 @@ class Load:
     objects: int
 
     def minutes(self, kind: str) -> int:
-        """Time limit of a first attempt. kind: `baseline`, `gpu` or `cpu`, how and where the model runs."""
+        """Return the time limit of the first attempt. kind: `baseline`, `gpu` or `cpu`, how the model runs."""
         return math.ceil(_START_MINUTES + _seconds(self.frames, self.object_frames, kind) / 60)
 
     def memory_mb(self, kind: str) -> int:
-        """Host memory of a first attempt: it does not grow with the number of frames, which are streamed."""
+        """Return the host memory of the first attempt. Frames are streamed, so their number does not matter."""
         in_flight = 3 * 10 + 20  # bytes per pixel: decoded frames ahead, masks that wait for the writers
         per_object = 8  # a mask as float32, twice
         return math.ceil(_MEMORY_MB[kind] + self.pixels * (in_flight + per_object * self.objects) / 2**20)
 
 
-def load_of(records: Iterable[SequenceRecord]) -> Load:
-    """The work in records of the table of sequences."""
+def workload_of(records: Iterable[SequenceRecord]) -> Workload:
+    """Return the workload of a job that tracks these sequences."""
     records = list(records)
-    return Load(
+    return Workload(
         frames=sum(record.n_frames for record in records),
-        object_frames=sum(map(work_of, records)),
+        object_frames=sum(map(count_object_frames, records)),
         pixels=max(record.height * record.width for record in records),
         objects=max(len(record.object_ids) for record in records),
     )
 
 
 def make_shards(table: Iterable[SequenceRecord], sequences_per_job: int) -> dict[str, list[str]]:
-    """Split a sequences table into shards of at most `sequences_per_job`, alike in work (frames x objects).
+    """Split a table of sequences into shards of at most `sequences_per_job`, with similar work (frames x objects).
 
-    A shard of one sequence has its name (see safe_path_name); others are numbered. Deterministic: the largest sequence
-    goes first, always to the shard with the least work that has room (longest-processing-time rule, Graham 1969).
+    A shard of one sequence is named after it (see safe_path_name); the others are numbered. The largest sequence goes
+    first, always to the shard with the least work that has room (longest-processing-time rule, Graham 1969).
     """
-    work = {record.sequence: work_of(record) for record in table}
+    work = {record.sequence: count_object_frames(record) for record in table}
     if sequences_per_job == 1:
         return {safe_path_name(name): [name] for name in sorted(work)}
     return _named(_spread(work, -(-len(work) // sequences_per_job), sequences_per_job))
 
 
 def make_shards_by_time(table: Iterable[SequenceRecord], minutes: int, kind: str) -> dict[str, list[str]]:
-    """The same by time: as few shards, alike in it, as there must be for no job to have a longer limit than `minutes`.
+    """Split a table of sequences into as few shards as possible whose time limits are at most `minutes`.
 
-    Only a sequence that needs more by itself has a job with a longer limit, and is alone in it. kind: as in
-    Load.minutes, whose estimate this is.
+    A sequence that needs more time has a shard of its own with a longer limit. The shards need similar times.
+
+    Args:
+        table: The table of sequences.
+        minutes: Largest time limit of a job, as `Workload.minutes` estimates it.
+        kind: How the model runs: `baseline`, `gpu` or `cpu`.
     """
     room = max(0, 60 * (minutes - _START_MINUTES))
-    work = {record.sequence: _seconds(record.n_frames, work_of(record), kind) for record in table}
+    work = {record.sequence: _seconds(record.n_frames, count_object_frames(record), kind) for record in table}
     count = max(1, math.ceil(sum(min(seconds, room) for seconds in work.values()) / room)) if room else len(work)
     while count < len(work):
         shards = _spread(work, count, len(work))
@@ -76,7 +87,7 @@ def make_shards_by_time(table: Iterable[SequenceRecord], minutes: int, kind: str
 
 
 def _spread(work: Mapping[str, float], count: int, most: int) -> list[list[str]]:
-    """`count` lists of at most `most` names, alike in work."""
+    """Return `count` lists of at most `most` names, with similar work."""
     shards: list[list[str]] = [[] for _ in range(count)]
     heap = [(0.0, index) for index in range(count)]
     for name in sorted(work, key=lambda name: (-work[name], name)):
@@ -97,6 +108,6 @@ def _seconds(frames: int, object_frames: int, kind: str) -> float:
     return frame * frames + one_object * object_frames
 
 
-def work_of(record: SequenceRecord) -> int:
-    """Frames times objects of one sequence."""
+def count_object_frames(record: SequenceRecord) -> int:
+    """Return the frames times objects of one sequence."""
     return record.n_frames * max(1, len(record.object_ids))
