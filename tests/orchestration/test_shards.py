@@ -62,9 +62,10 @@ def test_a_sequence_that_needs_more_time_is_alone_and_the_others_are_together():
 
 def test_either_number_or_time():
     config = {"datasets": ["demo/val"], "models": ["static"]}
-    assert load_study(config).sequences_per_job == 1 and load_study(config).minutes_per_job == 0
+    inference = load_study(config).inference
+    assert (inference.sequences_per_job, inference.minutes_per_job) == (1, 0)
     study = load_study({**config, "inference": {"sequences_per_job": "0", "minutes_per_job": "60"}})
-    assert study.minutes_per_job == 60
+    assert study.inference.minutes_per_job == 60
     with pytest.raises(ConfigError, match="sequences_per_job and minutes_per_job are both given"):
         load_study({**config, "inference": {"sequences_per_job": 16, "minutes_per_job": 60}})
 

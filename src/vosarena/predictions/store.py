@@ -5,7 +5,7 @@ Layout of a store, which holds the predictions of one model on one split:
     <sequence>/<frame>.png     masks
     <sequence>.json            manifest: makes the masks valid
     .<sequence>.failed.json    why the last attempt failed
-    .<sequence>.claim          lock of the process that is writing the sequence (see base.locks)
+    .<sequence>.lock           lock of the process that is writing the sequence (see base.locks)
     .<sequence>.<token>.part/  masks that are being written
     .shards/<shard>.json       status of a shard: all of its sequences were finished
 
@@ -41,7 +41,7 @@ from vosarena.predictions.manifest import FailureRecord, Manifest
 
 logger = logging.getLogger(__name__)
 
-_FAILED, _CLAIM, _SHARDS = ".failed.json", ".claim", ".shards"
+_FAILED, _LOCK, _SHARDS = ".failed.json", ".lock", ".shards"
 
 T = TypeVar("T")
 
@@ -237,7 +237,7 @@ class Store:
 
     def suspects(self) -> set[str]:
         """Return the sequences with a failure or a lock. It costs one listing of the folder."""
-        return {*self._named(_FAILED), *self._named(_CLAIM)}
+        return {*self._named(_FAILED), *self._named(_LOCK)}
 
     def owner(self, sequence: str) -> Owner:
         """Return whether a process holds the lock of a sequence, and whether it is still alive."""
@@ -306,7 +306,7 @@ class Store:
         return self.folder / f".{sequence}{_FAILED}"
 
     def _claim_file(self, sequence: str) -> Path:
-        return self.folder / f".{sequence}{_CLAIM}"
+        return self.folder / f".{sequence}{_LOCK}"
 
 
 def _read(path: Path, from_json: Callable[[dict[str, Any]], T]) -> T | None:
