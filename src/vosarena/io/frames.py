@@ -20,14 +20,15 @@ _START_OF_SCAN, _END_OF_IMAGE = b"\xff\xda", b"\xff\xd9"
 
 
 def read_frame(path: Path) -> np.ndarray:
-    """One image file as uint8 (H, W, 3), RGB.
+    """Read an image file as uint8 (H, W, 3), RGB.
 
-    Pillow decodes, as in the official code of SAM 2 and Cutie. OpenCV gives the same pixels, as fast, where both
-    bundle libjpeg-turbo, but fills the missing part of a truncated JPEG with grey without a word. Greyscale is repeated
-    over the three channels, CMYK and palettes are converted by Pillow, alpha is dropped, an EXIF rotation is ignored
-    (as upstream does: masks are drawn on the stored pixels).
+    Pillow decodes, as in the official code of SAM 2 and Cutie. OpenCV gives the same pixels at the same speed where
+    both bundle libjpeg-turbo, but silently fills the missing part of a truncated JPEG with grey. Greyscale is repeated
+    over the three channels, Pillow converts CMYK and palettes, alpha is dropped, and an EXIF rotation is ignored (as
+    upstream does: masks are drawn on the stored pixels).
 
-    Raises DataError for a file that is missing, empty, truncated, not an image or deeper than 8 bits per channel.
+    Raises:
+        DataError: The file is missing, empty, truncated, not an image or deeper than 8 bits per channel.
     """
     try:
         data = path.read_bytes()
@@ -64,11 +65,13 @@ def image_size(path: Path) -> tuple[int, int]:
 class Frames(Sequence[np.ndarray]):
     """Lazy random access to image files as uint8 (H, W, 3) RGB arrays of one size.
 
-    paths: the frames in temporal order. prefetch: how many frames are decoded ahead in the background while frames
-    are read in order; 0 starts no thread. At most `prefetch` + 1 decoded frames are held, whatever the length.
+    A frame that cannot be decoded (see `read_frame`), or whose size differs from the first frame's, raises DataError
+    when it is read, not before, so the frames before it stay usable. Use one object per thread.
 
-    A frame that cannot be decoded (see `read_frame`) or whose size differs from the first frame's raises DataError
-    when it is asked for, not before: the frames in front of it stay usable. Not for use by several threads at once.
+    Args:
+        paths: The frames in temporal order.
+        prefetch: Number of frames that are decoded ahead in the background while frames are read in order; 0 starts
+            no thread. At most `prefetch` + 1 decoded frames are held in memory.
     """
 
     def __init__(self, paths: Sequence[Path], prefetch: int = 8) -> None:
@@ -125,7 +128,7 @@ class Frames(Sequence[np.ndarray]):
         return frame
 
     def close(self) -> None:
-        """Stop decoding ahead and let the decoded frames go; reading on afterwards is allowed."""
+        """Stop decoding ahead and free the decoded frames. Frames can still be read afterwards."""
         self._look_ahead(range(0))
         self._current = None
         if self._pool is not None:

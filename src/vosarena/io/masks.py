@@ -1,10 +1,9 @@
 """Label maps as PNG files: reading, writing and their digest.
 
-A label map is a uint8 array (H, W): 0 is background, 1..255 are object ids (255 means "ignore" in some datasets;
-what it means is up to the protocol, here it is a number like any other). Files are PNGs of one channel: palette
-images of 1, 2, 4 or 8 bits, whose *indices* are the labels, and greyscale images of at most 8 bits, whose 8-bit grey
-values are the labels (1 bit: 0 and 1). Everything else is refused: an RGB or 16-bit PNG does not say which object a
-pixel belongs to.
+A label map is a uint8 array (H, W): 0 is background, 1 to 255 are object ids. 255 means "ignore" in some datasets;
+protocols decide that, here it is an id like any other. Files are PNGs of one channel: palette images of 1, 2, 4 or 8
+bits, whose *indices* are the labels, and greyscale images of at most 8 bits, whose grey values are the labels (1 bit:
+0 and 1). All other images are refused, because an RGB or 16-bit PNG does not say which object a pixel belongs to.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ LabelMap = np.ndarray[Any, np.dtype[np.uint8]]
 
 
 def read_mask(path: str | Path) -> LabelMap:
-    """Label map of a PNG file: uint8 (H, W), palette indices. Raises MaskError naming the file."""
+    """Read the labels in a PNG file, uint8 (H, W). Raises MaskError, which names the file."""
     try:
         data = Path(path).read_bytes()
     except OSError as error:
@@ -34,14 +33,14 @@ def read_mask(path: str | Path) -> LabelMap:
 
 
 def decode_mask(data: bytes, name: str) -> LabelMap:
-    """Label map of the bytes of a PNG: uint8 (H, W), palette indices. `name` is used in messages of MaskError."""
+    """Decode the labels in the bytes of a PNG file, uint8 (H, W). Raises MaskError with `name` in its message."""
     return np.ascontiguousarray(decode_rows(data, name)[:, 1:])
 
 
 def decode_rows(data: bytes, name: str) -> LabelMap:
-    """As `decode_mask`, but uint8 (H, 1 + W) with a first column to be ignored: what the scoring kernels read.
+    """As `decode_mask`, but uint8 (H, 1 + W), whose first column is to be ignored. The kernels of `metrics` read this.
 
-    A PNG stores a byte before each row; leaving it there saves a copy of every mask.
+    A PNG stores one byte before each row; leaving it there saves a copy of every mask.
     """
     if not data:
         raise MaskError(f"mask {name} is empty (zero bytes): write or download this PNG again")
@@ -56,9 +55,9 @@ def decode_rows(data: bytes, name: str) -> LabelMap:
 
 
 def has_smooth_edges(labels: LabelMap) -> bool:
-    """Whether a mask looks like a picture with smoothed edges, whose grey values are no object ids.
+    """Whether labels look like a picture with smoothed edges, whose grey values are not object ids.
 
-    Then most of its labels are found along edges only, in no block of 2x2 pixels, and few of them are areas.
+    In such a picture most labels occur along edges only and never fill a block of 2x2 pixels.
     """
     pixels = np.bincount(labels.ravel(), minlength=256)
     present = np.flatnonzero(pixels[1:]) + 1
@@ -72,16 +71,16 @@ def has_smooth_edges(labels: LabelMap) -> bool:
 
 
 def smooth_edges_message(name: str | Path) -> str:
-    """What is wrong with such a mask, and what to do."""
+    """The error message for such a mask."""
     return (
-        f"mask {name} has smoothed edges, whose grey values would be objects; save it without smoothing, or, where "
+        f"mask {name} has smoothed edges, whose grey values would count as objects; save it without smoothing, or, if "
         "every mask shows one object, set `binary: true` for the dataset or give `vosarena evaluate` --binary"
     )
 
 
 @cache
 def davis_palette() -> bytes:
-    """The 256 RGB colours of the DAVIS and PASCAL VOC annotations: bits of the index, spread over the channels."""
+    """The 256 RGB colours of DAVIS and PASCAL VOC annotations: the bits of the index, spread over the channels."""
     colours = np.zeros((256, 3), np.uint8)
     for index in range(256):
         value, red, green, blue = index, 0, 0, 0
@@ -95,7 +94,7 @@ def davis_palette() -> bytes:
 
 
 def write_mask(path: str | Path, labels: LabelMap) -> None:
-    """Writes a label map, uint8 (H, W), as a palette PNG with the DAVIS colours; same labels, same bytes."""
+    """Write labels, uint8 (H, W), as a palette PNG with the colours of DAVIS. The same labels give the same bytes."""
     labels = np.asarray(labels)
     if labels.ndim != 2 or labels.dtype != np.uint8:
         raise MaskError(f"mask for {path} is {labels.dtype} {labels.shape}: expected uint8 (height, width)")
@@ -105,13 +104,13 @@ def write_mask(path: str | Path, labels: LabelMap) -> None:
 
 
 class MasksDigest:
-    """Digest of the masks of a sequence: feed every frame's stem and PNG bytes in numeric frame order."""
+    """Digest of the masks of a sequence. Add the stem and the PNG bytes of each frame in numeric order."""
 
     def __init__(self) -> None:
         self._hash = hashlib.blake2b(digest_size=20)
 
     def update(self, stem: str, data: bytes) -> None:
-        """Adds one frame; lengths are hashed too, so that no two different sequences give the same stream."""
+        """Add one frame. Lengths are hashed too, so that no two different sequences hash the same bytes."""
         self._hash.update(f"{stem}\0{len(data)}\0".encode())
         self._hash.update(data)
 

@@ -1,8 +1,8 @@
 """A decoder for the PNGs that hold label maps: one channel of at most 8 bits.
 
-PIL spends most of its time on things that label maps do not need. Here the file is read by chunks (CRC checked), the
-stream is inflated by libdeflate (PyPI `deflate`), and the row filters are undone by compiled loops. What this module
-reads is equal to PIL's result, sample by sample; of damaged files it refuses more.
+Pillow spends most of its time on things that label maps do not need, and no other library is as fast. This module reads
+a file by chunks (and checks their CRC), inflates the stream with libdeflate (PyPI `deflate`) and undoes the row filters
+in compiled loops. Its result equals Pillow's, sample by sample; it refuses more damaged files.
 
 Source of the format: Portable Network Graphics (PNG) Specification, Third Edition, W3C, sections 5, 7, 8, 9 and 11.
 """
@@ -35,11 +35,11 @@ Samples = np.ndarray[Any, np.dtype[np.uint8]]
 
 
 class PngError(ValueError):
-    """The bytes are not a whole, valid PNG; the message says what is wrong."""
+    """The bytes are not a complete, valid PNG; the message says what is wrong."""
 
 
 class OtherKindError(ValueError):
-    """A PNG that is no label map; the message says what it is."""
+    """A PNG that is not a label map; the message says what it is."""
 
 
 @dataclass(frozen=True)
@@ -61,9 +61,17 @@ def _kernels() -> ModuleType:
 
 
 def decode_rows(data: bytes) -> Samples:
-    """Samples of a PNG, uint8 (H, 1 + W), the first column to be ignored: palette indices, or grey values of 8 bits.
+    """Decode a PNG to palette indices or 8-bit grey values (1-bit grey: 0 and 1).
 
-    One-bit grey is 0 and 1. Raises OtherKindError for images of other kinds, PngError for damaged files.
+    Args:
+        data: The bytes of the file.
+
+    Returns:
+        The samples, uint8 (H, 1 + W); the first column is to be ignored.
+
+    Raises:
+        OtherKindError: The image has another colour type or more than 8 bits per pixel.
+        PngError: The file is damaged.
     """
     header, stream = _read_chunks(data)
     parts = list(_passes(header))
@@ -88,7 +96,7 @@ def decode_rows(data: bytes) -> Samples:
 
 
 def _read_chunks(data: bytes) -> tuple[_Header, bytes | memoryview]:
-    """Header and compressed image data. Raises PngError unless the chunks are whole and in order, OtherKindError."""
+    """Header and compressed image data. Raises PngError if a chunk is damaged or misplaced, and OtherKindError."""
     view = memoryview(data)
     header: _Header | None = None
     streams: list[memoryview] = []
@@ -152,7 +160,7 @@ def _samples(raw: Samples, header: _Header, height: int, width: int) -> Samples:
         raise PngError(f"its row {bad} has an unknown filter")
     if header.depth == 8:
         return rows
-    # Grey values are scaled to 8 bits as PIL does, except for 1 bit, which everybody reads as 0 and 1.
+    # Grey values are scaled to 8 bits as in Pillow, except for 1 bit, which all readers of masks read as 0 and 1.
     scale = 1 if header.colour == PALETTE or header.depth == 1 else 255 // (2**header.depth - 1)
     labels = np.empty((height, width), np.uint8)
     _kernels().unpack(rows, header.depth, scale, labels)

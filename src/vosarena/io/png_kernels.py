@@ -9,9 +9,9 @@ from vosarena.base.numba_cache import jit
 
 @jit("i8(u1[:,::1])")
 def unfilter(rows):
-    """Undoes the row filters of one-byte pixels in place; returns -1, or the first row with an unknown filter.
+    """Undo the row filters of one-byte pixels in place; return -1, or the first row with an unknown filter.
 
-    rows: uint8 (H, 1 + W), each row begins with its filter type, which stays.
+    rows: uint8 (H, 1 + W). Each row begins with its filter type, which stays.
     """
     height, width = rows.shape
     for y in range(height):
@@ -58,7 +58,7 @@ def unfilter(rows):
 
 @jit("void(u1[:,::1], i8, i8, u1[:,::1])")
 def unpack(rows, depth, scale, labels):
-    """Samples of 1, 2 or 4 bits, the leftmost in the high bits, to one byte each, times `scale`.
+    """Unpack samples of 1, 2 or 4 bits, the leftmost in the high bits, to one byte each, times `scale`.
 
     rows: uint8 (H, 1 + bytes), without filters; labels: uint8 (H, W), written.
     """

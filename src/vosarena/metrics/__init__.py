@@ -1,1 +1,1 @@
-"""From masks to counts to scores."""
+"""Count the pixels of objects in masks, and score the counts."""

@@ -15,7 +15,7 @@ from vosarena.metrics.notes import find_notes, unscored
 from vosarena.metrics.pairs import Failure, MeasureError, pair_folders
 from vosarena.metrics.protocols import Protocol, find_protocol, score_metrics, score_table, summarise_scores
 from vosarena.metrics.read import Metrics
-from vosarena.metrics.records import SequenceCounts, SequenceScore, rows_of
+from vosarena.metrics.records import SequenceCounts, SequenceScore, split_by_object
 from vosarena.metrics.sequence import CountOptions, ExtraIds, Resize
 from vosarena.metrics.write import RunLabels, check_parquet, write_metrics
 
@@ -173,7 +173,7 @@ def _score(
         labels.dataset,
         labels.split,
         labels.model,
-        sequences=tuple(rows_of(sequence) for sequence in counted if len(sequence.counts)),
+        sequences=tuple(split_by_object(sequence) for sequence in counted if len(sequence.counts)),
         infos={sequence.name: sequence.info for sequence in counted},
         adaptive=protocol.adaptive,
     )

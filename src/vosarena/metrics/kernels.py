@@ -1,9 +1,9 @@
-"""Compiled loops of `scoring.counts`. Importing this module compiles them, or loads them from the cache.
+"""Compiled loops of `metrics.counts`. Importing this module compiles them, or loads them from the cache.
 
-How they are fast: one pass over both label maps finds the boundary pixels of all objects at once (a 2x2 block that is
+Why they are fast: one pass over both label maps finds the boundary pixels of all objects at once (a 2x2 block that is
 not uniform is a boundary of every object in it) and all areas from run lengths. Then, object by object, the boundary
-of one map is drawn as bits, and each boundary pixel of the other looks for a set bit in its disk, nearest rows first,
-64 pixels at a time. Nothing is dilated, and the work after the first pass grows with the boundaries, not the image.
+of one map is drawn as bits, and each boundary pixel of the other map looks for a set bit in its disk, nearest rows
+first, 64 pixels at a time. Nothing is dilated, so after the first pass the cost grows with the boundaries only.
 """
 
 # No type hints: these functions are compiled, their signatures say the types.
@@ -61,7 +61,7 @@ def _add_run(gt_label, pred_label, length, table):
 
 @jit("UniTuple(i8, 2)(u1[:,::1], u1[:,::1], u1[::1], i4[::1], i4[::1], i8[:,::1])")
 def _scan(gt, pred, differences, gt_positions, pred_positions, table):
-    """Areas, intersections and boundary sizes of all labels into `table`; positions of non-uniform blocks."""
+    """Write areas, intersections and boundary sizes of all labels to `table`, and the positions of mixed blocks."""
     height, width = gt.shape[0], gt.shape[1] - 1
     words = differences.view(np.uint64)
     busy = np.empty(words.size + 1, np.int64)
@@ -72,7 +72,7 @@ def _scan(gt, pred, differences, gt_positions, pred_positions, table):
         p, p_below = pred[y, 1:], pred[y_below, 1:]
         start = n_busy = 0
         if _differences(g, g_below, p, p_below, differences[:width]):
-            # Most rows have no boundary, and most words of the others neither: pass over eight at once.
+            # Most rows have no boundary, and neither have most words of the others: skip eight at once.
             for eight in range(0, words.size, 8):
                 a, b, c, d = words[eight], words[eight + 1], words[eight + 2], words[eight + 3]
                 a |= words[eight + 4]
@@ -108,9 +108,9 @@ def _scan(gt, pred, differences, gt_positions, pred_positions, table):
 
 @jit("void(u1[:,::1], i4[::1], i8[::1], i4[::1])")
 def _sort_by_label(labels, positions, ends, points):
-    """Writes each position once per wanted label of its block, grouped by label.
+    """Write each position once per selected label of its block, grouped by label.
 
-    ends: i8 (256,), on entry where each label's group begins in `points`, on return where it ends; -1: not wanted.
+    ends: i8 (256,), on entry where each label's group begins in `points`, on return where it ends; -1: not selected.
     """
     height = labels.shape[0]
     for position in positions:
@@ -124,7 +124,7 @@ def _sort_by_label(labels, positions, ends, points):
 
 @jit("void(i4[::1], i8, b1, u8[:,::1])")
 def _draw(points, padding, on, plane):
-    """Sets the bit of every point in the plane, or clears the words again."""
+    """Set the bit of every point in the plane, or clear its word."""
     for point in points:
         y, bit = np.int64(point) >> 16, (np.int64(point) & 0xFFFF) + padding
         if on:
@@ -135,7 +135,7 @@ def _draw(points, padding, on, plane):
 
 @jit("i8(i4[::1], i4[::1], i8, i4[::1], i4[::1], u8[:,::1])")
 def _count_near(points, others, padding, left, right, plane):
-    """How many points have a set bit of the plane (where `others` are drawn) in their disk.
+    """Count the points with a set bit of the plane (in which `others` are drawn) within their disk.
 
     left, right: i4 (2 R + 1,), extent of the disk in the rows -R..R, right < left where a row is empty. Points are in
     the order of rows.
@@ -177,7 +177,7 @@ def _count_near(points, others, padding, left, right, plane):
     " u1[::1], i4[::1], i4[::1], u8[:,::1], u8[:,::1], i8[:,::1])"
 )
 def count(gt, pred, left, right, cap, adaptive, differences, gt_positions, pred_positions, gt_plane, pred_plane, table):
-    """Counts of all labels of a frame into `table`, i8 (256, COLUMNS).
+    """Write the counts of all labels of a frame to `table`, i8 (256, COLUMNS).
 
     gt, pred: uint8 (H, 1 + W), first column ignored. left, right: i4 (R + 1, 2 R + 1), disks by radius 1..R; row 0 is
     the disk of radius `cap` of MOSEv2. differences: uint8 (W rounded up to 64), zero beyond W. positions: i4 (H W),

@@ -1,4 +1,4 @@
-"""Seen and unseen objects, and object ranges: what meta files of LVOS and YouTube-VOS say."""
+"""Meta files of LVOS, YouTube-VOS and MOSEv2: which objects are scored on which frames, and which are unseen."""
 
 from __future__ import annotations
 
@@ -30,11 +30,16 @@ _OF_LABEL_MAPS = frozenset(range(1, 256))
 
 
 def read_meta(path: Path) -> Meta:
-    """{sequence: {object: ObjectInfo}} of a meta file, `{"videos": {name: {"objects": {id: {...}}}}}`.
+    """Read a meta file, `{"videos": {name: {"objects": {id: {...}}}}}`.
 
-    An object has `frame_range: {start, end}` (LVOS) or `frames: [...]` (YouTube-VOS), and may have a `category`;
-    MOSEv2's objects have neither, their range is the whole sequence. What is wrong with one sequence is kept in place
-    of its objects. Raises DataError if the file is none.
+    An object has `frame_range: {start, end}` (LVOS) or `frames: [...]` (YouTube-VOS), and may have a `category`. The
+    objects of MOSEv2 have neither; their range is the whole sequence.
+
+    Returns:
+        The objects of each sequence, or the error in its entry.
+
+    Raises:
+        DataError: The file cannot be read or is not a meta file.
     """
     try:
         content = json.loads(path.read_bytes())
@@ -70,21 +75,21 @@ def _object(value: Any) -> ObjectInfo:
     category = str(value.get("category", ""))
     if "frame_range" in value:
         if not isinstance(value["frame_range"], dict):
-            raise TypeError("`frame_range` is no mapping with `start` and `end`")
+            raise TypeError("`frame_range` is not a mapping with `start` and `end`")
         start, end = (_whole_number(value["frame_range"][key]) for key in ("start", "end"))
         if start > end:
             raise ValueError(f"`frame_range` ends at {end}, before it starts at {start}")
         return ObjectInfo(start, end, category)
     if value.get("frames"):
         if not isinstance(value["frames"], list):
-            raise TypeError("`frames` is no list")
+            raise TypeError("`frames` is not a list")
         frames = [_whole_number(frame) for frame in value["frames"]]
         return ObjectInfo(min(frames), max(frames), category)
     return ObjectInfo(0, _LARGEST, category)
 
 
 def _whole_number(value: Any) -> int:
-    """A number of a meta file, which may be text: `5` or `"00005"`."""
+    """A number in a meta file, which may be text: `5` or `"00005"`."""
     number = frame_number(value) if isinstance(value, str) else value
     if isinstance(number, float) and number.is_integer():
         number = int(number)
@@ -96,10 +101,13 @@ def _whole_number(value: Any) -> int:
 def with_meta(
     pairs: Iterable[SequencePair], meta: Meta | None, unseen: Iterable[str] | None = None
 ) -> list[SequencePair]:
-    """The pairs with the objects of a meta file, and with what is unseen.
+    """Add to sequences the objects of a meta file, and what is unseen.
 
-    unseen: names of sequences, `<sequence>/<object>` or categories of the meta file; all others are seen. None: no such
-    split. A sequence that the meta file lacks carries that as its `problem`.
+    Args:
+        pairs: Files of the sequences.
+        meta: What `read_meta` returned. A sequence that is missing in it gets a `problem`.
+        unseen: Names of sequences, `<sequence>/<object>` or categories of the meta file; all others are seen. None if
+            nothing is known about that.
     """
     names = None if unseen is None else {line.strip() for line in unseen if line.strip()}
     result = []

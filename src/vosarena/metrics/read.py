@@ -14,7 +14,7 @@ import numpy as np
 from vosarena.base.errors import DataError
 from vosarena.base.sealed import read_sealed
 from vosarena.metrics.counts import ADAPTIVE_COUNTS, COUNTS, Counts
-from vosarena.metrics.records import SequenceInfo, SequenceRows, split_by_object
+from vosarena.metrics.records import SequenceCounts, SequenceInfo, SequenceRows, split_by_object
 from vosarena.metrics.write import METADATA_KEY, SCHEMA_VERSION, check_parquet
 
 if TYPE_CHECKING:
@@ -159,15 +159,16 @@ def _sequences(rows: pd.DataFrame, infos: Mapping[str, SequenceInfo]) -> Iterato
     for name, group in rows.groupby("sequence", observed=True, sort=True):
         group = group.sort_values(["object_id", "frame_index"], kind="stable")
         adaptive = "tolerance_adaptive" in group.columns
-        yield split_by_object(
+        sequence = SequenceCounts(
             str(name),
-            infos.get(str(name), SequenceInfo()),
             object_ids=group["object_id"].to_numpy(np.int64),
             frames=group["frame"].tolist(),
-            numbers=group["frame_index"].to_numpy(np.int64),
+            frame_indices=group["frame_index"].to_numpy(np.int64),
             counts=Counts(**{column: group[column].to_numpy(np.int64) for column in names}),
             j=group["j"].to_numpy(np.float64),
             f=group["f"].to_numpy(np.float64),
             tolerance=group["tolerance"].to_numpy(np.float64),
             tolerance_adaptive=group["tolerance_adaptive"].to_numpy(np.float64) if adaptive else None,
+            info=infos.get(str(name), SequenceInfo()),
         )
+        yield split_by_object(sequence)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from vosarena.metrics.counts import Counts, Floats, Integers, adaptive_tolerance, boundary_f, jaccard
+from vosarena.metrics.counts import Counts, Floats, Integers
 
 IGNORE = 255  # the label that most datasets use for "do not care"
 
@@ -106,8 +106,10 @@ class SequenceCounts:
         frames: Frame stem of each row.
         frame_indices: Frame number of each row, int64 (n,).
         counts: Counts of each row.
+        j: J of each row, 0 to 1, float64 (n,).
+        f: F of each row, 0 to 1, float64 (n,).
         tolerance: Boundary tolerance of each row in pixels, float64 (n,).
-        tolerance_cap: Upper limit of MOSEv2's tolerance of each row in pixels, float64 (n,).
+        tolerance_adaptive: MOSEv2's tolerance of each row in pixels; None if it was not counted with.
         info: Facts about the sequence.
     """
 
@@ -116,24 +118,11 @@ class SequenceCounts:
     frames: list[str]
     frame_indices: Integers
     counts: Counts
+    j: Floats
+    f: Floats
     tolerance: Floats
-    tolerance_cap: Floats
+    tolerance_adaptive: Floats | None
     info: SequenceInfo
-
-    @property
-    def j(self) -> Floats:
-        """J of each row, 0 to 1."""
-        return jaccard(self.counts)
-
-    @property
-    def f(self) -> Floats:
-        """F of each row, 0 to 1."""
-        return boundary_f(self.counts)
-
-    @property
-    def tolerance_adaptive(self) -> Floats:
-        """MOSEv2's boundary tolerance of each row in pixels."""
-        return adaptive_tolerance(self.counts.gt_pixels, self.tolerance_cap)
 
 
 @dataclass(frozen=True)
@@ -198,53 +187,24 @@ class SequenceRows:
         return (self.info.ranges or {}).get(object_id)
 
 
-def rows_of(sequence: SequenceCounts) -> SequenceRows:
+def split_by_object(sequence: SequenceCounts) -> SequenceRows:
     """The counts of a sequence by object."""
-    adaptive = sequence.counts.gt_matched_adaptive is not None
-    return split_by_object(
-        sequence.name,
-        sequence.info,
-        object_ids=sequence.object_ids,
-        frames=sequence.frames,
-        numbers=sequence.frame_indices,
-        counts=sequence.counts,
-        j=sequence.j,
-        f=sequence.f,
-        tolerance=sequence.tolerance,
-        tolerance_adaptive=sequence.tolerance_adaptive if adaptive else None,
-    )
-
-
-def split_by_object(
-    name: str,
-    info: SequenceInfo,
-    *,
-    object_ids: Integers,
-    frames: list[str],
-    numbers: Integers,
-    counts: Counts,
-    j: Floats,
-    f: Floats,
-    tolerance: Floats,
-    tolerance_adaptive: Floats | None,
-) -> SequenceRows:
-    """The rows of a sequence, sorted by object and frame, as one record per object."""
-    starts = np.flatnonzero(np.r_[True, object_ids[1:] != object_ids[:-1]])
+    ids, adaptive = sequence.object_ids, sequence.tolerance_adaptive
+    starts = np.flatnonzero(np.r_[True, ids[1:] != ids[:-1]])
     objects = {}
-    for start, end in zip(starts, [*starts[1:], len(object_ids)], strict=True):
+    for start, end in zip(starts, [*starts[1:], len(ids)], strict=True):
         part = slice(int(start), int(end))
-        object_id = int(object_ids[start])
-        objects[object_id] = ObjectRows(
-            object_id,
-            tuple(frames[part]),
-            numbers[part],
-            counts[part],
-            j[part],
-            f[part],
-            tolerance[part],
-            None if tolerance_adaptive is None else tolerance_adaptive[part],
+        objects[int(ids[start])] = ObjectRows(
+            int(ids[start]),
+            tuple(sequence.frames[part]),
+            sequence.frame_indices[part],
+            sequence.counts[part],
+            sequence.j[part],
+            sequence.f[part],
+            sequence.tolerance[part],
+            None if adaptive is None else adaptive[part],
         )
-    return SequenceRows(name, objects, info)
+    return SequenceRows(sequence.name, objects, sequence.info)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,17 @@ import numpy as np
 from vosarena.base.errors import DataError, MaskError
 from vosarena.datasets.sequences import frame_number, frame_order
 from vosarena.io.masks import LabelMap, MasksDigest, decode_rows, has_smooth_edges, smooth_edges_message
-from vosarena.metrics.counts import Counts, Floats, FrameCounter, Integers, count_names, tolerance, tolerance_cap
+from vosarena.metrics.counts import (
+    Counts,
+    FrameCounter,
+    Integers,
+    adaptive_tolerance,
+    boundary_f,
+    count_names,
+    jaccard,
+    tolerance,
+    tolerance_cap,
+)
 from vosarena.metrics.pairs import Failure, SequencePair, Side
 from vosarena.metrics.records import SequenceCounts, SequenceInfo
 
@@ -256,15 +266,10 @@ class SequenceCounter:
         objects = np.array(sorted(known | predicted), np.int64)
         grid = np.zeros((len(objects), len(frames), self.n_columns), np.int64)
         grid[np.searchsorted(objects, labels), indices] = table
-        tolerances, caps = self._tolerances()
-        return SequenceCounts(
-            self.pair.name,
+        return self._counted(
             np.repeat(objects, len(frames)),
-            [frame.stem for frame in frames] * len(objects),
-            np.tile(_frame_indices(frames), len(objects)),
+            frames * len(objects),
             Counts.from_table(grid.reshape(-1, self.n_columns)),
-            np.tile(tolerances, len(objects)),
-            np.tile(caps, len(objects)),
             self._info(len(frames), in_gt, extra),
         )
 
@@ -280,23 +285,31 @@ class SequenceCounter:
         if extra and self.options.extra_ids == "error":
             reason = f"object folder {extra[0]} is predicted, but not in the ground truth"
             self._fail(f"{reason}; remove it, or give `vosarena evaluate` --extra-ids ignore")
-        tolerances, caps = self._tolerances()
-        return SequenceCounts(
-            self.pair.name,
+        return self._counted(
             np.array([frame.object_id for frame in frames]),
-            [frame.stem for frame in frames],
-            _frame_indices(frames),
+            frames,
             Counts.from_table(table),
-            tolerances,
-            caps,
             self._info(len({frame.number for frame in frames}), folders, dict.fromkeys(extra, "")),
         )
 
-    def _tolerances(self) -> tuple[Floats, Floats]:
-        """By frame: DAVIS's tolerance and the upper limit of MOSEv2's, in pixels."""
-        return (
-            np.array([tolerance(*size) for size in self.sizes], np.float64),
-            np.array([tolerance_cap(*size) for size in self.sizes], np.float64),
+    def _counted(
+        self, object_ids: Integers, frames: list[_Frame], counts: Counts, info: SequenceInfo
+    ) -> SequenceCounts:
+        """The record of rows with these objects, frames and counts. `frames` repeats those of the sequence."""
+        repeats = len(frames) // len(self.sizes) if self.sizes else 0
+        tolerances = np.tile(np.array([tolerance(*size) for size in self.sizes], np.float64), repeats)
+        caps = np.tile(np.array([tolerance_cap(*size) for size in self.sizes], np.float64), repeats)
+        return SequenceCounts(
+            self.pair.name,
+            object_ids,
+            [frame.stem for frame in frames],
+            _frame_indices(frames),
+            counts,
+            jaccard(counts),
+            boundary_f(counts),
+            tolerances,
+            adaptive_tolerance(counts.gt_pixels, caps) if self.options.adaptive else None,
+            info,
         )
 
     def _info(self, n_frames: int, objects: Iterable[int], extra: Mapping[str, str]) -> SequenceInfo:
