@@ -59,9 +59,9 @@ def pins(env: str) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def plugin(tmp_path_factory) -> Path:
-    """The interpreter of an environment with the package of tests/plugin, whose module `sam2` shadows the real one."""
+    """The interpreter of an environment with the package of tests/support/plugin, whose module `sam2` shadows the real one."""
     source = tmp_path_factory.mktemp("plugin") / "source"
-    shutil.copytree(REPOSITORY / "tests" / "plugin", source)
+    shutil.copytree(REPOSITORY / "tests" / "support" / "plugin", source)
     return environment(source.parent / "environment", str(source))
 
 
@@ -94,7 +94,7 @@ def test_a_plugin_that_shadows_sam2_stands_in_one_leaderboard_with_it(plugin, da
     assert "Nothing to be done" in snakemake("leaderboard").stderr
 
     source = tmp_path / "newer"
-    shutil.copytree(REPOSITORY / "tests" / "plugin", source)
+    shutil.copytree(REPOSITORY / "tests" / "support" / "plugin", source)
     project = source / "pyproject.toml"
     project.write_text(project.read_text().replace("0.3.0", "0.4.0"))
     install(plugin, str(source))
