@@ -32,8 +32,10 @@ def read_sealed(path: Path, kind: str = "table") -> bytes:
     """
     try:
         data = path.read_bytes()
+    except FileNotFoundError:
+        raise DataError(f"{path}: there is no {kind} yet; run the workflow again to create it") from None
     except OSError as error:
-        raise DataError(f"{path}: the {kind} cannot be read ({error.strerror})") from None
+        raise DataError(f"{path}: the {kind} cannot be read ({error.strerror}); make it readable") from None
     found = [*_SEAL.finditer(data)]
     if not found or found[-1][1] != _digest(data, *found[-1].span(1)):
         raise DataError(

@@ -1,6 +1,6 @@
 """Archives of a dataset: which files a split needs, where they are kept, and their way to an extracted folder.
 
-<resources>/archives/<dataset>/<file>     the archive, downloaded or put there by hand
+<resources>/archives/<dataset>/<file>     the archive, downloaded automatically or manually
 <resources>/archives/<dataset>/<file>.json    written once it is verified
 <resources>/extracted/<dataset>/<file>/   its frames and masks, there only when whole
 <resources>/extracted/<dataset>/<file>.json   written once it is extracted
@@ -184,7 +184,7 @@ def roots_of(split: Split, resources: Path) -> list[Path]:
         if archive.entry.root and not (folder / archive.entry.root).is_dir():
             found = ", ".join(sorted(path.name + "/" for path in folder.iterdir() if path.is_dir())) or "no folder"
             raise DataError(
-                f"{archive.file}: no folder {archive.entry.root}/ in it, but {found}; mend `root` in the catalog"
+                f"{archive.file}: no folder {archive.entry.root}/ in it, but {found}; fix `root` in the catalog"
             )
         roots.append(folder / archive.entry.root if archive.entry.root else folder)
     return roots

@@ -1,7 +1,9 @@
-"""One file over HTTP: goes on where it broke, notices a file that changed, and never takes a web page for an archive.
+"""Download one file over HTTP: resume after a break, notice a changed file, and never store a web page as an archive.
 
-The bytes go into `<place>.part`, what is known of them (length and the server's ETag or date) into `<place>.part.json`.
-They are put together from several answers only if the server vouches that the file is still the same one.
+The bytes are written to `<path>.part`, their length and the server's ETag or date to `<path>.part.json`. Several
+answers are joined only if the server confirms that the file is still the same.
+
+No library resumes with an ETag check and notices stalled connections, so this module uses requests directly.
 """
 
 import errno
@@ -36,11 +38,11 @@ _BROKEN = (requests.ConnectionError, requests.Timeout, requests.exceptions.Chunk
            urllib3.exceptions.HTTPError, ConnectionError, TimeoutError)  # fmt: skip
 
 
-class _Again(Exception):
-    """This attempt failed, the next one may not."""
+class RetryableError(Exception):
+    """This attempt failed; the next one may succeed."""
 
 
-class _Message(_Again):
+class _Message(RetryableError):
     """The server sent a page or message instead of the file."""
 
 
@@ -48,8 +50,8 @@ class _Stuck(requests.Timeout):
     """A call did not return, and a thread is still in it."""
 
 
-class Refused(DataError):
-    """A source does not give the file; another source may."""
+class SourceUnavailable(DataError):
+    """A source cannot provide the file; another one may."""
 
 
 def download(
@@ -62,8 +64,8 @@ def download(
     hashed: the caller knows the file's hash, so that pieces may be put together even if the server does not vouch.
 
     A connection that breaks, stalls or ends early is tried again with growing pauses, as long as attempts bring
-    something new or `policy.attempts` of them in a row do not. Raises Refused if the server does not give the file,
-    DataError if the disk is full.
+    something new or `policy.attempts` of them in a row do not. Raises SourceUnavailable if the server does not give the
+    file, DataError if the disk is full.
     """
     transfer = _Transfer(address, part, policy, session, hashed)
 
@@ -72,7 +74,7 @@ def download(
         logger.warning("%s: %s; next attempt in %.0f s", transfer.title, error, state.upcoming_sleep)
 
     retrying = tenacity.Retrying(
-        retry=tenacity.retry_if_exception_type(_Again),
+        retry=tenacity.retry_if_exception_type(RetryableError),
         stop=lambda _: transfer.fruitless >= policy.attempts or transfer.pages >= 2,
         wait=lambda state: min(60.0, policy.wait * 2 ** max(0, transfer.fruitless - 1)),
         before_sleep=pause,
@@ -81,16 +83,16 @@ def download(
     try:
         retrying(transfer.attempt)
     except _Message as error:
-        raise Refused(str(error)) from None
-    except _Again as error:
-        raise Refused(f"{error}, {transfer.fruitless} times in a row") from None
+        raise SourceUnavailable(str(error)) from None
+    except RetryableError as error:
+        raise SourceUnavailable(f"{error}, {transfer.fruitless} times in a row") from None
     return transfer.pieced
 
 
 def find_address(
     source: RemoteSource, repository: Repository, policy: RetryPolicy, session: requests.Session
 ) -> Address:
-    """What to request for a source, asked for as patiently as the file itself. Raises Refused."""
+    """What to request for a source, asked for as patiently as the file itself. Raises SourceUnavailable."""
     patiently = tenacity.Retrying(
         retry=tenacity.retry_if_exception_type(_BROKEN),
         stop=tenacity.stop_after_attempt(policy.attempts),
@@ -101,11 +103,11 @@ def find_address(
         address: Address = patiently(_within, _patience(policy), source.resolve, repository, session, policy.timeout)
         return address
     except DataError as error:
-        raise Refused(str(error)) from None
+        raise SourceUnavailable(str(error)) from None
     except _BROKEN as error:
-        raise Refused(f"{_words(error)}, {policy.attempts} times in a row") from None
+        raise SourceUnavailable(f"{_words(error)}, {policy.attempts} times in a row") from None
     except (requests.RequestException, ValueError) as error:
-        raise Refused(_odd(error)) from None
+        raise SourceUnavailable(_odd(error)) from None
 
 
 class _Transfer:
@@ -123,14 +125,14 @@ class _Transfer:
     def attempt(self) -> None:
         try:
             self._attempt()
-        except _Again:
+        except RetryableError:
             self._judge()
             raise
         except _BROKEN as error:
             self._judge()
-            raise _Again(_words(error)) from None
+            raise RetryableError(_words(error)) from None
         except (requests.RequestException, ValueError) as error:
-            raise Refused(_odd(error)) from None
+            raise SourceUnavailable(_odd(error)) from None
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise DataError(
@@ -161,12 +163,14 @@ class _Transfer:
         with _closing(_within(_patience(self.policy), self.session.get, self.address.url, **options)) as answer:
             self._check_status(answer)
             if self.address.url.startswith("https:") and answer.url.startswith("http:") and not self.hashed:
-                raise Refused("the server leads to an address without encryption, and no published hash is known")
+                raise SourceUnavailable(
+                    "the server leads to an address without encryption, and no published hash is known"
+                )
             notes = self._notes(answer, offset)
             if answer.status_code == 206:
                 if known is None or notes != known:
                     self.part.unlink(missing_ok=True)
-                    raise _Again("the file on the server changed between two attempts")
+                    raise RetryableError("the file on the server changed between two attempts")
             else:
                 offset = 0
                 self.pieced = False
@@ -182,7 +186,7 @@ class _Transfer:
                     write_note(self.notes, notes)
                 self._copy(first, stream, file, offset, size)
         if size is not None and self._offset() != size:
-            raise _Again(f"the connection ended after {decimal(self._offset())} of {decimal(size)}")
+            raise RetryableError(f"the connection ended after {decimal(self._offset())} of {decimal(size)}")
 
     def _check_status(self, answer: requests.Response) -> None:
         status = answer.status_code
@@ -191,11 +195,11 @@ class _Transfer:
         said = f"the server answered {status} {_short(str(answer.reason or ''))}".rstrip()
         if status == 416:  # what is here is longer than the file there
             self.part.unlink(missing_ok=True)
-            raise _Again(said)
+            raise RetryableError(said)
         if status in _LATER or status >= 500:
             time.sleep(min(60, _number(answer.headers.get("Retry-After", "")) or 0))
-            raise _Again(said)
-        raise Refused(said)
+            raise RetryableError(said)
+        raise SourceUnavailable(said)
 
     def _notes(self, answer: requests.Response, offset: int) -> dict[str, Any]:
         """What the server says of the whole file: its size and what tells it from another version."""
@@ -237,7 +241,7 @@ class _Transfer:
             passed = time.monotonic() - since
             if passed > self.policy.timeout:
                 if received < _SLOWEST * passed:
-                    raise _Again(f"no more than {received} bytes came in {passed:.0f} s")
+                    raise RetryableError(f"connection stalled ({received} bytes in {passed:.0f} s)")
                 since, received = time.monotonic(), 0
 
     def _refuse_message(self, start: bytes) -> None:
@@ -253,7 +257,7 @@ class _Transfer:
                 file.write(chunk)
                 bar.update(len(chunk))
                 if size is not None and file.tell() > size:
-                    raise _Again(f"the server sent more than the {decimal(size)} it announced")
+                    raise RetryableError(f"the server sent more than the {decimal(size)} it announced")
                 file.flush()
                 chunk = next(stream, b"")
 
@@ -305,7 +309,7 @@ def _closing(answer: requests.Response) -> Iterator[requests.Response]:
 
 @contextmanager
 def new_session() -> Iterator[requests.Session]:
-    """A session that says who asks."""
+    """Open an HTTP session with our User-Agent."""
     from vosarena import __version__
 
     with requests.Session() as session:
@@ -353,7 +357,7 @@ def _odd(error: Exception) -> str:
     """An address or answer that the library rejects; its own words may hold passwords."""
     if isinstance(error, requests.TooManyRedirects):
         return "the server sends from one address to the next without end"
-    return f"it is not an address that can be asked, or leads to one ({type(error).__name__})"
+    return f"invalid URL, or a redirect to one ({type(error).__name__})"
 
 
 def _words(error: Exception) -> str:

@@ -1,8 +1,11 @@
-"""Unpack a zip or tar archive that comes from somewhere else: only what is needed, nothing outside its folder.
+"""Unpack an untrusted zip or tar archive: only the members that are needed, and nothing outside its folder.
 
-Refused by name: absolute paths, `..`, links that leave the folder, files under a link, devices, and archives that
-unpack to far more than they weigh. The folder appears when it is whole; a killed extraction leaves only `.<name>.part`,
-which the next one removes.
+Rejected, with the name of the member: absolute paths, `..`, links that leave the folder, files below a link, devices,
+and archives that unpack to far more than their size. The folder appears when it is complete; a killed extraction leaves
+only `.<name>.part`, which the next one removes.
+
+tarfile's `filter="data"` covers links and devices, but tarfile takes a damaged header for the end of the archive and
+has no limit on sizes, so a small streaming reader is used instead.
 """
 
 import bz2
@@ -105,7 +108,7 @@ def damage_named(archive: str | Path) -> Iterator[None]:
         if isinstance(error, OSError) and known not in (None, errno.EINVAL):
             raise
         reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise DataError(f"{archive}: damaged archive ({reason}); remove it and fetch it again") from None
+        raise DataError(f"{archive}: damaged archive ({reason}); remove it and download it again") from None
 
 
 def check_archive(archive: Path, name: str) -> None:
@@ -138,7 +141,9 @@ def _unpack(archive: Path, folder: Path, wanted: Callable[[str], bool]) -> None:
             try:
                 _place(member, folder, name, links)
             except (FileExistsError, NotADirectoryError, IsADirectoryError, FileNotFoundError):
-                raise DataError(f"{archive}: members contradict each other at {_shown(name)}; fetch it again") from None
+                raise DataError(
+                    f"{archive}: members contradict each other at {_shown(name)}; download it again"
+                ) from None
             except OSError as error:
                 if error.errno not in (errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL):
                     raise
@@ -379,4 +384,4 @@ def _check_json(path: Path) -> None:
         try:
             json.loads(path.read_bytes())
         except (ValueError, RecursionError) as error:
-            raise DataError(f"{path}: not a JSON file ({error}); fetch it again") from None
+            raise DataError(f"{path}: not a JSON file ({error}); download it again") from None

@@ -9,7 +9,6 @@ import logging
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from hashlib import md5, sha256
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +16,11 @@ import yaml
 
 from vosarena.base.errors import DataError
 from vosarena.base.files import flush_to_disk, write_text
+from vosarena.base.hashing import file_hashes
 from vosarena.base.locks import lock
 from vosarena.base.logs import progress_bar
 from vosarena.base.notes import checksum, read_note, sidecar_path, write_note
-from vosarena.fetching.http import Refused, download, find_address, new_session, server_message
+from vosarena.fetching.http import SourceUnavailable, download, find_address, new_session, server_message
 from vosarena.fetching.sources import (
     FileEntry,
     LocalSource,
@@ -37,7 +37,6 @@ logger = logging.getLogger(__name__)
 LOCK_FILE = "hashes.lock.yaml"
 _BY_HAND = "put there by hand"
 _LOCK_END = "# end\n"
-_BLOCK = 1 << 22
 _ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".tbz2", ".xz", ".txz")
 
 
@@ -82,24 +81,24 @@ def fetch_file(wanted: RemoteFile, place: Path, resources: Path, policy: RetryPo
 
 
 def _fetch(wanted: RemoteFile, place: Path, resources: Path, policy: RetryPolicy) -> Path:
-    known = _accepted_before(place, wanted)
+    known = _verified_before(place, wanted)
     if known:
         logger.info("%s: already verified", wanted.name)
         return known
     if place.exists():
         logger.info("%s: found in %s", wanted.name, place)
-        return _accept(place, place, None, wanted, resources)
+        return _verify(place, place, None, wanted, resources)
     problems = []
     for source in wanted.entry.sources:
         try:
             path = _from_source(source, wanted, place, policy)
             if path.is_dir():
                 return _note(path, place, {"folder": True})
-            return _accept(path, place, source, wanted, resources)
-        except Refused as error:
+            return _verify(path, place, source, wanted, resources)
+        except SourceUnavailable as error:
             logger.info("%s from %s: %s", wanted.name, source.describe(), error)
             problems.append(f"{source.describe()} ({error})")
-    raise DataError(_cannot(wanted, place, problems))
+    raise DataError(_not_found_message(wanted, place, problems))
 
 
 def _from_source(source: Source, wanted: RemoteFile, place: Path, policy: RetryPolicy) -> Path:
@@ -107,27 +106,27 @@ def _from_source(source: Source, wanted: RemoteFile, place: Path, policy: RetryP
     if isinstance(source, LocalSource):
         path = source.path.resolve()
         if not path.exists():
-            raise Refused("there is no such file or folder")
+            raise SourceUnavailable("there is no such file or folder")
         return path
     if not isinstance(source, RemoteSource):
-        raise Refused("manual download (sign-up required)")
+        raise SourceUnavailable("manual download (sign-up required)")
     part = place.with_name(f"{place.name}.part")
     with new_session() as session:
         address = find_address(source, wanted.repository, policy, session)
         logger.info("%s: downloading from %s", wanted.name, source.describe())
         pieced = download(address, part, policy, session, hashed=wanted.published)
         if pieced and wanted.published and _difference(wanted, _hashes(part, wanted)):
-            logger.warning("%s: put together from pieces that do not fit; once more from the start", wanted.name)
+            logger.warning("%s: resumed download is corrupt; restarting", wanted.name)
             part.unlink()
             download(address, part, policy, session)
     return part
 
 
-def _accept(path: Path, place: Path, source: Source | None, wanted: RemoteFile, resources: Path) -> Path:
+def _verify(path: Path, place: Path, source: Source | None, wanted: RemoteFile, resources: Path) -> Path:
     """Verify a file and put it in its place. source: where it came from; None if a person put it there.
 
     A file that is named as a local source is the user's own: without a published hash it may change. Raises DataError
-    with the expected and the found hash, and Refused for a download, so that the next source is asked.
+    with the expected and the found hash, and SourceUnavailable for a download, so that the next source is asked.
     """
     downloaded = path != place and path.name == f"{place.name}.part"
     own = isinstance(source, LocalSource)
@@ -141,13 +140,13 @@ def _accept(path: Path, place: Path, source: Source | None, wanted: RemoteFile, 
         if not wanted.published:
             check_whole(path, wanted.name if downloaded else str(path))
             if not own:
-                _trust(wanted, hashes, path, source.describe() if source else _BY_HAND, resources)
+                _check_lock_file(wanted, hashes, path, source.describe() if source else _BY_HAND, resources)
     except DataError as error:
         if not downloaded:
             raise
         path.unlink()
         sidecar_path(path).unlink(missing_ok=True)
-        raise Refused(str(error)) from None
+        raise SourceUnavailable(str(error)) from None
     if downloaded:
         flush_to_disk(path)
         path.replace(place)
@@ -159,7 +158,7 @@ def _accept(path: Path, place: Path, source: Source | None, wanted: RemoteFile, 
     return _note(path, place, {**hashes, **origin, "verified": verified})
 
 
-def _trust(wanted: RemoteFile, hashes: Mapping[str, str], path: Path, origin: str, resources: Path) -> None:
+def _check_lock_file(wanted: RemoteFile, hashes: Mapping[str, str], path: Path, origin: str, resources: Path) -> None:
     """Compare with the hash of the first use, or make this the first use."""
     file = resources / LOCK_FILE
     with lock(file):
@@ -210,10 +209,10 @@ def check_whole(path: Path, name: str) -> None:
     with path.open("rb") as file:
         start = file.read(4096)
     if not start:
-        raise DataError(f"{name}: the file is empty; fetch it again")
+        raise DataError(f"{name}: the file is empty; download it again")
     final = path.name.removesuffix(".part")
     if message := server_message(start, final):
-        raise DataError(f"{name}: the file is {message}; fetch it again")
+        raise DataError(f"{name}: the file is {message}; download it again")
     if is_zip(path) or final.lower().endswith(_ARCHIVES):  # checkpoints are zip files too
         check_archive(path, name)
 
@@ -227,18 +226,14 @@ def _difference(wanted: RemoteFile, hashes: Mapping[str, str]) -> str:
 
 
 def _hashes(path: Path, wanted: RemoteFile) -> dict[str, str]:
-    found = [sha256(), *([md5(usedforsecurity=False)] if wanted.entry.md5 else [])]
-    bar = progress_bar(total=path.stat().st_size, desc=f"verify {wanted.name}", unit="B", unit_scale=True, delay=2)
-    with path.open("rb") as file, bar:
-        while block := file.read(_BLOCK):
-            for hasher in found:
-                hasher.update(block)
-            bar.update(len(block))
-    return {hasher.name: hasher.hexdigest() for hasher in found}
+    algorithms = ["sha256", "md5"] if wanted.entry.md5 else ["sha256"]
+    size = path.stat().st_size
+    with progress_bar(total=size, desc=f"verify {wanted.name}", unit="B", unit_scale=True, delay=2) as bar:
+        return file_hashes(path, algorithms, bar.update)
 
 
 def _note(path: Path, place: Path, content: Mapping[str, Any]) -> Path:
-    """Write beside `place` what was accepted. A path is only kept if it leads elsewhere: resources may be moved."""
+    """Write the note on a verified file. It has a path only if that is elsewhere, because resources may be moved."""
     status = path.stat()
     where = place.name if path == place else str(path)
     write_note(sidecar_path(place), {"path": where, **content, "bytes": status.st_size, "mtime_ns": status.st_mtime_ns})
@@ -255,7 +250,7 @@ def is_another(place: Path, wanted: RemoteFile) -> bool:
     return "source_id" in note and note["source_id"] not in {source.identity for source in wanted.entry.sources}
 
 
-def _accepted_before(place: Path, wanted: RemoteFile) -> Path | None:
+def _verified_before(place: Path, wanted: RemoteFile) -> Path | None:
     """The file that was accepted before, if it is still that file and what is wanted now.
 
     Raises DataError if nothing but its name says that it is wanted: it came from another source.
@@ -281,7 +276,7 @@ def _accepted_before(place: Path, wanted: RemoteFile) -> Path | None:
     return path
 
 
-def _cannot(wanted: RemoteFile, place: Path, problems: list[str]) -> str:
+def _not_found_message(wanted: RemoteFile, place: Path, problems: list[str]) -> str:
     manual = [source for source in wanted.entry.sources if isinstance(source, PageSource)]
     names = [name for source in manual if (name := source.file_name())]
     pages = [page for source in (*manual, *wanted.entry.sources) if (page := source.web_page(wanted.repository))]

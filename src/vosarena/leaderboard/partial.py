@@ -40,6 +40,9 @@ def partial_leaderboard(study: Study, paths: Paths, jobs: int = 1) -> list[Local
             runs.append(replace(run, metrics=metrics))
     server = [run for run in server_runs(study, paths) if run.table.is_file()]
     if not runs and not server:
+        tables = [paths.sequences(split) for split in study.splits.values()]
+        if missing := [table for table in tables if not table.is_file()]:
+            raise DataError(f"{missing[0]}: there is no table of sequences yet; run the workflow again to create it")
         raise DataError(f"nothing is finished yet: {paths.results / 'predictions'} has no sequence of the config")
     build_leaderboard(runs, output / "leaderboard", server, Titles.of(study))
     return runs
