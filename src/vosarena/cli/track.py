@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from vosarena.base.errors import ConfigError, DataError
+from vosarena.base.errors import ConfigError
 from vosarena.base.names import expand_home
 
 
@@ -51,12 +51,10 @@ def add_parser(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Track, and return 1 if a sequence failed."""
-    from vosarena.base.files import check_folder
-    from vosarena.base.text import nearest
-    from vosarena.datasets.sequences import in_resolution, mask_root, sequence_names
     from vosarena.inference.child import track_in_child
-    from vosarena.inference.job import Job, ShardTask
+    from vosarena.inference.job import Job
     from vosarena.inference.run import failure_report
+    from vosarena.inference.track import folder_task
     from vosarena.predictions.manifest import ModelDefinition
 
     _check_tracker(args.tracker)
@@ -64,19 +62,11 @@ def run(args: argparse.Namespace) -> int:
     weights = options.pop("weights", None)
     definition = ModelDefinition(args.tracker, options)
     job = Job(definition, Path(weights) if weights else None, args.device, args.precision, args.threads)
-    images, masks = in_resolution(args.images), mask_root(args.masks)
-    known = sequence_names(images)
-    if not any((masks / name).is_dir() for name in known):
-        raise DataError(f"{masks}: no masks of any sequence in {images}; expected a folder {known[0]}/ of PNG masks")
-    names = args.sequence or known
-    for name in names:
-        if name not in known:
-            raise DataError(f"no sequence {name!r} in {images}; {nearest(name, known)}")
-    check_folder(args.output)
-    outcome = track_in_child(ShardTask(tuple(names), images, masks, job, args.output, args.resize))
+    task = folder_task(args.images, args.masks, args.output, job, args.sequence, args.resize)
+    outcome = track_in_child(task)
     if outcome.failed:
         print(failure_report(outcome, args.output), file=sys.stderr)
-    print(f"{len(outcome.masks)} of {len(names)} sequences are in {args.output}")
+    print(f"{len(outcome.masks)} of {len(task.sequences)} sequences are in {args.output}")
     return 1 if outcome.failed else 0
 
 
