@@ -28,7 +28,7 @@ from rich.console import Console
 from rich.table import Table
 
 REPOSITORY = Path(__file__).parents[1]
-sys.path.insert(0, str(REPOSITORY))
+sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / "tools" / "demo_weights")]
 
 from tests.support.cutie_upstream import upstream  # noqa: E402
 

@@ -32,15 +32,16 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from held_out import first_appearances
-from vosarena.demo.synthesize import make_clip
-from vosarena.inference.usage import PeakMemory
-from vosarena.io.frames import Frames
-from vosarena.io.masks import davis_palette, read_mask, write_mask
-
 REPOSITORY = Path(__file__).parents[1]
-sys.path.insert(0, str(REPOSITORY))  # for tests.sam2_upstream
-DEMO_WEIGHTS = REPOSITORY / "workflow" / "catalog" / "weights" / "sam2-demo.pth"
+sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / "tools" / "demo_weights")]
+
+from held_out import first_appearances  # noqa: E402
+from vosarena.demo.synthesize import make_clip  # noqa: E402
+from vosarena.inference.usage import PeakMemory  # noqa: E402
+from vosarena.io.frames import Frames  # noqa: E402
+from vosarena.io.masks import davis_palette, read_mask, write_mask  # noqa: E402
+
+DEMO_WEIGHTS = REPOSITORY / "src/vosarena/config/catalog/weights/sam2-demo.pth"
 FAST = {"encoder_batch": 4, "batch_objects": 16}
 DEVIATING: dict[str, dict[str, Any]] = {
     "encoder_batch=4": {"encoder_batch": 4},
