@@ -53,7 +53,7 @@ def study(*entries: str):
     ("models=[{name: a, extends: sam2-demo, options: {bacth_objects: 2}}]",
      "models: a: tracker 'sam2' has no option 'bacth_objects'; did you mean 'batch_objects'?"),
     ("models=[{name: a, extends: static, options: {size: 2}}]",
-     "models: a: tracker 'static' has no option 'size'; it has none"),
+     "models: a: tracker 'static' has no option 'size'; it has no options"),
     ("models=[{name: a, tracker: cutie}]",
      "models: a: tracker 'cutie' needs the option 'weights' (in a config: the checkpoint under `weights:`)"),
     ("models=[{name: a, extends: cutie-demo-finetuned, finetune: {iteration: 5}}]",
@@ -324,6 +324,8 @@ def test_the_config_knows_every_protocol():
 @pytest.mark.parametrize("text, sentence", [
     ("models: [{name: a, tracker: flow, weights: {sources: [{url: 'ftp://x/a.pth'}]}}]",
      "models.0.weights.sources.0.url: invalid URL 'ftp://x/a.pth': it must begin with http:// or https://"),
+    ("models: [{name: a, tracker: flow, weights: {sources: [{url: 'ftp://me:secret@x/a.pth'}]}}]",
+     "models.0.weights.sources.0.url: invalid URL 'ftp://***@x/a.pth': it must begin with http:// or https://"),
     ("models: [{name: a, tracker: flow, weights: {sources: [{drive: x, local: y}]}}]",
      "models.0.weights.sources.0: drive and local are 2 sources; make each an item of the list"),
     ("models: [{name: a, tracker: flow, weights: {sources: [{file: x}]}}]",

@@ -404,7 +404,7 @@ def test_passwords_are_in_no_note_log_or_error(server, tmp_path, caplog):
     get(server, tmp_path, sources=[{"url": url}])
     texts = [path.read_text() for path in tmp_path.rglob("*") if path.suffix in (".json", ".yaml")]
     assert len(texts) == 2
-    for source in ({"url": SECRETS}, {"url": "http://me:PassWord@[::1/a.zip?PassWord"}, {"url": "gopher://me:PassWord@h/a"},
+    for source in ({"url": SECRETS}, {"url": "http://me:PassWord@[::1/a.zip?PassWord"},
                    {"page": "https://me:PassWord@h/a?key=PassWord"}):  # fmt: skip
         texts.append(error_of(get, None, tmp_path / "no", sources=[source], policy=RetryPolicy(1, 0.5, 0)))
     server.files["b.zip"] = PAGE
@@ -422,7 +422,7 @@ def test_the_error_says_what_was_tried_and_how_to_do_it_by_hand(server, tmp_path
     assert error_of(get, server, tmp_path, sources=sources).splitlines() == [
         "set/a.zip: could not be downloaded",
         f"  tried: {server.url('gone.zip')} (the server answered 404 Not Found)",
-        "  tried: https://example.org/sign-up (needs a person to sign up or click)",
+        "  tried: https://example.org/sign-up (manual download (sign-up required))",
         f"  by hand: open https://example.org/sign-up, save set.zip as {tmp_path}/archives/set/a.zip, run again",
     ]
 

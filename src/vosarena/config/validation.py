@@ -13,6 +13,7 @@ from pydantic_core import ErrorDetails
 from vosarena.base.entry import Entry, Reading
 from vosarena.base.errors import ConfigError
 from vosarena.base.text import nearest
+from vosarena.fetching.sources import shown
 
 AnyEntry = TypeVar("AnyEntry", bound=Entry)
 
@@ -103,7 +104,7 @@ def _sentence(error: ErrorDetails) -> str:
     if kind == "too_short":
         return f"the {'mapping' if isinstance(value, Mapping) else 'list'} is empty"
     if kind == "string_pattern_mismatch":
-        return PATTERNS[details["pattern"]].format(value)
+        return PATTERNS[details["pattern"]].format(shown(value) if "://" in value else value)
     if kind in _BOUNDS:
         bound, words = _BOUNDS[kind]
         return f"{value} is {words} {details[bound]:g}"
