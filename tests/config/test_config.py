@@ -116,7 +116,7 @@ def test_weights_whose_path_snakemake_would_interpret(name, tmp_path):
     (tmp_path / name).touch()
     source = yaml.safe_dump({"local": str(tmp_path / name)}, default_flow_style=True)
     made = yaml_study(f"models: [{{name: a, tracker: cutie, weights: {{sources: [{source}]}}}}]")
-    with pytest.raises(ConfigError, match=r"models: a: weights: .* has { } < or > in it"):
+    with pytest.raises(ConfigError, match=r"models: a: weights: .* contains { } < or >"):
         check_study(made, where="config")
 
 
