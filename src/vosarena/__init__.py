@@ -11,13 +11,14 @@ The functions and classes below are the public Python interface:
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from vosarena.base.version import __version__
+
 if TYPE_CHECKING:
     from vosarena import errors
     from vosarena.inference.track import Tracked, track
     from vosarena.leaderboard.results import Results, load_results
     from vosarena.metrics.evaluate import Evaluation, evaluate
 
-__version__ = "0.1.0"
 __all__ = ["Evaluation", "Results", "Tracked", "__version__", "errors", "evaluate", "load_results", "track"]
 
 # Imported at first use, so that `import vosarena` is quick.

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 
-from vosarena import __version__
 from vosarena.base.errors import VosarenaError
 from vosarena.base.names import expand_home
+from vosarena.base.version import __version__
 
 # Names and summaries, in the order of the help text.
 COMMANDS = {

@@ -310,7 +310,7 @@ def _closing(answer: requests.Response) -> Iterator[requests.Response]:
 @contextmanager
 def new_session() -> Iterator[requests.Session]:
     """Open an HTTP session with our User-Agent."""
-    from vosarena import __version__
+    from vosarena.base.version import __version__
 
     with requests.Session() as session:
         session.headers["User-Agent"] = f"vosarena/{__version__}"

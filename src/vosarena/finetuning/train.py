@@ -28,11 +28,11 @@ import pandas as pd
 import torch
 from torch import distributed, nn
 
-from vosarena import __version__
 from vosarena.base.errors import TrackerError
 from vosarena.base.files import atomic_path, check_folder
 from vosarena.base.hashing import digest_of, file_sha256
 from vosarena.base.logs import progress_bar
+from vosarena.base.version import __version__
 from vosarena.config.schema import FinetuneEntry
 from vosarena.datasets.sequences import read_sequence, sequence_names
 from vosarena.finetuning.curves import write_curves

@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from vosarena import __version__
 from vosarena.base.errors import DataError, Stopped, TrackerError, VosarenaError
 from vosarena.base.hashing import digest_of, file_sha256
 from vosarena.base.locks import LockHeld
 from vosarena.base.text import summarise_names
+from vosarena.base.version import __version__
 from vosarena.datasets.sequences import SequenceFiles, read_sequence
 from vosarena.inference.job import ShardTask, device_name
 from vosarena.inference.outputs import Prompts, output_names, prompted_ids, prompts_of, track_sequence

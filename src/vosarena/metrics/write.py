@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vosarena import __version__
 from vosarena.base.errors import ConfigError
 from vosarena.base.files import atomic_path
 from vosarena.base.sealed import SEAL, seal
+from vosarena.base.version import __version__
 from vosarena.metrics.counts import ADAPTIVE_COUNTS, COUNTS
 from vosarena.metrics.pairs import Failure, MeasureError
 from vosarena.metrics.records import SequenceCounts

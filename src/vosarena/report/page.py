@@ -19,12 +19,12 @@ import pandas as pd
 import yaml
 from PIL import Image
 
-from vosarena import __version__
 from vosarena.base.errors import DataError
 from vosarena.base.escaping import script_json
 from vosarena.base.files import check_folder
 from vosarena.base.hashing import digest_of
 from vosarena.base.logs import progress_bar
+from vosarena.base.version import __version__
 from vosarena.config.paths import Paths
 from vosarena.config.study import Split, Study
 from vosarena.datasets.sequences import ANNOTATIONS, IMAGES, read_sequence
