@@ -695,7 +695,7 @@ def test_every_flipped_bit_of_a_table_is_noticed(folders, tmp_path: Path) -> Non
             with pytest.raises(DataError, match="remove it"):
                 read()
         path.unlink()
-        with pytest.raises(DataError, match="there is no .*table"):
+        with pytest.raises(DataError, match=r"there is no .*table"):
             read()
 
 

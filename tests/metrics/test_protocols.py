@@ -364,7 +364,7 @@ def test_mistakes(bench: Bench, tmp_path: Path) -> None:
         score(rows, "mosev2")
     rows.to_parquet(tmp_path / "other.parquet")
     for path in (tmp_path / "other.parquet", tmp_path / "nowhere.parquet"):
-        with pytest.raises(DataError, match="(not a|there is no) metrics table"):
+        with pytest.raises(DataError, match=r"(not a|there is no) metrics table"):
             score(path, "davis2017")
     (tmp_path / "meta.json").write_text("[]")
     with pytest.raises(DataError, match=r"meta\.json is not a meta file"):

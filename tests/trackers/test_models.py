@@ -59,7 +59,7 @@ def pins(env: str) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def plugin(tmp_path_factory) -> Path:
-    """The interpreter of an environment with the package of tests/support/plugin, whose module `sam2` shadows the real one."""
+    """Python of an environment with the package of tests/support/plugin, whose module `sam2` shadows the real one."""
     source = tmp_path_factory.mktemp("plugin") / "source"
     shutil.copytree(REPOSITORY / "tests" / "support" / "plugin", source)
     return environment(source.parent / "environment", str(source))
