@@ -50,7 +50,7 @@ wildcard_constraints:
     split="[^/]+",
     model="[^/]+",
     shard="[^/]+",
-    home="[^/]+",
+    namespace="[^/]+",
     archive="[^/]+",
 
 
@@ -81,7 +81,7 @@ def store_of(wildcards):
 
 
 def archive_of(wildcards):
-    return archives[wildcards.home, wildcards.archive]
+    return archives[wildcards.namespace, wildcards.archive]
 
 
 def extracted_of(wildcards):

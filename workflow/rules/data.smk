@@ -6,11 +6,11 @@
 
 rule download:
     output:
-        note=update(declared.archive_note("{home}", "{archive}")),
+        note=update(declared.archive_note("{namespace}", "{archive}")),
     log:
-        "<logs>/download/{home}/{archive}.log",
+        "<logs>/download/{namespace}/{archive}.log",
     benchmark:
-        "<benchmarks>/download/{home}/{archive}.tsv"
+        "<benchmarks>/download/{namespace}/{archive}.tsv"
     localrule: True
     conda:
         "../../envs/default.yaml"
@@ -22,20 +22,20 @@ rule download:
         resources=paths.resources,
         download=study.download,
     message:
-        "{wildcards.home}: download {wildcards.archive}"
+        "{wildcards.namespace}: download {wildcards.archive}"
     script:
         "../scripts/download.py"
 
 
 rule extract:
     input:
-        note=declared.archive_note("{home}", "{archive}"),
+        note=declared.archive_note("{namespace}", "{archive}"),
     output:
-        note=update(declared.extracted_note("{home}", "{archive}")),
+        note=update(declared.extracted_note("{namespace}", "{archive}")),
     log:
-        "<logs>/extract/{home}/{archive}.log",
+        "<logs>/extract/{namespace}/{archive}.log",
     benchmark:
-        "<benchmarks>/extract/{home}/{archive}.tsv"
+        "<benchmarks>/extract/{namespace}/{archive}.tsv"
     conda:
         "../../envs/default.yaml"
     params:
@@ -44,7 +44,7 @@ rule extract:
         resources=paths.resources,
         download=study.download,
     message:
-        "{wildcards.home}: extract {wildcards.archive}"
+        "{wildcards.namespace}: extract {wildcards.archive}"
     script:
         "../scripts/extract.py"
 

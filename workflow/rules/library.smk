@@ -1,4 +1,4 @@
-# The library that belongs to these rules, and a look at the config before Snakemake reads it.
+# Import the library that belongs to these rules, and check config.yaml before Snakemake reads it.
 
 import sys
 from pathlib import Path
@@ -6,8 +6,8 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 
-# Scripts find the library beside them, and the rules here the same way; where the rules were fetched from a
-# repository, which may be another workflow's doing, the library is the installed one.
+# Scripts import the library next to them, and so do the rules. Where another workflow fetched the rules from a
+# repository, there is no such folder, and the installed library is used.
 _scripts = Path(str(workflow.current_basedir.join("../scripts")))
 if _scripts.is_dir():
     sys.path.insert(0, str(_scripts))

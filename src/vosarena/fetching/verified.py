@@ -1,8 +1,8 @@
-"""From sources to one verified file in its place: archives and checkpoints go the same way.
+"""Fetch one file from several sources and verify it: archives and weights alike.
 
 A file is accepted if its hash is the published one or, where none is published, the one of its first use, which is kept
-in `<resources>/hashes.lock.yaml`. Beside every accepted file lies `<file>.json`, by which it is known again without
-reading it. A file that a person put in its place is verified like any other.
+in `<resources>/hashes.lock.yaml`. Next to every accepted file is `<file>.json`, so that it is not hashed again. A file
+that was put there by hand is verified like any other.
 """
 
 import logging

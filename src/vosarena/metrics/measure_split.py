@@ -31,11 +31,25 @@ def measure_predictions(
     resize: Resize,
     jobs: int,
 ) -> None:
-    """Measure all predictions of one model on one prepared split into a metrics file (see scoring.measure).
+    """Measure all predictions of one model on one prepared split into a metrics file.
 
-    table: the split's sequences. folder: the predictions of the model. statuses: status files of their shards.
-    protocols: those that the file must be enough for. A prediction that does not match its manifest is discarded with
-    its shard's status, so that the next run tracks it again. Raises MeasureError naming sequence, frame and reason.
+    A prediction that does not match its manifest is deleted with its shard's status, so that the next run tracks it
+    again.
+
+    Args:
+        table: Table of sequences of the split. Masks and meta file are next to it.
+        folder: Predictions of the model.
+        statuses: Status files of the model's shards.
+        output: Metrics file to write.
+        dataset: Name of the dataset, written into the file, as are split and model.
+        split: Name of the split.
+        model: Name of the model.
+        protocols: Protocols that will be computed from the file.
+        resize: What to do with masks whose size differs from the ground truth.
+        jobs: Number of threads.
+
+    Raises:
+        MeasureError: Some sequences cannot be measured. It names sequence, frame and reason.
     """
     store = Store(folder)
     names = [record.sequence for record in read_table(table)]
@@ -53,10 +67,13 @@ def measure_predictions(
 
 
 def pair_predictions(table: Path, store: Store, manifests: Mapping[str, Manifest | None]) -> list[SequencePair]:
-    """The ground truth of sequences and their predictions, which must be what the manifests vouch for.
+    """Pair the ground truth of sequences with their predictions, whose masks must match their manifests.
 
-    table: the split's, beside its masks and, where the dataset has one, the meta file that says which objects are
-    scored on which frames. manifests: by sequence, as the store has them; without one a prediction is a failure.
+    Args:
+        table: Table of sequences of the split. Masks and, where the dataset has one, the meta file that says which
+            objects are scored on which frames are next to it.
+        store: Predictions of the model.
+        manifests: Manifest of each sequence, or None if it has no prediction, which makes it a failure.
     """
     annotations, meta = table.parent / ANNOTATIONS, table.parent / META
     pairs = (
