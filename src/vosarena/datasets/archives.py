@@ -1,9 +1,9 @@
-"""Archives of a dataset: which files a split needs, where they are kept, and their way to an extracted folder.
+"""Archives of a dataset: which archives a split needs, where they are kept, and how they are fetched and extracted.
 
-<resources>/archives/<dataset>/<file>     the archive, downloaded automatically or manually
-<resources>/archives/<dataset>/<file>.json    written once it is verified
-<resources>/extracted/<dataset>/<file>/   its frames and masks, there only when whole
-<resources>/extracted/<dataset>/<file>.json   written once it is extracted
+<resources>/archives/<dataset>/<file>         the archive, downloaded automatically or manually
+<resources>/archives/<dataset>/<file>.json    written when the archive is verified
+<resources>/extracted/<dataset>/<file>/       frames and masks of the archive; exists only when complete
+<resources>/extracted/<dataset>/<file>.json   written when the archive is extracted
 """
 
 import logging
@@ -32,11 +32,11 @@ class Archive:
     """An archive of a dataset.
 
     Attributes:
-        namespace: The dataset under whose name it is kept.
-        file: Its file name.
+        namespace: Name of the dataset that the archive is kept under.
+        file: File name of the archive.
         layout: Layout of the dataset.
-        entry: Where it comes from, as the catalog says.
-        folders: Folders of frames and masks in it, if they are not those of the layout.
+        entry: Entry of the archive in the catalog, with its sources.
+        folders: Folders of frames and masks in the archive, if they are different from those of the layout.
     """
 
     namespace: str
@@ -46,24 +46,34 @@ class Archive:
     folders: tuple[str, ...] = ()
 
     def place(self, resources: Path) -> Path:
-        """Where the archive is kept, and where a person puts it."""
+        """Return the path where the archive is kept, and where the user saves a manual download."""
         return Paths(resources=resources).archive(self.namespace, self.file)
 
     def folder(self, resources: Path) -> Path:
-        """Where it is extracted."""
+        """Return the folder where the archive is extracted."""
         return Paths(resources=resources).extracted(self.namespace, self.file)
 
     def definition(self) -> dict[str, Any]:
-        """Return what decides the extracted folder."""
+        """Return the settings that determine the content of the extracted folder."""
         return {"layout": self.layout, "folders": self.folders, **self.entry.model_dump(mode="json")}
 
     def remote_file(self) -> RemoteFile:
-        """What to fetch."""
+        """Return the file to fetch."""
         return RemoteFile(f"{self.namespace}/{self.file}", self.entry)
 
 
 def archives_of(split: Split) -> list[Archive]:
-    """The archives of a split, in the catalog's order. Raises ConfigError if two have the same file name."""
+    """Return the archives of a split.
+
+    Args:
+        split: The split.
+
+    Returns:
+        The archives in the order of the catalog.
+
+    Raises:
+        ConfigError: Two archives have the same file name, or an archive has none.
+    """
     archives: dict[str, Archive] = {}
     for entry in split.archives:
         names = [entry.file, *(source.file_name() for source in entry.sources)]
@@ -78,9 +88,19 @@ def archives_of(split: Split) -> list[Archive]:
 
 
 def collect_archives(splits: Iterable[Split]) -> dict[tuple[str, str], Archive]:
-    """All archives of some splits by dataset and file name; splits may share one, and each its folders of it.
+    """Return all archives of several splits.
 
-    Raises ConfigError if one name stands for two different files, which would overwrite each other.
+    Splits can share an archive and use different folders of it. The folders of all these splits are then combined.
+
+    Args:
+        splits: The splits.
+
+    Returns:
+        The archives by dataset and file name.
+
+    Raises:
+        ConfigError: Two different files have the same name and would overwrite each other, or an archive of a split
+            has no file name.
     """
     found: dict[tuple[str, str], Archive] = {}
     for split in splits:
@@ -97,10 +117,21 @@ def collect_archives(splits: Iterable[Split]) -> dict[tuple[str, str], Archive]:
 
 
 def fetch_archive(archive: Archive, resources: Path, policy: RetryPolicy) -> Path | None:
-    """The verified archive (or the folder that a local source names), downloaded if need be.
+    """Fetch and verify an archive.
 
-    An archive that was removed after its extraction is not fetched again. None for an optional archive that cannot be
-    had. Raises DataError in one sentence otherwise.
+    An archive that was removed after its extraction is not fetched again.
+
+    Args:
+        archive: The archive.
+        resources: The resources folder.
+        policy: How often and how long to try a download.
+
+    Returns:
+        Path of the verified archive, or of the folder if a local source is a folder. None if the archive is optional
+        and not available.
+
+    Raises:
+        DataError: The archive is wrong or not available, and it is not optional.
     """
     place = archive.place(resources)
     was_here = read_note(sidecar_path(place)).get("path") == place.name
@@ -118,10 +149,22 @@ def fetch_archive(archive: Archive, resources: Path, policy: RetryPolicy) -> Pat
 
 
 def extract_archive(archive: Archive, resources: Path, policy: RetryPolicy, keep: bool = True) -> Path | None:
-    """The folder of the extracted archive, made whole or not at all; the archive is fetched if it is not there.
+    """Extract an archive, and fetch it first if needed.
 
-    keep: whether an archive in `<resources>/archives/` stays there. A killed extraction is begun again; of two
-    processes that extract the same archive, one waits for the other. None for an absent optional archive.
+    The folder is either complete or does not exist. An extraction that is killed starts from the beginning the next
+    time. If two processes extract the same archive, one waits for the other.
+
+    Args:
+        archive: The archive.
+        resources: The resources folder.
+        policy: How often and how long to try a download.
+        keep: Whether to keep an archive in `<resources>/archives/` after the extraction.
+
+    Returns:
+        The folder of the extracted archive. None if the archive is optional and not available.
+
+    Raises:
+        DataError: The archive cannot be fetched, verified or extracted.
     """
     place, folder = archive.place(resources), archive.folder(resources)
     with lock(folder):
@@ -138,7 +181,7 @@ def extract_archive(archive: Archive, resources: Path, policy: RetryPolicy, keep
             return done
         folders = sorted({*archive.folders, *read_note(sidecar_path(folder)).get("folders", ())})  # of other splits too
         extract(path, folder, lambda name: is_needed_member(name, archive.layout, folders))
-        os.sync()  # a power cut must not leave empty frames that the note vouches for
+        os.sync()  # after a power failure, there must be no note about a folder with empty frames
         note = {"folder": os.path.relpath(folder, resources), "sha256": state.get("sha256")}
         write_note(sidecar_path(folder), {**note, "layout": archive.layout, "folders": folders})
         if not keep and path == place:
@@ -148,7 +191,7 @@ def extract_archive(archive: Archive, resources: Path, policy: RetryPolicy, keep
 
 
 def _extracted(archive: Archive, resources: Path) -> Path | None:
-    """The folder that was extracted from the archive that was last verified, if all that is wanted now is in it."""
+    """Return the folder extracted from the last verified archive, or None if it does not contain all that is needed."""
     state, done = read_note(sidecar_path(archive.place(resources))), read_note(sidecar_path(archive.folder(resources)))
     folder = _folder_of(done, resources)
     if not state or folder is None or done.get("sha256") != state.get("sha256"):
@@ -156,19 +199,30 @@ def _extracted(archive: Archive, resources: Path) -> Path | None:
     if any(getattr(archive.entry, kind) not in (None, state.get(kind)) for kind in ("sha256", "md5")):
         return None
     same = archive.layout == done.get("layout") and set(archive.folders) <= set(done.get("folders", ()))
-    if not same and not state.get("folder"):  # what was taken out of it; of a user's folder that is everything
+    if not same and not state.get("folder"):  # other files were extracted; a folder of the user has all files
         return None
     return folder
 
 
 def _folder_of(note: Mapping[str, Any], resources: Path) -> Path | None:
-    """The folder that the note of an extraction names, if it is there."""
+    """Return the folder in the note of an extraction, or None if it does not exist."""
     folder = note.get("folder")
     return Path(resources, folder) if isinstance(folder, str) and Path(resources, folder).is_dir() else None
 
 
 def roots_of(split: Split, resources: Path) -> list[Path]:
-    """Folders that hold the frames and masks of an extracted split. Raises DataError if one is not there."""
+    """Return the folders with the frames and masks of an extracted split.
+
+    Args:
+        split: The split.
+        resources: The resources folder.
+
+    Returns:
+        One folder for each archive, without the optional archives that are not available.
+
+    Raises:
+        DataError: An archive is not extracted, or the `root` of its catalog entry does not exist in it.
+    """
     roots = []
     for archive in archives_of(split):
         done = read_note(sidecar_path(archive.folder(resources)))
@@ -191,13 +245,29 @@ def roots_of(split: Split, resources: Path) -> list[Path]:
 
 
 def size_on_disk(archive: Archive, resources: Path) -> int:
-    """Bytes of the archive if it is there."""
+    """Return the size of an archive on disk.
+
+    Args:
+        archive: The archive.
+        resources: The resources folder.
+
+    Returns:
+        Size in bytes, or 0 if the archive does not exist.
+    """
     place = archive.place(resources)
     return place.stat().st_size if place.is_file() else 0
 
 
 def archive_state(archive: Archive, resources: Path) -> str:
-    """`absent`, `partial`, `downloaded` (not verified yet), `verified` or `extracted`."""
+    """Return how far an archive is processed.
+
+    Args:
+        archive: The archive.
+        resources: The resources folder.
+
+    Returns:
+        `absent`, `partial`, `downloaded` (not verified yet), `verified` or `extracted`.
+    """
     place = archive.place(resources)
     if _extracted(archive, resources):
         return "extracted"

@@ -1,9 +1,11 @@
-"""Download one file over HTTP: resume after a break, notice a changed file, and never store a web page as an archive.
+"""Download one file over HTTP.
 
-The bytes are written to `<path>.part`, their length and the server's ETag or date to `<path>.part.json`. Several
-answers are joined only if the server confirms that the file is still the same.
+An interrupted download is resumed, a file that changed on the server is detected, and a web page is never saved as an
+archive. The bytes are written to `<path>.part`. The size of the file and its ETag or date on the server are written to
+`<path>.part.json`. The bytes of several responses are joined only if the server confirms that the file is still the
+same.
 
-No library resumes with an ETag check and notices stalled connections, so this module uses requests directly.
+This module uses requests directly, because no library both resumes with an ETag check and detects stalled connections.
 """
 
 import errno
@@ -31,15 +33,16 @@ from vosarena.fetching.sources import Address, RemoteSource, Repository, RetryPo
 logger = logging.getLogger(__name__)
 
 _CHUNK = 1 << 20
-_LATER = {408, 425, 429}  # worth another attempt, like all 5xx
-_SLOWEST = 1024  # bytes per second over a whole timeout; less counts as stalled
-_WORTH = 64 << 10  # bytes; attempts that bring less altogether are fruitless, or a server could drip for ever
+_LATER = {408, 425, 429}  # statuses that are tried again, like all 5xx
+_SLOWEST = 1024  # bytes per second, averaged over one timeout; a slower connection counts as stalled
+# Attempts that get fewer bytes than this in total count as failed. Otherwise, a very slow server could go on for ever.
+_WORTH = 64 << 10
 _BROKEN = (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError,
            urllib3.exceptions.HTTPError, ConnectionError, TimeoutError)  # fmt: skip
 
 
 class RetryableError(Exception):
-    """This attempt failed; the next one may succeed."""
+    """An attempt failed, but the next one may succeed."""
 
 
 class _Message(RetryableError):
@@ -47,25 +50,35 @@ class _Message(RetryableError):
 
 
 class _Stuck(requests.Timeout):
-    """A call did not return, and a thread is still in it."""
+    """A call did not return in time, and its thread is still running."""
 
 
 class SourceUnavailable(DataError):
-    """A source cannot provide the file; another one may."""
+    """A source cannot provide the file, but another source may."""
 
 
 def download(
     address: Address, part: Path, policy: RetryPolicy, session: requests.Session, hashed: bool = False
 ) -> bool:
-    """Bring the file into `part`, going on from what an earlier attempt or process left there.
+    """Download a file to `part`, and resume an earlier download that is incomplete.
 
-    Returns whether it was put together from several answers.
+    The download is tried again with longer and longer pauses if a connection breaks, stalls or ends early. It stops
+    after `policy.attempts` consecutive attempts without new data.
 
-    hashed: the caller knows the file's hash, so that pieces may be put together even if the server does not vouch.
+    Args:
+        address: What to request.
+        part: Path where the bytes are written. It can contain bytes from an earlier attempt or process.
+        policy: How often and how long to try.
+        session: The HTTP session.
+        hashed: Whether the caller knows the hash of the file. If so, the bytes of several responses are joined even if
+            the server does not confirm that the file is the same.
 
-    A connection that breaks, stalls or ends early is tried again with growing pauses, as long as attempts bring
-    something new or `policy.attempts` of them in a row do not. Raises SourceUnavailable if the server does not give the
-    file, DataError if the disk is full.
+    Returns:
+        Whether the file was joined from the bytes of several responses.
+
+    Raises:
+        SourceUnavailable: The server does not provide the file.
+        DataError: The disk is full.
     """
     transfer = _Transfer(address, part, policy, session, hashed)
 
@@ -92,7 +105,22 @@ def download(
 def find_address(
     source: RemoteSource, repository: Repository, policy: RetryPolicy, session: requests.Session
 ) -> Address:
-    """What to request for a source, asked for as patiently as the file itself. Raises SourceUnavailable."""
+    """Find what to request for a source.
+
+    Failed requests are tried again, as in a download.
+
+    Args:
+        source: The source of the file.
+        repository: Whether the file belongs to a dataset or to a model.
+        policy: How often and how long to try.
+        session: The HTTP session.
+
+    Returns:
+        What to request.
+
+    Raises:
+        SourceUnavailable: The service cannot be reached or does not provide the file.
+    """
     patiently = tenacity.Retrying(
         retry=tenacity.retry_if_exception_type(_BROKEN),
         stop=tenacity.stop_after_attempt(policy.attempts),
@@ -117,7 +145,7 @@ class _Transfer:
         self.address, self.part, self.policy, self.session, self.hashed = address, part, policy, session, hashed
         self.notes = sidecar_path(part)
         self.title = part.name.removesuffix(".part")
-        self.fruitless = 0  # attempts in a row that brought nothing new
+        self.fruitless = 0  # consecutive attempts without new data
         self.pages = 0
         self.pieced = False
         self.furthest = self._offset()
@@ -193,7 +221,7 @@ class _Transfer:
         if status in (200, 206):
             return
         said = f"the server answered {status} {_short(str(answer.reason or ''))}".rstrip()
-        if status == 416:  # what is here is longer than the file there
+        if status == 416:  # the local file is longer than the file on the server
             self.part.unlink(missing_ok=True)
             raise RetryableError(said)
         if status in _LATER or status >= 500:
@@ -202,12 +230,12 @@ class _Transfer:
         raise SourceUnavailable(said)
 
     def _notes(self, answer: requests.Response, offset: int) -> dict[str, Any]:
-        """What the server says of the whole file: its size and what tells it from another version."""
+        """Return the size of the whole file, and the ETag and date that identify its version, from a response."""
         etag, date = answer.headers.get("ETag", ""), answer.headers.get("Last-Modified", "")
         notes: dict[str, Any] = {
             "source": self.address.identity,
             "size": None,
-            "etag": etag if re.fullmatch(r'"[!#-~]*"', etag) else "",  # weak ones (W/) do not vouch for bytes
+            "etag": etag if re.fullmatch(r'"[!#-~]*"', etag) else "",  # weak ones (W/) do not guarantee equal bytes
             "date": date if re.fullmatch(r"[\w,: +-]{1,60}", date, re.ASCII) else "",
         }
         if answer.status_code == 206:
@@ -219,12 +247,13 @@ class _Transfer:
         return notes
 
     def _encoded(self, answer: requests.Response) -> bool:
-        """Whether the server compressed the file unasked; of a .gz many servers say so and mean the file itself."""
+        """Return whether the server compressed the file for the transfer although that was not requested."""
+        # Many servers say so about .gz files, but mean the compression of the file itself.
         encoding = answer.headers.get("Content-Encoding", "identity").lower()
         return encoding != "identity" and not self.title.lower().endswith((".gz", ".tgz"))
 
     def _known(self) -> dict[str, Any] | None:
-        """Notes on the bytes that are here, if more can be added to them."""
+        """Return the notes about the bytes that are already downloaded, or None if the download cannot be resumed."""
         notes = read_note(self.notes)
         size = notes.get("size")
         if notes.get("source") != self.address.identity or not isinstance(size, int) or self._offset() > size:
@@ -232,7 +261,7 @@ class _Transfer:
         return notes if notes.get("etag") or notes.get("date") or self.hashed else None
 
     def _stream(self, answer: requests.Response) -> Iterator[bytes]:
-        """Pieces as they arrive; a connection that only trickles counts as broken."""
+        """Yield the bytes as they arrive, and raise RetryableError if the connection is too slow."""
         since, received = time.monotonic(), 0
         options = {"decode_content": self._encoded(answer)}
         while chunk := _within(_patience(self.policy), answer.raw.read1, _CHUNK, **options):
@@ -266,22 +295,20 @@ class _Transfer:
 
 
 def _patience(policy: RetryPolicy) -> float:
-    """Seconds for an answer to begin, redirects included, or for the next bytes to come."""
+    """Return how many seconds to wait for a response to begin, including redirects, or for the next bytes."""
     return 10 + 3 * policy.timeout
 
 
 def _within(seconds: float, call: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
-    """What a call returns. Raises _Stuck if it takes longer.
-
-    The timeout of a socket begins again with every byte, and so a server that drips the bytes of a header can hold a
-    reader for days.
-    """
+    """Return the result of a call, or raise _Stuck if the call takes longer than `seconds`."""
+    # The timeout of a socket starts again with every byte. Without this limit, a server that sends the bytes of a
+    # header very slowly could block the download for days.
     done: queue.SimpleQueue[tuple[Any, BaseException | None]] = queue.SimpleQueue()
 
     def work() -> None:
         try:
             done.put((call(*arguments, **options), None))
-        except BaseException as error:  # raised again below, in the thread that waits
+        except BaseException as error:  # raised again below, in the waiting thread
             done.put((None, error))
 
     threading.Thread(target=work, name="download", daemon=True).start()
@@ -296,7 +323,7 @@ def _within(seconds: float, call: Callable[..., Any], *arguments: Any, **options
 
 @contextmanager
 def _closing(answer: requests.Response) -> Iterator[requests.Response]:
-    """Close the answer at the end, unless a thread is stuck in it: closing would wait for that thread."""
+    """Close the response at the end, unless a thread is stuck in it, because closing would wait for that thread."""
     try:
         yield answer
     except _Stuck:
@@ -309,7 +336,11 @@ def _closing(answer: requests.Response) -> Iterator[requests.Response]:
 
 @contextmanager
 def new_session() -> Iterator[requests.Session]:
-    """Open an HTTP session with our User-Agent."""
+    """Open an HTTP session with the User-Agent of vosarena.
+
+    Yields:
+        The session, which is closed at the end.
+    """
     from vosarena.base.version import __version__
 
     with requests.Session() as session:
@@ -318,9 +349,14 @@ def new_session() -> Iterator[requests.Session]:
 
 
 def server_message(start: bytes, name: str) -> str:
-    """What a server said instead of giving a file, if its first bytes are a web page or such; "" if they are not.
+    """Describe the web page or message that a server sent instead of a file.
 
-    name: of the file; a JSON file may be JSON.
+    Args:
+        start: First bytes of the file.
+        name: Name of the file. JSON is accepted in a file that ends in `.json` or `.txt`.
+
+    Returns:
+        Description of the web page or message, or "" if the bytes are not one.
     """
     encoding = "utf-16" if start.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
     text = start[:65536].decode(encoding, errors="replace").lstrip()
@@ -338,7 +374,7 @@ def server_message(start: bytes, name: str) -> str:
 
 
 def _short(text: str) -> str:
-    """A server's words as they can be printed: one line, not long, nothing that a terminal obeys."""
+    """Return the text of a server as one short line without control characters, so that it is safe to print."""
     return "".join(char if char.isprintable() else "?" for char in " ".join(text.split())[:100])
 
 
@@ -349,19 +385,19 @@ def _check_space(part: Path, need: int, title: str) -> None:
 
 
 def _number(text: str) -> int | None:
-    """A number in a header; None if it is none, or beyond all sizes of files."""
+    """Return the number in a header, or None if it is not a number or larger than any file size."""
     return int(text) if re.fullmatch("[0-9]{1,15}", text) else None
 
 
 def _odd(error: Exception) -> str:
-    """An address or answer that the library rejects; its own words may hold passwords."""
+    """Describe an address or response that requests rejects, without its message, which can contain passwords."""
     if isinstance(error, requests.TooManyRedirects):
         return "the server sends from one address to the next without end"
     return f"invalid URL, or a redirect to one ({type(error).__name__})"
 
 
 def _words(error: Exception) -> str:
-    """A network error without the objects' addresses that libraries print."""
+    """Describe a network error without the memory addresses of objects that libraries print."""
     text = str(error).lower()
     if "timed out" in text:
         return "the connection timed out"

@@ -1,7 +1,7 @@
-"""Where a file can come from: a URL, Hugging Face, Google Drive, this machine, or a page for people.
+"""Sources of a file: a URL, Hugging Face, Google Drive, this machine, or a web page for manual download.
 
-Each kind of source is a class that describes itself, names the page where a person finds the file and, if it is on the
-network, says what to request.
+Each kind of source is a class. It has a description, gives the web page where the user finds the file and, if it is on
+the network, what to request.
 """
 
 from __future__ import annotations
@@ -24,20 +24,21 @@ from vosarena.base.errors import DataError
 if TYPE_CHECKING:
     import requests
 
-Repository = Literal["dataset", "model"]  # Hugging Face keeps them apart
+Repository = Literal["dataset", "model"]  # two separate kinds on Hugging Face
 _DRIVE = "https://drive.google.com/uc"
-_USER = re.compile(r"//(?:[^/?#]*@|[^/?#@]*:(?!\d*(?:[/?#]|$))[^@]*@)")  # user and password, even with a slash in it
+# The user and password in a URL, even if they contain a slash.
+_USER = re.compile(r"//(?:[^/?#]*@|[^/?#@]*:(?!\d*(?:[/?#]|$))[^@]*@)")
 _PUBLIC = {"id", "file", "files", "path", "name", "export", "download", "dl", "raw", "rev", "version", "format"}
 
 
 @dataclass(frozen=True)
 class RetryPolicy:
-    """How patient a download is.
+    """How often and how long a download is tried.
 
     Attributes:
-        attempts: Give up after this many consecutive attempts without new data.
-        timeout: Seconds without data before a connection is dropped.
-        wait: Seconds before the second attempt; doubled each time, up to 60.
+        attempts: Number of consecutive attempts without new data after which the download fails.
+        timeout: Seconds without data before a connection is closed.
+        wait: Seconds before the second attempt. They are doubled each time, up to 60.
     """
 
     attempts: int = 5
@@ -47,11 +48,11 @@ class RetryPolicy:
 
 @dataclass(frozen=True)
 class Address:
-    """A source as an HTTP request.
+    """The HTTP request for a source.
 
     Attributes:
-        url: What to request; it may carry signatures.
-        identity: The same at every attempt.
+        url: URL to request. It can contain signatures.
+        identity: Identifier of the source, which is the same in every attempt.
         headers: Extra headers of the request.
     """
 
@@ -65,22 +66,26 @@ class Source(Entry):
 
     @abstractmethod
     def describe(self) -> str:
-        """Return the source in words, without secrets."""
+        """Return a description of the source without passwords or tokens."""
 
     @property
     def identity(self) -> str:
-        """16 hexadecimal digits that tell sources apart without their URLs; a password does not count."""
+        """Identifier of the source: 16 hexadecimal digits that do not reveal the URL or depend on a password."""
         keys = self.given()
         if "url" in keys:
             keys["url"] = _USER.sub("//", keys["url"])
         return sha256(json.dumps(keys, sort_keys=True).encode()).hexdigest()[:16]
 
     def file_name(self) -> str | None:
-        """Return the file name that the source gives, if it gives one."""
+        """Return the name of the file, or None if the source does not give one."""
         return None
 
     def web_page(self, repository: Repository) -> str | None:
-        """Return the page where a person finds the file, if there is one."""
+        """Return the web page where the user finds the file, or None if there is none.
+
+        Args:
+            repository: Whether the file belongs to a dataset or to a model.
+        """
         return None
 
 
@@ -93,11 +98,14 @@ class RemoteSource(Source):
 
         Args:
             repository: Whether the file belongs to a dataset or to a model.
-            session: Used for requests that are needed to find the address.
-            timeout: Seconds without data before a connection is dropped.
+            session: HTTP session for requests that are needed to find the address.
+            timeout: Seconds without data before a connection is closed.
+
+        Returns:
+            What to request for the file.
 
         Raises:
-            DataError: The service does not give out the file.
+            DataError: The service does not provide the file.
             requests.RequestException: The service cannot be reached.
         """
 
@@ -115,7 +123,7 @@ class UrlSource(RemoteSource):
     def file_name(self) -> str | None:
         try:
             return PurePosixPath(unquote(urlsplit(self.url).path)).name or None
-        except ValueError:  # not a valid URL: requesting it says so
+        except ValueError:  # an invalid URL is reported when it is requested
             return None
 
     def web_page(self, repository: Repository) -> str | None:
@@ -232,14 +240,21 @@ class PageSource(Source):
 
 
 def shown(url: str) -> str:
-    """Return a URL as it may be printed and stored: without passwords, and without what may be a token or signature."""
+    """Return a URL that is safe to print and store.
+
+    Args:
+        url: The URL.
+
+    Returns:
+        The URL without passwords and without values that may be tokens or signatures.
+    """
     address, _, query = _USER.sub("//***@", url).partition("#")[0].partition("?")
     pairs = (pair.partition("=") for pair in query.split("&") if pair)
     known = "&".join(f"{key}={value if key in _PUBLIC else '***'}" if equals else "***" for key, equals, value in pairs)
     return f"{address}?{known}" if known else address
 
 
-SOURCES: dict[str, type[Source]] = {  # by the key that tells them apart
+SOURCES: dict[str, type[Source]] = {  # by the key that identifies the kind of source
     "url": UrlSource,
     "huggingface": HuggingFaceSource,
     "drive": DriveSource,
@@ -295,7 +310,7 @@ class FileEntry(Entry):
 
 
 def _drive_address(file: str, identity: str, session: requests.Session, timeout: float) -> Address:
-    """Return what to request for a file; Google Drive asks for a confirmation before it gives out large ones."""
+    """Return what to request for a file, with the confirmation that Google Drive requires for large files."""
     from gdown.download import get_url_from_gdrive_confirmation
     from gdown.exceptions import FileURLRetrievalError
 
@@ -310,12 +325,12 @@ def _drive_address(file: str, identity: str, session: requests.Session, timeout:
 
 
 def _find_in_drive_folder(folder: str, name: str, timeout: float) -> str:
-    """Return the id of a file in a folder."""
+    """Return the id of a file in a folder on Google Drive."""
     from gdown import download_folder
 
     try:
         listed = download_folder(id=folder, skip_download=True, quiet=True, use_cookies=False, timeout=timeout)
-    except Exception as error:  # gdown raises its own, requests' and parsing errors
+    except Exception as error:  # gdown raises its own errors, those of requests, and parsing errors
         raise DataError(f"Google Drive does not list folder {folder} ({' '.join(str(error).split())})") from None
     for item in listed or ():
         if PurePosixPath(item.path).name == name:  # type: ignore[union-attr]

@@ -1,11 +1,12 @@
-"""Unpack an untrusted zip or tar archive: only the members that are needed, and nothing outside its folder.
+"""Unpack an untrusted zip or tar archive.
 
-Rejected, with the name of the member: absolute paths, `..`, links that leave the folder, files below a link, devices,
-and archives that unpack to far more than their size. The folder appears when it is complete; a killed extraction leaves
-only `.<name>.part`, which the next one removes.
+Only the members that are needed are unpacked, and nothing is written outside the output folder. The following are
+rejected, with the name of the member: absolute paths, `..`, links that leave the folder, files below a link, and
+devices. Archives that unpack to far more than their size are rejected too. The folder appears only when it is complete.
+An extraction that is killed leaves only `.<name>.part`, which the next extraction removes.
 
-tarfile's `filter="data"` covers links and devices, but tarfile takes a damaged header for the end of the archive and
-has no limit on sizes, so a small streaming reader is used instead.
+The option `filter="data"` of tarfile covers links and devices. However, tarfile treats a damaged header as the end of
+the archive and does not limit sizes. A small streaming reader is used instead.
 """
 
 import bz2
@@ -32,15 +33,17 @@ from vosarena.base.logs import progress_bar
 
 logger = logging.getLogger(__name__)
 
-BOMB_RATIO = 100  # images hardly shrink; deflate and holes reach 1000 and more
-BOMB_FREE = 64 << 20  # bytes that may be unpacked whatever the ratio
-LONGEST_PATH = 4096  # letters; no file system takes more
-_BLOCK = 512  # of a tar; also what a member counts for at least, so that millions of empty ones are a bomb too
-_LARGEST_HEADER = 1 << 20  # bytes of a tar's extended header: a long name, or attributes
+BOMB_RATIO = 100  # images are hardly compressed further; deflate and sparse files reach 1000 and more
+BOMB_FREE = 64 << 20  # bytes that can be unpacked at any ratio
+LONGEST_PATH = 4096  # characters; no file system supports longer paths
+# Bytes in a block of a tar file. They are added to the size of every member, so that millions of empty
+# members are rejected too.
+_BLOCK = 512
+_LARGEST_HEADER = 1 << 20  # bytes of an extended header of a tar file, which has a long name or attributes
 _MOST_HEADERS = 16  # extended headers of one member
 _EXTENDED = (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE,
              tarfile.SOLARIS_XHDTYPE)  # fmt: skip
-_ENCRYPTED = 0x1 | 0x40 | 0x2000  # flags of a zip's member
+_ENCRYPTED = 0x1 | 0x40 | 0x2000  # flags of a member of a zip file
 _REFUSED = "refused, get it from a source you trust"
 _BY_HAND = "unpack it by hand and name the folder as `local`"
 _JUNK = ("__MACOSX/", "._", ".DS_Store")
@@ -55,7 +58,7 @@ _COMPRESSED: dict[bytes, Callable[[IO[bytes]], Any]] = {
 
 
 class _Damaged(Exception):
-    """An archive is not as it should be; the text says how."""
+    """An archive is damaged, as the message describes."""
 
 
 @dataclass(frozen=True)
@@ -64,14 +67,22 @@ class _Member:
     kind: str  # file | folder | link | hardlink | other
     size: int
     target: str
-    open: Callable[[], Any]  # something to read from
+    open: Callable[[], Any]  # opens the content for reading
 
 
 def extract(archive: Path, output: Path, wanted: Callable[[str], bool]) -> None:
-    """Unpack the members that are wanted into `output`, which is replaced.
+    """Unpack the wanted members of an archive into a folder.
 
-    wanted: says of a member's path in the archive whether it is needed. A JSON or text file that is no archive is
-    taken over as it is. Raises DataError naming archive and member.
+    A JSON or text file is not an archive and is copied into the folder unchanged.
+
+    Args:
+        archive: The archive.
+        output: The folder to write. It is replaced if it exists.
+        wanted: Function that takes the path of a member in the archive and returns whether the member is needed.
+
+    Raises:
+        DataError: The archive is damaged, unsafe or not supported, contains no wanted member, or cannot be written. The
+            message has the name of the archive, and of the member if there is one.
     """
     part = output.with_name(f".{output.name}.part")
     shutil.rmtree(part, ignore_errors=True)
@@ -95,9 +106,16 @@ def extract(archive: Path, output: Path, wanted: Callable[[str], bool]) -> None:
 
 @contextmanager
 def damage_named(archive: str | Path) -> Iterator[None]:
-    """Whatever a damaged or hostile archive makes the libraries raise becomes a DataError that names it.
+    """Turn the errors that libraries raise for a damaged or malicious archive into a DataError with its name.
 
-    Errors of the disk pass. The libraries raise errors of their own, ValueError, RuntimeError, MemoryError and more.
+    The libraries raise their own errors, ValueError, RuntimeError, MemoryError and others. Errors of the disk are
+    raised unchanged.
+
+    Args:
+        archive: Name of the archive in the message.
+
+    Raises:
+        DataError: The archive is damaged.
     """
     try:
         yield
@@ -112,14 +130,31 @@ def damage_named(archive: str | Path) -> Iterator[None]:
 
 
 def check_archive(archive: Path, name: str) -> None:
-    """Raise DataError if a zip or tar archive ends before its end. name: what to call it."""
+    """Check that a zip or tar archive is complete.
+
+    Args:
+        archive: The archive.
+        name: Name of the archive in messages.
+
+    Raises:
+        DataError: The archive is incomplete, damaged, unsafe or not supported.
+    """
     with damage_named(name):
         for _ in _members(archive, name):
             pass
 
 
 def is_zip(path: Path) -> bool:
-    """Whether a file starts as a zip archive does. What it ends in says nothing: a tar may end in a zip."""
+    """Return whether a file starts like a zip archive.
+
+    The end of the file is not checked, because a tar file can end with a zip file.
+
+    Args:
+        path: The file.
+
+    Returns:
+        Whether the first bytes are those of a zip archive.
+    """
     with path.open("rb") as file:
         return file.read(8).startswith(_ZIP)
 
@@ -152,7 +187,7 @@ def _unpack(archive: Path, folder: Path, wanted: Callable[[str], bool]) -> None:
                 ) from None
             files += member.kind != "folder"
             bar.update(member.kind != "folder")
-    for name in links:  # once all are there: one may lead through another
+    for name in links:  # checked after all members, because one link may lead through another
         if not (folder / name).resolve().is_relative_to(folder.resolve()):
             raise DataError(f"{archive}: member {_shown(name)} is a link that leaves the folder; {_REFUSED}")
     if not files:
@@ -176,10 +211,9 @@ def _place(member: _Member, folder: Path, name: str, links: set[str]) -> None:
 
 
 def _members(archive: Path, name: str | Path) -> Iterator[_Member]:
-    """What is in a zip or tar archive, whatever its name ends in; the first bytes say which of them it is.
-
-    name: what to call it. Raises DataError if it unpacks to far more than its size, or is encrypted or of another kind.
-    """
+    """Yield the members of a zip or tar archive, whose kind is detected from its first bytes and not from its name."""
+    # DataError is raised if the archive unpacks to far more than its size, is encrypted or is of another kind. The
+    # message uses `name` for the archive.
     with archive.open("rb") as file:
         start = file.read(_BLOCK)
     for mark, kind in _UNREAD.items():
@@ -202,12 +236,13 @@ def _zip_members(archive: Path, name: str | Path) -> Iterator[_Member]:
     with zipfile.ZipFile(archive) as opened:
         infos = opened.infolist()
         if infos and min(info.header_offset for info in infos) > 4:
-            # Read from its end, an archive that was cut behind a zip inside it looks like that zip.
+            # Zip files are read from the end. If an archive was cut off after a zip file inside it, it looks like that
+            # zip file.
             raise _Damaged("its list of files does not begin where it begins: it was cut off, or two were joined")
         for info in infos:
             if info.flag_bits & _ENCRYPTED:
                 raise DataError(f"{name}: member {_shown(info.filename)} is encrypted; {_BY_HAND}")
-            path = info.filename.replace("\\", "/")  # as old tools of Windows write it
+            path = info.filename.replace("\\", "/")  # old Windows tools write backslashes
             mode = info.external_attr >> 16
             link = stat.S_ISLNK(mode) and info.create_system == 3
             special = stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK)
@@ -217,7 +252,7 @@ def _zip_members(archive: Path, name: str | Path) -> Iterator[_Member]:
             def content(info: zipfile.ZipInfo = info) -> IO[bytes]:
                 try:
                     return opened.open(info)
-                except NotImplementedError as error:  # Windows compresses large files by deflate64
+                except NotImplementedError as error:  # Windows compresses large files with deflate64
                     member = f"member {_shown(info.filename)}"
                     raise DataError(f"{name}: {member} cannot be read here ({error}); {_BY_HAND}") from None
 
@@ -225,14 +260,13 @@ def _zip_members(archive: Path, name: str | Path) -> Iterator[_Member]:
 
 
 def _tar_members(archive: Path, start: bytes) -> Iterator[_Member]:
-    """Members of a tar file, compressed or not, in order; to the end of the file, so that its checksum is verified.
-
-    Of Python's tarfile only the reading of one header is used: it takes a damaged header for the end of the archive,
-    reads headers of any size into memory, and never returns from some (negative sizes, maps of sparse files).
-    """
+    """Yield the members of a tar file, compressed or not, and read it to the end to verify its checksum."""
+    # The members are in order. Only the function of tarfile that reads a single header is used, because tarfile treats
+    # a damaged header as the end of the archive, reads headers of any size into memory, and never returns for some
+    # headers (negative sizes, maps of sparse files).
     decoder = next((decoder for mark, decoder in _COMPRESSED.items() if start.startswith(mark)), None)
     with archive.open("rb") as raw, decoder(raw) if decoder else raw as file:
-        extended: dict[str, str] = {}  # what headers in front of a member say of it
+        extended: dict[str, str] = {}  # fields from the extended headers before a member
         headers = 0
         while header := _tar_header(file):
             headers += 1
@@ -245,7 +279,7 @@ def _tar_members(archive: Path, start: bytes) -> Iterator[_Member]:
             if header.type == tarfile.GNUTYPE_SPARSE or any(key.startswith("GNU.sparse.") for key in extended):
                 raise _Damaged(f"member {_shown(name)} is stored as a sparse file; pack it again without --sparse")
             if not header.isreg() and header.type in tarfile.SUPPORTED_TYPES:
-                size = 0  # a folder, link or device: no content follows
+                size = 0  # folders, links and devices have no content
             kind = ("file" if header.isreg() else "folder" if header.isdir() else "link" if header.issym()
                     else "hardlink" if header.islnk() else "other")  # fmt: skip
             begin, target = file.tell(), extended.get("linkpath", header.linkname)
@@ -261,7 +295,7 @@ def _tar_members(archive: Path, start: bytes) -> Iterator[_Member]:
 
 
 def _tar_header(file: IO[bytes]) -> tarfile.TarInfo | None:
-    """The next header, or None at the end mark."""
+    """Return the next header, or None at the end mark."""
     begin = file.tell()
     try:
         return tarfile.TarInfo.frombuf(file.read(_BLOCK), "utf-8", "surrogateescape")
@@ -274,7 +308,7 @@ def _tar_header(file: IO[bytes]) -> tarfile.TarInfo | None:
 
 
 def _extension(header: tarfile.TarInfo, file: IO[bytes]) -> dict[str, str]:
-    """What a header in front of a member says of it: `path`, `linkpath`, `size` and what is not used."""
+    """Return the fields of an extended header: `path`, `linkpath`, `size` and others, which are not used."""
     if not 0 <= header.size <= _LARGEST_HEADER:
         raise _Damaged(f"a header of {header.size} bytes")
     data = file.read(header.size + -header.size % _BLOCK)[: header.size]
@@ -285,7 +319,7 @@ def _extension(header: tarfile.TarInfo, file: IO[bytes]) -> dict[str, str]:
         return {key: data.partition(b"\0")[0].decode(errors="surrogateescape")}
     fields: dict[str, str] = {}
     place, end = 0, len(data.rstrip(b"\0"))
-    while place < end:  # records of `<length> <key>=<value>\n`
+    while place < end:  # records have the form `<length> <key>=<value>\n`
         length = _number(data[place : place + 20].partition(b" ")[0].decode(errors="replace"))
         record = data[place : place + length].decode(errors="surrogateescape")
         key, equals, value = record.partition(" ")[2].partition("=")
@@ -293,7 +327,7 @@ def _extension(header: tarfile.TarInfo, file: IO[bytes]) -> dict[str, str]:
         if not equals or place > end or not value.endswith("\n"):
             raise _Damaged("a damaged header")
         fields[key] = value[:-1]
-    return {} if header.type == tarfile.XGLTYPE else fields  # a global one: where the archive comes from
+    return {} if header.type == tarfile.XGLTYPE else fields  # a global header says where the archive comes from
 
 
 def _number(text: str) -> int:
@@ -303,7 +337,7 @@ def _number(text: str) -> int:
 
 
 class _Blocks:
-    """The next bytes of a file as a file."""
+    """The next bytes of a file, readable like a file."""
 
     def __init__(self, file: IO[bytes], size: int) -> None:
         self._file, self._left = file, size
@@ -321,12 +355,12 @@ class _Blocks:
 
 
 def _shown(name: str) -> str:
-    """A member's name for a message."""
+    """Return the name of a member as it is shown in messages."""
     return repr(name) if len(name) <= 200 else f"{name[:80]!r}... of {len(name)} letters"
 
 
 def _checked(member: _Member, archive: Path, links: set[str]) -> str:
-    """The member's path inside the folder, or "" for the folder itself. Raises DataError if it is hostile."""
+    """Return the path of a member in the folder ("" for the folder itself), or raise DataError if it is unsafe."""
 
     def under_link(path: str) -> bool:
         return bool(links) and any(str(parent) in links for parent in PurePosixPath(path).parents)

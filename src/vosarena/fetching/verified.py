@@ -1,8 +1,9 @@
-"""Fetch one file from several sources and verify it: archives and weights alike.
+"""Fetch one file from several sources and verify it.
 
-A file is accepted if its hash is the published one or, where none is published, the one of its first use, which is kept
-in `<resources>/hashes.lock.yaml`. Next to every accepted file is `<file>.json`, so that it is not hashed again. A file
-that was put there by hand is verified like any other.
+Archives and weights are fetched in the same way. A file is accepted if its hash is equal to the published hash. If no
+hash is published, it must be equal to the hash of the first use of the file, which is kept in
+`<resources>/hashes.lock.yaml`. A note, `<file>.json`, is written next to every accepted file, so that the file is not
+hashed again. A file that the user saved there manually is verified like any other file.
 """
 
 import logging
@@ -45,9 +46,9 @@ class RemoteFile:
     """A file to fetch.
 
     Attributes:
-        name: Identifies it in messages and in the lock file.
-        entry: Where it comes from, and its hash.
-        repository: Whether it belongs to a dataset or to a model.
+        name: Name of the file in messages and in the lock file.
+        entry: Sources and hashes of the file.
+        repository: Whether the file belongs to a dataset or to a model.
     """
 
     name: str
@@ -56,19 +57,31 @@ class RemoteFile:
 
     @property
     def published(self) -> bool:
-        """Whether a published hash says which file is the right one."""
+        """Whether a hash of the file is published."""
         return bool(self.entry.sha256 or self.entry.md5)
 
     def local(self) -> set[Path]:
-        """The files and folders on this machine that are sources."""
+        """Return the files and folders on this machine that are sources."""
         return {source.path.resolve() for source in self.entry.sources if isinstance(source, LocalSource)}
 
 
 def fetch_file(wanted: RemoteFile, place: Path, resources: Path, policy: RetryPolicy) -> Path:
-    """The verified file: at `place`, or where a local source names it (which may also be an extracted folder).
+    """Fetch a file and verify it.
 
-    Sources are tried in order. Raises DataError: what is wrong with the file, or why no source gave it, which page has
-    it and where to put it.
+    The sources are tried in order.
+
+    Args:
+        wanted: The file to fetch.
+        place: Path where the file is saved.
+        resources: The resources folder, which contains the lock file.
+        policy: How often and how long to try a download.
+
+    Returns:
+        Path of the verified file. It is `place`, or the path of a local source, which can also be an extracted folder.
+
+    Raises:
+        DataError: The file is wrong, or no source provides it. In the first case, the message says what is wrong with
+            the file. In the second case, it says why each source failed, which page has the file and where to save it.
     """
     with lock(place):
         try:
@@ -102,7 +115,7 @@ def _fetch(wanted: RemoteFile, place: Path, resources: Path, policy: RetryPolicy
 
 
 def _from_source(source: Source, wanted: RemoteFile, place: Path, policy: RetryPolicy) -> Path:
-    """The file as the source gives it, not verified yet: a local one where it lies, a remote one as `.part`."""
+    """Return the path of the unverified file, which is the local file itself or a download that ends in `.part`."""
     if isinstance(source, LocalSource):
         path = source.path.resolve()
         if not path.exists():
@@ -123,11 +136,10 @@ def _from_source(source: Source, wanted: RemoteFile, place: Path, policy: RetryP
 
 
 def _verify(path: Path, place: Path, source: Source | None, wanted: RemoteFile, resources: Path) -> Path:
-    """Verify a file and put it in its place. source: where it came from; None if a person put it there.
-
-    A file that is named as a local source is the user's own: without a published hash it may change. Raises DataError
-    with the expected and the found hash, and SourceUnavailable for a download, so that the next source is asked.
-    """
+    """Verify a file, or raise DataError, and move it to its final path if it was downloaded."""
+    # The source is None if the user saved the file at `place` manually. A file from a local source belongs to the user
+    # and may change if no hash is published. A wrong hash is reported with the expected one. For a wrong download, the
+    # error is SourceUnavailable, so that the next source is tried.
     downloaded = path != place and path.name == f"{place.name}.part"
     own = isinstance(source, LocalSource)
     hashes = _hashes(path, wanted)
@@ -159,7 +171,7 @@ def _verify(path: Path, place: Path, source: Source | None, wanted: RemoteFile, 
 
 
 def _check_lock_file(wanted: RemoteFile, hashes: Mapping[str, str], path: Path, origin: str, resources: Path) -> None:
-    """Compare with the hash of the first use, or make this the first use."""
+    """Compare the hash with that of the first use, or record it if this is the first use."""
     file = resources / LOCK_FILE
     with lock(file):
         entries = _locked_hashes(file)
@@ -179,10 +191,9 @@ def _check_lock_file(wanted: RemoteFile, hashes: Mapping[str, str], path: Path, 
 
 
 def _locked_hashes(file: Path) -> dict[str, dict[str, Any]]:
-    """The entries of the lock file; none if there is no such file. Raises DataError if it is damaged, even empty.
-
-    Every entry has a checksum, and the file an end, so that a person may remove entries and nothing else removes any.
-    """
+    """Return the entries of the lock file, if it exists, or raise DataError if it is damaged or empty."""
+    # Every entry has a checksum, and the file ends with a marker. The user can therefore remove entries, but a damaged
+    # or incomplete file is detected.
     try:
         text = file.read_bytes().decode()
         entries = yaml.safe_load(text)
@@ -202,9 +213,17 @@ def _locked_hashes(file: Path) -> dict[str, dict[str, Any]]:
 
 
 def check_whole(path: Path, name: str) -> None:
-    """Raise DataError if a zip or tar archive ends before its end, or if the file is a page or message of a server.
+    """Check that a file is complete and not a message of a server.
 
-    Of other files only that is checked: any bytes may be a checkpoint.
+    Zip and tar archives are read to their end. Other files are only checked for being empty or a web page or message of
+    a server, because weights can consist of any bytes.
+
+    Args:
+        path: The file to check.
+        name: Name of the file in messages.
+
+    Raises:
+        DataError: The file is empty, an incomplete or damaged archive, or a web page or message of a server.
     """
     with path.open("rb") as file:
         start = file.read(4096)
@@ -213,7 +232,7 @@ def check_whole(path: Path, name: str) -> None:
     final = path.name.removesuffix(".part")
     if message := server_message(start, final):
         raise DataError(f"{name}: the file is {message}; download it again")
-    if is_zip(path) or final.lower().endswith(_ARCHIVES):  # checkpoints are zip files too
+    if is_zip(path) or final.lower().endswith(_ARCHIVES):  # files of weights can be zip files too
         check_archive(path, name)
 
 
@@ -233,7 +252,7 @@ def _hashes(path: Path, wanted: RemoteFile) -> dict[str, str]:
 
 
 def _note(path: Path, place: Path, content: Mapping[str, Any]) -> Path:
-    """Write the note on a verified file. It has a path only if that is elsewhere, because resources may be moved."""
+    """Write the note of a verified file, with only the name of a file at `place` because resources may be moved."""
     status = path.stat()
     where = place.name if path == place else str(path)
     write_note(sidecar_path(place), {"path": where, **content, "bytes": status.st_size, "mtime_ns": status.st_mtime_ns})
@@ -241,7 +260,16 @@ def _note(path: Path, place: Path, content: Mapping[str, Any]) -> Path:
 
 
 def is_another(place: Path, wanted: RemoteFile) -> bool:
-    """Whether the file that was accepted at `place` is not the wanted one: by its hash or, without one, its source."""
+    """Return whether the file that was accepted at `place` is a different file from the wanted one.
+
+    Args:
+        place: Path of the accepted file.
+        wanted: The file that is wanted.
+
+    Returns:
+        Whether the hash is different from the published hash or, if no hash is published, whether the file came from a
+        source that is not one of the sources of the wanted file. False if nothing is known about the file at `place`.
+    """
     note = read_note(sidecar_path(place))
     if "source" not in note or not place.exists():
         return False
@@ -251,10 +279,8 @@ def is_another(place: Path, wanted: RemoteFile) -> bool:
 
 
 def _verified_before(place: Path, wanted: RemoteFile) -> Path | None:
-    """The file that was accepted before, if it is still that file and what is wanted now.
-
-    Raises DataError if nothing but its name says that it is wanted: it came from another source.
-    """
+    """Return the path of the file that was accepted before, or None if the file or its definition changed."""
+    # DataError is raised if only the name of the file is the same and it came from another source.
     note = read_note(sidecar_path(place))
     try:
         path = Path(place.parent, note["path"])
