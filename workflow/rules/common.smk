@@ -1,4 +1,4 @@
-# The study that the config describes, and the questions that rules ask about it.
+# Load the study that the config describes, and define the functions that rules use to query it.
 
 import sys
 from argparse import Namespace
@@ -28,7 +28,7 @@ try:
         update_config(config, typed)
         for file in workflow.configfiles:
             if str(file).endswith((".yaml", ".yml")):
-                read_yaml(Path(file))  # raises for a key that is there twice
+                read_yaml(Path(file))  # raises an error for a duplicate key
         config["study"] = study_name(config, list(map(Path, workflow.config_settings.configfiles)), typed)
     study = load_study(config, where="config")
     check_study(study, where="config")
@@ -55,11 +55,11 @@ wildcard_constraints:
 
 
 def place(path):
-    """Where a path of this workflow lies, also where another workflow uses it as a module with a prefix."""
+    """Return where a path of this workflow is, also if another workflow uses it as a module with a prefix."""
     return Path(workflow.pathvars.apply(workflow.modifier.path_modifier.replace_prefix(path)))
 
 
-# The same files twice: as rules declare them, with path variables, and as they are on this machine.
+# The same files in two forms: with path variables, as rules declare them, and as paths on this machine.
 _FOLDERS = ("results", "resources", "logs", "benchmarks")
 declared = Paths(study.name, *(Path(f"<{name}>") for name in _FOLDERS))
 paths = Paths(study.name, *(place(f"<{name}>") for name in _FOLDERS), scores=place("scores"))
@@ -68,7 +68,7 @@ if workflow.is_main_process:
 
 
 # Jobs get records as parameters. Snakemake compares only parameters of built-in types with those of the last run, so
-# rules also give a record's `definition`.
+# rules also pass the `definition` of a record.
 
 
 def split_of(wildcards):
@@ -76,7 +76,7 @@ def split_of(wildcards):
 
 
 def store_of(wildcards):
-    """Folder of the predictions of one model on one split."""
+    """Return the folder of the predictions of one model on one split."""
     return paths.predictions(split_of(wildcards), wildcards.model)
 
 
@@ -85,7 +85,7 @@ def archive_of(wildcards):
 
 
 def extracted_of(wildcards):
-    """Notes of the extracted archives of a split."""
+    """Return the notes of the extracted archives of a split."""
     return [declared.extracted_note(archive.namespace, archive.file) for archive in archives_of(split_of(wildcards))]
 
 
@@ -94,7 +94,12 @@ def model_of(wildcards):
 
 
 def shards_and_workloads(table, model):
-    """Shard name -> names of its sequences, and shard name -> the work in it, by a table of sequences."""
+    """Return the names of the sequences and the workload of each shard, both by shard name.
+
+    Args:
+        table: Path of the table of sequences.
+        model: Name of the model.
+    """
     return _shards_and_workloads(table, kind_of(Namespace(model=model)) if study.inference.minutes_per_job else None)
 
 
@@ -110,7 +115,10 @@ def _shards_and_workloads(table, kind):
 
 @lru_cache
 def _plan_of(dataset, split, model):
-    """Until the split is indexed this raises what makes Snakemake ask again, and nothing is kept."""
+    """Return shards and workloads of one model on one split.
+
+    Until the split is indexed, this raises the exception that makes Snakemake ask again, and nothing is cached.
+    """
     table = checkpoints.index.get(dataset=dataset, split=split).output.table
     shards, workloads = shards_and_workloads(str(table), model)
     if workflow.is_main_process:
@@ -119,12 +127,12 @@ def _plan_of(dataset, split, model):
 
 
 def shards_of(wildcards):
-    """Shard name -> names of its sequences; known once the split is indexed."""
+    """Return the names of the sequences of each shard, by shard name; known once the split is indexed."""
     return _plan_of(wildcards.dataset, wildcards.split, wildcards.model)[0]
 
 
 def workload_of_shard(wildcards):
-    """The work in one shard."""
+    """Return the workload of one shard."""
     return _plan_of(wildcards.dataset, wildcards.split, wildcards.model)[1][wildcards.shard]
 
 
@@ -134,13 +142,13 @@ def fingerprint_of_split(name):
 
 
 def statuses_of(wildcards):
-    """Status files of all shards of one model on one split."""
+    """Return the status files of all shards of one model on one split."""
     split = f"{wildcards.dataset}/{wildcards.split}"
     return [declared.shard(split, wildcards.model, shard) for shard in shards_of(wildcards)]
 
 
 def weights_of(wildcards):
-    """The checkpoint of a model, fetched or fine-tuned, if it has one."""
+    """Return the weights of a model, fetched or fine-tuned, or an empty list if it has none."""
     model = model_of(wildcards)
     if model.finetune:
         return declared.finetuned(model.name) / "weights.pth"
@@ -148,15 +156,19 @@ def weights_of(wildcards):
 
 
 def kind_of(wildcards):
-    """How heavy a model is: by whether it has weights or runs on torch, and where it runs."""
+    """Return how a model runs: `baseline` if it has no weights and does not use torch, otherwise `cpu` or `gpu`."""
     if not weights_of(wildcards) and not uses_torch(model_of(wildcards).tracker):
         return "baseline"
     return "cpu" if study.inference.device == "cpu" else "gpu"
 
 
 def runs(*truths):
-    """Splits with every model; truths: only splits with this `ground_truth` (full: scored here; first_frame: by a
-    server; none: by nobody)."""
+    """Return every split paired with every model.
+
+    Args:
+        truths: Only splits with these values of `ground_truth`: `full` (scored here), `first_frame` (scored by a
+            server) or `none` (not scored). By default all splits.
+    """
     return [
         (split, model)
         for split in study.splits.values()
@@ -183,7 +195,11 @@ def tables_of_study(wildcards):
 
 @lru_cache
 def warn_of_triggers():
-    """Tables depend on what the config names, which no file's time tells. Known once jobs are planned, not before."""
+    """Warn if Snakemake does not rerun jobs after changed parameters.
+
+    Tables depend on the contents of the config, which modification times of files do not show. The triggers are known
+    only once jobs are planned.
+    """
     if workflow.is_main_process and RerunTrigger.PARAMS not in workflow.rerun_triggers:
         print(
             f"With --rerun-triggers mtime, tables do not follow a changed config: remove {paths.leaderboard} after a "
@@ -198,7 +214,11 @@ def leaderboard_of_study(wildcards):
 
 
 def definition_of_study(*more):
-    """What of the config decides which rows the tables have, and more of its keys."""
+    """Return the part of the config that defines the rows of the tables.
+
+    Args:
+        more: Other keys of the config to include.
+    """
     return {key: config[key] for key in ("datasets", "models", "protocols", "catalog", *more) if key in config}
 
 
@@ -207,7 +227,7 @@ def submissions_of_study(wildcards):
 
 
 def server_scores(wildcards):
-    """The answers that are there."""
+    """Return the files with answers of servers that exist."""
     try:
         return [
             local(file)

@@ -1,7 +1,8 @@
 # From a dataset's name to a table of its sequences: download, extract, prepare, index.
 #
-# Only small notes are declared as outputs, and they are updated, never deleted before a job: several workflows may
-# share <resources>, a file put there by hand is verified instead of replaced, and a broken download goes on.
+# Only small notes are declared as outputs. They are updated and never deleted before a job, because several workflows
+# may share <resources>, a file put there by hand is verified instead of replaced, and an interrupted download is
+# continued.
 
 
 rule download:

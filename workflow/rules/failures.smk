@@ -1,4 +1,4 @@
-# Writes failures.csv and prints a summary at the end of a run.
+# Write failures.csv and print a summary at the end of a run.
 
 import atexit
 import sys
@@ -18,7 +18,7 @@ if workflow.is_main_process:
 
 
 def tracked_runs():
-    """Every model on every split whose table of sequences exists."""
+    """Yield every model on every split whose table of sequences exists."""
     for split, model in runs():
         table = paths.sequences(split)
         if table.exists():
@@ -35,13 +35,17 @@ def tracked_runs():
 def report_failures(suggest_partial=False):
     """Write failures.csv, and print a summary when Snakemake exits.
 
-    Another workflow that uses this one as a module calls this function in its own hooks (docs/how-to/module.md).
+    Another workflow that uses this one as a module calls this function in its hooks (docs/how-to/module.md).
+
+    Args:
+        suggest_partial: Whether to print the command for a leaderboard without the failed sequences, and to list result
+            files of an earlier run.
     """
     jobs = _errors.jobs()
     start = rerun_start(sys.argv[1:])
     rows = collect_failures(tracked_runs(), {output: job.engine_text for job in jobs for output in job.outputs}, start)
     write_failures(rows, paths.failures)
-    # Not now: Snakemake's progress display is still on the terminal.
+    # The summary is printed at exit, because Snakemake's progress display is still on the terminal now.
     atexit.register(print_summary, rows, jobs, start, suggest_partial)
 
 

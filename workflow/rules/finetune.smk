@@ -1,4 +1,4 @@
-# Weights of a model that is trained here: from another model's, on the splits that its catalog entry names.
+# Train the weights of a model, starting from those of another model, on the splits that its catalog entry names.
 
 
 rule finetune:

@@ -1,4 +1,4 @@
-# Counts to scores, and scores to tables.
+# Compute scores from counts, and write tables of the scores.
 
 
 rule leaderboard:
@@ -34,8 +34,8 @@ rule leaderboard:
         "../scripts/leaderboard.py"
 
 
-# What is finished right now, also while jobs run or after some failed. Nothing is declared: it is always made anew,
-# and does not wait for another Snakemake in the same folder.
+# Build a leaderboard from the sequences that are finished now, also while jobs are running or after some failed. No
+# inputs or outputs are declared, so it always runs and does not wait for another Snakemake in the same folder.
 rule partial:
     log:
         declared.study_log("partial"),

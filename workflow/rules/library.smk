@@ -6,8 +6,8 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 
-# Scripts import the library next to them, and so do the rules. Where another workflow fetched the rules from a
-# repository, there is no such folder, and the installed library is used.
+# Scripts and rules import the library next to the scripts. If another workflow fetched the rules from a repository,
+# there is no such folder, and the installed library is used.
 _scripts = Path(str(workflow.current_basedir.join("../scripts")))
 if _scripts.is_dir():
     sys.path.insert(0, str(_scripts))
@@ -20,7 +20,7 @@ _library = Path(vosarena.__file__).parent
 if _scripts.is_dir() and not _library.samefile(_scripts / "vosarena"):
     logger.warning(f"The rules use the library in {_library}, not their own in {_scripts / 'vosarena'}.")
 
-# Snakemake says of a mistake in YAML neither the file nor the line.
+# For a mistake in YAML, Snakemake shows neither the file nor the line.
 if Path("config.yaml").is_file() and not workflow.modifier.skip_configfile:
     try:
         read_yaml(Path("config.yaml"))

@@ -1,4 +1,4 @@
-# Masks to integer counts per frame and object.
+# Compute integer counts per frame and object from masks.
 
 
 rule measure:

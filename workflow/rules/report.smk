@@ -1,4 +1,4 @@
-# Everything on one page, and figures for papers.
+# Write the report, which shows all results on one page, and figures for papers.
 
 
 rule report:

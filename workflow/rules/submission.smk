@@ -1,4 +1,4 @@
-# Masks to archives for evaluation servers, after every check that can be made without the ground truth.
+# Write archives of masks for evaluation servers, after every check that is possible without the ground truth.
 
 
 rule submission:

@@ -1,7 +1,7 @@
-# One model on a shard of sequences. The masks go into the store `<results>/predictions/<run>/`, each sequence whole
-# or not at all; the declared output only says that all sequences of the shard are there.
+# Run one model on a shard of sequences. The masks are written to the store `<results>/predictions/<run>/`, where each
+# sequence is either complete or missing. The declared output only shows that all sequences of the shard are complete.
 
-# What a job asks for grows with the work in its shard and with every attempt.
+# The resources of a job grow with the work in its shard and with every attempt.
 
 
 rule track:

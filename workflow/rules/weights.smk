@@ -1,4 +1,4 @@
-# Checkpoints: fetched, verified, in one place.
+# Fetch and verify weights, and put them in one place.
 
 
 rule weights:

@@ -1,4 +1,4 @@
-"""The loss of a training run as a figure."""
+"""Draw the loss of a training run as a figure."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def write_curves(table: Path, figure: Path) -> None:
     log = pd.read_parquet(table, columns=["iteration", "total_loss"])
     window = max(1, len(log) // 20)
     mean = log["total_loss"].rolling(window, min_periods=1).mean()
-    # Text stays text, and element names are the same in every run: the same losses give the same bytes.
+    # Text is kept as text, and element names are the same in every run, so the same losses give the same bytes.
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": "vosarena"}):
         drawing = Figure(figsize=(7.2, 3.6), layout="constrained")
         axes = drawing.subplots()

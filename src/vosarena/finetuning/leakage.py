@@ -1,4 +1,4 @@
-"""Refuses to train on what is evaluated."""
+"""Check that the training data do not overlap the evaluated splits."""
 
 from __future__ import annotations
 
@@ -13,10 +13,17 @@ from vosarena.datasets.sequences import FRAME_SUFFIXES, sequence_names
 
 
 def check_leakage(training: Mapping[str, Path], evaluated: Mapping[str, Path]) -> None:
-    """Raise DataError naming the sequences that are in both the training data and the evaluated splits.
+    """Check that no sequence is in both the training data and the evaluated splits.
 
-    training, evaluated: "<dataset>/<split>" -> folder in canonical layout. Two sequences are the same if they have one
-    name within one dataset, or share a frame (the same bytes) in any.
+    Two sequences are the same if they have the same name in the same dataset, or if they share a frame (the same
+    bytes), in any dataset.
+
+    Args:
+        training: Folders of the training data in canonical layout, by "<dataset>/<split>".
+        evaluated: Folders of the evaluated splits, in the same form.
+
+    Raises:
+        DataError: Sequences are in both; the error names them.
     """
     leaks = sorted({*_by_name(training, evaluated), *_by_frame(training, evaluated)})
     if leaks:
@@ -36,13 +43,13 @@ def _by_name(training: Mapping[str, Path], evaluated: Mapping[str, Path]) -> set
 
 
 def _by_frame(training: Mapping[str, Path], evaluated: Mapping[str, Path]) -> set[str]:
-    """Only files whose size occurs on both sides are read: equal bytes need equal sizes."""
+    """Find shared frames. Only files whose size occurs on both sides are read, because equal bytes have equal sizes."""
 
     def sizes(splits: Mapping[str, Path]) -> dict[int, list[tuple[str, Path]]]:
         found: dict[int, list[tuple[str, Path]]] = defaultdict(list)
         for split, folder in splits.items():
             for name in sequence_names(folder / "JPEGImages"):
-                for path in (folder / "JPEGImages" / name).iterdir():  # an open order is no matter here
+                for path in (folder / "JPEGImages" / name).iterdir():  # the order does not matter
                     if path.suffix.lower() in FRAME_SUFFIXES and path.is_file():
                         found[path.stat().st_size].append((f"{split}: {name}", path))
         return found

@@ -1,4 +1,4 @@
-"""What a fine-tuning run is: what follows from the keys of a model's `finetune` mapping."""
+"""The settings of a fine-tuning run, which follow from the keys of a model's `finetune` mapping."""
 
 from __future__ import annotations
 
@@ -15,10 +15,14 @@ if TYPE_CHECKING:
 
 
 def read_recipe(entry: Mapping[str, Any], where: str = "recipe") -> FinetuneEntry:
-    """Return the recipe that a mapping like `finetune` of a catalog entry describes; `from` and `data` are optional.
+    """Return the recipe that a mapping like `finetune` of a catalog entry describes.
+
+    Args:
+        entry: The mapping. Its keys `from` and `data` are optional.
+        where: Where the mapping comes from, for error messages.
 
     Raises:
-        ConfigError: A mistake; the error names `where` and the key.
+        ConfigError: The mapping has a mistake; the error names `where` and the key.
     """
     recipe = read_entry(FinetuneEntry, entry, where)
     try:
@@ -29,7 +33,15 @@ def read_recipe(entry: Mapping[str, Any], where: str = "recipe") -> FinetuneEntr
 
 
 def samples_per_pass(recipe: FinetuneEntry, processes: int) -> int:
-    """Return the samples per forward pass of one process. Raises ConfigError if the batch cannot be divided so."""
+    """Return the number of samples in one forward pass of one process.
+
+    Args:
+        recipe: The recipe.
+        processes: Number of processes.
+
+    Raises:
+        ConfigError: The batch cannot be divided evenly.
+    """
     micro = recipe.micro_batch or recipe.batch // processes
     if micro < 1 or recipe.batch % (micro * processes):
         raise ConfigError(
@@ -40,19 +52,24 @@ def samples_per_pass(recipe: FinetuneEntry, processes: int) -> int:
 
 
 def skip_at(recipe: FinetuneEntry, iteration: int) -> int:
-    """Return the largest distance of neighbouring frames at an iteration, before `frame_interval`."""
+    """Return the largest distance between neighbouring frames at an iteration, before `frame_interval` is applied."""
     phases = zip(recipe.max_skip, recipe.max_skip_from, strict=True)
     return [skip for skip, start in phases if iteration >= round(start * recipe.iterations)][-1]
 
 
 def interval_of(recipe: FinetuneEntry, dataset: str) -> int:
-    """Return the frame_interval of a dataset."""
+    """Return the `frame_interval` of a dataset."""
     interval = recipe.frame_interval
     return interval if isinstance(interval, int) else interval.get(dataset, 1)
 
 
 def training_settings(recipe: FinetuneEntry, amp: bool) -> DictConfig:
-    """Return the settings that rf-cutie's training wrapper, losses and parameter groups read."""
+    """Return the settings that rf-cutie's training wrapper, losses and parameter groups read.
+
+    Args:
+        recipe: The recipe.
+        amp: Whether to use mixed precision.
+    """
     from omegaconf import OmegaConf
 
     return OmegaConf.create(

@@ -1,8 +1,8 @@
-"""Training samples for Cutie: rf-cutie's own VOSMergeTrainDataset, drawn so that sample N is always the same.
+"""Training samples for Cutie from rf-cutie's VOSMergeTrainDataset, drawn so that sample N is always the same.
 
-Upstream draws from random states that live in the workers, which no checkpoint holds. Here all randomness of a sample
-comes from (seed, number of the sample): any number of workers gives the same samples, and a resumed run goes on with
-the next number. Every epoch is a new permutation of all frames, as with upstream's DistributedSampler.
+Upstream uses random states that belong to the workers and are not saved in a checkpoint. Here all randomness of a
+sample comes from the seed and the number of the sample. Any number of workers gives the same samples, and a resumed run
+continues with the next number. Every epoch is a new permutation of all frames, as with upstream's DistributedSampler.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from vosarena.io.masks import read_mask
 
 
 def seed_everything(*numbers: int) -> None:
-    """Seed torch, numpy's global state and random: rf-cutie draws from all three."""
+    """Seed torch, numpy's global state and `random`, because rf-cutie uses all three."""
     words = np.random.SeedSequence([number % 2**32 for number in numbers]).generate_state(3)
     torch.manual_seed(int(words[0]))
     np.random.seed(int(words[1]))  # noqa: NPY002
@@ -36,7 +36,10 @@ def seed_everything(*numbers: int) -> None:
 
 @contextlib.contextmanager
 def seeded(*numbers: int) -> Iterator[None]:
-    """Seed everything for a while and put the random states back: without workers, samples are drawn in the trainer."""
+    """Seed everything inside the context, and restore the random states after it.
+
+    This is needed because samples are drawn in the training process if there are no workers.
+    """
     states = torch.get_rng_state(), np.random.get_state(), random.getstate()  # noqa: NPY002
     seed_everything(*numbers)
     try:
@@ -48,12 +51,18 @@ def seeded(*numbers: int) -> Iterator[None]:
 
 
 class Samples(Dataset[dict[str, Any]]):
-    """Sample number N of a run; the dictionary that CutieTrainWrapper takes."""
+    """All samples of a run by number. A sample is the dictionary that CutieTrainWrapper takes."""
 
     def __init__(self, folders: Mapping[str, Path], recipe: FinetuneEntry, views: Path) -> None:
-        """folders: "<dataset>/<split>" -> folder in canonical layout. views: a folder of ours for links to the frames.
+        """Link the annotated frames and create upstream's dataset.
 
-        Raises DataError if no video is long enough or one holds no object at all.
+        Args:
+            folders: Folders in canonical layout, by "<dataset>/<split>".
+            recipe: The recipe.
+            views: Folder for links to the frames; it is deleted first if it exists.
+
+        Raises:
+            DataError: No sequence is long enough, or a folder has no annotated object.
         """
         os.environ.setdefault("LOCAL_RANK", "0")  # upstream's module reads it when it is imported
         from cutie.dataset.vos_dataset import VOSMergeTrainDataset
@@ -104,10 +113,18 @@ class Samples(Dataset[dict[str, Any]]):
 
 
 def link_annotated_frames(folder: Path, view: Path) -> None:
-    """Links to a dataset's annotated frames in the form that upstream's dataset needs.
+    """Create links to the annotated frames of a dataset, in the form that upstream's dataset needs.
 
-    It takes every file of JPEGImages for a frame with a mask, and names end in .jpg whatever they hold. Sequences
-    without any object are left out: upstream would look for a first frame in them for ever.
+    Upstream's dataset expects a mask for every file in JPEGImages, and names that end in .jpg whatever the format of
+    the file is. Sequences without any object are left out, because upstream would search them for a first frame
+    forever.
+
+    Args:
+        folder: Folder of the dataset in canonical layout.
+        view: Folder for the links.
+
+    Raises:
+        DataError: No sequence has an annotated object.
     """
     images, masks = folder / "JPEGImages", folder / "Annotations"
     for name in sequence_names(images):
@@ -126,7 +143,18 @@ def link_annotated_frames(folder: Path, view: Path) -> None:
 def passes(
     samples: Samples, start: int, rank: int, processes: int, workers: int
 ) -> Iterator[tuple[int, int, dict[str, Any]]]:
-    """(iteration, number of the pass in the whole batch, batch of a forward pass) from iteration `start` on."""
+    """Iterate over the forward passes of one process.
+
+    Args:
+        samples: The samples of the run.
+        start: The first iteration.
+        rank: Number of this process.
+        processes: Number of processes.
+        workers: Number of worker processes that load samples.
+
+    Yields:
+        The iteration, the number of the pass in the whole batch, and the data of the pass.
+    """
     recipe = samples.recipe
     micro = samples_per_pass(recipe, processes)
     per_process = recipe.batch // (micro * processes)

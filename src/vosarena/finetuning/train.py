@@ -6,8 +6,9 @@ One process on a CPU or GPU, or several under torchrun (gloo or nccl) with the s
         --output finetuned.pth --work FOLDER [--device cpu|cuda]
     torchrun --nproc-per-node 4 -m vosarena finetune ...
 
-All randomness is a function of the seed, the iteration and the place in the batch, so that a checkpoint needs no random
-states: a run that is killed and started again gives the weights of an undisturbed one, on a CPU to the bit.
+All randomness is a function of the seed, the iteration and the position in the batch, so a checkpoint needs no random
+states. A run that is killed and started again gives the same weights as a run without interruption. On a CPU they are
+equal to the bit.
 """
 
 from __future__ import annotations
@@ -60,17 +61,25 @@ def finetune(
 ) -> None:
     """Fine-tune Cutie and write its state dict to `output`, atomically.
 
-    datasets: "<dataset>/<split>" -> folder in canonical
-    layout, the training data. weights: where to start. work: folder for the checkpoint, with which an interrupted run
-    goes on, and for loss.parquet and loss.svg. evaluated: splits that must not overlap the training data.
-    Raises DataError for leaking or unusable data, ConfigError for a wrong recipe and TrackerError for wrong weights or
-    a loss that is not finite; the last good checkpoint stays.
+    Args:
+        recipe: The recipe.
+        datasets: Folders of the training data in canonical layout, by "<dataset>/<split>".
+        weights: Weights to start from.
+        output: File to write.
+        work: Folder for the checkpoint, from which an interrupted run continues, and for loss.parquet and loss.svg.
+        device: `auto`, `cpu` or `cuda`.
+        evaluated: Splits that must not overlap the training data, in the same form as `datasets`.
+
+    Raises:
+        DataError: The training data overlap the evaluated splits, or cannot be used.
+        ConfigError: The recipe is wrong.
+        TrackerError: The weights are wrong, or the loss is not finite. The last good checkpoint is kept.
     """
     check_leakage(datasets, evaluated or {})
     check_folder(work)
     check_folder(output.parent)
-    # rf-cutie's losses are TorchScript, which is recompiled after the first calls and then rounds differently: a
-    # resumed process would not repeat the bits of one that had run on.
+    # rf-cutie's losses are TorchScript, which is recompiled after the first calls and then rounds differently, so a
+    # resumed process would not give the same bits as one without interruption.
     with _processes(device) as (rank, processes, place), torch.jit.optimized_execution(False):
         samples_per_pass(recipe, processes)
         run = _Run(recipe, datasets, weights, work, rank, processes, place)
@@ -84,7 +93,10 @@ def finetune(
 
 @contextlib.contextmanager
 def _processes(device: str) -> Iterator[tuple[int, int, torch.device]]:
-    """(rank, number of processes, device of this one); under torchrun the process group is open meanwhile."""
+    """Yield the rank, the number of processes and the device of this process.
+
+    Under torchrun the process group is open inside the context.
+    """
     rank, processes = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     kind = device if device != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
     place = torch.device(kind, int(os.environ.get("LOCAL_RANK", "0"))) if kind == "cuda" else torch.device(kind)
@@ -101,7 +113,7 @@ def _processes(device: str) -> Iterator[tuple[int, int, torch.device]]:
 
 
 class _Run:
-    """State of one process of a run."""
+    """The state of one process of a run."""
 
     def __init__(
         self,
@@ -145,7 +157,7 @@ class _Run:
         self.samples = Samples(datasets, recipe, self.views)
 
     def train(self) -> None:
-        """All iterations that are left."""
+        """Run all iterations that are left."""
         recipe = self.recipe
         count = recipe.batch // (samples_per_pass(recipe, self.processes) * self.processes)
         bar = progress_bar(total=recipe.iterations, initial=self.start, desc="fine-tuning", disable=self.rank > 0)
@@ -175,7 +187,7 @@ class _Run:
         bar.close()
 
     def _backward(self, iteration: int, number: int, data: dict[str, Any], *, last: bool) -> dict[str, float]:
-        """Add the gradients of one pass; returns its losses."""
+        """Add the gradients of one pass, and return its losses."""
         count = self.recipe.batch // (samples_per_pass(self.recipe, self.processes) * self.processes)
         seed_everything(self.recipe.seed, 2, iteration, number)
         data = {key: value.to(self.place) if isinstance(value, torch.Tensor) else value for key, value in data.items()}
@@ -191,7 +203,7 @@ class _Run:
         return found
 
     def _update(self, iteration: int) -> float:
-        """One step of the optimiser; returns the norm of the gradients before clipping."""
+        """Make one step of the optimiser, and return the norm of the gradients before clipping."""
         self.scaler.unscale_(self.optimizer)
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe.clip_grad_norm)
         if not self.amp and not torch.isfinite(norm):  # with mixed precision the scaler skips such a step
@@ -231,7 +243,7 @@ class _Run:
             pd.DataFrame(self.log).to_parquet(table, index=False)
 
     def _resume(self) -> int:
-        """Load the checkpoint of this very run, if there is one; returns the iterations that are done."""
+        """Load the checkpoint of this same run, if there is one, and return the number of finished iterations."""
         if not self.checkpoint.exists():
             return 0
         try:
@@ -252,7 +264,7 @@ class _Run:
 
 
 def _identity(recipe: FinetuneEntry, datasets: Mapping[str, Path], weights: Path) -> str:
-    """Digest of what decides the result; how the batch is divided, and who reads it, does not."""
+    """Return a digest of everything that changes the result, without how the batch is divided and loaded."""
     numbers = recipe.model_dump(exclude={"from_model", "data", "micro_batch", "workers", "checkpoint_every"})
     return digest_of(
         {
@@ -266,7 +278,7 @@ def _identity(recipe: FinetuneEntry, datasets: Mapping[str, Path], weights: Path
 
 
 def _content(folder: Path) -> list[list[str]]:
-    """Sequence, frame and checksums of every annotated frame of a dataset, and of its mask."""
+    """Return the sequence, the frame, and the checksums of frame and mask, for every annotated frame of a dataset."""
     found = [
         (name, files.frames[index], mask)
         for name in sequence_names(folder / "JPEGImages")
@@ -280,7 +292,7 @@ def _content(folder: Path) -> list[list[str]]:
 
 
 def _save(state: Any, path: Path) -> None:
-    """torch.save, atomically: a killed run leaves the old file or the new one."""
+    """Call torch.save atomically, so that a killed run leaves either the old file or the new one."""
     with atomic_path(path, alone=True) as temporary, temporary.open("wb") as file:
         torch.save(state, file)
         file.flush()

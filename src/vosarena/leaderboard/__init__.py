@@ -1,1 +1,1 @@
-"""From scores to tables: leaderboard, comparisons, published and server scores, Markdown and LaTeX."""
+"""Turn scores into tables: leaderboard, comparisons, published and server scores, Markdown and LaTeX."""

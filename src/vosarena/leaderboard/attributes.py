@@ -1,4 +1,4 @@
-"""J over time of every object, its first failure, and attributes of sequences, from the counts of a metrics file."""
+"""Compute J over time and the first failure of objects, and attributes of sequences, from a metrics file's counts."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,9 +18,10 @@ SPARKLINE_POINTS = 32
 
 @dataclass(frozen=True)
 class ObjectCurve:
-    """One object of one model, over the frames with ground truth.
+    """J of one object of one model over the frames with ground truth.
 
     Attributes:
+        object_id: Id of the object; 0 for a mean over objects.
         stems: Names of the frames.
         j: J of each frame, from 0 to 1.
         visible: Whether the object is in the ground truth of each frame.
@@ -33,26 +34,26 @@ class ObjectCurve:
 
     @property
     def start(self) -> int:
-        """Index of the first frame that the object appears in; the number of frames if it never does."""
+        """Index of the first frame in which the object appears, or the number of frames if it never does."""
         return int(np.argmax(self.visible)) if self.visible.any() else len(self.visible)
 
     @property
     def failure(self) -> int | None:
-        """Index of the first frame after the appearance with J at or below FAILURE_J; None if there is none."""
+        """Index of the first frame after the appearance with J at or below FAILURE_J, or None."""
         failed = np.flatnonzero(self.j[self.start + 1 :] <= FAILURE_J)
         return self.start + 1 + int(failed[0]) if len(failed) else None
 
 
 def sequence_curves(rows: SequenceRows) -> list[ObjectCurve]:
-    """Curves of the objects that count (see SequenceRows.listed)."""
+    """Return the curves of the objects that count (see SequenceRows.listed)."""
     return [ObjectCurve(number, item.frames, item.j, item.in_gt) for number, item in rows.listed.items()]
 
 
 def mean_curve(curves: Sequence[ObjectCurve]) -> ObjectCurve | None:
-    """Mean J over objects, from the first appearance of any of them; None without objects.
+    """Return the mean J over objects from the first appearance of any of them, or None without objects.
 
-    The mean of a frame is over the objects that have ground truth in it and have appeared by then. The frame is visible
-    if any of them is.
+    The mean of a frame is over the objects that have ground truth in it and have appeared by then. A frame counts as
+    visible if any of these objects is visible in it.
     """
     values: dict[str, list[float]] = {}
     seen: dict[str, bool] = {}
@@ -69,7 +70,7 @@ def mean_curve(curves: Sequence[ObjectCurve]) -> ObjectCurve | None:
 
 
 def sparkline(curves: Sequence[ObjectCurve]) -> list[int]:
-    """Mean J over objects as at most SPARKLINE_POINTS percentages, each the mean of a part of the sequence."""
+    """Return the mean J over objects as at most SPARKLINE_POINTS percentages, each the mean of a part of a sequence."""
     mean = mean_curve(curves)
     if mean is None:
         return []
@@ -77,13 +78,15 @@ def sparkline(curves: Sequence[ObjectCurve]) -> list[int]:
 
 
 def derived_attributes(metrics: Metrics, table: Sequence[SequenceRecord]) -> dict[str, list[str]]:
-    """Attributes by sequence, derived from the ground truth, for datasets that give none.
+    """Return attributes by sequence, derived from the ground truth, for datasets that give none.
 
-    `small`, `many-objects` and `long` have the thresholds of demo.clips. `disappearance`: an object is absent from a
-    frame after it appeared. `return`: an object reappears after that. `late`: an object appears after the first frame.
+    - `small`, `many-objects` and `long` use the thresholds of demo.clips.
+    - `disappearance` means that an object is absent from a frame after it appeared.
+    - `return` means that an object reappears after a disappearance.
+    - `late` means that an object appears after the first frame.
 
     Args:
-        metrics: Of any model; only the ground truth's counts are read.
+        metrics: Metrics of any model; only the counts of the ground truth are read.
         table: Rows of the table of sequences.
     """
     facts = {record.sequence: record for record in table}

@@ -1,7 +1,7 @@
-"""From metrics files to the leaderboard: overall, per sequence, per object, per attribute, and paired differences.
+"""Build the leaderboard from metrics files: overall, per sequence, per object, per attribute, and paired differences.
 
-Measured rows, answers of servers and published rows are in one table, distinguished by `kind`. Only rows that cover the
-whole split get a rank, and published rows never do, because nobody here can check how they were made.
+Measured rows, rows scored by servers and published rows are in one table, distinguished by `kind`. Only rows that cover
+the whole split get a rank. Published rows never get one, because it cannot be checked how they were made.
 """
 
 import io
@@ -42,9 +42,12 @@ class LocalRun:
     """One model on one split with ground truth.
 
     Attributes:
-        protocols: How it is scored.
+        dataset: Name of the dataset.
+        split: Name of the split.
+        model: Name of the model.
+        protocols: Names of the protocols that score it.
         metrics: The metrics file.
-        table: The split's table of sequences.
+        table: The table of sequences of the split.
         store: Folder of the predictions.
     """
 
@@ -59,7 +62,17 @@ class LocalRun:
 
 @dataclass(frozen=True)
 class ServerRun:
-    """One model on a split that only a server can score: its submission, and the server's answer if there is one."""
+    """One model on a split that only a server can score.
+
+    Attributes:
+        dataset: Name of the dataset.
+        split: Name of the split.
+        model: Name of the model.
+        table: The table of sequences of the split.
+        store: Folder of the predictions.
+        submission: The archive for the server.
+        scores: The file with the server's answer, if there is one.
+    """
 
     dataset: str
     split: str
@@ -72,11 +85,11 @@ class ServerRun:
 
 @dataclass(frozen=True)
 class Speed:
-    """What the manifests say about the runs of one model on one split.
+    """Speed and memory of one model on one split, from the manifests.
 
     Attributes:
-        fps: Frames per second of tracking, decoding and writing included; NaN if not known.
-        peak_memory_mb: GPU memory, or memory of the process without a GPU.
+        fps: Frames per second of tracking, including decoding and writing; NaN if not known.
+        peak_memory_mb: Peak GPU memory, or peak memory of the process without a GPU.
         device: All devices, separated by commas.
     """
 
@@ -87,11 +100,13 @@ class Speed:
 
 @dataclass(frozen=True)
 class LeaderboardRow:
-    """One row of leaderboard.csv, without its rank; missing numbers are NaN or None. See `columns` for the meaning.
+    """One row of leaderboard.csv, without its rank.
+
+    Missing numbers are NaN or None. See `columns` for the meaning of the fields that are not listed here.
 
     Attributes:
         details: Further scores that only some protocols and servers have, by column.
-        same_as: Of a published row: the study's model that it belongs to. Not in the file.
+        same_as: For a published row, the model of the study that it belongs to. It is not in the file.
     """
 
     model: str
@@ -119,11 +134,11 @@ class LeaderboardRow:
 
     @property
     def key(self) -> BoardKey:
-        """The board of the row."""
+        """The key of the row's board."""
         return BoardKey(self.dataset, self.split, self.protocol)
 
     def cells(self) -> dict[str, Any]:
-        """Values by column."""
+        """Return the values by column."""
         found = {name: getattr(self, name) for name in names(LEADERBOARD) if name != "rank" and hasattr(self, name)}
         found |= {"kind": self.kind.value, "status": self.status.value, "same_as": self.same_as}
         return {**found, **asdict(self.speed), **self.details}
@@ -139,16 +154,16 @@ def build_leaderboard(
     the same bytes.
 
     Args:
-        runs: What is measured here.
+        runs: The runs that are measured here.
         output: The folder to write to.
-        server: What evaluation servers score.
-        titles: Names of models and datasets for leaderboard.tex; the other files have the names of the config.
+        server: The runs that evaluation servers score.
+        titles: Titles of models and datasets for leaderboard.tex; the other files use the names from the config.
 
     Returns:
         The tables by name.
 
     Raises:
-        DataError: The folder cannot be written to, or a scores file or published row cannot be right.
+        DataError: The folder cannot be written to, or a scores file or published row is invalid.
     """
     check_folder(output)
     tables = _tables(runs, server)
@@ -161,7 +176,11 @@ def build_leaderboard(
 
 
 def read_leaderboard(folder: Path) -> dict[str, pd.DataFrame]:
-    """The tables that build_leaderboard wrote. Raises DataError naming one that is missing or damaged."""
+    """Read the tables that build_leaderboard wrote, by name.
+
+    Raises:
+        DataError: A table is missing or damaged; the error names it.
+    """
     tables = {}
     for name in TABLES:
         file = folder / f"{name}.parquet"
@@ -173,7 +192,7 @@ def read_leaderboard(folder: Path) -> dict[str, pd.DataFrame]:
 
 
 def write_parquet(table: pd.DataFrame, file: Path) -> None:
-    """Write a sealed Parquet file: a changed bit is noticed when it is read."""
+    """Write a sealed Parquet file, so that a changed bit is noticed when the file is read."""
     content = pa.Table.from_pandas(table, preserve_index=False)
     with atomic_path(file) as temporary:
         pq.write_table(
@@ -185,9 +204,12 @@ def write_parquet(table: pd.DataFrame, file: Path) -> None:
 
 
 def attributes_of(runs: Sequence[LocalRun]) -> tuple[dict[str, list[str]], bool]:
-    """Attributes of the sequences of one split, and whether they were derived from the ground truth.
+    """Return the attributes of the sequences of one split, and whether they were derived from the ground truth.
 
-    They are derived if the dataset gives none to any sequence (see attributes.derived_attributes).
+    They are derived if the dataset gives no attributes to any sequence (see attributes.derived_attributes).
+
+    Args:
+        runs: Runs on the same split.
     """
     table = read_table(runs[0].table)
     given = {record.sequence: list(record.attributes) for record in table}
@@ -276,7 +298,10 @@ def _measured(run: LocalRun, key: BoardKey, objects: pd.DataFrame, comparison: C
 
 
 def _against_best(rows: Sequence[LeaderboardRow], differences: Sequence[PairDifference]) -> list[LeaderboardRow]:
-    """The rows of one board with their distance to the best complete one, and the paired p-value; NaN for the best."""
+    """Return the rows of one board with the distance to the best complete row and the paired p-value.
+
+    Both are NaN for the best row.
+    """
     complete = [row for row in rows if row.status == Status.COMPLETE and not math.isnan(row.j_and_f)]
     if not complete:
         return list(rows)
@@ -344,7 +369,7 @@ def _speed(run: LocalRun | ServerRun) -> Speed:
 
 
 def _ranked(rows: Iterable[LeaderboardRow]) -> pd.DataFrame:
-    """Rows by board and J&F, with ranks among the complete rows that were not published."""
+    """Return the rows sorted by board and J&F, with ranks among the complete rows that were not published."""
     columns = names(LEADERBOARD)
     board = _frame([row.cells() for row in rows], [*(name for name in columns if name != "rank"), "same_as"])
     board = board.sort_values([*KEYS, "j_and_f", "model"], ascending=[True] * 3 + [False, True], ignore_index=True)
@@ -356,7 +381,7 @@ def _ranked(rows: Iterable[LeaderboardRow]) -> pd.DataFrame:
 
 
 def _reproduction(board: pd.DataFrame) -> Iterable[dict[str, Any]]:
-    """Published rows that belong to one of the study's models, and the difference as soon as there is a score."""
+    """Yield the published rows that belong to a model of the study, with the difference once there is a score."""
     for _, published in board[board["same_as"] != ""].iterrows():
         rows = rows_of(board, published[KEYS].tolist())
         for _, row in rows[(rows["model"] == published["same_as"]) & (rows["kind"] != Kind.PUBLISHED.value)].iterrows():

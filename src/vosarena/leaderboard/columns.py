@@ -1,4 +1,4 @@
-"""The columns of the tables: names in CSV and Parquet files, and how people see them.
+"""The columns of the tables: their names in CSV and Parquet files, and how they are shown to readers.
 
 To add a column to the leaderboard, add a `Column` to LEADERBOARD here, and its value to a row in `build`. Markdown,
 LaTeX and the report page follow.
@@ -17,7 +17,7 @@ Format = Callable[[pd.Series], str]  # from a row of the table to the text of a 
 
 
 class Shown(Flag):
-    """Where people see a column, besides the CSV file."""
+    """Where a column is shown to readers, in addition to the CSV file."""
 
     NOWHERE = 0
     MARKDOWN = auto()
@@ -33,15 +33,15 @@ class Column:
     """One column of a table.
 
     Attributes:
-        name: In the CSV and Parquet files. A table for people sorts by it.
-        title: Heading for people; columns that nobody sees need none.
-        format: Text of a cell for people; empty where there is nothing to show.
-        shown: Where people see it.
-        order: Position from the left for people. The CSV file has the columns in the order of the list.
-        words: Whether the cells are words: aligned to the left, and searched by the page's filter.
+        name: Name in the CSV and Parquet files. The tables for readers sort by the values of this column.
+        title: Heading for readers; columns that are not shown need none.
+        format: Function that returns the text of a cell for readers; empty where there is nothing to show.
+        shown: Where the column is shown to readers.
+        order: Position from the left for readers. The CSV file has the columns in the order of the list.
+        words: Whether the cells are words, which are aligned to the left and searched by the filter of the page.
         description: Explanation of the heading, which the page shows as a tooltip.
         optional: Whether the CSV file has the column only if a row has a value.
-        on_page: Text of a cell on the page, where it differs.
+        on_page: Function that returns the text of a cell on the page, if it differs.
     """
 
     name: str
@@ -55,7 +55,7 @@ class Column:
     on_page: Format | None = None
 
     def page_text(self, row: pd.Series) -> str:
-        """Text of a cell on the page."""
+        """Return the text of the cell of a row on the page."""
         return (self.on_page or self.format)(row)
 
 
@@ -95,7 +95,7 @@ def _p_value(row: pd.Series) -> str:
 
 
 def _kind(row: pd.Series) -> str:
-    """The kind, or the status where that says more."""
+    """Return the kind, or the status where it is more informative."""
     plain = (Status.COMPLETE, Status.PUBLISHED, Status.INCOMPLETE)
     return str(row["kind"] if row["status"] in plain else row["status"])
 
@@ -213,19 +213,28 @@ REPRODUCTION: tuple[Column, ...] = (
 
 
 def names(columns: Iterable[Column]) -> list[str]:
-    """Names in the CSV file, without the optional ones."""
+    """Return the names of the columns in the CSV file, without the optional ones."""
     return [column.name for column in columns if not column.optional]
 
 
 def columns_for(columns: Iterable[Column], where: Shown) -> list[Column]:
-    """The columns that people see somewhere, from left to right."""
+    """Return the columns that are shown in one place, from left to right.
+
+    Args:
+        columns: All columns.
+        where: The place.
+    """
     return sorted((column for column in columns if where in column.shown), key=lambda column: column.order)
 
 
 def shown_cells(rows: pd.DataFrame, columns: Iterable[Column]) -> pd.DataFrame:
-    """The cells of the columns as text, with the titles as headings.
+    """Return the cells of the columns as text, with the titles as headings.
 
     Columns that are empty in every row are left out, and so is the kind if all rows were measured.
+
+    Args:
+        rows: Rows of the table.
+        columns: The columns to show.
     """
     cells = {column.title: [column.format(row) for _, row in rows.iterrows()] for column in columns}
     if set(cells.get("kind", ())) == {Kind.MEASURED}:

@@ -1,4 +1,4 @@
-"""All models of one split under one protocol: intervals, attributes and paired differences."""
+"""Compare all models on one split under one protocol: intervals, attributes and paired differences."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ Names = tuple[str, ...]
 
 @dataclass(frozen=True)
 class AttributeScore:
-    """J&F of a model on the sequences with an attribute. The fields are columns of attributes.csv."""
+    """J&F of a model on the sequences with an attribute. The fields are columns in attributes.csv."""
 
     attribute: str
     model: str
@@ -29,7 +29,10 @@ class AttributeScore:
 
 @dataclass(frozen=True)
 class PairDifference:
-    """J&F of a model minus that of another on the sequences that both have; the columns of comparisons.csv."""
+    """J&F of a model minus J&F of another on the sequences that both have.
+
+    The fields are columns in comparisons.csv.
+    """
 
     attribute: str
     model: str
@@ -42,7 +45,9 @@ class PairDifference:
 
 
 class Comparison:
-    """Models on the same split. A model is scored on its own sequences, two models on those that both have.
+    """A comparison of models on the same split.
+
+    A model is scored on the sequences that it has, and two models are compared on the sequences that both have.
 
     Args:
         scored: Scores of the objects, by model (see protocols.score).
@@ -60,14 +65,14 @@ class Comparison:
         self._bootstraps: dict[Names, Bootstrap] = {}
 
     def interval(self, model: str) -> Interval:
-        """J&F of a model with its interval; NaN on fewer than MIN_SEQUENCES sequences."""
+        """Return J&F of a model with its interval, which is NaN on fewer than MIN_SEQUENCES sequences."""
         names = self._names(ALL, model)
         if not names:
             return Interval(np.nan, np.nan, np.nan)
         return self._bootstrap(names, model).interval(self._values(names, model))
 
     def attributes(self) -> list[AttributeScore]:
-        """J&F of every model on the sequences with an attribute, and on all."""
+        """Return J&F of every model on the sequences with each attribute, and on all sequences."""
         scores = []
         for subset in self._subsets:
             for model in self._sums:
@@ -77,7 +82,7 @@ class Comparison:
         return scores
 
     def differences(self) -> list[PairDifference]:
-        """The difference of every pair of models, on the sequences with an attribute and on all."""
+        """Return the difference of every pair of models on the sequences with each attribute, and on all sequences."""
         differences = []
         for subset in self._subsets:
             for first, second in combinations(self._sums, 2):
@@ -97,14 +102,17 @@ class Comparison:
         return values
 
     def _bootstrap(self, names: Names, model: str) -> Bootstrap:
-        """Draws that all models share on the same sequences, because the objects are those of the ground truth."""
+        """Return the draws for these sequences, which all models share because the ground truth gives the objects."""
         if names not in self._bootstraps:
             self._bootstraps[names] = Bootstrap(self._sizes[model].loc[list(names)].to_numpy(int))
         return self._bootstraps[names]
 
 
 def _by_sequence(objects: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Sum of J&F and number of objects by sequence; columns are seen and unseen categories if the protocol has them."""
+    """Return the sum of J&F and the number of objects by sequence.
+
+    The columns are the seen and unseen categories if the protocol has them.
+    """
     if objects.empty:
         empty = pd.DataFrame(columns=[False], index=pd.Index([], name="sequence"), dtype=float)
         return empty, empty.astype(int)

@@ -1,4 +1,4 @@
-"""Models by split, the main table of a paper: one row for each model, three scores for each split."""
+"""Build the main table of a paper, with one row for each model and three scores for each split."""
 
 from collections.abc import Callable, Iterator
 from itertools import groupby
@@ -15,14 +15,17 @@ PARTIAL = "*"  # marks scores of a part of the split
 def cross_dataset_tables(
     board: pd.DataFrame, name_of: Callable[[str, str], str] = "{}/{}".format
 ) -> Iterator[tuple[str, pd.DataFrame]]:
-    """Title and cells of every table that has at least two splits.
+    """Iterate over the cross-dataset tables that have at least two splits.
 
-    Splits that are each scored under one protocol, usually their own, share a table; a study of several protocols gets
-    one table for each.
+    If every split is scored under one protocol, all splits are in one table. Otherwise there is one table for each
+    protocol.
 
     Args:
         board: The table `leaderboard`.
-        name_of: Heading of a dataset and its split.
+        name_of: Function that returns the heading of a dataset and its split.
+
+    Yields:
+        Title and cells of a table.
     """
     scored = board[board["j_and_f"].notna()]
     if (scored.groupby(["dataset", "split"])["protocol"].nunique() <= 1).all():
@@ -35,22 +38,22 @@ def cross_dataset_tables(
 
 
 def footnote(shown: pd.DataFrame) -> str:
-    """What the marks in a cross-dataset table mean; empty if there are none."""
+    """Return the meaning of the marks in a cross-dataset table, or an empty text if there are none."""
     marked = shown.apply(lambda column: column.str.endswith(PARTIAL)).to_numpy().any()
     return f"{PARTIAL} a part of the split" if marked else ""
 
 
 def column_groups(shown: pd.DataFrame) -> list[tuple[str, int]]:
-    """The first level of the columns, and how many neighbours share it."""
+    """Return the first level of the columns, each with the number of neighbouring columns that share it."""
     return [(group, len(list(members))) for group, members in groupby(group for group, _ in shown.columns)]
 
 
 def _wide_table(rows: pd.DataFrame, name_of: Callable[[str, str], str]) -> pd.DataFrame:
-    """One row per model, whether it was scored here or by a server, and per published model and source.
+    """Return a table of text with one row per model, scored here or by a server, and per published model and source.
 
-    The best mean J&F comes first; rows that lack a split come last. Columns: ("", "model"), ("", "kind") if some are
-    published, (split and protocol, score), and ("mean", "J&F") of models that are complete on every split, as text. A
-    score is empty where there is none, and marked with PARTIAL where sequences are missing.
+    The best mean J&F comes first, and rows that lack a split come last. The columns are ("", "model"), ("", "kind") if
+    some rows are published, (split and protocol, score), and ("mean", "J&F") for models that are complete on every
+    split. A score is empty where there is none, and marked with PARTIAL where sequences are missing.
     """
     published = rows["kind"] == Kind.PUBLISHED.value
     kinds = published.map({True: Kind.PUBLISHED.value, False: ""}).rename("kind")

@@ -1,4 +1,4 @@
-"""The first sentence of the report, written from the numbers of one board."""
+"""Write the first sentence of the report from the numbers of one board."""
 
 import pandas as pd
 
@@ -7,15 +7,18 @@ from vosarena.leaderboard.kinds import Kind
 from vosarena.leaderboard.statistics import MIN_SEQUENCES
 
 _SIGNIFICANT = 0.05
-_MIN_OF_ATTRIBUTE = 2  # sequences that an attribute needs to be called a weakness
+_MIN_OF_ATTRIBUTE = 2  # smallest number of sequences for an attribute to be called a weakness
 
 
 def headline(board: pd.DataFrame, attributes: pd.DataFrame) -> list[tuple[str, bool]]:
-    """The sentence as pieces of text, each with whether it is emphasised.
+    """Return the first sentence of the report.
 
     Args:
-        board: Rows of one board of the table `leaderboard`.
-        attributes: Rows of the same board of the table `attributes`.
+        board: Rows of one board in the table `leaderboard`.
+        attributes: Rows of the same board in the table `attributes`.
+
+    Returns:
+        Pieces of text, each with whether it is emphasised.
     """
     split = "/".join(board[["dataset", "split"]].iloc[0])
     ranked = board[board["rank"].notna()].sort_values("rank")

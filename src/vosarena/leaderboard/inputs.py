@@ -1,4 +1,4 @@
-"""Inputs of the leaderboard: the files of every model on every split of a study."""
+"""List the inputs of the leaderboard: the files of every model on every split of a study."""
 
 from vosarena.config.paths import Paths
 from vosarena.config.study import Split, Study
@@ -7,17 +7,17 @@ from vosarena.leaderboard.server_scores import score_files
 
 
 def local_splits(study: Study) -> list[Split]:
-    """Splits with ground truth."""
+    """Return the splits with ground truth."""
     return [split for split in study.splits.values() if split.ground_truth == "full"]
 
 
 def server_splits(study: Study) -> list[Split]:
-    """Splits that only a server can score."""
+    """Return the splits that only a server can score."""
     return [split for split in study.splits.values() if split.ground_truth == "first_frame"]
 
 
 def local_runs(study: Study, paths: Paths) -> list[LocalRun]:
-    """Runs that are measured with the ground truth."""
+    """Return the runs that are measured with the ground truth."""
     return [
         LocalRun(
             dataset=split.dataset,
@@ -34,7 +34,11 @@ def local_runs(study: Study, paths: Paths) -> list[LocalRun]:
 
 
 def server_runs(study: Study, paths: Paths) -> list[ServerRun]:
-    """Runs that a server scores, with its answer if there is one."""
+    """Return the runs that a server scores, each with the server's answer if there is one.
+
+    Raises:
+        DataError: A model has two scores files for one split.
+    """
     runs = []
     for split in server_splits(study):
         scores = score_files(paths.scores, split.dataset, split.name, study.models)

@@ -1,4 +1,4 @@
-"""Where the rows of a leaderboard come from, and how far they are. The values are those of leaderboard.csv."""
+"""Kind and status of the rows of a leaderboard. The values are the same as in leaderboard.csv."""
 
 from enum import StrEnum
 

@@ -1,4 +1,4 @@
-"""The leaderboard as LaTeX (booktabs) for papers: models by split, each board, attributes, and reproduction."""
+"""Write the leaderboard as LaTeX (booktabs) for papers: models by split, each board, attributes, and reproduction."""
 
 from collections.abc import Iterator, Mapping
 
@@ -18,9 +18,14 @@ _LEFT = {"attribute", *(column.title for column in (*LEADERBOARD, *REPRODUCTION)
 
 
 def latex(tables: Mapping[str, pd.DataFrame], titles: Titles) -> str:
-    r"""All tables, one \begin{table} each; the document needs \usepackage{booktabs}.
+    r"""Return all tables as LaTeX, each in a table environment.
 
-    The best ranked score of each column is bold, the second best underlined; published rows are italic.
+    The document needs \usepackage{booktabs}. The best ranked score of each column is bold and the second best is
+    underlined. Published rows are italic.
+
+    Args:
+        tables: The tables by name, as returned by build_leaderboard.
+        titles: Titles of models and datasets.
     """
     board = _with_titles(tables["leaderboard"], titles)
     parts = [r"% needs \usepackage{booktabs}"]
@@ -44,7 +49,7 @@ def latex(tables: Mapping[str, pd.DataFrame], titles: Titles) -> str:
 
 
 def _with_titles(table: pd.DataFrame, titles: Titles) -> pd.DataFrame:
-    """The table with titles of the study's models; published rows keep the names that their papers gave them."""
+    """Return the table with the titles of the study's models. Published rows keep the names from their papers."""
     named = table["model"].map(titles.model)
     if "kind" in table:
         named = named.where(table["kind"] != Kind.PUBLISHED.value, table["model"])
@@ -60,7 +65,7 @@ def _sentences(*parts: str) -> str:
 
 
 def _explained(shown: pd.DataFrame) -> str:
-    """What intervals and p mean, if the table has them."""
+    """Explain intervals and p-values, if the table has them."""
     notes = {
         "95% interval": "Intervals: bootstrap over sequences",
         "p": "p: paired permutation test against the best model",
@@ -73,7 +78,10 @@ def _label(kind: str, key: BoardKey) -> str:
 
 
 def _best_styles(scores: pd.DataFrame) -> pd.DataFrame:
-    """Styles of the best and, of three or more, the second best of each column, by the numbers as shown; ties share."""
+    """Return styles for the best and the second best score of each column, compared as shown.
+
+    Equal scores have the same style. The second best is marked only if a column has three or more scores.
+    """
     styles = scores.map(lambda _: "")
     for column in scores:
         numbers = pd.to_numeric(scores[column], errors="coerce")  # scores of a part of a split are not numbers: `70.1*`
@@ -93,7 +101,7 @@ def _cross_dataset_styles(shown: pd.DataFrame) -> pd.DataFrame:
 
 
 def _board_styles(shown: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
-    """rows: what `shown` was made of."""
+    """Return the styles of one board, where `rows` are the rows from which `shown` was made."""
     ranked = rows["rank"].notna().to_numpy()
     scores = shown[[title for title in ("J&F", "J", "F") if title in shown]]
     styles = _best_styles(scores[ranked]).reindex(index=shown.index, columns=shown.columns, fill_value="")
@@ -102,19 +110,19 @@ def _board_styles(shown: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _attribute_styles(shown: pd.DataFrame) -> pd.DataFrame:
-    """Of a table with a row for each attribute and a column for each model."""
+    """Return the styles of a table with a row for each attribute and a column for each model."""
     scores = shown.drop(columns=["attribute", "sequences"]).T
     return _best_styles(scores).T.reindex(columns=shown.columns, fill_value="")
 
 
 def _table(shown: pd.DataFrame, styles: pd.DataFrame, caption: str, label: str) -> str:
-    """One table.
+    """Return one table as LaTeX.
 
     Args:
-        shown: The cells as text. Its columns may have two levels, of which the first column_groups several columns.
+        shown: The cells as text. The columns may have two levels, of which the first groups several columns.
         styles: The Styler property of each cell.
-        caption: Plain text.
-        label: Plain text; what a label cannot contain becomes a dash.
+        caption: The caption as plain text.
+        label: The label as plain text; characters that a label cannot contain become dashes.
     """
     titles = [column[-1] if isinstance(column, tuple) else column for column in shown.columns]
     styler = shown.style.hide(axis="index").format(_cell).format_index(latex_text, axis="columns")
@@ -135,13 +143,13 @@ def _table(shown: pd.DataFrame, styles: pd.DataFrame, caption: str, label: str) 
 
 
 def _cell(text: str) -> str:
-    r"""Text of a cell. Braces keep `[` and `*` at the start of a row from being read as arguments of `\\`."""
+    r"""Return the text of a cell, with braces so that `[` or `*` at the start of a row is not an argument of `\\`."""
     shown = latex_text(text)
     return f"{{}}{shown}" if shown.startswith(("[", "*")) else shown
 
 
 def _group_rules(shown: pd.DataFrame) -> Iterator[str]:
-    r"""The \cmidrule under each group of columns, which Styler cannot draw."""
+    r"""Yield the \cmidrule under each group of columns, which Styler cannot draw."""
     end = 0
     for group, count in column_groups(shown):
         if group:

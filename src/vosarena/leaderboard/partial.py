@@ -1,4 +1,4 @@
-"""The leaderboard of what is finished at this moment, while jobs run or after some failed."""
+"""Build a leaderboard from the sequences that are finished now, while jobs are running or after some failed."""
 
 import logging
 from dataclasses import replace
@@ -23,7 +23,12 @@ logger = logging.getLogger(__name__)
 def partial_leaderboard(study: Study, paths: Paths, jobs: int = 1) -> list[LocalRun]:
     """Measure the finished sequences, and write their tables into `paths.partial`. No other file is changed.
 
-    Sequences that change meanwhile and predictions of another definition of the model are left out.
+    Sequences that change during this and predictions from another definition of the model are left out.
+
+    Args:
+        study: The study.
+        paths: Its files.
+        jobs: Number of sequences that are measured at the same time.
 
     Returns:
         The runs that have finished sequences.

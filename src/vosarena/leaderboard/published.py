@@ -1,8 +1,8 @@
-"""Scores that others published, from `catalog/published.csv`: each row with its source, all checked.
+"""Read scores that others published from `catalog/published.csv`. Every row is checked and has a source.
 
 Numbers that contradict each other (two papers, one model) are separate rows. A row whose (J + F) / 2 is not its J&F
-keeps the published numbers, is marked `inconsistent`, and is left out of every ranking and difference: a benchmark
-repeats the literature and does not correct it.
+keeps the published numbers, is marked `inconsistent`, and is left out of every ranking and difference. The published
+numbers are repeated and not corrected.
 """
 
 import csv
@@ -24,9 +24,19 @@ class PublishedScore:
     """One published row.
 
     Attributes:
-        j_and_f: In percent, as are j and f; NaN where none was given, as for fps.
+        model: Name of the model as published.
+        dataset: Name of the dataset.
+        split: Name of the split.
+        protocol: Name of the protocol.
+        j_and_f: J&F in percent.
+        j: J in percent; NaN if not given.
+        f: F in percent; NaN if not given.
+        fps: Frames per second; NaN if not given.
+        device: Hardware of the published run.
+        source: Where the numbers were published.
+        note: A remark, with the value of (J + F) / 2 if the row is inconsistent.
+        same_as: The model of the catalog that is the same, if any.
         status: PUBLISHED or INCONSISTENT.
-        same_as: The catalog's model that is the same, if any.
     """
 
     model: str
@@ -45,14 +55,14 @@ class PublishedScore:
 
 
 def published_scores(splits: Iterable[tuple[str, str]], file: Path = PUBLISHED) -> list[PublishedScore]:
-    """The published rows of the given splits.
+    """Return the published rows of the given splits.
 
     Args:
         splits: (dataset, split) pairs.
         file: The table of published rows.
 
     Raises:
-        DataError: A row of the file cannot be a score, has no source, or is a duplicate.
+        DataError: A row of the file has an invalid score, has no source, or is a duplicate.
     """
     wanted = set(splits)
     return [score for score in _read(file) if (score.dataset, score.split) in wanted]

@@ -1,4 +1,4 @@
-"""Checks of scores that others give: numbers, ranges, and whether J&F is the mean of J and F."""
+"""Check scores from servers and papers: numbers, ranges, and whether J&F is the mean of J and F."""
 
 import math
 from collections.abc import Mapping
@@ -10,7 +10,16 @@ SCORES = ("j_and_f", "j", "f")
 
 
 def parse_score(text: str, where: str, name: str) -> float:
-    """The number, NaN for an empty text. Raises DataError for anything else."""
+    """Return the number that a text contains, or NaN for an empty text.
+
+    Args:
+        text: The text.
+        where: File or line of the text, for error messages.
+        name: Name of the score, for error messages.
+
+    Raises:
+        DataError: The text is not a number.
+    """
     try:
         return float(text) if text else math.nan
     except ValueError:
@@ -18,7 +27,15 @@ def parse_score(text: str, where: str, name: str) -> float:
 
 
 def check_range(scores: Mapping[str, float], where: str) -> None:
-    """Raise DataError unless there is a J&F and all of SCORES are percentages."""
+    """Check that J&F is given and that all of SCORES are percentages.
+
+    Args:
+        scores: The scores by name; J and F may be NaN.
+        where: File or line of the scores, for error messages.
+
+    Raises:
+        DataError: J&F is missing, or a score is not between 0 and 100.
+    """
     if math.isnan(scores["j_and_f"]):
         raise DataError(f"{where}: no J&F; expected `J&F` or both `J` and `F`")
     for name in SCORES:
@@ -27,17 +44,20 @@ def check_range(scores: Mapping[str, float], where: str) -> None:
 
 
 def decimals(text: str) -> int:
-    """Number of digits after the decimal point."""
+    """Return the number of digits after the decimal point."""
     exponent = Decimal(text).as_tuple().exponent if text else 0
     return max(0, -exponent) if isinstance(exponent, int) else 0
 
 
 def is_consistent(scores: Mapping[str, float], digits: Mapping[str, int]) -> bool:
-    """Whether (J + F) / 2 equals J&F within one unit of the last given digit; true where J or F is missing.
+    """Return whether (J + F) / 2 equals J&F within one unit of the last given digit.
+
+    It is true where J or F is missing.
 
     Args:
-        scores: j_and_f, j and f in percent.
-        digits: Decimals of each score. J and F are assumed to have equally many: 79 next to 81.25 is 79.00.
+        scores: `j_and_f`, `j` and `f` in percent.
+        digits: Number of decimals of each score. J and F are assumed to have the same number: 79 next to 81.25 is read
+            as 79.00.
     """
     if math.isnan(scores["j"]) or math.isnan(scores["f"]):
         return True

@@ -1,4 +1,4 @@
-"""Scores that evaluation servers returned, from `scores/<dataset>/<split>/<model>.txt`, `.json` or `.yaml`.
+"""Read scores that evaluation servers returned from `scores/<dataset>/<split>/<model>.txt`, `.json` or `.yaml`.
 
 The user puts each answer there (docs/how-to/submissions.md). A score that fails a check is an error, because the user
 can fix the file.
@@ -20,7 +20,8 @@ from vosarena.leaderboard.score_checks import SCORES, check_range, decimals, is_
 
 SUFFIXES = (".txt", ".json", ".yaml", ".yml")
 
-# Names of the same numbers in the answers of the DAVIS, MOSE, LVOS and YouTube-VOS servers: lower case, letters only.
+# Names of the same scores in the answers of the DAVIS, MOSE, LVOS and YouTube-VOS servers, in lower case and with
+# letters only.
 _ALIASES = {
     "j_and_f": ("jf", "jfmean", "jandf", "globalmean", "overall", "score", "final", "average"),
     "j": ("j", "jmean", "jaccard", "region"),
@@ -39,11 +40,16 @@ _MEANING = {alias: name for name, aliases in _ALIASES.items() for alias in alias
 
 @dataclass(frozen=True)
 class ServerScores:
-    """A server's answer.
+    """The answer of a server.
+
+    The source, date and note are remarks of the user about the upload. They are empty if not given.
 
     Attributes:
-        scores: By name of the leaderboard's column, in percent: j_and_f, j, f (NaN if not given) and what else it has.
-        source: What the user noted about the upload, as are date and note; empty if not given.
+        scores: Scores in percent, by column of the leaderboard: `j_and_f`, `j`, `f` (NaN if not given), and any other
+            scores in the answer.
+        source: Which upload was scored, such as `upload 12345`.
+        date: Date of the upload.
+        note: A remark.
     """
 
     scores: Mapping[str, float]
@@ -53,7 +59,17 @@ class ServerScores:
 
 
 def score_files(folder: Path, dataset: str, split: str, models: Iterable[str]) -> dict[str, Path]:
-    """The scores file of each model that has one. Raises DataError if a model has two."""
+    """Return the scores file of each model that has one.
+
+    Args:
+        folder: The folder `scores`.
+        dataset: Name of the dataset.
+        split: Name of the split.
+        models: Names of the models.
+
+    Raises:
+        DataError: A model has two scores files.
+    """
     found: dict[str, Path] = {}
     for model in models:
         paths = [path for suffix in SUFFIXES if (path := folder / dataset / split / f"{model}{suffix}").is_file()]
@@ -65,10 +81,10 @@ def score_files(folder: Path, dataset: str, split: str, models: Iterable[str]) -
 
 
 def read_scores(file: Path) -> ServerScores:
-    """Read a server's answer.
+    """Read the answer of a server.
 
-    Text files have lines `name: value` (CodaLab, Codabench); JSON and YAML files map the same names to values.
-    Fractions become percent.
+    Text files have lines `name: value` (CodaLab, Codabench), and JSON and YAML files map the same names to values.
+    Fractions are converted to percent.
 
     Raises:
         DataError: There is no J&F, a score is out of range or given twice with different values, or (J + F) / 2 is not
@@ -104,13 +120,13 @@ def read_scores(file: Path) -> ServerScores:
 
 
 def _content(file: Path) -> list[tuple[Any, Any]]:
-    """Names and values of a scores file, in order."""
+    """Return the names and values of a scores file, in order."""
     text = read_text(file)
     try:
         if file.suffix == ".txt":
             pairs = re.findall(r"^\s*([A-Za-z][\w &+./-]*?)\s*[:=]\s*(.+?)\s*$", text, re.MULTILINE)
         else:
-            # Numbers remain text, because 71.90 has two digits.
+            # Numbers are kept as text, because 71.90 has two digits after the decimal point.
             content = (
                 json.loads(text, parse_float=str, parse_int=str)
                 if file.suffix == ".json"

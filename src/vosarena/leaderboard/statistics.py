@@ -1,18 +1,19 @@
 """Confidence intervals and paired differences of models over the sequences of a split.
 
-Intervals are from a cluster bootstrap: sequences are drawn with replacement, not objects or frames, because objects of
-one sequence succeed and fail together. All models are scored on the same draws, so differences are paired. Intervals
-are percentiles (Efron & Tibshirani, An Introduction to the Bootstrap, 1993, ch. 13 and 16).
+Intervals are computed with a cluster bootstrap: sequences are drawn with replacement, not objects or frames, because
+objects of one sequence succeed and fail together. All models are scored on the same draws, so differences are paired.
+Intervals are percentiles (Efron & Tibshirani, An Introduction to the Bootstrap, 1993, ch. 13 and 16).
 
-p-values are from a paired permutation test. If two models were equally good, exchanging their scores on any sequence
-would change nothing; p is the two-sided share of exchanges with a difference at least as large as the observed one. Up
-to EXACT sequences all exchanges are tried, above that DRAWS random ones (Phipson & Smyth, Permutation P-values should
-never be zero, 2010).
+p-values are computed with a paired permutation test. If two models were equally good, exchanging their scores on any
+sequence would change nothing. p is the two-sided share of exchanges with a difference at least as large as the observed
+one. Up to EXACT sequences all exchanges are tried, and above that DRAWS random ones (Phipson & Smyth, Permutation
+P-values should never be zero, 2010).
 
-Below MIN_SEQUENCES sequences there is neither interval nor p: with one sequence all draws are the same, and with five p
-cannot fall below 2 / 2^5 = 0.06, whatever the scores.
+Below MIN_SEQUENCES sequences there is neither an interval nor a p-value: with one sequence all draws are the same, and
+with five sequences p cannot be below 2 / 2^5 = 0.06, whatever the scores are.
 
-scipy.stats.permutation_test would be slower: it draws again for every pair of models, here all pairs share the draws.
+scipy.stats.permutation_test would be slower, because it draws again for every pair of models. Here all pairs share the
+draws.
 """
 
 from dataclasses import dataclass
@@ -31,7 +32,7 @@ Scores = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Interval:
-    """An estimate with its interval at LEVEL; NaN below MIN_SEQUENCES sequences."""
+    """An estimate with its interval at LEVEL. The interval is NaN below MIN_SEQUENCES sequences."""
 
     value: float
     low: float
@@ -40,7 +41,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class Difference(Interval):
-    """A paired difference of two models; p_value is NaN below MIN_SEQUENCES sequences."""
+    """A paired difference of two models. The p-value is NaN below MIN_SEQUENCES sequences."""
 
     p_value: float
 
@@ -48,11 +49,11 @@ class Difference(Interval):
 class Bootstrap:
     """Draws of sequences, shared by all models of one split so that their scores are paired.
 
-    A score is the mean over groups of the mean over a group's objects.
+    A score is the mean over groups of the mean over the objects of a group.
 
     Args:
-        groups: (n_sequences, n_groups) number of objects of each sequence in each group: seen and unseen categories, or
-            one group if the protocol does not distinguish them.
+        groups: Number of objects of each sequence in each group, of shape (n_sequences, n_groups). The groups are the
+            seen and unseen categories, or one group if the protocol does not distinguish them.
     """
 
     def __init__(self, groups: NDArray[np.int64]) -> None:
@@ -68,14 +69,23 @@ class Bootstrap:
         self._groups = groups.astype(np.float64)
 
     def interval(self, sums: Scores) -> Interval:
-        """The score of a model with its interval. sums: (n_sequences, n_groups) sums of its object scores."""
+        """Return the score of a model with its interval.
+
+        Args:
+            sums: Sums of the object scores of the model, of shape (n_sequences, n_groups).
+        """
         value = float(self._mean(self._all, sums)[0])
         if not self._enough:
             return Interval(value, np.nan, np.nan)
         return Interval(value, *_percentiles(self._mean(self._draws, sums)))
 
     def difference(self, sums: Scores, other: Scores) -> Difference:
-        """The difference of two models, `sums` minus `other`, both as in interval()."""
+        """Return the difference of two models, `sums` minus `other`.
+
+        Args:
+            sums: Sums of the object scores of the first model, as in `interval`.
+            other: Sums of the object scores of the second model.
+        """
         value = float(self._mean(self._all, sums)[0] - self._mean(self._all, other)[0])
         if not self._enough:
             return Difference(value, np.nan, np.nan, np.nan)
@@ -83,7 +93,10 @@ class Bootstrap:
         return Difference(value, *_percentiles(drawn), p_value=self._p_value(sums - other))
 
     def _p_value(self, differences: Scores) -> float:
-        """Two-sided p of the paired permutation test. differences: shaped like `sums` in interval()."""
+        """Return the two-sided p-value of the paired permutation test.
+
+        `differences` has the shape of `sums` in `interval`.
+        """
         sizes = self._groups.sum(axis=0)
         parts = (differences[:, sizes > 0] / sizes[sizes > 0]).sum(axis=1)  # what each sequence adds to the score
         permuted = parts.sum() - 2 * self._exchanged @ parts

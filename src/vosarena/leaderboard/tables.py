@@ -1,4 +1,4 @@
-"""The leaderboard as Markdown, and what it shares with LaTeX: footnotes and the table of attributes."""
+"""Write the leaderboard as Markdown, and the parts that LaTeX also uses: footnotes and the table of attributes."""
 
 from collections.abc import Iterator, Mapping
 
@@ -22,7 +22,7 @@ _NOTES = (
 
 
 def markdown(tables: Mapping[str, pd.DataFrame]) -> str:
-    """All tables in one Markdown file: models by split, one table for each board, attributes, and reproduction."""
+    """Return all tables as Markdown: models by split, one table for each board, attributes, and reproduction."""
     parts = ["# Leaderboard\n"]
     for title, shown in cross_dataset_tables(tables["leaderboard"]):
         flat = shown.set_axis([" ".join(filter(None, names)) for names in shown.columns], axis=1)
@@ -43,7 +43,11 @@ def markdown(tables: Mapping[str, pd.DataFrame]) -> str:
 
 
 def unscored_note(board: pd.DataFrame) -> str:
-    """Footnote on the objects that the protocol ignores; empty if it scores all. board: the rows of one board."""
+    """Return a footnote about the objects that the protocol ignores, or an empty text if it scores all objects.
+
+    Args:
+        board: Rows of one board in the table `leaderboard`.
+    """
     measured = board[board["kind"] == Kind.MEASURED.value]
     ignored = measured["n_objects_all"] - measured["n_objects"]
     if not ignored.sum():
@@ -64,10 +68,15 @@ def unscored_note(board: pd.DataFrame) -> str:
 
 
 def attribute_tables(attributes: pd.DataFrame) -> Iterator[tuple[BoardKey, pd.DataFrame, str]]:
-    """Board, cells and footnote of every table with a row for each attribute and a column for each model.
+    """Iterate over the tables with a row for each attribute and a column for each model.
+
+    Attributes without sequences and boards without attributes are left out.
 
     Args:
-        attributes: The table of that name. Attributes without sequences, and boards without attributes, are left out.
+        attributes: The table `attributes`.
+
+    Yields:
+        Key of the board, cells, and footnote of a table.
     """
     of_subsets = attributes[attributes["attribute"] != ALL]
     for key in board_keys(of_subsets):

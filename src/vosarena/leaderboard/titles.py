@@ -9,25 +9,25 @@ from vosarena.config.study import Study
 
 @dataclass(frozen=True)
 class Titles:
-    """Titles of models and datasets by name. What has no title, such as a published row, keeps its name."""
+    """Titles of models and datasets by name. If there is no title, as for a published row, the name is used."""
 
     models: Mapping[str, str] = field(default_factory=dict)
     datasets: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, study: Study) -> "Titles":
-        """The titles of a study. Two models or datasets with the same title keep their names."""
+        """Return the titles of a study. Two models or datasets with the same title keep their names."""
         return cls(
             models=_unique_titles({name: model.title for name, model in study.models.items()}),
             datasets=_unique_titles(study.dataset_titles),
         )
 
     def model(self, name: str) -> str:
-        """The title of a model."""
+        """Return the title of a model."""
         return self.models.get(name, name)
 
     def split(self, dataset: str, split: str) -> str:
-        """The title of a dataset with the name of its split, except `all`."""
+        """Return the title of a dataset with the name of its split, unless the split is `all`."""
         title = self.datasets.get(dataset, dataset)
         return title if split == "all" else f"{title} {split}"
 

@@ -1,1 +1,1 @@
-"""What only the Snakemake workflow needs: checks before a run, shards, failures."""
+"""Parts that only the Snakemake workflow needs: checks before a run, shards, failures."""

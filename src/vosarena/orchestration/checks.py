@@ -21,8 +21,13 @@ logger = logging.getLogger(__name__)
 def check_study(study: Study, where: str) -> None:
     """Check folders, trackers and options, as far as this is possible without importing trackers.
 
+    Args:
+        study: The study.
+        where: Name of the config, for error messages.
+
     Raises:
-        ConfigError: A folder, tracker or option does not exist.
+        ConfigError: A folder, tracker or option does not exist, or the name of a local weights file has a character
+            that Snakemake reads as a pattern.
     """
     for split in study.every_split():
         if split.path and not Path(split.path).is_dir():
@@ -41,7 +46,7 @@ def check_study(study: Study, where: str) -> None:
 
 
 def discard_damaged(study: Study, paths: Paths) -> None:
-    """Remove tables of sequences and metrics files that are damaged or of another version."""
+    """Remove tables of sequences and metrics files that are damaged or were written by another version."""
     for split in study.every_split():
         for path in (paths.sequences(split), *(paths.metrics(split, model) for model in study.models)):
             if is_damaged(path):
@@ -61,7 +66,7 @@ def study_name(config: Mapping[str, Any], files: Sequence[Path], typed: Mapping[
     Args:
         config: The merged config.
         files: The config files given on the command line.
-        typed: What was given by `--config`.
+        typed: The values given by `--config`.
     """
     named = [typed, *(read_yaml(file) for file in reversed(files))] if files else [typed, config]
     names = [part["study"] for part in named if "study" in part]

@@ -38,7 +38,7 @@ class TrackedRun:
         model: Name of the model.
         store: Folder of the predictions.
         logs: Folder of the logs of the shards.
-        shards: Shard name -> names of its sequences.
+        shards: Names of the sequences of each shard, by shard name.
     """
 
     dataset: str
@@ -54,8 +54,8 @@ def collect_failures(runs: Iterable[TrackedRun], engine_texts: Mapping[str, str]
 
     Args:
         runs: Every model on every split.
-        engine_texts: Status file of a shard -> what the executor says about the failed job (see FailedJob). It gives
-            the class where the job died before it could write a reason.
+        engine_texts: What the executor says about each failed job (see FailedJob), by status file of the shard. It
+            gives the class where the job died before it could write a reason.
         rerun: Start of the command that reruns a target (see rerun_start).
     """
     rows = []
@@ -79,9 +79,9 @@ def collect_failures(runs: Iterable[TrackedRun], engine_texts: Mapping[str, str]
 
 
 def _reason(store: Store, sequence: str, engine_text: str | None) -> dict[str, str] | None:
-    """Return class, reason and attempts of a sequence, or None if it is fine or still being written.
+    """Return the class, reason and attempts of a sequence, or None if it is fine or still being written.
 
-    engine_text: None if its job has not failed, so that it may still run.
+    `engine_text` is None if the job of the sequence has not failed, and therefore may still be running.
     """
     failure, owner = store.failure(sequence), store.owner(sequence)
     attempts = failure.attempts if failure else 0
@@ -93,7 +93,7 @@ def _reason(store: Store, sequence: str, engine_text: str | None) -> dict[str, s
         kind, reason = failure.failure_class, failure.reason
     else:
         return None
-    if reason == DIED_SILENTLY or kind is FailureClass.CANCELLED:  # a job does not know why; its engine does
+    if reason == DIED_SILENTLY or kind is FailureClass.CANCELLED:  # only the engine knows why
         for ended, pattern in _ENGINE_WORDS.items():
             if re.search(pattern, engine_text or ""):
                 reason = f"the job was ended from outside: {ended}" if reason == DIED_SILENTLY else reason
@@ -103,13 +103,13 @@ def _reason(store: Store, sequence: str, engine_text: str | None) -> dict[str, s
 
 
 def _not_reached(culprits: Sequence[str]) -> dict[str, str]:
-    """Return the same for a sequence that its job did not reach. culprits: sequences in which its process died."""
+    """Return the same for a sequence that its job did not reach, because the process died in one of `culprits`."""
     reason = f"not tracked yet: the process died before it, in {summarise_names(culprits)}; run it again"
     return {"class": FailureClass.NOT_REACHED, "reason": reason, "attempts": "0"}
 
 
 def _job_reason(engine_text: str, log: Path) -> dict[str, str]:
-    """Return the same for a job that failed before its first sequence, such as in loading the model."""
+    """Return the same for a job that failed before its first sequence, for example while it loaded the model."""
     reason = last_error(log) or f"{DIED_SILENTLY} (before the first sequence)"
     kind = next(
         (kind for kind, pattern in _ENGINE_WORDS.items() if re.search(pattern, f"{engine_text}\n{reason}")),
@@ -119,7 +119,7 @@ def _job_reason(engine_text: str, log: Path) -> dict[str, str]:
 
 
 def write_failures(rows: Sequence[Mapping[str, str]], file: Path) -> None:
-    """Write failures.csv; if nothing failed it has only the header."""
+    """Write failures.csv. If nothing failed, it has only the header."""
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()
@@ -128,7 +128,7 @@ def write_failures(rows: Sequence[Mapping[str, str]], file: Path) -> None:
 
 
 def read_failures(file: Path) -> list[dict[str, str]]:
-    """Return the rows of failures.csv; none if the file does not exist or is damaged."""
+    """Return the rows of failures.csv, or no rows if the file does not exist or is damaged."""
     try:
         rows = list(csv.DictReader(io.StringIO(file.read_text(encoding="utf-8"), newline="")))
     except (OSError, ValueError, csv.Error):

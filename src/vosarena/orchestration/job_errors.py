@@ -1,4 +1,4 @@
-"""The jobs that failed in a run of Snakemake, from its log events."""
+"""Collect the jobs that failed in a run of Snakemake, from its log events."""
 
 import logging
 import re
@@ -19,7 +19,7 @@ class FailedJob:
         rule: Name of its rule, with the prefix of the module if this workflow is one.
         outputs: Its output files.
         log: The log of the rule.
-        engine_text: What Snakemake and the executor say about how the job ended.
+        engine_text: Messages of Snakemake and the executor about how the job ended.
     """
 
     rule: str
@@ -29,12 +29,12 @@ class FailedJob:
 
 
 class JobErrors(logging.Handler):
-    """Collects the jobs that fail, and forgets those that a later attempt finishes.
+    """Collect the jobs that fail, and remove those that a later attempt finishes.
 
-    It handles the events of Snakemake's logger plugin interface, but is attached to Snakemake's logger by the rules
-    instead of being a plugin: a plugin must be named by `--logger` or a profile, so that a plain `snakemake --cores 8`
-    and a workflow that uses this one as a module would run without it. Events reach every handler whatever `--quiet`,
-    `--executor` and `--logger` say.
+    It handles the events of Snakemake's logger plugin interface, but it is not a plugin: the rules attach it to
+    Snakemake's logger. A plugin must be named by `--logger` or a profile, so a plain `snakemake --cores 8` and a
+    workflow that uses this one as a module would run without it. Events reach every handler, whatever the values of
+    `--quiet`, `--executor` and `--logger` are.
     """
 
     def __init__(self) -> None:
@@ -42,7 +42,7 @@ class JobErrors(logging.Handler):
         self._failed: dict[int, FailedJob] = {}
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Take note of a job that failed or finished."""
+        """Record a job that failed or finished."""
         event = getattr(record, "event", None)
         if event == LogEvent.JOB_ERROR:
             self._failed[record.jobid] = _failed_job(record)  # type: ignore[attr-defined]

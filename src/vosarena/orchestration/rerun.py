@@ -1,7 +1,7 @@
-"""The command that repeats one sequence of a run.
+"""Build the command that repeats one sequence of a run.
 
-It is made from the command line of the run: Snakemake's settings do not tell which of them the user gave and which come
-from the profile, which the command names as well.
+The command is built from the command line of the run. Snakemake's settings cannot be used, because they do not show
+which values the user gave and which come from the profile, and the command names the profile too.
 """
 
 import shlex
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from vosarena.base.names import safe_path_name
 
-# Arguments of Snakemake that say what runs where and how, with the largest number of their values.
+# Arguments of Snakemake that define what runs, where and how, with the largest number of their values.
 _ONE_VALUE = ("--profile", "--workflow-profile", "--snakefile", "--directory", "--cores", "--executor", "--jobs")
 _MANY_VALUES = (
     "--configfile",
@@ -34,9 +34,12 @@ _SHORT = {
 
 
 def rerun_start(arguments: Sequence[str]) -> str:
-    """Return `snakemake` with the arguments of a run, without those that say which part of the workflow runs.
+    """Return `snakemake` with the arguments of a run, without those that select a part of the workflow.
 
-    The values of `--config` come last, where `rerun_alone` adds its own: Snakemake accepts only one such flag.
+    The values of `--config` come last, so that `rerun_alone` can add more: Snakemake accepts only one such flag.
+
+    Args:
+        arguments: Command-line arguments of the run, without the name of the program.
     """
     kept: dict[str, list[str]] = {}
     name = ""

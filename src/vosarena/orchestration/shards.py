@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from vosarena.base.names import safe_path_name
 from vosarena.datasets.table import SequenceRecord
 
-# Upper bounds: a scheduler ends a job that asks for too little, and a job that ends early costs nothing.
-# Seconds for a frame and for each object in it. On a GPU: five times what the largest SAM 2 needs on an A100.
+# These are upper bounds: a scheduler ends a job that asks for too little, and a job that ends early costs nothing.
+# The values are seconds for a frame and for each object in it. On a GPU, five times what the largest SAM 2 needs on an
+# A100.
 _SECONDS = {"baseline": (0.3, 0.05), "gpu": (0.1, 0.1), "cpu": (3.0, 3.0)}
 _START_MINUTES = 10  # start-up, weights and frames from a slow file server
 _MEMORY_MB = {"baseline": 2000, "gpu": 8000, "cpu": 8000}  # Python, packages, model
@@ -32,11 +33,21 @@ class Workload:
     objects: int
 
     def minutes(self, kind: str) -> int:
-        """Return the time limit of the first attempt. kind: `baseline`, `gpu` or `cpu`, how the model runs."""
+        """Return the time limit of the first attempt.
+
+        Args:
+            kind: How the model runs: `baseline`, `gpu` or `cpu`.
+        """
         return math.ceil(_START_MINUTES + _seconds(self.frames, self.object_frames, kind) / 60)
 
     def memory_mb(self, kind: str) -> int:
-        """Return the host memory of the first attempt. Frames are streamed, so their number does not matter."""
+        """Return the host memory of the first attempt.
+
+        Frames are streamed, so their number does not matter.
+
+        Args:
+            kind: How the model runs: `baseline`, `gpu` or `cpu`.
+        """
         in_flight = 3 * 10 + 20  # bytes per pixel: decoded frames ahead, masks that wait for the writers
         per_object = 8  # a mask as float32, twice
         return math.ceil(_MEMORY_MB[kind] + self.pixels * (in_flight + per_object * self.objects) / 2**20)
@@ -58,6 +69,13 @@ def make_shards(table: Iterable[SequenceRecord], sequences_per_job: int) -> dict
 
     A shard of one sequence is named after it (see safe_path_name); the others are numbered. The largest sequence goes
     first, always to the shard with the least work that has room (longest-processing-time rule, Graham 1969).
+
+    Args:
+        table: The table of sequences.
+        sequences_per_job: Largest number of sequences in a shard.
+
+    Returns:
+        The names of the sequences of each shard, by shard name.
     """
     work = {record.sequence: count_object_frames(record) for record in table}
     if sequences_per_job == 1:
@@ -68,12 +86,15 @@ def make_shards(table: Iterable[SequenceRecord], sequences_per_job: int) -> dict
 def make_shards_by_time(table: Iterable[SequenceRecord], minutes: int, kind: str) -> dict[str, list[str]]:
     """Split a table of sequences into as few shards as possible whose time limits are at most `minutes`.
 
-    A sequence that needs more time has a shard of its own with a longer limit. The shards need similar times.
+    A sequence that needs more time is alone in its shard, which has a longer limit. The shards need similar times.
 
     Args:
         table: The table of sequences.
         minutes: Largest time limit of a job, as `Workload.minutes` estimates it.
         kind: How the model runs: `baseline`, `gpu` or `cpu`.
+
+    Returns:
+        The names of the sequences of each shard, by shard name.
     """
     room = max(0, 60 * (minutes - _START_MINUTES))
     work = {record.sequence: _seconds(record.n_frames, count_object_frames(record), kind) for record in table}
@@ -109,5 +130,5 @@ def _seconds(frames: int, object_frames: int, kind: str) -> float:
 
 
 def count_object_frames(record: SequenceRecord) -> int:
-    """Return the frames times objects of one sequence."""
+    """Return the number of frames times objects of one sequence."""
     return record.n_frames * max(1, len(record.object_ids))

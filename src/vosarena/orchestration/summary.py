@@ -1,4 +1,4 @@
-"""What the terminal shows at the end of a run: what failed, why, and where the results are."""
+"""Show on the terminal, at the end of a run, what failed, why, and where the results are."""
 
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -46,7 +46,12 @@ def show_failures(rows: Sequence[Mapping[str, str]], file: Path, console: Consol
 
 
 def show_other_stages(jobs: Iterable[FailedJob], console: Console | None = None) -> None:
-    """Show the failed jobs of other stages than tracking, each with its reason and log."""
+    """Show the failed jobs of stages other than tracking, each with its reason and log.
+
+    Args:
+        jobs: The failed jobs of all stages.
+        console: Where to show them; by default standard error.
+    """
     console = console or Console(stderr=True)
     for job in jobs:
         if not job.rule.endswith("track"):  # a module may have a prefix
@@ -59,7 +64,7 @@ def show_results(files: Iterable[Path], started: float, show_older: bool = False
 
     Args:
         files: Files that a run may write.
-        started: When this run started, as `time.time()` has it.
+        started: When this run started, as returned by `time.time()`.
         show_older: Whether to show files of an earlier run too.
     """
     for file in files:
@@ -70,5 +75,5 @@ def show_results(files: Iterable[Path], started: float, show_older: bool = False
 
 
 def _print_plain(console: Console, text: str) -> None:
-    """Print text as it is: names and paths may look like markup."""
+    """Print text unchanged, because names and paths may look like markup."""
     console.print(text, soft_wrap=True, highlight=False, markup=False, emoji=False)

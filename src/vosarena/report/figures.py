@@ -1,4 +1,4 @@
-"""Figures for papers: strips of frames with masks, and bars and curves as vector files."""
+"""Draw figures for papers: strips of frames with masks, and bars and curves as vector files."""
 
 import hashlib
 import logging
@@ -32,7 +32,7 @@ from vosarena.metrics.read import read_metrics
 from vosarena.predictions.store import Store
 from vosarena.report import media
 
-logging.getLogger("fontTools").setLevel(logging.WARNING)  # logs every table of a font that goes into a PDF
+logging.getLogger("fontTools").setLevel(logging.WARNING)  # otherwise it logs every table of a font in a PDF
 matplotlib.use("Agg")
 matplotlib.rcParams |= {
     **{"font.size": 8, "axes.spines.top": False, "axes.spines.right": False, "svg.fonttype": "none"},
@@ -59,8 +59,9 @@ _NO_DATE = {"pdf": {"CreationDate": None}, "svg": {"Date": None}, "png": {}}
 def draw_figures(study: Study, paths: Paths, output: Path) -> None:
     """Write `overview`, `qualitative_<dataset>_<split>_<sequence>` and `curves_<dataset>_<split>_<sequence>`.
 
-    Strips of frames are PNG and PDF files, the others PDF and SVG. The sequences of a split are those that the study
-    names, or those on which the models' J&F differ most. A figure that cannot be drawn is left out with a warning.
+    Strips of frames are written as PNG and PDF files, and the others as PDF and SVG files. The sequences of a split are
+    those that the study names, or else those on which J&F of the models differs most. A figure that cannot be drawn is
+    left out with a warning.
 
     Args:
         study: The study.
@@ -89,7 +90,7 @@ def draw_figures(study: Study, paths: Paths, output: Path) -> None:
 
 @contextmanager
 def _attempt(figure: str) -> Iterator[None]:
-    """Log a figure that cannot be drawn, so that the others are drawn. Errors of the disk are raised."""
+    """Log a warning if a figure cannot be drawn, so that the others are still drawn. Disk errors are raised."""
     try:
         yield
     except OSError:
@@ -101,7 +102,7 @@ def _attempt(figure: str) -> Iterator[None]:
 
 
 def _chosen(scores: pd.DataFrame, study: Study, split: str) -> list[str]:
-    """The sequences of a split for which figures are drawn."""
+    """Return the sequences of a split for which figures are drawn."""
     of_split = scores[scores["dataset"] + "/" + scores["split"] == split]
     spread = of_split.groupby("sequence", observed=True)["j_and_f"].agg(lambda values: values.max() - values.min())
     named = [name for prefix, _, name in (item.rpartition("/") for item in study.figures.sequences) if prefix == split]
@@ -124,7 +125,7 @@ def _save(figure: plt.Figure, path: Path, forms: Sequence[str]) -> None:
 
 
 def _strip(study: Study, split: Split, paths: Paths, name: str, titles: Titles, output: Path) -> None:
-    """Frames from left to right; from top to bottom the frame, the ground truth and every model."""
+    """Draw frames from left to right, and from top to bottom the frame, the ground truth and every model."""
     root = paths.sequences(split).parent
     files = read_sequence(root / IMAGES, root / ANNOTATIONS, name, split.resize)
     truth = media.truth_reader(files)
@@ -157,7 +158,7 @@ def _strip(study: Study, split: Split, paths: Paths, name: str, titles: Titles, 
 def _mean_curves(
     tables: Tables, study: Study, split: Split, paths: Paths, names: Sequence[str]
 ) -> dict[str, dict[str, ObjectCurve]]:
-    """Mean J over the objects that the split's first protocol scores, by sequence and model."""
+    """Return the mean J over the objects that the first protocol of the split scores, by sequence and model."""
     protocol = study.protocols_of(split)[0]
     scored = rows_of(tables["objects"], (split.dataset, split.name, protocol))
     counted = set(zip(scored["sequence"], scored["object_id"], strict=True))
@@ -174,7 +175,7 @@ def _mean_curves(
 def _curves(
     study: Study, split: Split, name: str, curves: Mapping[str, ObjectCurve], titles: Titles, output: Path
 ) -> None:
-    """J over time of every model on one sequence, shaded where no object is visible."""
+    """Draw J over time of every model on one sequence, with shading where no object is visible."""
     figure, axes = plt.subplots(figsize=(5, 1.8))
     lines = {}
     for model, mean in curves.items():
@@ -189,7 +190,7 @@ def _curves(
 
 
 def _picture(files: SequenceFiles, frame: int, read: media.ReadLabels | None) -> media.Picture:
-    """A frame with masks, at most MAX_WIDTH pixels wide."""
+    """Return a frame with masks, at most MAX_WIDTH pixels wide."""
     picture, labels = read_frame(files.frames[frame]), read(frame) if read else None
     if picture.shape[1] > MAX_WIDTH:
         size = (MAX_WIDTH, max(1, round(picture.shape[0] * MAX_WIDTH / picture.shape[1])))
@@ -199,7 +200,7 @@ def _picture(files: SequenceFiles, frame: int, read: media.ReadLabels | None) ->
 
 
 def _overview(tables: Tables, models: list[str], titles: Titles, output: Path) -> None:
-    """One row of panels for each board with measured rows: bars, attributes, speed."""
+    """Draw one row of panels for each board with measured rows: bars, attributes, speed."""
     board = tables["leaderboard"]
     measured = board[(board["kind"] == Kind.MEASURED.value) & board["j_and_f"].notna()]
     keys = board_keys(measured)
@@ -221,12 +222,15 @@ def _colour(models: list[str], model: str) -> str:
 
 
 def _marker(models: list[str], model: str) -> str:
-    """The marker of a model; it differs between models of the same colour."""
+    """Return the marker of a model, which differs between models of the same colour."""
     return MARKERS[models.index(model) // len(MODEL_COLOURS) % len(MARKERS)]
 
 
 def _legend(axes: Axes, entries: Mapping[str, Artist]) -> None:
-    """A legend above the axes. entries: artists by title, because Matplotlib hides labels that begin with `_`."""
+    """Draw a legend above the axes.
+
+    `entries` has artists by title, because Matplotlib hides labels that begin with `_`.
+    """
     axes.legend(
         list(entries.values()),
         list(map(one_line, entries)),
@@ -251,7 +255,7 @@ def _bars(axes: Axes, rows: pd.DataFrame, models: list[str], titles: Titles) -> 
 
 
 def _attributes(axes: Axes, rows: pd.DataFrame, models: list[str], titles: Titles, note: str) -> None:
-    """note: about objects that are not scored, which the attribute `late` may be about."""
+    """Draw J&F by attribute. `note` is about objects that are not scored, which may have the attribute `late`."""
     names = [name for name in rows["attribute"].unique() if name != ALL]
     if not names:
         axes.set_axis_off()
@@ -269,7 +273,7 @@ def _attributes(axes: Axes, rows: pd.DataFrame, models: list[str], titles: Title
 
 
 def _speed(axes: Axes, rows: pd.DataFrame, models: list[str]) -> None:
-    """Speeds on the device that most models ran on; speeds of different devices cannot be compared."""
+    """Draw speeds on the device that most models ran on, because speeds of different devices cannot be compared."""
     rows = rows[np.isfinite(rows["fps"]) & (rows["fps"] > 0)]
     if rows.empty:
         return

@@ -1,8 +1,9 @@
-"""Pictures for the report: per sequence one sheet of frames, and one sheet of transparent masks per source.
+"""Write pictures for the report: for each sequence a sheet of frames, and a sheet of transparent masks per source.
 
-A sheet is a grid of tiles, one per shown frame. The page moves through a sequence by moving a background, and loads a
-sequence with a few files. Masks are palette PNGs with alpha over the frames: objects have a strong outline in the
-Okabe-Ito colours, chosen by object id and the same in every sheet and figure, on a darkened background.
+A sheet is a grid of tiles, one per shown frame. The page moves through a sequence by moving a background image, and
+needs only a few files for a sequence. Masks are palette PNGs with alpha over the frames. Objects have a strong outline
+on a darkened background. The outline has one of the Okabe-Ito colours, which depends on the object id and is the same
+in every sheet and figure.
 """
 
 from collections.abc import Callable, Sequence
@@ -34,17 +35,28 @@ ReadLabels = Callable[[int], LabelMap | None]
 
 
 def colour_of(object_id: int) -> str:
-    """Colour of an object, as #RRGGBB."""
+    """Return the colour of an object as #RRGGBB."""
     return OKABE_ITO[(object_id - 1) % len(OKABE_ITO)]
 
 
 def frames_per_sequence(sequences: int, layers: int) -> int:
-    """Number of shown frames per sequence that keeps the report within BUDGET."""
+    """Return the number of shown frames per sequence that keeps the report within BUDGET.
+
+    Args:
+        sequences: Number of sequences.
+        layers: Number of sheets per sequence.
+    """
     return int(np.clip(BUDGET // max(1, sequences * layers), MIN_FRAMES, MAX_FRAMES))
 
 
 def shown_frames(n_frames: int, most: int, wanted: Sequence[int] = ()) -> list[int]:
-    """Indices of at most `most` frames, evenly spread from the first to the last, with the wanted ones if they fit."""
+    """Return the indices of frames to show, evenly spread from the first to the last.
+
+    Args:
+        n_frames: Number of frames of the sequence.
+        most: Largest number of shown frames.
+        wanted: Frames that are included if they fit.
+    """
     if n_frames <= most:
         return list(range(n_frames))
     chosen = list(dict.fromkeys([0, n_frames - 1, *wanted]))[: most // 2]
@@ -62,7 +74,7 @@ class Grid:
 
     @classmethod
     def of(cls, size: tuple[int, int], tiles: int) -> "Grid":
-        """The grid for frames of size (height, width)."""
+        """Return the grid for frames of size (height, width)."""
         width = min(TILE_WIDTH, size[1])
         return cls(width, max(1, round(size[0] * width / size[1])), tiles)
 
@@ -72,11 +84,11 @@ class Grid:
         return -(-self.tiles // COLUMNS)
 
     def sheet(self, channels: tuple[int, ...] = ()) -> Picture:
-        """An empty sheet."""
+        """Return an empty sheet."""
         return np.zeros((self.rows * self.height, min(COLUMNS, self.tiles) * self.width, *channels), np.uint8)
 
     def tile(self, index: int) -> tuple[slice, slice]:
-        """Rows and columns of a tile in the sheet."""
+        """Return the rows and columns of pixels of a tile in the sheet."""
         row, column = divmod(index, COLUMNS)
         return (
             slice(row * self.height, (row + 1) * self.height),
@@ -85,7 +97,17 @@ class Grid:
 
 
 def write_frames(files: SequenceFiles, shown: Sequence[int], grid: Grid, output: Path) -> Picture:
-    """Write the sheet of frames as JPEG, and return its first tile, RGB."""
+    """Write the sheet of frames as JPEG.
+
+    Args:
+        files: Files of the sequence.
+        shown: Indices of the shown frames.
+        grid: The grid of the sheet.
+        output: File to write.
+
+    Returns:
+        The first tile, in RGB.
+    """
     sheet = grid.sheet((3,))
     for index, frame in enumerate(shown):
         picture = read_frame(files.frames[frame])
@@ -95,7 +117,14 @@ def write_frames(files: SequenceFiles, shown: Sequence[int], grid: Grid, output:
 
 
 def write_masks(read: ReadLabels, shown: Sequence[int], grid: Grid, output: Path) -> None:
-    """Write the sheet of masks as a palette PNG with alpha. read: labels of a frame by index, None without a mask."""
+    """Write the sheet of masks as a palette PNG with alpha.
+
+    Args:
+        read: Function that returns the labels of a frame by its index, or None without a mask.
+        shown: Indices of the shown frames.
+        grid: The grid of the sheet.
+        output: File to write.
+    """
     sheet = np.full_like(grid.sheet(), _EMPTY)
     for index, frame in enumerate(shown):
         labels = read(frame)
@@ -108,9 +137,10 @@ def write_masks(read: ReadLabels, shown: Sequence[int], grid: Grid, output: Path
 
 
 def painted(labels: LabelMap) -> Picture:
-    """Palette indices of labels, uint8 (H, W): 0 background, 1..8 inside of objects, 9..16 outlines, 17 a halo.
+    """Return the palette indices of labels as uint8 of shape (H, W).
 
-    Outlines are two pixels wide and inside the object; the halo is one pixel wide, around all objects.
+    The indices are 0 for the background, 1 to 8 for the inside of objects, 9 to 16 for outlines, and 17 for a halo.
+    Outlines are two pixels wide and inside the object. The halo is one pixel wide, around all objects.
     """
     colours = np.where(labels > 0, (labels.astype(np.int16) - 1) % len(OKABE_ITO) + 1, 0).astype(np.uint8)
     kernel = np.ones((5, 5), np.uint8)
@@ -122,7 +152,12 @@ def painted(labels: LabelMap) -> Picture:
 
 
 def blended(frame: Picture, labels: LabelMap | None) -> Picture:
-    """A frame, uint8 RGB, with masks painted over it as on the page."""
+    """Return a frame, uint8 RGB, with masks painted over it as on the page.
+
+    Args:
+        frame: The frame.
+        labels: Labels of the frame; None returns the frame unchanged.
+    """
     if labels is None:
         return frame
     paint = painted(labels)
@@ -133,7 +168,10 @@ def blended(frame: Picture, labels: LabelMap | None) -> Picture:
 
 
 def truth_reader(files: SequenceFiles) -> ReadLabels:
-    """Ground truth of a sequence by frame index; overlapping objects are painted over each other."""
+    """Return a function that reads the ground truth of a sequence by frame index, or None without a mask.
+
+    Overlapping objects are painted over each other.
+    """
 
     def read(frame: int) -> LabelMap | None:
         if files.objects:
@@ -145,7 +183,12 @@ def truth_reader(files: SequenceFiles) -> ReadLabels:
 
 
 def prediction_reader(files: SequenceFiles, folder: Path) -> ReadLabels:
-    """Predicted masks of a sequence by frame index; None where a mask is missing."""
+    """Return a function that reads the predicted masks of a sequence by frame index, or None where one is missing.
+
+    Args:
+        files: Files of the sequence.
+        folder: Folder of the predicted masks.
+    """
     stems = [path.stem for path in files.frames]
 
     def read(frame: int) -> LabelMap | None:
@@ -161,7 +204,7 @@ def prediction_reader(files: SequenceFiles, folder: Path) -> ReadLabels:
 
 
 def _stacked(found: dict[int, NDArray[np.bool_]], size: tuple[int, int]) -> LabelMap:
-    """Labels of overlapping objects. Each gets the first id that has its colour, because ids may be 0 here."""
+    """Return the labels of overlapping objects. Each gets the first id with its colour, because ids may be 0 here."""
     labels = np.zeros(size, np.uint8)
     for number, mask in sorted(found.items()):
         labels[mask] = (number - 1) % len(OKABE_ITO) + 1

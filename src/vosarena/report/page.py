@@ -56,12 +56,16 @@ Counted = dict[tuple[str, int], list[str]]  # (sequence, object) -> protocols th
 
 @dataclass(frozen=True)
 class SequenceEntry:
-    """What the page knows about a sequence before it is opened.
+    """The data of a sequence that the page has before the sequence is opened.
 
     Attributes:
+        name: Name of the sequence.
+        frames: Number of frames.
+        objects: Number of objects.
+        attributes: Attributes of the sequence.
         tile: Width and height of one tile of a sheet, and the number of tiles.
         sparkline: Mean J over time, by model.
-        fail: Tile of the first failure, by model; models without a failure are missing.
+        fail: Tile of the first failure, by model. Models without a failure are missing.
         low: Tile of the lowest mean J, by model.
         layers: Number of the model's sheet of masks, by model.
         thumb: Position in the sheet of thumbnails.
@@ -81,7 +85,7 @@ class SequenceEntry:
 
 @dataclass(frozen=True)
 class ModelDetails:
-    """Definition of a model, and what its predictions were made with, for the section on provenance."""
+    """The definition of a model and the versions that made its predictions, for the section on provenance."""
 
     title: str
     description: str
@@ -95,7 +99,7 @@ class ModelDetails:
 
 @dataclass(frozen=True)
 class FailedSequence:
-    """One row of the table of failures. log and command are empty if the workflow did not run the job."""
+    """One row of the table of failures. The log and the command are empty if the workflow did not run the job."""
 
     split: str
     model: str
@@ -116,7 +120,7 @@ def build_report(
         paths: Its files.
         output: The folder to write to; the tables are read from `leaderboard/` next to it.
         jobs: Number of threads.
-        runs: What was measured. By default everything in the study.
+        runs: The measured runs; by default all runs of the study.
 
     Raises:
         DataError: There is no leaderboard yet, or it is damaged.
@@ -160,7 +164,7 @@ def build_report(
 
 
 def _board(tables: Mapping[str, pd.DataFrame], key: BoardKey) -> dict[str, Any]:
-    """Everything about one board that the page shows."""
+    """Return everything about one board that the page shows."""
     board, attributes, comparisons, sequences = (
         rows_of(tables[name], key) for name in ("leaderboard", "attributes", "comparisons", "sequences")
     )
@@ -179,7 +183,7 @@ def _board(tables: Mapping[str, pd.DataFrame], key: BoardKey) -> dict[str, Any]:
 
 
 def _leaderboard_rows(board: pd.DataFrame) -> list[dict[str, Any]]:
-    """Rows of one board: the values, which the page sorts by, and the `text` of each column."""
+    """Return the rows of one board, with the values that the page sorts by and the `text` of each column."""
     texts = [
         {column.name: column.page_text(row) for column in columns_for(LEADERBOARD, Shown.PAGE)}
         for _, row in board.iterrows()
@@ -189,7 +193,7 @@ def _leaderboard_rows(board: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def _counted(objects: pd.DataFrame, split: Split) -> Counted:
-    """The protocols that score each object of a split."""
+    """Return the protocols that score each object of a split."""
     of_split = objects[(objects["dataset"] == split.dataset) & (objects["split"] == split.name)]
     found = of_split[["sequence", "object_id", "protocol"]].drop_duplicates().itertuples(index=False)
     counted: Counted = {}
@@ -199,7 +203,7 @@ def _counted(objects: pd.DataFrame, split: Split) -> Counted:
 
 
 def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """Rows for JSON, with rounded numbers and without missing and infinite values."""
+    """Return rows for JSON, with rounded numbers and without missing and infinite values."""
 
     def known(value: Any) -> bool:
         return bool(pd.notna(value)) and not (isinstance(value, float) and math.isinf(value))
@@ -246,10 +250,11 @@ class _Pictures:
         return [entry for entry, _ in done]
 
     def _sequence(self, record: SequenceRecord, thumb: int) -> tuple[SequenceEntry, media.Picture]:
-        """Write the sheets and curves of a sequence; return its entry and its thumbnail, before it is cut."""
+        """Write the sheets and curves of a sequence, and return its entry and its thumbnail before cropping."""
         name, curves = record.sequence, self._curves[record.sequence]
         files = read_sequence(self._root / IMAGES, self._root / ANNOTATIONS, name, self._split.resize)
-        # By the names of masks, which scores refer to: `7.png` may be the mask of `00007.jpg`.
+        # Scores refer to the names of masks, which may differ from those of frames: `7.png` may be the mask of
+        # `00007.jpg`.
         masks = (files.masks, *files.objects.values())
         index_of = {path.stem: index for found in masks for index, path in found.items()}
         scored = {
@@ -293,7 +298,7 @@ class _Pictures:
         return entry, first_tile
 
     def _thumbs(self, pictures: list[media.Picture]) -> None:
-        """One sheet of thumbnails, each cut to 16:9."""
+        """Write one sheet of thumbnails, each cropped to 16:9."""
         if not pictures:
             return
         height = _THUMB_WIDTH * 9 // 16
@@ -310,19 +315,19 @@ class _Pictures:
 
 
 def _first_failure(objects: Iterable[ObjectCurve], index_of: Mapping[str, int]) -> int | None:
-    """Frame index of the first failure of any object."""
+    """Return the frame index of the first failure of any object, or None without a failure."""
     frames = [index_of[curve.stems[curve.failure]] for curve in objects if curve.failure is not None]
     return min(frames, default=None)
 
 
 def _lowest(objects: Sequence[ObjectCurve], index_of: Mapping[str, int]) -> int | None:
-    """First frame index with the lowest mean J over the objects."""
+    """Return the index of the first frame with the lowest mean J over the objects, or None without objects."""
     mean = mean_curve(objects)
     return None if mean is None else index_of[mean.stems[int(np.argmin(mean.j))]]
 
 
 def _objects(curves: Mapping[str, list[ObjectCurve]], index_of: Mapping[str, int]) -> Iterable[dict[str, Any]]:
-    """Per object: the frames with ground truth, where it is visible, and the J of every model in percent."""
+    """Yield for each object the frames with ground truth, where it is visible, and J of every model in percent."""
     for number, curve in enumerate(next(iter(curves.values()))):
         by_model = {model: objects[number] for model, objects in curves.items()}
         fails = {model: item.stems[item.failure] for model, item in by_model.items() if item.failure is not None}
@@ -337,7 +342,7 @@ def _objects(curves: Mapping[str, list[ObjectCurve]], index_of: Mapping[str, int
 
 
 def _models(study: Study, paths: Paths) -> dict[str, ModelDetails]:
-    """Details of every model; versions, weights and devices are those in the manifests of its predictions."""
+    """Return details of every model. Versions, weights and devices come from the manifests of its predictions."""
     models = {}
     for name, model in study.models.items():
         weights, packages, devices, pythons = set[str](), set[str](), set[str](), set[str]()
@@ -370,7 +375,7 @@ def _joined(values: Iterable[str]) -> str:
 
 
 def _data_digest(table: Path) -> str:
-    """Digest of the ground truth of a split: names and sizes of all sequences, and the bytes of their masks."""
+    """Return a digest of the ground truth of a split: names and sizes of all sequences, and bytes of their masks."""
     root = table.parent / ANNOTATIONS
     found: dict[str, Any] = {}
     for record in read_table(table):
@@ -382,7 +387,7 @@ def _data_digest(table: Path) -> str:
 
 
 def _failures(study: Study, paths: Paths) -> Iterable[FailedSequence]:
-    """Why sequences are missing, from the store, with log and command from failures.csv."""
+    """Yield why sequences are missing, from the store, with the log and the command from failures.csv."""
     listed = {
         tuple(row[key] for key in ("dataset", "split", "model", "sequence")): row
         for row in read_failures(paths.failures)
@@ -408,10 +413,11 @@ def _failures(study: Study, paths: Paths) -> Iterable[FailedSequence]:
 
 
 class _LocalPaths:
-    """Removes absolute paths of this machine from texts, because the page may be published.
+    """Remove absolute paths of this machine from texts, because the page may be published.
 
     Args:
-        folders: Paths inside them become relative to them; of other paths only the last part remains.
+        folders: Folders of the study. Paths inside them become relative to them, and other paths are shortened to their
+            last part.
     """
 
     def __init__(self, folders: Iterable[Path]) -> None:
@@ -424,7 +430,7 @@ class _LocalPaths:
         self._others = re.compile(rf"{before}(?:~/|/(?!/)|(?<!:)//+)(?:[^\s/:,;'\"<>|]+/+)*(?=[^\s/:,;'\"<>|])")
 
     def hide(self, value: Any) -> Any:
-        """The same text, or mapping or list of texts, without such paths. Keys of mappings are not changed."""
+        """Return a text, or a mapping or list of texts, without such paths. Keys of mappings are not changed."""
         if isinstance(value, Mapping):
             return {key: self.hide(item) for key, item in value.items()}
         if isinstance(value, list | tuple):
@@ -432,13 +438,13 @@ class _LocalPaths:
         return self._without(value) if isinstance(value, str) else value
 
     def _without(self, text: str) -> str:
-        text = re.sub(r"(://)[^/@\s]+@", r"\1", text.replace("file://", ""))  # nor names and passwords of URLs
+        text = re.sub(r"(://)[^/@\s]+@", r"\1", text.replace("file://", ""))  # also remove names and passwords in URLs
         text = self._inside.sub(lambda found: "" if found[0].endswith("/") else ".", text)
         return self._others.sub(".../", self._home.sub("~", text))
 
 
 def _definition(study: Study) -> dict[str, Any]:
-    """What the page says about the study."""
+    """Return what the page shows about the study."""
     return {
         "datasets": list(study.splits),
         "models": {name: model.definition().to_json() for name, model in study.models.items()},
