@@ -123,7 +123,7 @@ LEADERBOARD: tuple[Column, ...] = (
         _coverage,
         _ALL,
         order=18,
-        description="LocalRun sequences of those in the split",
+        description="Measured sequences of those in the split",
         on_page=_covered,
     ),
     Column("n_expected"),
@@ -133,7 +133,7 @@ LEADERBOARD: tuple[Column, ...] = (
         _objects,
         Shown.MARKDOWN | Shown.PAGE,
         order=19,
-        description="LocalRun objects, of all objects if the protocol ignores some",
+        description="Measured objects, of all objects if the protocol ignores some",
     ),
     Column("fps", "fps", _number("fps"), _ALL, order=20, description="Frames per second, reading and writing included"),
     Column(
