@@ -24,6 +24,7 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
+from vosarena.base.sealed import SEAL, seal
 from vosarena.datasets.table import SequenceCounts, SequenceRecord, write_table
 from vosarena.demo.synthesize import make_clip
 from vosarena.io.masks import write_mask
@@ -120,6 +121,9 @@ def finish(root: Path) -> None:
         path = root / line.split("\t")[0]
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
+        if path.is_relative_to(root / "results/metrics"):
+            path.write_text(SEAL)
+            seal(path)
         os.utime(path, (now, now))
 
 
