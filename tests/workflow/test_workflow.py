@@ -74,7 +74,7 @@ def test_a_damaged_frame_fails_alone_and_is_mended(dataset, tmp_path, snakemake)
     assert failed.returncode != 0
     assert "beta" in failed.stderr and "00004" in failed.stderr and "Traceback" not in failed.stderr
     times = manifest_times(tmp_path)
-    assert {Path(name).stem for name in times} == {"alpha", "gamma", "beta.failed"}
+    assert {Path(name).stem for name in times} == {"alpha", "gamma", ".beta.failed"}
     frame.write_bytes(whole)
     snakemake(target)
     after = manifest_times(tmp_path)
@@ -92,7 +92,7 @@ def test_names_that_snakemake_would_interpret(dataset, tmp_path, snakemake):
     failed = snakemake(str(METRICS / "static.parquet"), config=config(dataset), check=False)
     assert failed.returncode != 0
     found = {Path(name).name for name in manifest_times(tmp_path)}
-    assert found == {"{x}.json", "<results>.json", "take (2), b.failed.json"}
+    assert found == {"{x}.json", "<results>.json", ".take (2), b.failed.json"}
     rows = list(csv.DictReader((tmp_path / "results/studies/config/failures.csv").open()))
     assert [row["sequence"] for row in rows] == ["take (2), b"]
     assert "/.shards/take %282%29%2C b.json" in rows[0]["rerun"]
