@@ -50,7 +50,7 @@ def test_from_folder_to_leaderboard_and_only_what_changed(dataset, tmp_path, sna
     shards = [str(Path(name).parent / ".shards" / Path(name).name) for name in times]
     snakemake(*shards, "--forcerun", "track")
     assert manifest_times(tmp_path) == times
-    assert "already there" in (tmp_path / "logs/track/squares/all/mine/beta.log").read_text()
+    assert "already finished" in (tmp_path / "logs/track/squares/all/mine/beta.log").read_text()
 
     frame = dataset / "JPEGImages" / "alpha" / "00002.jpg"
     frame.write_bytes(frame.with_name("00003.jpg").read_bytes())
