@@ -1,7 +1,7 @@
 """Run by the interpreter of a fork of SAM 2: random weights, and the masks that the fork's own predictor makes of them.
 
-python -m tests.fork_reference weights CONFIG SIZE WEIGHTS
-python -m tests.fork_reference masks CONFIG SIZE WEIGHTS IMAGES MASKS OUTPUT
+python -m tests.support.fork_reference weights CONFIG SIZE WEIGHTS
+python -m tests.support.fork_reference masks CONFIG SIZE WEIGHTS IMAGES MASKS OUTPUT
 """
 
 import contextlib

@@ -190,7 +190,7 @@ def test_environments_hold_what_their_models_need_at_tested_versions():
         later = re.findall(r"(\S+)==", (REPOSITORY / "envs" / "default.post-deploy.sh").read_text())
         missing = {canonical(name) for name in {*used, *NEEDED.split()}} - held.keys()
         assert missing <= (set(later) if env == "default" else set())
-    assert NEEDED in (REPOSITORY / "docs" / "models.md").read_text()
+    assert NEEDED in (REPOSITORY / "docs" / "how-to" / "models.md").read_text()
 
 
 FORKS = {"edgetam": "edgetam-dimos", "efficienttam": "efficient-track-anything"}
@@ -231,23 +231,24 @@ def test_forks_of_sam2_track_as_their_own_predictors_do(forks, tmp_path, snakema
 
     def reference(task: str, name: str, *folders: Path) -> None:
         arguments = [task, configs[name], str(SIDE), str(tmp_path / f"{name}.pt"), *map(str, folders)]
-        subprocess.run(
-            [forks[name], "-m", "tests.fork_reference", *arguments],
-            cwd=REPOSITORY, env={**os.environ, "PYTHONPATH": str(LIBRARY)}, check=True,
-        )  # fmt: skip
+        command = [forks[name], "-m", "tests.support.fork_reference", *arguments]
+        modules = os.pathsep.join([str(LIBRARY), str(REPOSITORY / "tools/demo_weights")])
+        subprocess.run(command, cwd=REPOSITORY, env={**os.environ, "PYTHONPATH": modules}, check=True)
 
     models = []
     for name, python in forks.items():
         reference("weights", name)
         options = {"config": configs[name]} | ({"image_size": SIDE} if name == "efficienttam" else {})
         weights = {"sources": [{"local": str(tmp_path / f"{name}.pt")}]}
-        models += [{"name": name, "tracker": name, "options": options, "weights": weights, "python": str(python)}]
+        models += [
+            {"name": f"small-{name}", "tracker": name, "options": options, "weights": weights, "python": str(python)}
+        ]
     snakemake("leaderboard", config={"datasets": [{"path": str(root)}], "models": ["static", *models]})
-    assert scores(tmp_path).keys() == {"static", *forks}
+    assert scores(tmp_path).keys() == {"static", "small-edgetam", "small-efficienttam"}
 
     for name in forks:
         reference("masks", name, root / "JPEGImages/gamma", root / "Annotations/gamma", tmp_path / name)
-        ours, theirs = tmp_path / "results/predictions/squares/all" / name / "gamma", tmp_path / name
+        ours, theirs = tmp_path / f"results/predictions/squares/all/small-{name}/gamma", tmp_path / name
         sizes = []
         for path in sorted(theirs.iterdir()):
             labels = read_mask(path)
@@ -255,4 +256,4 @@ def test_forks_of_sam2_track_as_their_own_predictors_do(forks, tmp_path, snakema
             sizes.append([int((labels == number).sum()) for number in (1, 2)])
         assert sizes[0][1] == 0 and sizes[2][1] > 0 and sum(map(sum, sizes[3:])) > 0
         package = FORKS[name]
-        assert manifest(tmp_path, name, "gamma")["identity"]["packages"][package] == pins(name)[package]
+        assert manifest(tmp_path, f"small-{name}", "gamma")["identity"]["packages"][package] == pins(name)[package]
