@@ -10,6 +10,7 @@ first frame, and their share of a job with 1, 16 and 64 sequences. A clip has --
 """
 
 import argparse
+import json
 import os
 import random
 import shutil
@@ -134,18 +135,27 @@ def command(root: Path, *arguments: str) -> list[str]:
     return [sys.executable, "-m", "snakemake", *common, *config, *arguments]
 
 
+# Linux counts the memory of a process to the peak of the children that it starts, so a small process starts Snakemake.
+RUN = """
+import json, resource, subprocess, sys
+code = subprocess.run(sys.argv[2:]).returncode
+usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+open(sys.argv[1], "w").write(json.dumps([usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024]))
+sys.exit(code)
+"""
+
+
 def measured(root: Path, *arguments: str) -> tuple[float, float, float, str]:
     """CPU seconds, wall seconds, peak MiB and output of one Snakemake."""
-    output = root / "output.txt"
+    usage = root / "usage.json"
     started = time.perf_counter()
-    with output.open("w") as file:
-        process = subprocess.Popen(command(root, *arguments), cwd=root, stdout=file, stderr=file)
-        _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    text = output.read_text()
-    if process.returncode:
-        sys.exit(text[-3000:])
-    return usage.ru_utime + usage.ru_stime, time.perf_counter() - started, usage.ru_maxrss / 1024, text
+    run = [sys.executable, "-S", "-c", RUN, str(usage), *command(root, *arguments)]
+    done = subprocess.run(run, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    wall = time.perf_counter() - started
+    if done.returncode:
+        sys.exit(done.stdout[-3000:])
+    seconds, peak = json.loads(usage.read_text())
+    return seconds, wall, peak, done.stdout
 
 
 def startup(tracker: str, options: list[str], device: str, frames: int) -> None:

@@ -19,7 +19,6 @@ spec.loader.exec_module(orchestration)
 
 @pytest.mark.slow
 def test_ten_thousand_sequences_are_planned_in_300_mb():
-    """In a process of its own: Linux counts the memory of a large parent to its children's peak."""
     script = [sys.executable, REPOSITORY / "benchmarks" / "orchestration.py", "--scale", "10000/16"]
     done = subprocess.run(script, capture_output=True, text=True, env={**os.environ, "COLUMNS": "200"})
     assert done.returncode == 0, done.stdout + done.stderr

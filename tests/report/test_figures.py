@@ -2,12 +2,18 @@
 
 import logging
 import re
+import subprocess
+import sys
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from matplotlib import style
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 
 from vosarena.base.errors import DataError
 from vosarena.base.escaping import one_line
@@ -19,6 +25,12 @@ from vosarena.report import figures
 
 PLACE = {"dataset": "d$x_1^", "split": "s$", "protocol": "davis2017"}
 NAMES = ["$x", "a$b$c", "$\\frac{$", "_hidden", "a^b_c", "\\", "a\nb", "世é", "1", "</text>", "%s {x:g}", "=1"]
+
+
+@pytest.fixture(autouse=True)
+def _style():
+    with style.context(figures.STYLE):
+        yield
 
 
 def overview(rows, titles=BY_NAME, attributes=("small", "$late$", "_x")) -> dict[str, pd.DataFrame]:
@@ -46,10 +58,9 @@ def test_names_are_drawn_as_they_are(tmp_path):
 @settings(max_examples=60, deadline=None)
 @given(st.text(max_size=10) | st.text(st.sampled_from("$_^\\{}%a "), max_size=10))
 def test_any_text_can_be_drawn(text):
-    figure = figures.plt.figure(figsize=(1, 1), dpi=20)
-    figure.text(0, 0, one_line(text))
-    figure.canvas.draw()
-    figures.plt.close(figure)
+    figure = Figure(figsize=(1, 1), dpi=20)
+    figure.text(0, 0, one_line(text), parse_math=False)
+    FigureCanvasAgg(figure).draw()
 
 
 NAN = np.nan
@@ -95,3 +106,34 @@ def test_a_figure_that_cannot_be_drawn_is_left_out(caplog):
     )
     with pytest.raises(OSError, match="full"), figures._attempt("overview"):
         raise OSError("the disk is full")
+
+
+def test_figures_do_not_fill_the_log_with_fonts(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    figure = Figure()
+    figure.suptitle("a title")
+    figures._save(figure, tmp_path / "any", ["pdf"])
+    assert not [record for record in caplog.records if record.name.startswith("fontTools")]
+
+
+@pytest.mark.parametrize(
+    "fps", [(3.9, 9.8, 12.3, 149.3, 719.4), (9.0, 9.5, 31.0), (700.0,), (2.0, 160.0), (3.93, 3.97)]
+)
+def test_the_panels_of_the_overview_are_legible(fps):
+    figure = Figure(figsize=(5, 2.6))
+    left, right = figure.subplots(1, 2)
+    models = [f"a-model-{number}" for number in range(len(fps))]
+    board = pd.DataFrame({"model": models, "fps": fps, "j_and_f": 99.0, "device": "CPU"})
+    figures._attributes(left, board.assign(attribute="late"), models, BY_NAME, "davis2017 ignores 3 of 68 objects")
+    figures._speed(right, board, models)
+    FigureCanvasAgg(figure).draw()
+    low, high = right.get_xlim()
+    ticks = [tick.label1.get_window_extent() for tick in right.xaxis.get_major_ticks() if low <= tick.get_loc() <= high]
+    assert ticks and all(first.x1 < second.x0 for first, second in pairwise(ticks))
+    assert left.get_legend().get_window_extent().y0 >= left.get_window_extent().y1, "the legend lies among the dots"
+
+
+def test_drawing_changes_no_setting_of_matplotlib():
+    code = "import matplotlib; old = dict(matplotlib.rcParams)\n"
+    code += "import vosarena.report.figures, vosarena.finetuning.curves; assert dict(matplotlib.rcParams) == old"
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,11 +1,9 @@
 """The report and the figures: made by the workflow, whole, the same bytes twice, bounded in size."""
 
 import json
-import logging
 import re
 import sys
 import zipfile
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -21,10 +19,9 @@ from vosarena.datasets.table import SequenceRecord
 from vosarena.io.masks import write_mask
 from vosarena.leaderboard.attributes import ObjectCurve, derived_attributes, mean_curve, sparkline
 from vosarena.leaderboard.headline import headline
-from vosarena.leaderboard.titles import BY_NAME
 from vosarena.metrics.read import metrics_from_rows
 from vosarena.metrics.records import SequenceInfo
-from vosarena.report import figures, media
+from vosarena.report import media
 from vosarena.report.figures import draw_figures
 from vosarena.report.page import _LocalPaths, build_report
 
@@ -90,14 +87,6 @@ def test_the_report_without_its_packages_says_what_to_install(tmp_path, monkeypa
     monkeypatch.delitem(sys.modules, "vosarena.report.page")
     assert main(["report", "--config", str(tmp_path / "config.yaml")]) == 1
     assert "vosarena report needs jinja2; install it with pip install 'vosarena[workflow]'" in capsys.readouterr().err
-
-
-def test_figures_do_not_fill_the_log_with_fonts(tmp_path, caplog):
-    caplog.set_level(logging.INFO)
-    figure, axes = figures.plt.subplots()
-    axes.set_title("a title")
-    figures._save(figure, tmp_path / "any", ["pdf"])
-    assert not [record for record in caplog.records if record.name.startswith("fontTools")]
 
 
 HOME = str(Path.home())
@@ -179,23 +168,6 @@ def test_the_mean_of_objects_that_have_frames_of_their_own():
     assert mean.stems == ("00000", "00001", "00002", "00010") and mean.failure == 3
     assert mean_curve([late]).stems == ("00010",)
     assert mean_curve([curve([1, 1], [0, 0])]) is None and sparkline([curve([1, 1], [0, 0])]) == []
-
-
-@pytest.mark.parametrize(
-    "fps", [(3.9, 9.8, 12.3, 149.3, 719.4), (9.0, 9.5, 31.0), (700.0,), (2.0, 160.0), (3.93, 3.97)]
-)
-def test_the_panels_of_the_overview_are_legible(fps):
-    figure, (left, right) = figures.plt.subplots(1, 2, figsize=(5, 2.6))
-    models = [f"a-model-{number}" for number in range(len(fps))]
-    board = pd.DataFrame({"model": models, "fps": fps, "j_and_f": 99.0, "device": "CPU"})
-    figures._attributes(left, board.assign(attribute="late"), models, BY_NAME, "davis2017 ignores 3 of 68 objects")
-    figures._speed(right, board, models)
-    figure.canvas.draw()
-    low, high = right.get_xlim()
-    ticks = [tick.label1.get_window_extent() for tick in right.xaxis.get_major_ticks() if low <= tick.get_loc() <= high]
-    assert ticks and all(first.x1 < second.x0 for first, second in pairwise(ticks))
-    assert left.get_legend().get_window_extent().y0 >= left.get_window_extent().y1, "the legend lies among the dots"
-    figures.plt.close(figure)
 
 
 def test_attributes_from_the_ground_truth():

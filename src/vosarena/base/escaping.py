@@ -1,6 +1,6 @@
 """Escape users' text for other languages: names, reasons and notes may contain any character and appear unchanged.
 
-Matplotlib does not need this module: `report.figures` switches its parser of formulas off.
+Matplotlib does not need this module: the style of `report.figures` switches its parser of formulas off.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 # At the top, so that a missing matplotlib shows before the training and not after it.
-from matplotlib import rc_context
+from matplotlib import style
 from matplotlib.figure import Figure
 
 from vosarena.base.files import atomic_path
@@ -24,7 +24,7 @@ def write_curves(table: Path, figure: Path) -> None:
     window = max(1, len(log) // 20)
     mean = log["total_loss"].rolling(window, min_periods=1).mean()
     # Text is kept as text, and element names are the same in every run, so the same losses give the same bytes.
-    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "vosarena"}):
+    with style.context(["default", {"svg.fonttype": "none", "svg.hashsalt": "vosarena"}]):
         drawing = Figure(figsize=(7.2, 3.6), layout="constrained")
         axes = drawing.subplots()
         axes.plot(log["iteration"], log["total_loss"], color="#9ecae1", linewidth=1, label="every step")

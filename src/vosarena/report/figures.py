@@ -6,11 +6,16 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import cv2
-import matplotlib
 import numpy as np
 import pandas as pd
+from matplotlib import style
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from vosarena.base.errors import DataError
 from vosarena.base.escaping import one_line
@@ -33,17 +38,15 @@ from vosarena.predictions.store import Store
 from vosarena.report import media
 
 logging.getLogger("fontTools").setLevel(logging.WARNING)  # otherwise it logs every table of a font in a PDF
-matplotlib.use("Agg")
-matplotlib.rcParams |= {
-    **{"font.size": 8, "axes.spines.top": False, "axes.spines.right": False, "svg.fonttype": "none"},
-    **{"svg.hashsalt": "vosarena", "pdf.fonttype": 42},  # the same bytes for the same numbers; text as text
-    "text.parse_math": False,  # `$` in a name does not start a formula
-}
-from matplotlib import pyplot as plt  # noqa: E402
-from matplotlib.artist import Artist  # noqa: E402
-from matplotlib.axes import Axes  # noqa: E402
-from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator  # noqa: E402
 
+STYLE: list[str | Path | dict[str, Any]] = [
+    "default",
+    {
+        **{"font.size": 8, "axes.spines.top": False, "axes.spines.right": False, "svg.fonttype": "none"},
+        **{"svg.hashsalt": "vosarena", "pdf.fonttype": 42},  # the same bytes for the same numbers; text as text
+        "text.parse_math": False,  # `$` in a name does not start a formula
+    },
+]
 MODEL_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # as on the page
 MARKERS = "os^v"
 STRIPS, STRIP_FRAMES, CELL = 2, 5, 1.25  # sequences per split, frames per sequence, inches per picture
@@ -77,15 +80,16 @@ def draw_figures(study: Study, paths: Paths, output: Path) -> None:
     check_folder(output)
     shutil.rmtree(output)
     output.mkdir()
-    with _attempt("overview"):
-        _overview(tables, list(study.models), titles, output)
-    for split in local_splits(study):
-        for name in chosen[str(split)]:
-            with _attempt(f"frames of {split}, {name}"):
-                _strip(study, split, paths, name, titles, output)
-        for name, curves in _mean_curves(tables, study, split, paths, chosen[str(split)]).items():
-            with _attempt(f"curves of {split}, {name}"):
-                _curves(study, split, name, curves, titles, output)
+    with style.context(STYLE):
+        with _attempt("overview"):
+            _overview(tables, list(study.models), titles, output)
+        for split in local_splits(study):
+            for name in chosen[str(split)]:
+                with _attempt(f"frames of {split}, {name}"):
+                    _strip(study, split, paths, name, titles, output)
+            for name, curves in _mean_curves(tables, study, split, paths, chosen[str(split)]).items():
+                with _attempt(f"curves of {split}, {name}"):
+                    _curves(study, split, name, curves, titles, output)
 
 
 @contextmanager
@@ -97,8 +101,6 @@ def _attempt(figure: str) -> Iterator[None]:
         raise
     except Exception as error:
         logger.warning("figures: %s cannot be drawn: %s: %s", figure, type(error).__name__, error, exc_info=True)
-    finally:
-        plt.close("all")
 
 
 def _chosen(scores: pd.DataFrame, study: Study, split: str) -> list[str]:
@@ -113,7 +115,7 @@ def _chosen(scores: pd.DataFrame, study: Study, split: str) -> list[str]:
     return named or [str(name) for name, _ in ranked[:STRIPS]]
 
 
-def _save(figure: plt.Figure, path: Path, forms: Sequence[str]) -> None:
+def _save(figure: Figure, path: Path, forms: Sequence[str]) -> None:
     name = path.name
     if len(name.encode()) > _MAX_NAME:
         digest = hashlib.blake2b(name.encode(), digest_size=8).hexdigest()
@@ -121,7 +123,6 @@ def _save(figure: plt.Figure, path: Path, forms: Sequence[str]) -> None:
     for form in forms:
         target = path.with_name(f"{name}.{form}")
         figure.savefig(target, bbox_inches="tight", metadata=_NO_DATE[form], dpi=200)
-    plt.close(figure)
 
 
 def _strip(study: Study, split: Split, paths: Paths, name: str, titles: Titles, output: Path) -> None:
@@ -140,10 +141,8 @@ def _strip(study: Study, split: Split, paths: Paths, name: str, titles: Titles, 
         for model in study.models
     ]
     height = CELL * float(np.clip(files.size[0] / files.size[1], 1 / MAX_ASPECT, MAX_ASPECT))
-    figure, grid = plt.subplots(
-        len(rows), len(chosen), figsize=(CELL * len(chosen), height * len(rows)), squeeze=False,
-        gridspec_kw={"wspace": 0.03, "hspace": 0.04},
-    )  # fmt: skip
+    figure = Figure(figsize=(CELL * len(chosen), height * len(rows)))
+    grid = figure.subplots(len(rows), len(chosen), squeeze=False, gridspec_kw={"wspace": 0.03, "hspace": 0.04})
     for line, (title, read) in zip(grid, rows, strict=True):
         line[0].set_ylabel(title, rotation=0, ha="right", va="center")
         for axes, frame in zip(line, chosen, strict=True):
@@ -176,7 +175,8 @@ def _curves(
     study: Study, split: Split, name: str, curves: Mapping[str, ObjectCurve], titles: Titles, output: Path
 ) -> None:
     """Draw J over time of every model on one sequence, with shading where no object is visible."""
-    figure, axes = plt.subplots(figsize=(5, 1.8))
+    figure = Figure(figsize=(5, 1.8))
+    axes = figure.subplots()
     lines = {}
     for model, mean in curves.items():
         visible = mean.visible  # in the ground truth, so the same for every model
@@ -204,10 +204,10 @@ def _overview(tables: Tables, models: list[str], titles: Titles, output: Path) -
     board = tables["leaderboard"]
     measured = board[(board["kind"] == Kind.MEASURED.value) & board["j_and_f"].notna()]
     keys = board_keys(measured)
-    figure, grid = plt.subplots(
-        max(1, len(keys)), 3, figsize=(10, 2.6 * max(1, len(keys))), squeeze=False,
-        gridspec_kw={"width_ratios": [1, 1.5, 1], "wspace": 0.3, "hspace": 0.9},
-    )  # fmt: skip
+    figure = Figure(figsize=(10, 2.6 * max(1, len(keys))))
+    grid = figure.subplots(
+        max(1, len(keys)), 3, squeeze=False, gridspec_kw={"width_ratios": [1, 1.5, 1], "wspace": 0.3, "hspace": 0.9}
+    )
     for (bars, by_attribute, speed), key in zip(grid, keys, strict=False):
         rows = rows_of(measured, key)
         _bars(bars, rows, models, titles)
