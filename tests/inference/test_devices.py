@@ -1,4 +1,4 @@
-"""Several GPUs on one machine, shown without any: a stand-in for nvidia-smi lists them, real processes lock them."""
+"""The GPUs of one machine, shown without any: a stand-in for nvidia-smi lists them, real processes lock them."""
 
 import os
 import subprocess
@@ -13,28 +13,34 @@ GPUS = ["GPU-aa", "GPU-ab", "GPU-c0", "GPU-d0"]
 JOB = """
 import os, sys
 from vosarena.inference.devices import take_device
-take_device()
+take_device(int(sys.argv[1]))
 print(os.environ["CUDA_VISIBLE_DEVICES"], flush=True)
 sys.stdin.read()
 """
 
 
 @pytest.fixture
-def job(tmp_path, monkeypatch):
+def listed() -> list[str]:
+    """The devices of the machine."""
+    return GPUS
+
+
+@pytest.fixture
+def job(tmp_path, monkeypatch, listed):
     """Start a process that takes a device and holds it until its standard input ends."""
     smi = tmp_path / "bin" / "nvidia-smi"
     smi.parent.mkdir()
-    smi.write_text("#!/bin/sh\n" + "".join(f"echo {name}\n" for name in GPUS))
+    smi.write_text("#!/bin/sh\n" + "".join(f"echo {name}\n" for name in listed))
     smi.chmod(0o755)
     monkeypatch.setenv("PATH", f"{smi.parent}{os.pathsep}{os.environ['PATH']}")
     started: list[subprocess.Popen] = []
 
-    def start(visible: str | None = None) -> subprocess.Popen:
+    def start(visible: str | None = None, jobs_per_gpu: int = 1) -> subprocess.Popen:
         environment = {key: value for key, value in os.environ.items() if key != "CUDA_VISIBLE_DEVICES"}
         environment["TMPDIR"] = str(tmp_path)  # where the locks are
         if visible is not None:
             environment["CUDA_VISIBLE_DEVICES"] = visible
-        command, pipe = [sys.executable, "-c", JOB], subprocess.PIPE
+        command, pipe = [sys.executable, "-c", JOB, str(jobs_per_gpu)], subprocess.PIPE
         started.append(subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=environment))
         return started[-1]
 
@@ -55,6 +61,20 @@ def test_four_jobs_get_four_devices_and_the_fifth_waits_for_one(job):
     fifth = job("0,1,2,3")
     first[2].kill()  # without a chance to clean up
     assert visible_to(fifth) == devices[2]
+
+
+@pytest.mark.parametrize("listed", [GPUS[:1]])
+def test_one_device_is_shared_by_as_many_jobs_as_it_may_be(job):
+    first = [job(jobs_per_gpu=2) for _ in range(2)]
+    assert [visible_to(process) for process in first] == GPUS[:1] * 2
+    third = job(jobs_per_gpu=2)
+    first[0].kill()
+    assert visible_to(third) == GPUS[0]
+
+
+@pytest.mark.parametrize("listed", [GPUS[:2]])
+def test_jobs_are_spread_over_the_devices(job):
+    assert sorted(visible_to(job(jobs_per_gpu=2)) for _ in range(2)) == GPUS[:2]
 
 
 def test_what_was_assigned_is_respected(job):

@@ -1,5 +1,6 @@
 # Load the study that the config describes, and define the functions that rules use to query it.
 
+import os
 import sys
 from argparse import Namespace
 from functools import lru_cache
@@ -15,9 +16,11 @@ from vosarena.datasets.prepare import source_fingerprint
 from vosarena.fetching.weights import local_files
 from vosarena.base.errors import VosarenaError
 from vosarena.base.names import expand_home
+from vosarena.inference.devices import all_devices, visible_devices
 from vosarena.leaderboard.server_scores import score_files
 from vosarena.leaderboard.inputs import server_splits
 from vosarena.orchestration.checks import check_study, discard_damaged, study_name
+from vosarena.orchestration.gpus import cpus_of_gpu_job, limit_gpu_jobs
 from vosarena.trackers.base import uses_torch
 from vosarena.orchestration.shards import make_shards, make_shards_by_time, workload_of
 from vosarena.predictions.store import Store
@@ -65,6 +68,12 @@ declared = Paths(study.name, *(Path(f"<{name}>") for name in _FOLDERS))
 paths = Paths(study.name, *(place(f"<{name}>") for name in _FOLDERS), scores=place("scores"))
 if workflow.is_main_process:
     discard_damaged(study, paths)
+
+gpu_jobs = 0
+if study.inference.device != "cpu":
+    gpu_jobs = limit_gpu_jobs(
+        workflow, lambda: len(visible_devices(os.environ, all_devices())), study.inference.jobs_per_gpu
+    )
 
 
 # Jobs get records as parameters. Snakemake compares only parameters of built-in types with those of the last run, so
@@ -159,7 +168,15 @@ def kind_of(wildcards):
     """Return how a model runs: `baseline` if it has no weights and does not use torch, otherwise `cpu` or `gpu`."""
     if not weights_of(wildcards) and not uses_torch(model_of(wildcards).tracker):
         return "baseline"
-    return "cpu" if study.inference.device == "cpu" else "gpu"
+    return "cpu" if gpu_jobs == 0 and study.inference.device != "cuda" else "gpu"
+
+
+def cpus_of(wildcards):
+    """Return the number of CPUs of an inference job."""
+    if kind_of(wildcards) != "gpu":
+        return study.inference.threads
+    wanted = study.inference.cpus_per_gpu_job
+    return cpus_of_gpu_job(wanted, workflow.cores, gpu_jobs) if gpu_jobs else wanted
 
 
 def runs(*truths):

@@ -16,7 +16,7 @@ rule track:
         "<benchmarks>/track/<run>/{shard}.tsv"
     conda:
         lambda wildcards: f"../../envs/{model_of(wildcards).env}.yaml"
-    threads: 1
+    threads: cpus_of
     resources:
         gpu=lambda wildcards: int(kind_of(wildcards) == "gpu"),
         mem_mb=lambda wildcards, attempt: workload_of_shard(wildcards).memory_mb(kind_of(wildcards)) * attempt,
@@ -27,6 +27,7 @@ rule track:
         definition=lambda wildcards: model_of(wildcards).definition().to_json(),
         python=lambda wildcards: model_of(wildcards).python,
         resize=lambda wildcards: split_of(wildcards).resize,
+        inference=study.inference,
         device=study.inference.device,
         precision=study.inference.precision,
     message:

@@ -13,11 +13,13 @@ with ended_with_all_threads(), logged(snakemake.log[0]):
     weights = Path(snakemake.input.weights) if snakemake.input.get("weights") else None
     params = snakemake.params
     definition = ModelDefinition.from_json(params.definition)
+    # The other CPUs of a job on a GPU prepare frames and write masks.
+    threads = params.inference.threads if snakemake.resources.gpu else snakemake.threads
     task = ShardTask(
         sequences=tuple(params.sequences),
         images=root / IMAGES,
         annotations=root / ANNOTATIONS,
-        job=Job(definition, weights, params.device, params.precision, snakemake.threads),
+        job=Job(definition, weights, params.device, params.precision, threads, params.inference.jobs_per_gpu),
         store=Path(params.store),
         resize=params.resize,
         minutes=snakemake.resources.get("runtime"),

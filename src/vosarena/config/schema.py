@@ -57,6 +57,23 @@ class Inference(Entry):
         description="Alternative to `sequences_per_job`: time limit per inference job in minutes, including 10 for "
         "start-up. Jobs are filled up to that limit by a conservative estimate. 0 means no limit.",
     )
+    jobs_per_gpu: Int = Field(
+        1,
+        ge=1,
+        description="Inference jobs that share a GPU of this machine. On a cluster, the scheduler decides.",
+    )
+    cpus_per_gpu_job: Int = Field(
+        4,
+        ge=1,
+        description="CPUs of an inference job on a GPU: they read and resize frames and write masks while the GPU "
+        "computes. On one machine, a job gets at most its share of `--cores`.",
+    )
+    threads: Int = Field(
+        1,
+        ge=1,
+        description="Threads with which PyTorch and OpenCV compute on the CPU; also the CPUs of a job without a GPU. "
+        "Another number can change the last bits of a model's output, and thus single pixels.",
+    )
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="Where models run. `auto` uses a CUDA device if there is one."
     )

@@ -1,10 +1,11 @@
-"""One GPU per process: a lock file for each device of this machine.
+"""One GPU per process: lock files for each device of this machine.
 
-Snakemake counts GPUs (`--resources gpu=4`) but does not say which one a job gets. A job therefore takes the first
-device that no other job uses, and waits if there is none. Assignments of a scheduler or user are respected: only
-devices in CUDA_VISIBLE_DEVICES are considered, and a single one is used without a lock.
+Snakemake counts GPUs but does not say which one a job gets. A job therefore takes the device that the fewest other jobs
+use, and waits if none has room. Assignments of a scheduler or user are respected: only devices in CUDA_VISIBLE_DEVICES
+are considered, and a single one is used without a lock.
 """
 
+import itertools
 import logging
 import os
 import subprocess
@@ -22,22 +23,25 @@ _POLL_SECONDS = 1.0  # between two searches for a free device
 _held: list[FileLock] = []  # until the process ends; the kernel releases them if it is killed
 
 
-def take_device() -> None:
+def take_device(jobs_per_gpu: int = 1) -> None:
     """Reserve one GPU for this process and make it the only one that CUDA sees. Call it before CUDA is used.
 
-    It does nothing if no GPU or only one is visible.
+    It does nothing if there is no GPU, or if CUDA_VISIBLE_DEVICES names a single one.
+
+    Args:
+        jobs_per_gpu: Processes that may share a GPU.
     """
     if _held:
         return
     devices = visible_devices(os.environ, all_devices())
-    if len(devices) < 2:
+    if not devices or (len(devices) == 1 and VISIBLE in os.environ):
         return
     folder = Path(tempfile.gettempdir()) / f"vosarena-gpus-{os.getuid()}"  # on a local disk
     folder.mkdir(exist_ok=True)
     waiting = False
     while True:
-        for device in devices:
-            lock = FileLock(folder / f"{device.replace('/', '_')}.lock")
+        for place, device in itertools.product(range(jobs_per_gpu), devices):
+            lock = FileLock(folder / f"{device.replace('/', '_')}.{place}.lock")
             try:
                 lock.acquire(timeout=0)
             except Timeout:
@@ -47,7 +51,7 @@ def take_device() -> None:
             logger.info("using GPU %s", device)
             return
         if not waiting:
-            logger.info("all %d GPUs are used by other jobs; waiting for one", len(devices))
+            logger.info("other jobs use all GPUs (%d); waiting for one", len(devices))
             waiting = True
         time.sleep(_POLL_SECONDS)
 

@@ -26,6 +26,7 @@ class Job:
         device: `auto`, `cpu` or `cuda`.
         precision: `auto`, `fp32`, `bf16` or `fp16`.
         threads: Threads of the CPU, which decide the last bits of some masks. None leaves them to the libraries.
+        jobs_per_gpu: Jobs that may share a GPU.
     """
 
     definition: ModelDefinition
@@ -33,6 +34,7 @@ class Job:
     device: str = "auto"
     precision: str = "auto"
     threads: int | None = None
+    jobs_per_gpu: int = 1
 
     def identity(self) -> ModelIdentity:
         """Return everything of the model that decides the masks.
@@ -63,7 +65,7 @@ class Job:
             cv2.setNumThreads(self.threads)
         if "torch" in packages_of(tracker_class(self.definition.tracker)):
             if self.device != "cpu":
-                take_device()
+                take_device(self.jobs_per_gpu)
             import torch
 
             if self.threads:
