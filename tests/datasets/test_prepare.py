@@ -1,6 +1,7 @@
 """Inputs as people have them: one that cannot be used fails alone and by name, one that changed is noticed."""
 
 import os
+import re
 import shutil
 import time
 from pathlib import Path
@@ -24,6 +25,8 @@ from vosarena.fetching.sources import LocalSource
 from vosarena.io.frames import image_size, read_frame
 from vosarena.io.masks import read_mask, write_mask
 from vosarena.io.video import decode_video
+from vosarena.metrics.measure_split import pair_predictions
+from vosarena.predictions.store import Store
 
 
 def rows_of(tmp_path: Path, root: Path, **options) -> dict[str, dict]:
@@ -380,16 +383,28 @@ def test_track_with_a_wrong_folder_of_masks(tmp_path, monkeypatch, capsys, masks
     assert main([*arguments, "--masks=~/mine"]) == 0 and (tmp_path / "out/a/00001.png").is_file()
 
 
-def test_a_damaged_list_of_attributes_is_named(tmp_path):
+@pytest.mark.parametrize("name", ["attributes.json", "meta.json"])
+@pytest.mark.parametrize("change", [lambda data: b"", lambda data: data.replace(b"1", b"2"), None])
+def test_what_a_dataset_says_of_its_sequences_cannot_change_unnoticed(tmp_path, name, change):
     write_sequence(tmp_path / "mine", "a", frames=2)
-    (tmp_path / "mine/attributes.json").write_text('{"a": ["fast"]}')
-    assert rows_of(tmp_path, tmp_path / "mine")["a"].attributes == ("fast",)
-    prepared = tmp_path / "resources/datasets/mine/all"
-    (prepared / "attributes.json").write_bytes(b"")
-    with pytest.raises(DataError, match=r"attributes\.json: damaged; remove .*prepared\.txt"):
-        rows_of(tmp_path, tmp_path / "mine")
-    (prepared / "prepared.txt").unlink()
-    assert rows_of(tmp_path, tmp_path / "mine")["a"].attributes == ("fast",)
+    (tmp_path / "mine/attributes.json").write_text('{"a": ["fast1"]}')
+    (tmp_path / "mine/meta.json").write_text('{"videos": {"a": {"objects": {"1": {"frames": ["00000"]}}}}}')
+    assert rows_of(tmp_path, tmp_path / "mine")["a"].attributes == ("fast1",)
+    prepared, split = tmp_path / "resources/datasets/mine/all", Split(dataset="mine", name="all")
+    whole = (prepared / name).read_bytes()
+    (prepared / name).unlink()
+    if change:
+        (prepared / name).write_bytes(change(whole))
+    again = r": changed since the split was prepared; remove .*prepared\.txt and run again"
+    with pytest.raises(DataError, match=re.escape(name) + again):
+        index_split(prepared, prepared / "sequences.parquet", split)
+    with pytest.raises(DataError, match=again):
+        pair_predictions(prepared / "sequences.parquet", Store(tmp_path), {})
+    assert rows_of(tmp_path, tmp_path / "mine")["a"].attributes == ("fast1",)  # prepared again
+    assert (prepared / name).read_bytes() == whole
+    (tmp_path / "mine" / name).unlink()
+    rows_of(tmp_path, tmp_path / "mine")
+    assert not (prepared / name).exists()
 
 
 @pytest.mark.parametrize(

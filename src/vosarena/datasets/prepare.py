@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from vosarena.base.errors import DataError
-from vosarena.base.files import write_json, write_text
+from vosarena.base.files import write_text
 from vosarena.base.hashing import file_sha256
 from vosarena.base.locks import lock
 from vosarena.base.names import escape_unprintable
@@ -28,8 +28,9 @@ from vosarena.base.notes import read_note, sidecar_path, write_note
 from vosarena.config.paths import Paths
 from vosarena.config.study import Split
 from vosarena.datasets.archives import archives_of, extract_archive, fetch_archive, roots_of
+from vosarena.datasets.facts import PREPARED, PREPARED_NOTE, facts_digests, write_facts
 from vosarena.datasets.layouts import DatasetContents, SequenceSource, discover
-from vosarena.datasets.sequences import ANNOTATIONS, ATTRIBUTES, IMAGES, MASK_SUFFIX, META, PROBLEM, numbered_files
+from vosarena.datasets.sequences import ANNOTATIONS, IMAGES, MASK_SUFFIX, PROBLEM, numbered_files
 from vosarena.datasets.table import index_split
 from vosarena.demo import clips, procedural
 from vosarena.demo import synthesize as synthetic
@@ -40,8 +41,6 @@ from vosarena.io.video import decode_video
 logger = logging.getLogger(__name__)
 
 _THREADS = 16  # for the folders of sequences: each takes a file server some time
-_INPUT_NOTE = ".prepared.json"  # from which input the folder was prepared
-_MARKER = "prepared.txt"  # the same for people; the output of the rule
 # Options that select or describe prepared sequences, but change no prepared file.
 _CHOICE = {"protocol", "ground_truth", "resize", "sequences", "select", "exclude", "attributes", "sample", "submission"}
 
@@ -89,7 +88,7 @@ def prepare_split(split: Split, resources: Path) -> None:
         if _is_prepared(root, digest):
             logger.info("%s: already prepared", split)
             return
-        (root / _INPUT_NOTE).unlink(missing_ok=True)
+        (root / PREPARED_NOTE).unlink(missing_ok=True)
         if split.synthetic:
             synthetic.synthesize(root, split.synthetic)
         else:
@@ -98,9 +97,9 @@ def prepare_split(split: Split, resources: Path) -> None:
             for warning in contents.warnings:
                 logger.warning("%s", warning)
             _build(contents, split, root, resources)
-        write_note(root / _INPUT_NOTE, {"input": digest, "links": _links(root)})
+        write_note(root / PREPARED_NOTE, {"input": digest, "links": _links(root), "facts": facts_digests(root)})
         came_from = ", ".join(archive.file for archive in archives_of(split)) or split.path or "procedural clips"
-        (root / _MARKER).write_text(f"{split} from {came_from}\n")
+        (root / PREPARED).write_text(f"{split} from {came_from}\n")
 
 
 def _roots(split: Split, resources: Path) -> list[Path]:
@@ -137,15 +136,7 @@ def _build(contents: DatasetContents, split: Split, root: Path, resources: Path)
     for name, folder in temporary.items():
         _remove(root / name)
         folder.replace(root / name)
-    _write_facts(root / ATTRIBUTES, contents.attributes)
-    _write_facts(root / META, {"videos": contents.meta} if contents.meta else {})
-
-
-def _write_facts(file: Path, facts: Mapping[str, Any]) -> None:
-    if facts:
-        write_json(file, facts)
-    else:
-        file.unlink(missing_ok=True)
+    write_facts(root, contents.attributes, contents.meta)
 
 
 def _build_sequence(
@@ -187,8 +178,9 @@ def _remove(path: Path) -> None:
 
 def _is_prepared(root: Path, digest: str) -> bool:
     """Whether a folder was prepared from this input and is complete."""
-    note, links = read_note(root / _INPUT_NOTE), _links(root)
-    if note.get("input") != digest or note.get("links") != links or not (root / _MARKER).is_file():
+    links = _links(root)
+    expected = {"input": digest, "links": links, "facts": facts_digests(root)}
+    if read_note(root / PREPARED_NOTE) != expected or not (root / PREPARED).is_file():
         return False
     return all((root / link).exists() for link in links)
 

@@ -20,7 +20,8 @@ from vosarena.base.names import escape_unprintable
 from vosarena.base.sealed import SEAL, read_sealed, seal
 from vosarena.base.text import nearest
 from vosarena.config.study import Split
-from vosarena.datasets.sequences import ANNOTATIONS, ATTRIBUTES, IMAGES, read_sequence, sequence_names
+from vosarena.datasets.facts import read_attributes
+from vosarena.datasets.sequences import ANNOTATIONS, IMAGES, read_sequence, sequence_names
 
 logger = logging.getLogger(__name__)
 
@@ -98,7 +99,7 @@ def index_split(root: Path, output: Path, split: Split) -> None:
     counts = SequenceCounts(found=len(names), expected=split.sequences)
     if counts.expected not in (None, counts.found):
         logger.warning("%s: found %d sequences, but the catalog expects %d", split, counts.found, counts.expected)
-    attributes = _read_attributes(root)
+    attributes = read_attributes(root)
     names = select_sequences(names, split, attributes)
     if not names:
         raise DataError(f"{split}: `select`, `exclude`, `attributes` and `sample` leave no sequence of {images}")
@@ -109,15 +110,6 @@ def index_split(root: Path, output: Path, split: Split) -> None:
             logger.warning("sequence %s: %s", record.sequence, record.problem)
     _warn_about_prompts_only(records, split)
     write_table(records, output, counts)
-
-
-def _read_attributes(root: Path) -> dict[str, list[str]]:
-    file = root / ATTRIBUTES
-    try:
-        attributes: dict[str, list[str]] = json.loads(file.read_bytes()) if file.exists() else {}
-    except ValueError:
-        raise DataError(f"{file}: damaged; remove {root / 'prepared.txt'} and run again to recreate it") from None
-    return attributes
 
 
 def _warn_about_prompts_only(records: Sequence[SequenceRecord], split: Split) -> None:

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from vosarena.datasets.facts import check_facts
 from vosarena.datasets.sequences import ANNOTATIONS, META
 from vosarena.datasets.table import read_table
 from vosarena.metrics.measure import Resize, measure
@@ -75,6 +76,7 @@ def pair_predictions(table: Path, store: Store, manifests: Mapping[str, Manifest
         store: Predictions of the model.
         manifests: Manifest of each sequence, or None if it has no prediction, which makes it a failure.
     """
+    check_facts(table.parent)
     annotations, meta = table.parent / ANNOTATIONS, table.parent / META
     pairs = (
         pair_sequence(

@@ -24,6 +24,7 @@ from vosarena.base.errors import DataError, MaskError
 from vosarena.base.text import summarise_names
 from vosarena.config.schema import SubmissionEntry
 from vosarena.config.study import Split
+from vosarena.datasets.facts import check_facts
 from vosarena.datasets.sequences import IMAGES, META, read_sequence
 from vosarena.datasets.table import read_table
 from vosarena.io import png
@@ -80,6 +81,7 @@ def submission_format(split: Split, table: Path) -> SubmissionFormat:
         DataError: The server requires certain frames, and the split's meta file does not name them.
     """
     root, options = table.parent, split.submission or SubmissionEntry()
+    check_facts(root)
     meta, required = root / META, None
     if options.frames == "required":
         if not meta.is_file():
