@@ -92,4 +92,8 @@ def test_the_last_error_of_a_log(tmp_path):
     assert last_error(log) == "KeyError: 'memory'"
     log.write_text("error: no weights\n  tried: a\n  tried: b\nExiting\n")
     assert last_error(log) == "no weights; tried: a; tried: b"
+    log.write_text(" 50%|#####     |\r 60%|######    |\rerror: 2 of 3 sequences failed:\n  a: damaged\n")
+    assert last_error(log) == "2 of 3 sequences failed: a: damaged"
+    log.write_text("error: damaged masks:\n" + "  a: damaged\n" * 5_000)
+    assert last_error(log).startswith("damaged masks: a: damaged")
     assert last_error(tmp_path / "nowhere.log") == ""

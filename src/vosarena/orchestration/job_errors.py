@@ -8,7 +8,7 @@ from pathlib import Path
 
 from snakemake_interface_logger_plugins.common import LogEvent
 
-_TAIL = 20_000  # bytes of a job's log that are read
+_TAIL = 200_000  # bytes of a job's log that are read
 
 
 @dataclass(frozen=True)
@@ -55,10 +55,13 @@ class JobErrors(logging.Handler):
 
 
 def last_error(log: Path) -> str:
-    """Return the message of the last error in a job's log on one line, or an empty string."""
+    """Return the message of the last error in a job's log on one line, or an empty string.
+
+    A progress bar may come before it on the same line, with a carriage return.
+    """
     start = r"^(?:error: |Fatal Python error: |Traceback \(most recent call last\):\n(?:[ \t].*\n)*)"
-    messages = re.findall(start + r"(.*(?:\n  .*)*)", _tail(log), re.MULTILINE)
-    return "; ".join(line.strip() for line in messages[-1].splitlines()) if messages else ""
+    messages = re.findall(start + r"(.*(?:\n  .*)*)", _tail(log).replace("\r", "\n"), re.MULTILINE)
+    return "; ".join(line.strip() for line in messages[-1].splitlines()).replace(":; ", ": ") if messages else ""
 
 
 def _failed_job(record: logging.LogRecord) -> FailedJob:
