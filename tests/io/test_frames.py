@@ -9,7 +9,7 @@ from PIL import Image
 
 from vosarena.base.errors import DataError
 from vosarena.io import frames as frames_module
-from vosarena.io.frames import Frames, read_frame
+from vosarena.io.frames import Frames, _decode_quickly, read_frame
 
 
 def textured(height=48, width=64, seed=0):
@@ -92,6 +92,70 @@ def encoded(kind):
     buffer = io.BytesIO()
     Image.fromarray(textured(96, 128)).save(buffer, kind)
     return buffer.getvalue()
+
+
+def jpeg(mode="RGB", size=(151, 101), **options):
+    buffer = io.BytesIO()
+    picture = Image.fromarray(textured(*size[::-1])).resize((40, 30)).resize(size)  # smooth, as photos are
+    picture.convert(mode).save(buffer, "JPEG", **{"quality": 85, "subsampling": "4:2:0"} | options)
+    return buffer.getvalue()
+
+
+def pillows(data):
+    """What Pillow alone makes of a file: pixels, or an error."""
+    try:
+        return np.array(Image.open(io.BytesIO(data)).convert("RGB"))
+    except (OSError, SyntaxError, ValueError):
+        return None
+
+
+@pytest.mark.parametrize("subsampling", ["4:2:0", "4:2:2", "4:4:4", "4:1:1"])
+@pytest.mark.parametrize("options", [{}, {"restart_marker_blocks": 3}, {"optimize": True}, {"size": (17, 1)}])
+def test_ordinary_jpegs_are_decoded_quickly_to_pillows_pixels(subsampling, options):
+    for mode in ("RGB", "L"):
+        data = jpeg(mode, subsampling=subsampling, **options)
+        np.testing.assert_array_equal(_decode_quickly(data), pillows(data))
+        np.testing.assert_array_equal(_decode_quickly(with_thumbnail(data) + bytes(8)), pillows(data))
+
+
+def test_a_rotation_in_the_metadata_is_ignored(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    (tmp_path / "0.jpg").write_bytes(jpeg(exif=exif))
+    np.testing.assert_array_equal(read_frame(tmp_path / "0.jpg"), pillows(jpeg()))
+
+
+@pytest.mark.parametrize("options", [{"mode": "CMYK"}, {"progressive": True}])
+def test_unusual_jpegs_have_pillows_pixels_too(tmp_path, options):
+    (tmp_path / "0.jpg").write_bytes(jpeg(**options))
+    np.testing.assert_array_equal(read_frame(tmp_path / "0.jpg"), pillows(jpeg(**options)))
+
+
+def damaged(data, rng):
+    """Change, cut out, blank or add some bytes of an image, which still ends as it should."""
+    start = data.index(b"\xff\xda") if rng.random() < 0.8 else 2
+    first = int(rng.integers(start, len(data) - 2))
+    last = min(len(data) - 2, first + int(rng.integers(1, 300)))
+    middle = [b"", bytes(last - first), rng.bytes(2), b"\xff" + rng.bytes(1), data[first:last]][rng.integers(5)]
+    return data[:first] + middle + data[last:]
+
+
+def test_damaged_jpegs_are_refused_or_read_as_by_pillow(tmp_path, capfd):
+    """Whatever OpenCV would make of them: Pillow decides what is an error."""
+    rng = np.random.default_rng(0)
+    sources = [jpeg(mode, **options) for mode in ("RGB", "L") for options in ({}, {"restart_marker_blocks": 3})]
+    refused = 0
+    for _ in range(600):
+        data = damaged(sources[rng.integers(4)], rng)
+        (tmp_path / "0.jpg").write_bytes(data)
+        expected = pillows(data)
+        try:
+            np.testing.assert_array_equal(read_frame(tmp_path / "0.jpg"), expected)
+        except DataError as error:
+            assert expected is None or "no end-of-image marker" in str(error)
+            refused += 1
+    assert 10 < refused < 400
+    capfd.readouterr()  # OpenCV's warnings
 
 
 def with_thumbnail(data):

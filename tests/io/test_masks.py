@@ -5,13 +5,15 @@ import struct
 import zlib
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
 from tests.support.mask_makers import blobs
 from vosarena.base.errors import MaskError
-from vosarena.io.masks import MasksDigest, decode_mask, masks_digest, read_mask, write_mask
+from vosarena.io import png
+from vosarena.io.masks import MasksDigest, davis_palette, decode_mask, masks_digest, read_mask, write_mask
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
@@ -75,6 +77,21 @@ def test_write_is_deterministic_and_reads_back(tmp_path: Path) -> None:
     assert image.mode == "P"
     # The first colours of the DAVIS and PASCAL VOC palettes.
     assert image.getpalette()[:15] == [0, 0, 0, 128, 0, 0, 0, 128, 0, 128, 128, 0, 0, 0, 128]
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 300), (300, 1), (97, 131), (1080, 1920)])
+@pytest.mark.parametrize("library", [png.zlib, zlib])
+def test_written_files_are_read_by_pillow_and_opencv(tmp_path, monkeypatch, size, library) -> None:
+    monkeypatch.setattr(png, "zlib", library)  # zlib where there is no isal
+    noise = np.random.default_rng(1).integers(0, 256, size, dtype=np.uint8)
+    for labels in (noise, noise // 100, np.zeros_like(noise), np.asfortranarray(noise), noise[::-1, ::-1]):
+        write_mask(tmp_path / "a.png", labels)
+        image = Image.open(tmp_path / "a.png")
+        image.verify()  # checksums
+        np.testing.assert_array_equal(np.array(Image.open(tmp_path / "a.png")), labels)
+        np.testing.assert_array_equal(read_mask(tmp_path / "a.png"), labels)
+        colours = np.frombuffer(davis_palette(), np.uint8).reshape(256, 3)[labels]
+        np.testing.assert_array_equal(cv2.imread(str(tmp_path / "a.png"))[..., ::-1], colours)
 
 
 def test_write_refuses_what_is_no_label_map(tmp_path: Path) -> None:

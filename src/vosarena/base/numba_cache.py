@@ -24,11 +24,12 @@ from numba.core import config
 from platformdirs import user_cache_path
 
 
-def jit(signature: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def jit(signature: str, contract: bool = False) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Compile a function for exactly one signature, without the GIL, cached on disk if a folder is writable.
 
     Args:
         signature: Types of the result and the arguments, as numba writes them.
+        contract: Whether products and sums of floats become fused operations, with one rounding.
 
     Returns:
         A decorator.
@@ -38,7 +39,11 @@ def jit(signature: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
         folder = _cache_folder()
         with _locked(folder), _numba_cache_dir(folder):
             compiled: Callable[..., Any] = numba.njit(
-                signature, nogil=True, error_model="numpy", cache=folder is not None
+                signature,
+                nogil=True,
+                error_model="numpy",
+                fastmath={"contract"} if contract else False,
+                cache=folder is not None,
             )(function)
             return compiled
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import os
+import re
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -14,18 +16,18 @@ from PIL import Image, UnidentifiedImageError
 
 from vosarena.base.errors import DataError
 
-_WORKERS = 2  # two decoders keep ahead of a tracker of 60 frames per second at 1080p
 _UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)  # SyntaxError: a damaged PNG
-_START_OF_SCAN, _END_OF_IMAGE = b"\xff\xda", b"\xff\xd9"
+_START_OF_IMAGE, _START_OF_SCAN, _END_OF_IMAGE = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"
+_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # in a scan: neither a stuffed byte, a restart nor filling
+_MOST_WORKERS = 3  # keep ahead of 100 frames per second at 1080p
 
 
 def read_frame(path: Path) -> np.ndarray:
     """Read an image file as uint8 (H, W, 3), RGB.
 
-    Pillow decodes, as in the official code of SAM 2 and Cutie. OpenCV gives the same pixels at the same speed where
-    both bundle libjpeg-turbo, but silently fills the missing part of a truncated JPEG with grey. Greyscale is repeated
-    over the three channels, Pillow converts CMYK and palettes, alpha is dropped, and an EXIF rotation is ignored (as
-    upstream does: masks are drawn on the stored pixels).
+    The pixels are Pillow's, as in the official code of SAM 2 and Cutie. OpenCV decodes ordinary JPEGs in half of the
+    time: both use libjpeg-turbo. Greyscale is repeated over the three channels, Pillow converts CMYK and palettes,
+    alpha is dropped, and an EXIF rotation is ignored (as upstream does: masks are drawn on the stored pixels).
 
     Raises:
         DataError: The file is missing, empty, truncated, not an image or deeper than 8 bits per channel.
@@ -36,7 +38,7 @@ def read_frame(path: Path) -> np.ndarray:
         raise DataError(f"Frame {path.stem} cannot be read: {path}: {error.strerror}; put it back.") from error
     if not data:
         raise DataError(f"Frame {path.stem} is an empty file (0 bytes): {path}; fetch or export it again.")
-    if data.startswith(b"\xff\xd8") and data.rfind(_END_OF_IMAGE) < data.rfind(_START_OF_SCAN):
+    if data.startswith(_START_OF_IMAGE) and data.rfind(_END_OF_IMAGE) < data.rfind(_START_OF_SCAN):
         # A file cut and padded with zeros, as interrupted downloads leave it, decodes without an error.
         raise DataError(f"Frame {path.stem} is truncated (no end-of-image marker): {path}; fetch or export it again.")
     try:
@@ -46,11 +48,35 @@ def read_frame(path: Path) -> np.ndarray:
                     f"Frame {path.stem} has more than 8 bits per channel (Pillow mode {image.mode}): {path}; "
                     "convert the frames to 8-bit RGB or greyscale."
                 )
-            return np.array(image.convert("RGB"))
+            quick = _decode_quickly(data) if image.format == "JPEG" and image.mode in ("RGB", "L") else None
+            return np.array(image.convert("RGB")) if quick is None else quick
     except UnidentifiedImageError as error:
         raise DataError(f"Frame {path.stem} is not an image: {path}; expected JPEG or PNG.") from error
     except _UNREADABLE as error:
         raise DataError(f"Frame {path.stem} is damaged ({error}): {path}; fetch or export it again.") from error
+
+
+def _decode_quickly(data: bytes) -> np.ndarray | None:
+    """Decode a JPEG with OpenCV, or return None if it is damaged or unusual, which Pillow is to judge.
+
+    OpenCV overlooks damage where it meets a wrong marker, so that only files with one scan and nothing but the end of
+    the image behind it are decoded here.
+    """
+    position = 2
+    while data[position : position + 1] == b"\xff" and data[position : position + 2] != _START_OF_SCAN:
+        position += 2 + int.from_bytes(data[position + 2 : position + 4])
+    marker = _MARKER.search(data, position + 2)
+    if data[position : position + 2] != _START_OF_SCAN or marker is None or marker.group() != _END_OF_IMAGE:
+        return None
+    import cv2  # only the extra `data` has it
+
+    try:
+        pixels: np.ndarray | None = cv2.imdecode(
+            np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
+        )
+    except cv2.error:
+        return None
+    return pixels
 
 
 def image_size(path: Path) -> tuple[int, int]:
@@ -62,20 +88,27 @@ def image_size(path: Path) -> tuple[int, int]:
         return read_frame(path).shape[:2]  # says what is wrong with it
 
 
+def available_cpus() -> int:
+    """Return the number of CPUs that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 class Frames(Sequence[np.ndarray]):
     """Lazy random access to image files as uint8 (H, W, 3) RGB arrays of one size.
 
     A frame that cannot be decoded (see `read_frame`), or whose size differs from the first frame's, raises DataError
-    when it is read, not before, so the frames before it stay usable. Use one object per thread.
+    when it is read, not before, so the frames before it stay usable. Use one object per thread, except for `read`.
 
     Args:
         paths: The frames in temporal order.
         prefetch: Number of frames that are decoded ahead in the background while frames are read in order; 0 starts
             no thread. At most `prefetch` + 1 decoded frames are held in memory.
+        workers: Threads that decode, and that trackers prepare frames in; None for one per available CPU, up to 3.
     """
 
-    def __init__(self, paths: Sequence[Path], prefetch: int = 8) -> None:
+    def __init__(self, paths: Sequence[Path], prefetch: int = 8, workers: int | None = None) -> None:
         self.paths = [Path(path) for path in paths]
+        self.workers = workers or min(_MOST_WORKERS, available_cpus())
         self._prefetch = prefetch
         self._pool: ThreadPoolExecutor | None = None
         self._ahead: dict[int, Future[np.ndarray]] = {}
@@ -98,14 +131,14 @@ class Frames(Sequence[np.ndarray]):
     def __getitem__(self, index: slice) -> Frames: ...
     def __getitem__(self, index: int | slice) -> np.ndarray | Frames:
         if isinstance(index, slice):
-            return Frames(self.paths[index], self._prefetch)
+            return Frames(self.paths[index], self._prefetch, self.workers)
         index = range(len(self.paths))[index]  # IndexError, and negative numbers from the end
         if self._current is not None and self._current[0] == index:
             return self._current[1]
         in_order = index == (0 if self._current is None else self._current[0] + 1)
         pending = self._ahead.pop(index, None)
         self._look_ahead(range(index + 1, min(index + 1 + self._prefetch, len(self.paths))) if in_order else range(0))
-        frame = self._decode(index) if pending is None else pending.result()
+        frame = self.read(index) if pending is None else pending.result()
         self._current = (index, frame)
         return frame
 
@@ -114,10 +147,11 @@ class Frames(Sequence[np.ndarray]):
             self._ahead.pop(index).cancel()
         for index in window:
             if index not in self._ahead:
-                self._pool = self._pool or ThreadPoolExecutor(_WORKERS, thread_name_prefix="frames")
-                self._ahead[index] = self._pool.submit(self._decode, index)
+                self._pool = self._pool or ThreadPoolExecutor(self.workers, thread_name_prefix="frames")
+                self._ahead[index] = self._pool.submit(self.read, index)
 
-    def _decode(self, index: int) -> np.ndarray:
+    def read(self, index: int) -> np.ndarray:
+        """Decode one frame now, whatever is decoded ahead. Several threads may call this."""
         frame = read_frame(self.paths[index])
         if frame.shape[:2] != self.size:
             height, width = self.size

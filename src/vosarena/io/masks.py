@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from vosarena.base.errors import MaskError
 from vosarena.io import png
@@ -98,9 +97,7 @@ def write_mask(path: str | Path, labels: LabelMap) -> None:
     labels = np.asarray(labels)
     if labels.ndim != 2 or labels.dtype != np.uint8:
         raise MaskError(f"mask for {path} is {labels.dtype} {labels.shape}: expected uint8 (height, width)")
-    image = Image.fromarray(labels, mode="P")
-    image.putpalette(davis_palette())
-    image.save(path, format="PNG", compress_level=1)
+    Path(path).write_bytes(png.encode_palette(labels, davis_palette()))
 
 
 class MasksDigest:

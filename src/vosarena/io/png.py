@@ -1,8 +1,9 @@
-"""A decoder for the PNGs that hold label maps: one channel of at most 8 bits.
+"""A decoder and an encoder for the PNGs that hold label maps: one channel of at most 8 bits.
 
 Pillow spends most of its time on things that label maps do not need, and no other library is as fast. This module reads
 a file by chunks (and checks their CRC), inflates the stream with libdeflate (PyPI `deflate`) and undoes the row filters
-in compiled loops. Its result equals Pillow's, sample by sample; it refuses more damaged files.
+in compiled loops. Its result equals Pillow's, sample by sample; it refuses more damaged files. It compresses with
+ISA-L (PyPI `isal`), ten times as fast as zlib and to smaller files.
 
 Source of the format: Portable Network Graphics (PNG) Specification, Third Edition, W3C, sections 5, 7, 8, 9 and 11.
 """
@@ -18,6 +19,11 @@ from typing import Any
 
 import numpy as np
 from deflate import DeflateError, crc32, zlib_decompress
+
+try:
+    from isal import isal_zlib as zlib
+except ImportError:  # no build of it exists for some processors
+    import zlib  # type: ignore[no-redef]
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 GREY, PALETTE = 0, 3
@@ -93,6 +99,28 @@ def decode_rows(data: bytes) -> Samples:
         rows[top::down, 1 + left :: right] = _samples(part, header, height, width)[:, 1:]
         start += size
     return rows
+
+
+def encode_palette(indices: Samples, palette: bytes) -> bytes:
+    """Encode palette indices as a PNG of 8 bits.
+
+    Args:
+        indices: uint8 (H, W).
+        palette: Bytes of up to 256 RGB colours.
+
+    Returns:
+        The bytes of the file.
+    """
+    height, width = indices.shape
+    rows = np.zeros((height, 1 + width), np.uint8)  # each row begins with its filter: none
+    rows[:, 1:] = indices
+    header = _HEADER.pack(width, height, 8, PALETTE, 0, 0, 0)
+    chunks = ((b"IHDR", header), (b"PLTE", palette), (b"IDAT", zlib.compress(rows, 1)), (b"IEND", b""))
+    return SIGNATURE + b"".join(_chunk(kind, content) for kind, content in chunks)
+
+
+def _chunk(kind: bytes, content: bytes) -> bytes:
+    return _CHUNK.pack(len(content), kind) + content + _CRC.pack(crc32(kind + content))
 
 
 def _read_chunks(data: bytes) -> tuple[_Header, bytes | memoryview]:

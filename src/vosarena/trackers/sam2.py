@@ -12,6 +12,7 @@ import numpy as np
 
 from vosarena.base.errors import MaskError, TrackerError
 from vosarena.trackers.base import BoolMask, Frame, LabelMap
+from vosarena.trackers.streaming import frame_size
 
 if TYPE_CHECKING:
     from vosarena.trackers.sam2_stream import Reduce
@@ -98,7 +99,7 @@ class Sam2:
         }
         checked = _checked(frames, split)
         for _ in range(min(checked)):
-            yield np.zeros(frames[0].shape[:2], np.uint8)
+            yield np.zeros(frame_size(frames), np.uint8)
         yield from self._run(frames, checked, label_map)
 
     def track_objects(
@@ -116,7 +117,7 @@ class Sam2:
 
         checked = _checked(frames, prompts)
         every_object = sorted(number for masks in checked.values() for number in masks)
-        empty = np.zeros(frames[0].shape[:2], np.bool_)
+        empty = np.zeros(frame_size(frames), np.bool_)
         for _ in range(min(checked)):
             yield dict.fromkeys(every_object, empty)
         present: list[int] = []
@@ -164,7 +165,7 @@ def _checked(frames: Sequence[Frame], prompts: Mapping[int, Mapping[int, BoolMas
     Raises:
         MaskError: They do not fit the frames or each other.
     """
-    height, width = frames[0].shape[:2]
+    height, width = frame_size(frames)
     checked: dict[int, dict[int, BoolMask]] = {}
     seen: dict[int, int] = {}
     for index in sorted(prompts):

@@ -9,10 +9,9 @@ from __future__ import annotations
 import contextlib
 import io
 import tempfile
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,8 +19,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from vosarena.base.errors import DataError
 from vosarena.trackers.base import BoolMask, Frame
+from vosarena.trackers.resize import resize_as_pillow
+from vosarena.trackers.streaming import fetch_late, frame_size, pinned, prepare_ahead
 
 if TYPE_CHECKING:
     from sam2.sam2_video_predictor import SAM2VideoPredictor
@@ -80,18 +80,14 @@ class Sam2Stream:
             reduce: Gets pairs of object id and logits, float (H, W) on the device, in the order of the ids, and the
                 size (H, W) of the frame; returns a tensor.
         """
-        first = min(prompts)
-        size = frames[first].shape[:2]
-        with _Encoded(self, frames, first, settings) as encoded:
-            self._begin(encoded, len(frames), size, settings)
-            groups: list[_Group] = []
-            waiting: deque[Callable[[], np.ndarray]] = deque()
-            for index in range(first, len(frames)):
-                waiting.append(_fetch(self._step(index, groups, prompts.get(index, {}), size, settings, reduce)))
-                if self.device.type != "cuda" or len(waiting) > 1:
-                    yield waiting.popleft()()
-            while waiting:
-                yield waiting.popleft()()
+        first, size = min(prompts), frame_size(frames)
+        groups: list[_Group] = []
+        with contextlib.closing(prepare_ahead(frames, self.prepare, first, settings.encoder_batch + 1)) as images:
+            self._begin(_Encoded(self, images, settings.encoder_batch), len(frames), size, settings)
+            yield from fetch_late(
+                self._step(index, groups, prompts.get(index, {}), size, settings, reduce)
+                for index in range(first, len(frames))
+            )
 
     def _begin(self, encoded: _Encoded, count: int, size: tuple[int, int], settings: Settings) -> None:
         self.predictor.reset_state(self._state)
@@ -167,66 +163,40 @@ class Sam2Stream:
                 output["maskmem_features"] = None
 
     def prepare(self, frame: Frame) -> torch.Tensor:
-        """Return a frame resized as in upstream: uint8 (S, S, 3) in host memory."""
+        """Return a frame resized as in upstream: uint8 (3, S, S) in host memory."""
         side = self.predictor.image_size
-        image = torch.from_numpy(np.array(Image.fromarray(frame).resize((side, side))))
-        return image.pin_memory() if self.device.type == "cuda" else image
+        image = torch.empty((3, side, side), dtype=torch.uint8)
+        resize_as_pillow(frame, image.numpy())
+        return pinned(image, self.device)
 
     def encode(self, images: Sequence[torch.Tensor]) -> tuple[torch.Tensor, dict[str, Any]]:
         """Normalise prepared frames and run the image encoder on them: float (N, 3, S, S) and its features."""
         pixels = torch.stack([image.to(self.device, non_blocking=True) for image in images]).long()
-        batch = torch.stack([self._levels[channel][pixels[..., channel]] for channel in range(3)], dim=1)
+        batch = torch.stack([self._levels[channel][pixels[:, channel]] for channel in range(3)], dim=1)
         return batch, self.predictor.forward_image(batch)
 
 
 class _Encoded:
     """The features of the frames, in place of the dict `cached_features` in upstream's state.
 
-    A thread reads and resizes a few frames ahead; `encoder_batch` of them are encoded in one pass. Only the current
-    batch is kept.
+    `batch` frames are encoded in one pass. Only the current batch is kept.
     """
 
-    def __init__(self, stream: Sam2Stream, frames: Sequence[Frame], first: int, settings: Settings) -> None:
-        self._stream, self._frames, self._settings = stream, frames, settings
-        self._size = frames[first].shape[:2]
-        self._next = first
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="sam2-resize")
-        self._prepared: deque[Future[torch.Tensor]] = deque()
+    def __init__(self, stream: Sam2Stream, images: Iterator[torch.Tensor], batch: int) -> None:
+        self._stream, self._images, self._batch = stream, images, batch
         self._current: dict[int, tuple[torch.Tensor, dict[str, Any]]] = {}
 
     def get(self, index: int, default: object = None) -> tuple[torch.Tensor, dict[str, Any]]:
         """Return the image (1, 3, S, S) of a frame and its features; upstream calls this. `index` never decreases."""
         if index not in self._current:
             self._current.clear()
-            batch = self._settings.encoder_batch
-            while len(self._prepared) < 2 * batch + 1 and self._next < len(self._frames):
-                self._prepared.append(self._pool.submit(self._prepare, self._next))
-                self._next += 1
-            images = [self._prepared.popleft().result() for _ in range(min(batch, len(self._prepared)))]
+            images = list(islice(self._images, self._batch))
             pixels, features = self._stream.encode(images)
             for row in range(len(images)):
                 one = slice(row, row + 1)
                 lists = {key: [level[one] for level in features[key]] for key in ("backbone_fpn", "vision_pos_enc")}
                 self._current[index + row] = (pixels[one], lists)
         return self._current[index]
-
-    def _prepare(self, index: int) -> torch.Tensor:
-        frame = self._frames[index]
-        if frame.shape[:2] != self._size:
-            height, width = self._size
-            raise DataError(
-                f"frame {index} is {frame.shape[1]}x{frame.shape[0]} but the first is {width}x{height}; "
-                "all frames of a sequence must have the same size"
-            )
-        return self._stream.prepare(frame)
-
-    def __enter__(self) -> _Encoded:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._pool.shutdown(cancel_futures=True)
-        self._prepared.clear()
-        self._current.clear()
 
 
 def label_map(scores: Iterator[tuple[int, torch.Tensor]], size: tuple[int, int]) -> torch.Tensor:
@@ -245,22 +215,6 @@ def label_map(scores: Iterator[tuple[int, torch.Tensor]], size: tuple[int, int])
 def separate_masks(scores: Iterator[tuple[int, torch.Tensor]], size: tuple[int, int]) -> torch.Tensor:
     """Return bool (N, H, W) in the order of the ids; masks may overlap (upstream's --per_obj_png_file)."""
     return torch.stack([score > 0 for _, score in scores])
-
-
-def _fetch(result: torch.Tensor) -> Callable[[], np.ndarray]:
-    """Start to copy a result to the host; return a function that waits for it."""
-    if result.device.type != "cuda":
-        return result.numpy
-    host = torch.empty(result.shape, dtype=result.dtype, pin_memory=True)
-    host.copy_(result, non_blocking=True)
-    copied = torch.cuda.Event()
-    copied.record()
-
-    def wait() -> np.ndarray:
-        copied.synchronize()
-        return host.numpy()
-
-    return wait
 
 
 def _enlarge(scores: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:

@@ -1,0 +1,114 @@
+"""Keep a GPU busy: frames are prepared ahead in threads, and results are fetched one frame late.
+
+A tracker that reads, resizes and converts each frame before it calls its network leaves the GPU idle in the meantime.
+With these functions, which trackers outside of this package can use too, all of that happens while the GPU computes:
+
+    images = prepare_ahead(frames, lambda frame: pinned(torch.from_numpy(resized(frame)), device))
+    yield from fetch_late(network(image.to(device, non_blocking=True)) for image in images)
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+
+from vosarena.base.errors import DataError
+from vosarena.io.frames import Frames
+from vosarena.trackers.base import Frame
+
+if TYPE_CHECKING:
+    import torch
+
+T = TypeVar("T")
+
+
+def prepare_ahead(
+    frames: Sequence[Frame], prepare: Callable[[Frame], T], start: int = 0, ahead: int = 2
+) -> Generator[T, None, None]:
+    """Yield `prepare(frame)` for every frame from `start` on, computed ahead in threads.
+
+    Reading and preparing a frame is one task. Frames from files are read by as many threads as their `workers`, other
+    sequences by one thread, because they need not be safe for several.
+
+    Args:
+        frames: The frames.
+        prepare: Called in a thread. It should spend its time in code that releases the GIL (NumPy, OpenCV, torch).
+        start: Index of the first frame.
+        ahead: How many frames may be ready before they are needed, besides those that threads are working on.
+
+    Raises:
+        DataError: A frame cannot be read, or its size differs from that of the first.
+    """
+    files = frames if isinstance(frames, Frames) else None
+    workers = files.workers if files else 1
+    size = frame_size(frames, start)
+
+    def task(index: int) -> T:
+        frame = files.read(index) if files else frames[index]
+        if frame.shape[:2] != size:
+            raise DataError(
+                f"frame {index} is {frame.shape[1]}x{frame.shape[0]} but the first is {size[1]}x{size[0]}; "
+                "all frames of a sequence must have the same size"
+            )
+        return prepare(frame)
+
+    pending: deque[Future[T]] = deque()
+    following = start
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="prepare")
+    try:
+        while pending or following < len(frames):
+            while following < len(frames) and len(pending) < workers + ahead:
+                pending.append(pool.submit(task, following))
+                following += 1
+            yield pending.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def frame_size(frames: Sequence[Frame], index: int = 0) -> tuple[int, int]:
+    """Return (height, width) of the frames, without decoding one if they are files."""
+    return frames.size if isinstance(frames, Frames) else frames[index].shape[:2]
+
+
+def pinned(tensor: torch.Tensor, device: torch.device | str) -> torch.Tensor:
+    """Return a tensor that can be copied to a CUDA device in the background (`non_blocking=True`).
+
+    Call it where the tensor is made, in a thread. For other devices it returns the tensor itself.
+    """
+    return tensor.pin_memory() if str(device).startswith("cuda") else tensor
+
+
+def fetch_late(results: Iterable[torch.Tensor]) -> Iterator[np.ndarray[Any, Any]]:
+    """Yield results as arrays on the host, those of a GPU one late.
+
+    When the caller gets a result, the work for the next one has been handed to the GPU already.
+    """
+    waiting: deque[Callable[[], np.ndarray[Any, Any]]] = deque()
+    for result in results:
+        waiting.append(fetch(result))
+        if result.device.type == "cpu" or len(waiting) > 1:
+            yield waiting.popleft()()
+    while waiting:
+        yield waiting.popleft()()
+
+
+def fetch(result: torch.Tensor) -> Callable[[], np.ndarray[Any, Any]]:
+    """Start to copy a result to the host; return a function that waits for it, without keeping a core busy."""
+    import torch
+
+    if result.device.type != "cuda":
+        return lambda: result.cpu().numpy()
+    host = torch.empty(result.shape, dtype=result.dtype, pin_memory=True)
+    host.copy_(result, non_blocking=True)
+    copied = torch.cuda.Event(blocking=True)
+    copied.record()
+
+    def wait() -> np.ndarray[Any, Any]:
+        copied.synchronize()
+        return host.numpy()
+
+    return wait

@@ -1,0 +1,76 @@
+"""Resizing equals Pillow's and torch's to the bit, whatever the sizes, and falls back to them where it does not."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from vosarena.trackers import resize
+from vosarena.trackers.resize import resize_as_pillow, resize_as_torch
+
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
+sides = st.integers(1, 260)
+
+
+def picture(height, width, seed=1):
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def pillows(frame, height, width):
+    return np.array(Image.fromarray(frame).resize((width, height)))
+
+
+def torchs(frame, height, width):
+    image = torch.from_numpy(frame).permute(2, 0, 1).contiguous().float() / 255
+    size = [height, width]
+    return torch.nn.functional.interpolate(image[None], size, mode="bilinear", align_corners=False, antialias=True)[0]
+
+
+@settings(max_examples=60, deadline=None)
+@given(sides, sides, sides, sides)
+@example(108, 192, 102, 102)  # Pillow resizes columns first
+@example(250, 40, 20, 40)  # rows first
+@example(1, 1, 1, 1)
+@example(260, 260, 7, 9)
+def test_any_size_equals_pillow(height, width, new_height, new_width):
+    frame, out = picture(height, width), np.empty((3, new_height, new_width), np.uint8)
+    resize_as_pillow(frame, out)
+    np.testing.assert_array_equal(out.transpose(1, 2, 0), pillows(frame, new_height, new_width))
+
+
+@settings(max_examples=60, deadline=None)
+@given(sides, sides, sides, sides)
+@example(108, 192, 48, 85)
+@example(260, 260, 7, 9)
+@example(1, 1, 3, 2)
+def test_any_size_equals_torch(height, width, new_height, new_width):
+    frame, out = picture(height, width), np.empty((3, new_height, new_width), np.float32)
+    resize_as_torch(frame, out)
+    np.testing.assert_array_equal(out, torchs(frame, new_height, new_width).numpy())
+
+
+@pytest.mark.parametrize("size", [(480, 854), (720, 1280), (1080, 1920), (1920, 1080)])
+def test_the_sizes_of_videos_need_no_fallback(size):
+    resize_as_pillow(picture(*size), np.empty((3, 1024, 1024), np.uint8))
+    assert resize._plans["pillow", size, (1024, 1024)] is not None
+    reduced = tuple(int(480 * side / min(size)) for side in size)
+    resize_as_torch(picture(*size), np.empty((3, *reduced), np.float32))
+    assert resize._plans["torch", size, reduced] is not None
+
+
+@pytest.mark.parametrize("library", ["pillow", "torch"])
+def test_another_arithmetic_of_the_library_is_noticed(monkeypatch, library):
+    """A version that computes something else: its own result is given, not ours."""
+    monkeypatch.setattr(resize, "_plans", {})
+    real = getattr(resize, f"_{library}")
+
+    def other(frame, size):
+        return real(frame, size)[:, ::-1]
+
+    monkeypatch.setattr(resize, f"_{library}", other)
+    frame = picture(50, 60)
+    out = np.empty((3, 20, 30), np.uint8 if library == "pillow" else np.float32)
+    getattr(resize, f"resize_as_{library}")(frame, out)
+    np.testing.assert_array_equal(out, other(frame, (20, 30)))
