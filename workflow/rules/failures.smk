@@ -3,9 +3,11 @@
 import atexit
 import sys
 import time
+from contextlib import redirect_stderr
 
 from snakemake.logging import logger
 
+from vosarena.base.errors import VosarenaError
 from vosarena.orchestration.failures import TrackedRun, collect_failures, write_failures
 from vosarena.orchestration.job_errors import JobErrors
 from vosarena.orchestration.rerun import rerun_start
@@ -32,35 +34,49 @@ def tracked_runs():
             )
 
 
-def report_failures(suggest_partial=False):
+def report_failures(failed=False):
     """Write failures.csv, and print a summary when Snakemake exits.
 
     Another workflow that uses this one as a module calls this function in its hooks (docs/how-to/module.md).
 
     Args:
-        suggest_partial: Whether to print the command for a leaderboard without the failed sequences, and to list result
-            files of an earlier run.
+        failed: Whether the run failed. If so, the leaderboard of the finished sequences is written too, and result
+            files of an earlier run are listed.
     """
     jobs = _errors.jobs()
     start = rerun_start(sys.argv[1:])
     rows = collect_failures(tracked_runs(), {output: job.engine_text for job in jobs for output in job.outputs}, start)
     write_failures(rows, paths.failures)
+    notes = [leaderboard_of_finished()] if failed else []
     # The summary is printed at exit, because Snakemake's progress display is still on the terminal now.
-    atexit.register(print_summary, rows, jobs, start, suggest_partial)
+    atexit.register(print_summary, rows, jobs, notes, failed)
 
 
-def print_summary(rows, jobs, start, suggest_partial):
+def leaderboard_of_finished():
+    """Write the leaderboard of the finished sequences; return a sentence about it."""
+    from vosarena.leaderboard.partial import partial_leaderboard  # slow to import
+
+    log = paths.study_log("partial")
+    try:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("w") as file, redirect_stderr(file):
+            partial_leaderboard(study, paths, workflow.cores or 1)
+    except (VosarenaError, OSError) as error:
+        return f"No leaderboard of the finished sequences: {error}"
+    file = paths.partial / "leaderboard" / "leaderboard.md"
+    return f"Leaderboard of the finished sequences (incomplete): {file}"
+
+
+def print_summary(rows, jobs, notes, failed):
     show_failures(rows, paths.failures)
     show_other_stages(jobs)
-    if suggest_partial:
-        print(f"Leaderboard without the failed sequences, into {paths.partial}: {start} -- partial", file=sys.stderr)
-    tables = "leaderboard.md"
-    results = [paths.leaderboard / tables, paths.report / "index.html", paths.partial / "leaderboard" / tables]
-    show_results(results, _started, show_older=suggest_partial)
+    show_results([paths.leaderboard / "leaderboard.md", paths.report / "index.html"], _started, show_older=failed)
+    for note in notes:
+        print(note, file=sys.stderr)
 
 
 onerror:
-    report_failures(suggest_partial=True)
+    report_failures(failed=True)
 
 
 onsuccess:
