@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from vosarena.base.errors import ConfigError
 from vosarena.cli.catalog_options import add_catalog_options
+from vosarena.fetching.sources import RetryPolicy
 
 if TYPE_CHECKING:  # imported where it is needed, so that `vosarena --help` is quick
     from vosarena.config.study import Catalog
@@ -25,13 +26,13 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--attempts",
         type=int,
-        default=5,
+        default=RetryPolicy.attempts,
         help="give up after this many attempts in a row without progress (default: %(default)s)",
     )
     parser.add_argument(
         "--timeout",
         type=float,
-        default=20,
+        default=RetryPolicy.timeout,
         help="seconds without data after which a connection is closed (default: %(default)s)",
     )
     parser.add_argument("--remove-archives", action="store_true", help="delete archives after they are extracted")
@@ -43,7 +44,6 @@ def run(args: argparse.Namespace) -> None:
     from vosarena.config.study import load_catalog
     from vosarena.datasets.archives import collect_archives
     from vosarena.datasets.prepare import fetch_split
-    from vosarena.fetching.sources import RetryPolicy
     from vosarena.fetching.weights import fetch_weights
 
     catalog = load_catalog(args.catalog)
