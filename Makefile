@@ -11,8 +11,9 @@ demo: setup
 	$(BIN)/snakemake --cores all
 	@cat results/studies/demo/leaderboard/leaderboard.md
 
+# Two files of tests at a time; more would need several gigabytes each.
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 setup: .venv/.installed
 
