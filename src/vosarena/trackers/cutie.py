@@ -16,6 +16,8 @@ import numpy as np
 from vosarena.base.errors import TrackerError
 from vosarena.trackers.base import Frame, LabelMap
 from vosarena.trackers.cutie_network import build_network, cutie_config, load_weights
+from vosarena.trackers.resize import resize_as_torch
+from vosarena.trackers.streaming import fetch_late, frame_size, pinned_empty, prepare_ahead
 
 if TYPE_CHECKING:
     import torch
@@ -93,36 +95,46 @@ class Cutie:
         self.network = network.to(device).eval()
 
     def track(self, frames: Sequence[Frame], prompts: Mapping[int, LabelMap]) -> Iterator[LabelMap]:
-        """Yield one label map per frame; see Tracker.track."""
-        import torch
+        """Yield one label map per frame; see Tracker.track. On CUDA they come one frame late."""
         from cutie.inference.inference_core import InferenceCore
 
         core = InferenceCore(self.network, cfg=self.config)
-        started = False
-        for index in range(len(frames)):
-            frame = np.ascontiguousarray(frames[index])
-            prompt = prompts.get(index)
-            started = started or prompt is not None
-            if not started:
-                yield np.zeros(frame.shape[:2], np.uint8)
-                continue
-            # These modes end before the yield, so that they are not on while the caller works.
-            with torch.inference_mode(), self._autocast(), _readable_memory():
-                labels = self._step(core, frame, prompt, end=index == len(frames) - 1)
-            yield labels
+        first = min(prompts, default=len(frames))
+        size = frame_size(frames)
+        for _ in range(first):
+            yield np.zeros(size, np.uint8)
+        with contextlib.closing(prepare_ahead(frames, self._prepare, first)) as images:
+            yield from fetch_late(
+                self._step(core, image, size, prompts.get(index), end=index == len(frames) - 1)
+                for index, image in enumerate(images, first)
+            )
 
-    def _step(self, core: Any, frame: Frame, prompt: LabelMap | None, *, end: bool) -> LabelMap:
-        """Track one frame, in the order of upstream's VideoReader, evaluation loop and ResultSaver."""
+    def _inner_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Return the size of frames inside the model; as in torchvision's resize, the longer side is rounded down."""
+        height, width = size
+        if not 0 < self.size < min(size):
+            return size
+        return int(self.size * height / min(size)), int(self.size * width / min(size))
+
+    def _prepare(self, frame: Frame) -> torch.Tensor:
+        """Return a frame as upstream's VideoReader: float32 (3, h, w) from 0 to 1, in host memory."""
+        import torch
+
+        size = self._inner_size(frame.shape[:2])
+        image = pinned_empty((3, *size), torch.float32, self.device)
+        if size == frame.shape[:2]:
+            return torch.div(torch.from_numpy(frame).permute(2, 0, 1), 255, out=image)
+        resize_as_torch(frame, image.numpy())
+        return image
+
+    def _step(
+        self, core: Any, image: torch.Tensor, size: tuple[int, int], prompt: LabelMap | None, *, end: bool
+    ) -> torch.Tensor:
+        """Return the labels of one frame, uint8 (H, W), in the order of upstream's evaluation loop and ResultSaver."""
         import torch
         from PIL import Image
         from torch.nn import functional
 
-        height, width = frame.shape[:2]
-        image = torch.from_numpy(frame).permute(2, 0, 1).contiguous().float() / 255
-        resize = 0 < self.size < min(height, width)
-        if resize:  # as torchvision's resize, which takes a second to import: the longer side is rounded down
-            size = [int(self.size * side / min(height, width)) for side in (height, width)]
-            image = functional.interpolate(image[None], size, mode="bilinear", align_corners=False, antialias=True)[0]
         tokens = -(-image.shape[1] // 16) * -(-image.shape[2] // 16)
         if tokens < self.config.top_k:
             raise TrackerError(
@@ -130,27 +142,29 @@ class Cutie:
                 f"the top_k of {self.config.top_k}; use a larger size or a smaller top_k"
             )
         mask, objects = None, None
+        resized = image.shape[1:] != size
         if prompt is not None:
             labels = Image.fromarray(prompt)
-            if resize:
-                labels = labels.resize((size[1], size[0]), Image.Resampling.NEAREST)
+            if resized:
+                labels = labels.resize((image.shape[2], image.shape[1]), Image.Resampling.NEAREST)
             mask = torch.from_numpy(np.array(labels, dtype=np.int64))
             objects = [int(label) for label in torch.unique(mask) if label != 0]
             if lost := set(np.unique(prompt).tolist()) - {0, *objects}:
                 logger.warning("objects %s are too small for size %d: no pixel is left to track", lost, self.size)
             # Upstream blanks the whole frame if nothing is left of a later prompt; here the frame is tracked as usual.
             mask = mask.to(self.device) if objects else None
-        probability = core.step(image.to(self.device), mask, objects, end=end)
-        if resize:
-            probability = functional.interpolate(
-                probability.unsqueeze(1), (height, width), mode="bilinear", align_corners=False
-            )[:, 0]
-        # As output_prob_to_mask: the first of the largest, but by max(), which is several times faster on a CPU.
-        ids = torch.zeros(len(probability), dtype=torch.uint8)
-        for channel, item in core.object_manager.tmp_id_to_obj.items():
-            ids[channel] = item.id
-        labels_found: LabelMap = ids.to(self.device)[probability.max(0).indices].cpu().numpy()
-        return labels_found
+        # These modes end before the result is yielded, so that they are not on while the caller works.
+        with torch.inference_mode(), self._autocast(), _readable_memory():
+            probability = core.step(image.to(self.device, non_blocking=True), mask, objects, end=end)
+            if resized:
+                probability = functional.interpolate(
+                    probability.unsqueeze(1), size, mode="bilinear", align_corners=False
+                )[:, 0]
+            # As output_prob_to_mask: the first of the largest, but by max(), which is several times faster on a CPU.
+            ids = torch.zeros(len(probability), dtype=torch.uint8)
+            for channel, item in core.object_manager.tmp_id_to_obj.items():
+                ids[channel] = item.id
+            return ids.to(self.device, non_blocking=True)[probability.max(0).indices]
 
     def _autocast(self) -> contextlib.AbstractContextManager[Any]:
         import torch
@@ -194,7 +208,9 @@ def _readable_memory() -> Iterator[None]:
         values: torch.Tensor = upstream(*arguments, **options)  # (batch, memory, positions), none above 0
         largest = values.amax(1, keepdim=True)
         underflows = largest < _SMALLEST_EXPONENT
-        return values - torch.where(underflows, largest, 0) if underflows.any() else values
+        if values.device.type == "cpu" and not underflows.any():  # on a GPU, the answer would have to be waited for
+            return values
+        return values - torch.where(underflows, largest, 0)
 
     memory_manager.get_similarity = similarity
     try:

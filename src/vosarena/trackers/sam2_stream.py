@@ -21,7 +21,7 @@ from PIL import Image
 
 from vosarena.trackers.base import BoolMask, Frame
 from vosarena.trackers.resize import resize_as_pillow
-from vosarena.trackers.streaming import fetch_late, frame_size, pinned, prepare_ahead
+from vosarena.trackers.streaming import fetch_late, frame_size, pinned_empty, prepare_ahead
 
 if TYPE_CHECKING:
     from sam2.sam2_video_predictor import SAM2VideoPredictor
@@ -165,9 +165,9 @@ class Sam2Stream:
     def prepare(self, frame: Frame) -> torch.Tensor:
         """Return a frame resized as in upstream: uint8 (3, S, S) in host memory."""
         side = self.predictor.image_size
-        image = torch.empty((3, side, side), dtype=torch.uint8)
+        image = pinned_empty((3, side, side), torch.uint8, self.device)
         resize_as_pillow(frame, image.numpy())
-        return pinned(image, self.device)
+        return image
 
     def encode(self, images: Sequence[torch.Tensor]) -> tuple[torch.Tensor, dict[str, Any]]:
         """Normalise prepared frames and run the image encoder on them: float (N, 3, S, S) and its features."""

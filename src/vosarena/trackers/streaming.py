@@ -3,7 +3,10 @@
 A tracker that reads, resizes and converts each frame before it calls its network leaves the GPU idle in the meantime.
 With these functions, which trackers outside of this package can use too, all of that happens while the GPU computes:
 
-    images = prepare_ahead(frames, lambda frame: pinned(torch.from_numpy(resized(frame)), device))
+    def prepare(frame):
+        return pinned_empty(frame.shape, torch.uint8, device).copy_(torch.from_numpy(frame))
+
+    images = prepare_ahead(frames, prepare)
     yield from fetch_late(network(image.to(device, non_blocking=True)) for image in images)
 """
 
@@ -54,7 +57,7 @@ def prepare_ahead(
                 f"frame {index} is {frame.shape[1]}x{frame.shape[0]} but the first is {size[1]}x{size[0]}; "
                 "all frames of a sequence must have the same size"
             )
-        return prepare(frame)
+        return prepare(np.ascontiguousarray(frame))
 
     pending: deque[Future[T]] = deque()
     following = start
@@ -74,12 +77,18 @@ def frame_size(frames: Sequence[Frame], index: int = 0) -> tuple[int, int]:
     return frames.size if isinstance(frames, Frames) else frames[index].shape[:2]
 
 
-def pinned(tensor: torch.Tensor, device: torch.device | str) -> torch.Tensor:
-    """Return a tensor that can be copied to a CUDA device in the background (`non_blocking=True`).
+def pinned_empty(shape: Sequence[int], dtype: torch.dtype, device: torch.device | str) -> torch.Tensor:
+    """Return a tensor on the host; what is in it can be copied to a CUDA device while the host goes on.
 
-    Call it where the tensor is made, in a thread. For other devices it returns the tensor itself.
+    Args:
+        shape: Its shape.
+        dtype: Its type.
+        device: Where it is going to be copied, by `.to(device, non_blocking=True)`. For other devices than CUDA it is
+            an ordinary tensor.
     """
-    return tensor.pin_memory() if str(device).startswith("cuda") else tensor
+    import torch
+
+    return torch.empty(tuple(shape), dtype=dtype, pin_memory=str(device).startswith("cuda"))
 
 
 def fetch_late(results: Iterable[torch.Tensor]) -> Iterator[np.ndarray[Any, Any]]:
