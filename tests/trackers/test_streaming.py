@@ -12,7 +12,7 @@ from PIL import Image
 from vosarena.base.errors import DataError
 from vosarena.io.frames import Frames
 from vosarena.trackers import streaming
-from vosarena.trackers.streaming import fetch_late, frame_size, pinned, prepare_ahead
+from vosarena.trackers.streaming import fetch_late, frame_size, pinned_empty, prepare_ahead
 
 
 @pytest.fixture
@@ -112,7 +112,7 @@ def test_results_of_a_gpu_are_fetched_one_late(monkeypatch, late, expected):
     assert " ".join(events) == expected
 
 
-def test_on_the_cpu_nothing_is_pinned():
-    tensor = torch.zeros(3)
-    assert pinned(tensor, "cpu") is tensor
-    assert pinned(tensor, torch.device("cpu")) is tensor
+@pytest.mark.parametrize("device", ["cpu", torch.device("cpu")])
+def test_memory_for_the_cpu_is_ordinary(device):
+    tensor = pinned_empty((2, 3), torch.uint8, device)
+    assert tensor.shape == (2, 3) and tensor.dtype == torch.uint8 and not tensor.is_pinned()
