@@ -1,5 +1,7 @@
 import json
+import os
 import re
+import threading
 
 import numpy as np
 import pytest
@@ -7,6 +9,7 @@ import pytest
 from tests.support.records import task_of
 from vosarena.base.errors import TrackerError
 from vosarena.cli import main
+from vosarena.inference import run as run_module
 from vosarena.inference.job import Job
 from vosarena.inference.run import track_sequences, track_shard
 from vosarena.io.masks import read_mask, write_mask
@@ -50,6 +53,40 @@ def test_a_second_run_keeps_what_is_there_and_a_new_definition_does_not(dataset,
     assert {path: path.stat().st_mtime_ns for path in store.folder.glob("*.json")} == times
     run(dataset, store, Job(ModelDefinition("static", revision=2)))
     assert all(path.stat().st_mtime_ns > times[path] for path in times)
+
+
+def test_the_next_sequence_is_hashed_while_one_is_tracked(dataset, tmp_path, monkeypatch):
+    digest, threads = run_module.sequence_digest, {}
+
+    def noted(files, prompts):
+        threads[files.name] = [*threads.get(files.name, ()), threading.current_thread().name]
+        return digest(files, prompts)
+
+    monkeypatch.setattr(run_module, "sequence_digest", noted)
+    (dataset / "Annotations" / "beta" / "00000.png").write_bytes(b"")  # its error is not that of alpha
+    outcome = run(dataset, Store(tmp_path / "out"))
+    assert list(outcome.masks) == ["alpha", "gamma"] and "is empty" in outcome.failed["beta"]
+    assert [len(names) for names in threads.values()] == [1, 1]
+    assert threads["alpha"] == [threading.current_thread().name]
+    names = ["alpha", "gamma"]
+    expected = run(dataset, Store(tmp_path / "again"), names=names)
+    assert threads["gamma"][1].startswith("next-sequence")
+    assert expected.masks == outcome.masks
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("next-sequence")]
+
+
+@pytest.mark.parametrize("workers", [None, 1, 5])
+def test_the_number_of_workers_of_a_job(dataset, tmp_path, monkeypatch, workers):
+    seen, real = [], run_module.Frames
+
+    def frames(*arguments, **options):
+        seen.append(real(*arguments, **options).workers)
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(run_module, "Frames", frames)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(2))
+    run(dataset, Store(tmp_path / "out"), Job(ModelDefinition("static"), workers=workers), ["alpha"])
+    assert seen == [workers or 2]
 
 
 def test_a_damaged_frame_fails_its_sequence_alone_and_is_mended(dataset, tmp_path):

@@ -27,6 +27,8 @@ class Job:
         precision: `auto`, `fp32`, `bf16` or `fp16`.
         threads: Threads of the CPU, which decide the last bits of some masks. None leaves them to the libraries.
         jobs_per_gpu: Jobs that may share a GPU.
+        workers: Threads that read and prepare frames for the model, in which no mask depends on their number. None
+            for one per available CPU, up to 3.
     """
 
     definition: ModelDefinition
@@ -35,6 +37,7 @@ class Job:
     precision: str = "auto"
     threads: int | None = None
     jobs_per_gpu: int = 1
+    workers: int | None = None
 
     def identity(self) -> ModelIdentity:
         """Return everything of the model that decides the masks.

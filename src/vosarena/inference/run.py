@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -87,8 +87,8 @@ def track_sequences(task: ShardTask) -> Outcome:
         TrackerError: The model cannot be loaded.
         Stopped: The process was asked to end.
     """
-    with stopped_by_signals(task.minutes):
-        return _track_all(_Run(task))
+    with stopped_by_signals(task.minutes), _Run(task) as run:
+        return _track_all(run)
 
 
 def _track_all(run: "_Run") -> Outcome:
@@ -96,9 +96,9 @@ def _track_all(run: "_Run") -> Outcome:
     pending = sorted(names, key=store.died_silently)
     while pending:
         busy: list[str] = []
-        for name in pending:
+        for name, following in zip(pending, [*pending[1:], None], strict=True):
             try:
-                manifest = run.manifest_of(name, f"{names.index(name) + 1}/{len(names)} {name}")
+                manifest = run.manifest_of(name, f"{names.index(name) + 1}/{len(names)} {name}", following)
                 outcome.masks[name] = manifest.masks_digest
             except LockHeld as error:
                 logger.info("%s: left for later: %s", name, error.reason)
@@ -127,7 +127,10 @@ class _Plan:
 
 
 class _Run:
-    """One model over several sequences; the model is loaded when the first of them needs it."""
+    """One model over several sequences; the model is loaded when the first of them needs it.
+
+    While a sequence is tracked, the prompts of the next one are read and its frames are hashed in a thread.
+    """
 
     def __init__(self, task: ShardTask) -> None:
         self.task = replace(  # a tracker may change the working directory
@@ -139,13 +142,22 @@ class _Run:
             self._identity = task.job.identity()
         self._load_seconds = 0.0
         self._plans: dict[str, _Plan] = {}
+        self._ahead: tuple[str, Future[_Plan]] | None = None
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="next-sequence")
 
-    def manifest_of(self, name: str, title: str) -> Manifest:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+    def manifest_of(self, name: str, title: str, following: str | None = None) -> Manifest:
         """Return the manifest of a sequence, which is tracked now if the store does not hold it.
 
         Args:
             name: Name of the sequence.
             title: Title of the progress bar.
+            following: The sequence after it.
 
         Raises:
             LockHeld: Another process is writing the sequence.
@@ -162,6 +174,8 @@ class _Run:
             finished = self._finished(plan)  # by the process that had the lock until now
             if finished:
                 return finished
+            if following:
+                self._ahead = following, self._pool.submit(self._make_plan, following)
             with restored_process():
                 return self._track(plan, folder, title)
 
@@ -176,12 +190,16 @@ class _Run:
     def _plan_of(self, name: str) -> _Plan:
         if name not in self._plans:
             self._plans.clear()  # one at a time, because prompts are full label maps
-            files = read_sequence(self.task.images, self.task.annotations, name, self.task.resize)
-            prompts = prompts_of(files)
-            digest = sequence_digest(files, prompts)
-            fingerprint = digest_of({"model": self._identity.to_json(), "sequence": digest})
-            self._plans[name] = _Plan(files, prompts, fingerprint, output_names(files, prompts))
+            ahead, self._ahead = self._ahead, None
+            self._plans[name] = ahead[1].result() if ahead and ahead[0] == name else self._make_plan(name)
         return self._plans[name]
+
+    def _make_plan(self, name: str) -> _Plan:
+        files = read_sequence(self.task.images, self.task.annotations, name, self.task.resize)
+        prompts = prompts_of(files)
+        digest = sequence_digest(files, prompts)
+        fingerprint = digest_of({"model": self._identity.to_json(), "sequence": digest})
+        return _Plan(files, prompts, fingerprint, output_names(files, prompts))
 
     def _fingerprint_of(self, name: str) -> str:
         """Return what the last attempt computed, and by which version; empty if it did not come to that."""
@@ -204,7 +222,7 @@ class _Run:
             self._load_seconds = time.perf_counter() - started
         stems = tuple(path.stem for path in plan.files.frames)
         memory, started = PeakMemory(), time.perf_counter()
-        saving = _write_masks(self.tracker, plan, folder, title)
+        saving = _write_masks(self.tracker, plan, folder, title, self.task.job.workers)
         seconds = time.perf_counter() - started
         manifest = Manifest(
             sequence=plan.files.name,
@@ -223,7 +241,7 @@ class _Run:
         return manifest
 
 
-def _write_masks(tracker: Tracker, plan: _Plan, folder: Path, title: str) -> dict[str, Any]:
+def _write_masks(tracker: Tracker, plan: _Plan, folder: Path, title: str, workers: int | None) -> dict[str, Any]:
     """Track and write; if memory runs out, try again with the tracker's options that need less of it.
 
     A tracker offers them as `saving_memory()`, a context manager that yields the options it changed.
@@ -235,7 +253,7 @@ def _write_masks(tracker: Tracker, plan: _Plan, folder: Path, title: str) -> dic
         parent.mkdir(exist_ok=True)
 
     def attempt() -> None:
-        with Frames(plan.files.frames) as frames:
+        with Frames(plan.files.frames, workers=workers) as frames:
             _write_all(track_sequence(tracker, frames, plan.files, plan.prompts, title), folder)
 
     try:
