@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -92,7 +91,6 @@ def _evaluate(args: argparse.Namespace) -> int:
     from vosarena.metrics.evaluate import evaluate
     from vosarena.metrics.pairs import MeasureError
 
-    _load_kernels()
     result = evaluate(
         args.gt,
         args.pred,
@@ -117,20 +115,6 @@ def _evaluate(args: argparse.Namespace) -> int:
     if result.failures:
         raise MeasureError(result.failures, len(result.metrics.infos))
     return 0
-
-
-def _load_kernels() -> None:
-    """Load the compiled loops without SciPy, whose linear algebra numba would import: a third of the start-up time."""
-    modules: dict[str, Any] = sys.modules
-    blocked = "scipy" not in modules
-    if blocked:
-        modules["scipy"] = None  # an import of it fails, as where it is not installed
-    try:
-        import_module("vosarena.metrics.kernels")
-        import_module("vosarena.io.png_kernels")
-    finally:
-        if blocked:
-            del modules["scipy"]
 
 
 def _sequences(args: argparse.Namespace) -> list[str] | None:

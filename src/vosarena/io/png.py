@@ -13,8 +13,6 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -25,6 +23,8 @@ try:
 except ImportError:  # no build of it exists for some processors
     import zlib  # type: ignore[no-redef]
 
+from vosarena.base.compiled import compiled
+
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 GREY, PALETTE = 0, 3
 _DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}  # by colour type
@@ -32,6 +32,7 @@ _MAX_PIXELS = 2**28
 _MOST_INFLATED = 1032  # bytes that deflate can make of one byte, at most
 # First row and column, and steps, of the passes of interlaced images
 _ADAM7 = ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1))
+_KERNELS = "vosarena.io.png_kernels"
 _CHUNK = struct.Struct(">I4s")
 _CRC = struct.Struct(">I")
 _HEADER = struct.Struct(">IIBBBBB")
@@ -57,13 +58,6 @@ class _Header:
     depth: int
     colour: int
     interlaced: bool
-
-
-@cache
-def _kernels() -> ModuleType:
-    from vosarena.io import png_kernels  # compiled on first use, not when a tracker imports this module
-
-    return png_kernels
 
 
 def decode_rows(data: bytes) -> Samples:
@@ -183,7 +177,7 @@ def _passes(header: _Header) -> Iterator[tuple[int, int, int, int, int, int]]:
 def _samples(raw: Samples, header: _Header, height: int, width: int) -> Samples:
     """The samples of one pass, uint8 (height, 1 + width), from its filtered rows, which are overwritten."""
     rows = raw.reshape(height, -1)
-    bad = _kernels().unfilter(rows)
+    bad = compiled(_KERNELS, "unfilter")(rows)
     if bad >= 0:
         raise PngError(f"its row {bad} has an unknown filter")
     if header.depth == 8:
@@ -191,5 +185,5 @@ def _samples(raw: Samples, header: _Header, height: int, width: int) -> Samples:
     # Grey values are scaled to 8 bits as in Pillow, except for 1 bit, which all readers of masks read as 0 and 1.
     scale = 1 if header.colour == PALETTE or header.depth == 1 else 255 // (2**header.depth - 1)
     labels = np.empty((height, width), np.uint8)
-    _kernels().unpack(rows, header.depth, scale, labels)
+    compiled(_KERNELS, "unpack")(rows, header.depth, scale, labels)
     return np.pad(labels, ((0, 0), (1, 0)))

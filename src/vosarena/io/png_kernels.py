@@ -1,10 +1,10 @@
-"""Compiled loops of the PNG decoder. Importing this module compiles them, or loads them from the cache."""
+"""Compiled loops of the PNG decoder. Importing this module compiles them; `base.compiled` does that once."""
 
 # No type hints: these functions are compiled, their signatures say the types.
 
 import numpy as np
 
-from vosarena.base.numba_cache import jit
+from vosarena.base.compiled import jit
 
 
 @jit("i8(u1[:,::1])")

@@ -7,12 +7,12 @@ Segmentation", CVPR 2016) as implemented in davis2017-evaluation; the adaptive t
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
-from types import ModuleType
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
 
+from vosarena.base.compiled import Argument, as_argument, compiled
 from vosarena.base.errors import MaskError
 from vosarena.io.masks import LabelMap
 
@@ -82,13 +82,6 @@ def count_names(adaptive: bool) -> tuple[str, ...]:
     return COUNTS + ADAPTIVE_COUNTS if adaptive else COUNTS
 
 
-@cache
-def _kernels() -> ModuleType:
-    from vosarena.metrics import kernels  # compiled on first use
-
-    return kernels
-
-
 def tolerance_cap(height: int, width: int) -> float:
     """0.008 of the image diagonal in pixels, computed as in the reference implementations, to the last bit."""
     return float(BOUNDARY_FRACTION * np.linalg.norm((height, width)))
@@ -113,33 +106,35 @@ class _Workspace:
     """Buffers and tables for one image size."""
 
     shape: tuple[int, int]
-    cap: float
-    left: np.ndarray[Any, np.dtype[np.int32]]
-    right: np.ndarray[Any, np.dtype[np.int32]]
-    differences: LabelMap
-    gt_positions: np.ndarray[Any, np.dtype[np.int32]]
-    pred_positions: np.ndarray[Any, np.dtype[np.int32]]
-    gt_plane: np.ndarray[Any, np.dtype[np.uint64]]
-    pred_plane: np.ndarray[Any, np.dtype[np.uint64]]
+    table: Integers
+    arrays: tuple[Any, ...]
 
     @classmethod
     def of(cls, height: int, width: int) -> _Workspace:
         if height > _MAX_SIDE or width > 2 * _MAX_SIDE:
             raise MaskError(f"a mask of {width}x{height} pixels is too large; expected at most 65536x32768")
         radius, cap = tolerance(height, width), tolerance_cap(height, width)
-        left, right = _disks(radius, cap)
         words = 2 * ((radius + 63) // 64) + (width + 63) // 64 + 1
-        return cls(
-            (height, width),
+        eights = 8 * ((width + 63) // 64)
+        table = np.zeros((256, len(count_names(adaptive=True))), np.int64)
+        arrays = (
+            table,
             cap,
-            left,
-            right,
-            np.zeros(64 * ((width + 63) // 64), np.uint8),
-            np.empty(height * width, np.int32),
-            np.empty(height * width, np.int32),
+            *_disks(radius, cap),
+            np.zeros(8 * eights, np.uint8),
+            np.empty(eights + 1, np.int64),
+            np.empty((2, height * width), np.int32),
+            np.empty((2, 4 * height * width), np.int32),  # a block of 2x2 pixels has up to 4 labels
+            np.empty((2, 256), np.int64),
             np.zeros((height, words), np.uint64),
             np.zeros((height, words), np.uint64),
         )
+        return cls((height, width), table, arrays)
+
+    @cached_property
+    def arguments(self) -> list[Argument]:
+        """The arguments of the compiled `count` after the masks."""
+        return [as_argument(array) for array in self.arrays]
 
 
 @cache
@@ -175,7 +170,6 @@ class FrameCounter:
     def __init__(self, adaptive: bool = False) -> None:
         self.adaptive = adaptive
         self._workspace: _Workspace | None = None
-        self._table = np.zeros((256, _kernels().COLUMNS), np.int64)
 
     def count(self, gt_rows: LabelMap, pred_rows: LabelMap) -> tuple[Integers, Integers]:
         """Count every object of a frame.
@@ -202,23 +196,10 @@ class FrameCounter:
         space = self._workspace
         if space is None or space.shape != (height, width):
             space = self._workspace = _Workspace.of(height, width)
-        table = self._table
-        _kernels().count(
-            np.ascontiguousarray(gt_rows),
-            np.ascontiguousarray(pred_rows),
-            space.left,
-            space.right,
-            space.cap,
-            self.adaptive,
-            space.differences,
-            space.gt_positions,
-            space.pred_positions,
-            space.gt_plane,
-            space.pred_plane,
-            table,
-        )
-        kernels = _kernels()
-        labels = np.flatnonzero(table[:, kernels.GT_PIXELS] | table[:, kernels.PRED_PIXELS])
+        masks = np.ascontiguousarray(gt_rows), np.ascontiguousarray(pred_rows)
+        compiled("vosarena.metrics.kernels", "count")(*masks, int(self.adaptive), *space.arguments)
+        table = space.table
+        labels = np.flatnonzero(table[:, COUNTS.index("gt_pixels")] | table[:, COUNTS.index("pred_pixels")])
         return labels, table[labels, : len(count_names(self.adaptive))]
 
 

@@ -1,4 +1,4 @@
-"""Compiled loops of `metrics.counts`. Importing this module compiles them, or loads them from the cache.
+"""Compiled loops of `metrics.counts`. Importing this module compiles them; `base.compiled` does that once.
 
 Why they are fast: one pass over both label maps finds the boundary pixels of all objects at once (a 2x2 block that is
 not uniform is a boundary of every object in it) and all areas from run lengths. Then, object by object, the boundary
@@ -10,12 +10,11 @@ first, 64 pixels at a time. Nothing is dilated, so after the first pass the cost
 
 import numpy as np
 
-from vosarena.base.numba_cache import jit
+from vosarena.base.compiled import jit
 
-# Columns of `table`, one row per label.
+# Columns of `table`, one row per label: COUNTS and ADAPTIVE_COUNTS of `metrics.counts`.
 INTERSECTION, GT_PIXELS, PRED_PIXELS, GT_BOUNDARY, PRED_BOUNDARY, GT_MATCHED, PRED_MATCHED = range(7)
 GT_MATCHED_ADAPTIVE, PRED_MATCHED_ADAPTIVE = 7, 8
-COLUMNS = 9
 
 
 @jit("u1(u1[::1], u1[::1], u1[::1], u1[::1], u1[::1])")
@@ -59,12 +58,11 @@ def _add_run(gt_label, pred_label, length, table):
         table[gt_label, INTERSECTION] += length
 
 
-@jit("UniTuple(i8, 2)(u1[:,::1], u1[:,::1], u1[::1], i4[::1], i4[::1], i8[:,::1])")
-def _scan(gt, pred, differences, gt_positions, pred_positions, table):
+@jit("UniTuple(i8, 2)(u1[:,::1], u1[:,::1], u1[::1], i8[::1], i4[::1], i4[::1], i8[:,::1])")
+def _scan(gt, pred, differences, busy, gt_positions, pred_positions, table):
     """Write areas, intersections and boundary sizes of all labels to `table`, and the positions of mixed blocks."""
     height, width = gt.shape[0], gt.shape[1] - 1
     words = differences.view(np.uint64)
-    busy = np.empty(words.size + 1, np.int64)
     n_gt = n_pred = 0
     for y in range(height):
         y_below = y + 1 if y + 1 < height else y
@@ -173,21 +171,27 @@ def _count_near(points, others, padding, left, right, plane):
 
 
 @jit(
-    "void(u1[:,::1], u1[:,::1], i4[:,::1], i4[:,::1], f8, b1,"
-    " u1[::1], i4[::1], i4[::1], u8[:,::1], u8[:,::1], i8[:,::1])"
+    "void(u1[:,::1], u1[:,::1], i8, i8[:,::1], f8, i4[:,::1], i4[:,::1],"
+    " u1[::1], i8[::1], i4[:,::1], i4[:,::1], i8[:,::1], u8[:,::1], u8[:,::1])"
 )
-def count(gt, pred, left, right, cap, adaptive, differences, gt_positions, pred_positions, gt_plane, pred_plane, table):
-    """Write the counts of all labels of a frame to `table`, i8 (256, COLUMNS).
+def count(
+    gt, pred, adaptive, table, cap, left, right, differences, busy, positions, points, ends, gt_plane, pred_plane
+):
+    """Write the counts of all labels of a frame to `table`, i8 (256, 9).
 
     gt, pred: uint8 (H, 1 + W), first column ignored. left, right: i4 (R + 1, 2 R + 1), disks by radius 1..R; row 0 is
-    the disk of radius `cap` of MOSEv2. differences: uint8 (W rounded up to 64), zero beyond W. positions: i4 (H W),
-    filled with y << 16 | x. planes: uint64 (H, words), zero on entry and on return.
+    the disk of radius `cap` of MOSEv2. differences: uint8 (W rounded up to 64), zero beyond W. planes: uint64 (H,
+    words), zero on entry and on return. The rest are buffers: positions, i4 (2, H W), holds y << 16 | x of both maps;
+    points, i4 (2, 4 H W), holds them by label; ends, i8 (2, 256); busy, i8 (bytes of `differences` / 8 + 1).
     """
     radius = left.shape[0] - 1
     padding = 64 * ((radius + 63) // 64)
     table[:] = 0
-    n_gt, n_pred = _scan(gt, pred, differences, gt_positions, pred_positions, table)
-    gt_ends, pred_ends = np.full(256, -1), np.full(256, -1)
+    gt_positions, pred_positions = positions[0], positions[1]
+    gt_points, pred_points = points[0], points[1]
+    gt_ends, pred_ends = ends[0], ends[1]
+    n_gt, n_pred = _scan(gt, pred, differences, busy, gt_positions, pred_positions, table)
+    ends[:] = -1
     total_gt = total_pred = 0
     for label in range(1, 256):
         if table[label, GT_BOUNDARY] and table[label, PRED_BOUNDARY]:
@@ -197,7 +201,6 @@ def count(gt, pred, left, right, cap, adaptive, differences, gt_positions, pred_
     table[0] = 0
     if not total_gt:
         return
-    gt_points, pred_points = np.empty(total_gt, np.int32), np.empty(total_pred, np.int32)
     _sort_by_label(gt, gt_positions[:n_gt], gt_ends, gt_points)
     _sort_by_label(pred, pred_positions[:n_pred], pred_ends, pred_points)
     for label in range(1, 256):

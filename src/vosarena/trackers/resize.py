@@ -17,6 +17,8 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from vosarena.base.compiled import compiled
+
 Table = tuple[np.ndarray, np.ndarray, np.ndarray]  # weights (M, taps), first row (M,), number of rows (M,)
 Size = tuple[int, int]
 
@@ -107,24 +109,34 @@ def _plan(library: str, size: Size, new_size: Size) -> _Plan | None:
     return None
 
 
-def _blend(kernel: Callable[..., None], table: Table, *options: int) -> Callable[[np.ndarray, np.ndarray], None]:
-    return lambda rows, out: kernel(rows, *table, *options, out)
+def _blend(
+    kernel: str, table: Table, *options: int, buffer: tuple[int, Any] | None = None
+) -> Callable[[np.ndarray, np.ndarray], None]:
+    """Return a kernel with its table. `buffer`: number of rows and type of an array that it needs to work in."""
+    run = compiled("vosarena.trackers.resize_kernels", kernel)
+
+    def blend(rows: np.ndarray, out: np.ndarray) -> None:
+        buffers = []
+        if buffer:
+            shape = buffer[0], rows.shape[1]
+            buffers = [_buffer(f"{kernel} {shape}", shape, buffer[1])]
+        run(rows, *table, *options, *buffers, out)
+
+    return blend
 
 
 def _pillow_plans(size: Size, new_size: Size) -> Iterator[_Plan]:
-    from vosarena.trackers.resize_kernels import blend_integers
-
-    rows, columns = (_blend(blend_integers, _pillow_table(*pair)) for pair in zip(size, new_size, strict=True))
+    tables = [_pillow_table(*pair) for pair in zip(size, new_size, strict=True)]
+    rows, columns = (_blend("blend_integers", table, buffer=(1, np.int32)) for table in tables)
     for rows_first in (False, True):  # Pillow 13 takes the cheaper order
         yield _Plan(columns, rows, rows_first)
 
 
 def _torch_plans(size: Size, new_size: Size) -> Iterator[_Plan]:
-    from vosarena.trackers.resize_kernels import blend_floats, blend_levels
-
     rows, columns = (_torch_table(*pair) for pair in zip(size, new_size, strict=True))
     for group in (4, 8, 16, 1, 1 << 30):  # what torch's compiler may have made of its loop
-        yield _Plan(_blend(blend_levels, columns, group), _blend(blend_floats, rows, group))
+        buffer = columns[0].shape[1], np.float32
+        yield _Plan(_blend("blend_levels", columns, group, buffer=buffer), _blend("blend_floats", rows, group))
 
 
 def _pillow(frame: np.ndarray, size: Size) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Compiled loops of the resizing. Importing this module compiles them, or loads them from the cache.
+"""Compiled loops of the resizing. Importing this module compiles them; `base.compiled` does that once.
 
 Row y of the result is the sum of rows first[y] to first[y] + count[y] - 1 times weights[y]. Whole rows are added, so
 that all loads and stores are contiguous; columns are blended as rows of the transposed image.
@@ -8,19 +8,19 @@ that all loads and stores are contiguous; columns are blended as rows of the tra
 
 import numpy as np
 
-from vosarena.base.numba_cache import jit
+from vosarena.base.compiled import jit
 
 BITS = 22  # of the fraction of Pillow's integer weights
 
 
-@jit("void(u1[:,::1], i4[:,::1], i8[::1], i8[::1], u1[:,::1])")
-def blend_integers(rows, weights, first, count, out):
+@jit("void(u1[:,::1], i4[:,::1], i8[::1], i8[::1], i4[:,::1], u1[:,::1])")
+def blend_integers(rows, weights, first, count, sums, out):
     """Blend rows with integer weights, as Pillow does: summed exactly, then rounded and clipped.
 
-    rows: uint8 (N, W); out: uint8 (M, W), written.
+    rows: uint8 (N, W); sums: int32 (1, W), a buffer; out: uint8 (M, W), written.
     """
     width = rows.shape[1]
-    total = np.empty(width, np.int32)
+    total = sums[0]
     for y in range(out.shape[0]):
         start, stop = first[y], first[y] + count[y]
         weight = weights[y]
@@ -75,10 +75,12 @@ def blend_floats(rows, weights, first, count, group, out):
             _add_fused(line, rows[start + i], weights[y, i])
 
 
-@jit("void(u1[:,::1], f4[:,::1], i8[::1], i8[::1], i8, f4[:,::1])")
-def blend_levels(rows, weights, first, count, group, out):
-    """As `blend_floats`, for rows of uint8, which are divided by 255 when they are needed."""
-    ring = np.empty((weights.shape[1], rows.shape[1]), np.float32)  # the last rows; row i is at i % len(ring)
+@jit("void(u1[:,::1], f4[:,::1], i8[::1], i8[::1], i8, f4[:,::1], f4[:,::1])")
+def blend_levels(rows, weights, first, count, group, ring, out):
+    """As `blend_floats`, for rows of uint8, which are divided by 255 when they are needed.
+
+    ring: float32 (columns of `weights`, W), a buffer for the last rows; row i is at i % len(ring).
+    """
     ready = 0
     for y in range(out.shape[0]):
         start, others = first[y], count[y] - 1
