@@ -177,6 +177,25 @@ def test_faster_options_change_few_pixels(run):
     assert np.mean(np.stack(masks) != np.stack(expected)) < 1e-3
 
 
+def test_bf16_gives_the_masks_of_upstream_under_autocast(tmp_path):
+    """Weights are converted once, upstream's in every frame."""
+    clip = make_clip(17, frames=20, objects=2, events=("late",))
+    prompts = first_appearances(clip.masks)
+    weights = weights_for(tmp_path, "sam2_demo", 96)
+    paths = upstream.write_video(tmp_path / "video", clip.frames)
+    with torch.autocast("cpu", torch.bfloat16):
+        expected = list(
+            upstream.track_separately(upstream.build("sam2_demo", weights, 96), tmp_path / "video", prompts)
+        )
+    tracker = Sam2("sam2_demo", str(weights), 96, precision="bf16")
+    assert {p.dtype for p in tracker._stream.predictor.parameters()} == {torch.bfloat16, torch.float32}
+    with Frames(paths) as video:
+        assert_equal(list(tracker.track(video, prompts)), expected)
+    with Frames(paths) as video:
+        full = list(Sam2("sam2_demo", str(weights), 96).track(video, prompts))
+    assert any((a != b).any() for a, b in zip(full, expected, strict=True))  # the precision does matter here
+
+
 def test_offloading_the_memory_changes_nothing(tmp_path, run):
     clip = make_clip(14, frames=20, objects=2)
     weights = weights_for(tmp_path, "sam2_demo", 96)

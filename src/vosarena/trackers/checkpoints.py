@@ -73,3 +73,18 @@ def load_strict(network: torch.nn.Module, state: Any, path: str | Path, option: 
             f"weights {path} do not fit: {'; '.join(differences)}; choose the {option} that belongs to this file"
         )
     network.load_state_dict(state, strict=False)
+
+
+def cast_weights(network: torch.nn.Module, dtype: torch.dtype) -> None:
+    """Keep the weights that autocast converts in the type that it converts them to, once instead of in every frame.
+
+    The results are the same: these are the weights of linear layers and convolutions, which autocast always converts,
+    and without gradients it forgets them after each use. Such a network runs under autocast only.
+
+    Args:
+        network: The network; its other weights stay as they are.
+        dtype: The type of autocast.
+    """
+    for module in network.modules():
+        if isinstance(module, torch.nn.Linear | torch.nn.Conv2d | torch.nn.ConvTranspose2d):
+            module.to(dtype)

@@ -76,8 +76,8 @@ class Sam2:
             precision = "bf16" if device.startswith("cuda") else "fp32"
         autocast = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
         predictor = build_predictor(config, weights, image_size=image_size, compile=compile, device=device)
-        self._stream = Sam2Stream(predictor)
-        self._settings = Settings(batch_objects, encoder_batch, offload_memory, autocast)
+        self._stream = Sam2Stream(predictor, autocast)
+        self._settings = Settings(batch_objects, encoder_batch, offload_memory)
 
     def track(self, frames: Sequence[Frame], prompts: Mapping[int, LabelMap]) -> Iterator[LabelMap]:
         """Yield one label map per frame; see Tracker.track. Overlaps go to the object with the highest logit.

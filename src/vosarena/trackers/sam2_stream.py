@@ -20,6 +20,7 @@ import torch
 from PIL import Image
 
 from vosarena.trackers.base import BoolMask, Frame
+from vosarena.trackers.checkpoints import cast_weights
 from vosarena.trackers.resize import resize_as_pillow
 from vosarena.trackers.streaming import fetch_late, frame_size, pinned_empty, prepare_ahead
 
@@ -38,7 +39,6 @@ class Settings:
     batch_objects: int = 1  # objects that appear together and share a forward pass
     encoder_batch: int = 1  # frames per pass of the image encoder
     offload_memory: bool = False  # keep the memory bank in host memory
-    autocast: torch.dtype | None = None
 
 
 @dataclass
@@ -51,15 +51,24 @@ class _Group:
 
 
 class Sam2Stream:
-    """Tracks sequences with one network."""
+    """Tracks sequences with one network.
 
-    def __init__(self, predictor: SAM2VideoPredictor) -> None:
+    Args:
+        predictor: The network.
+        autocast: Number format of its linear layers and convolutions, None for that of the weights.
+    """
+
+    def __init__(self, predictor: SAM2VideoPredictor, autocast: torch.dtype | None = None) -> None:
         self.predictor = predictor
         self.device = predictor.device
+        self._autocast = autocast
+        if autocast is not None:
+            cast_weights(predictor, autocast)
         # Upstream's own initial state, made once from a blank image and reused for every video.
         with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stderr(io.StringIO()):  # a progress bar
             Image.new("RGB", (16, 16)).save(Path(folder) / "0.jpg")
-            self._state: dict[str, Any] = predictor.init_state(folder)
+            with self._precision():  # as when it tracks, so that `compile` compiles the encoder once
+                self._state: dict[str, Any] = predictor.init_state(folder)
         self._state["images"] = None
         # Every grey level as upstream normalises it: division in double, the rest in single precision.
         levels = torch.from_numpy(np.arange(256) / 255.0).float().expand(3, 256)
@@ -108,7 +117,7 @@ class Sam2Stream:
         settings: Settings,
         reduce: Reduce,
     ) -> torch.Tensor:
-        with self._autocast(settings):
+        with self._precision():
             for group in groups:
                 output, group.scores = self.predictor._run_single_frame_inference(
                     inference_state=self._state,
@@ -133,10 +142,10 @@ class Sam2Stream:
         rows = sorted((number, group, row) for group in groups for row, number in enumerate(group.objects))
         return reduce(((number, _enlarge(group.scores[row : row + 1], size)) for number, group, row in rows), size)
 
-    def _autocast(self, settings: Settings) -> contextlib.AbstractContextManager[Any]:
-        if settings.autocast is None:
+    def _precision(self) -> contextlib.AbstractContextManager[Any]:
+        if self._autocast is None:
             return contextlib.nullcontext()
-        return torch.autocast(self.device.type, dtype=settings.autocast)
+        return torch.autocast(self.device.type, dtype=self._autocast)
 
     def _prompt(self, index: int, mask: BoolMask) -> dict[str, Any]:
         """Return upstream's memory of one object after its first mask, as in a run for this object alone."""
