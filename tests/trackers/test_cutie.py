@@ -11,7 +11,7 @@ import torch
 
 from vosarena.base.errors import TrackerError
 from vosarena.trackers.base import build_tracker
-from vosarena.trackers.cutie import Cutie, fast_max_pool
+from vosarena.trackers.cutie import ARITHMETICS, Cutie, fast_max_pool
 from vosarena.trackers.cutie_network import build_network, cutie_config
 
 
@@ -67,20 +67,18 @@ def test_weights_may_lack_the_counters_of_batch_norms(weights: Path, tmp_path: P
     assert counters and Cutie(str(path), model="tiny")
 
 
-def test_memory_is_read_where_upstream_would_divide_zero_by_zero(state: dict, frames, tmp_path: Path) -> None:
+def test_stable_memory_is_read_where_upstream_would_divide_zero_by_zero(state: dict, frames, tmp_path: Path) -> None:
     """Far keys: exp() of all similarities is 0. The masks are those of nearer keys with the same nearest neighbours."""
     path = tmp_path / "far.pth"
 
-    def tracked(factor: float) -> list[np.ndarray]:
+    def tracked(factor: float, arithmetic: str) -> list[np.ndarray]:
         key = "key_proj.key_proj"
         torch.save({name: value * factor if name.startswith(key) else value for name, value in state.items()}, path)
-        return list(Cutie(str(path), model="tiny").track(frames, {0: prompt(1)}))
+        return list(Cutie(str(path), model="tiny", arithmetic=arithmetic).track(frames, {0: prompt(1)}))
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("vosarena.trackers.cutie._SMALLEST_EXPONENT", -np.inf)
-        assert not tracked(1e3)[1].any()  # as upstream
-    assert tracked(1e3)[1].any()
-    assert all(map(np.array_equal, tracked(1e3), tracked(2e3)))
+    assert not tracked(1e3, "upstream")[1].any()
+    assert tracked(1e3, "stable")[1].any()
+    assert all(map(np.array_equal, tracked(1e3, "stable"), tracked(2e3, "stable")))
 
 
 def test_weights_of_another_model_are_refused(weights: Path) -> None:
@@ -132,11 +130,28 @@ def test_settings_reach_the_core(weights: Path) -> None:
         ({"model": "tiny", "size": 0}, "size is 0"),
         ({"model": "tiny", "long_term": {"prototypes": 3}}, "num_prototypes"),
         ({"model": "tiny", "memory": 3}, "no option 'memory'"),
+        ({"model": "tiny", "arithmetic": "fast"}, "use one of upstream, rf-cutie, stable"),
     ],
 )
 def test_wrong_options_are_refused(weights: Path, options: dict, words: str) -> None:
     with pytest.raises(TrackerError, match=words):
         build_tracker("cutie", {"weights": str(weights), **options}, device="cpu")
+
+
+@pytest.mark.parametrize("arithmetic", ARITHMETICS)
+def test_arithmetic_decides_the_formula_of_residual_blocks(arithmetic: str, weights: Path) -> None:
+    """Upstream: `x = x * w + self.downsample(r)`."""
+    block = Cutie(str(weights), model="tiny", arithmetic=arithmetic).network.pixel_fuser.fuser.block1
+    assert not any(weight.requires_grad for weight in block.parameters())
+    generator = torch.Generator().manual_seed(2)
+    x = torch.randn(1, block.conv1.in_channels, 9, 11, generator=generator)
+    with torch.inference_mode():
+        inside = block.conv2(torch.relu(block.conv1(torch.relu(x))))
+        weight = block.conv(block.pool(inside).view(1, 1, -1)).transpose(-1, -2).unsqueeze(-1).sigmoid()
+        rounded_twice = inside * weight + block.downsample(x)
+        rounded_once = torch.addcmul(block.downsample(x), inside, weight)
+        assert not torch.equal(rounded_twice, rounded_once)
+        assert torch.equal(block(x), rounded_once if arithmetic == "rf-cutie" else rounded_twice)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (7, 8), (8, 7), (30, 54)])

@@ -43,7 +43,13 @@ OBJECTS = 3
 BATCH = 4
 AVERAGE_DECAY = 0.997
 BUFFER_CLIPS = 400
-DEMO_OPTIONS: dict[str, Any] = {"model": "tiny", "size": 128, "mem_every": 1, "max_mem_frames": 8}  # as in the catalog
+DEMO_OPTIONS: dict[str, Any] = {  # as in the catalog
+    "model": "tiny",
+    "size": 128,
+    "mem_every": 1,
+    "max_mem_frames": 8,
+    "arithmetic": "stable",
+}
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
-"""Cutie (Cheng et al., CVPR 2024) through the `InferenceCore` of the package rf-cutie, unmodified.
+"""Cutie (Cheng et al., CVPR 2024) through the `InferenceCore` of the package rf-cutie.
 
 Frames are processed as in upstream's `eval_vos.py`: antialiased resize, one `step`, and probabilities resized back
-bilinearly before the argmax. Objects that appear later are added as with upstream's `use_all_masks`.
+bilinearly before the argmax. Objects that appear later are added as with upstream's `use_all_masks`. The masks are
+those of the repository hkchengrex/Cutie, whose arithmetic rf-cutie changed (see `upstream_blocks`).
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import numpy as np
 
 from vosarena.base.errors import TrackerError
 from vosarena.trackers.base import Frame, LabelMap
-from vosarena.trackers.cutie_network import build_network, cutie_config, load_weights
+from vosarena.trackers.cutie_network import build_network, cutie_config, load_weights, upstream_blocks
 from vosarena.trackers.resize import resize_as_torch
 from vosarena.trackers.streaming import fetch_late, frame_size, pinned_empty, prepare_ahead
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+ARITHMETICS = ("upstream", "rf-cutie", "stable")
 _SMALLEST_EXPONENT = -80.0  # exp() of it is still a normal float32
 
 
@@ -44,6 +46,9 @@ class Cutie:
         chunk_size: As upstream.
         device: `cpu` or `cuda`.
         precision: `auto` and `fp32` are upstream's `amp: False`; `bf16` and `fp16` use autocast.
+        arithmetic: Whose masks to give, to the pixel: those of `upstream`, hkchengrex/Cutie, or of `rf-cutie`, which
+            rounds differently. `stable` is `upstream` with a softmax over the memory that does not underflow, where
+            upstream loses every object.
 
     Raises:
         TrackerError: An option, the weights or the package are wrong.
@@ -65,6 +70,7 @@ class Cutie:
         chunk_size: int = -1,
         device: str = "cpu",
         precision: str = "auto",
+        arithmetic: str = "upstream",
     ) -> None:
         import torch
 
@@ -83,11 +89,19 @@ class Cutie:
         types = {"auto": None, "fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
         if precision not in types:
             raise TrackerError(f"cutie: precision is {precision!r}; use auto, fp32, bf16 or fp16")
+        if arithmetic not in ARITHMETICS:
+            raise TrackerError(f"cutie: arithmetic is {arithmetic!r}; use one of {', '.join(ARITHMETICS)}")
         self.size = size
         self.device = device
         self.dtype = types[precision]
+        self.arithmetic = arithmetic
         network = build_network(self.config)
         load_weights(network, weights)
+        # Upstream builds it in inference mode. By weights that require a gradient, torch's attention multiplies in
+        # another order, which gives other last bits.
+        network.requires_grad_(False)
+        if arithmetic != "rf-cutie":
+            upstream_blocks(network)
         if device == "cpu":
             encoders: tuple[Any, ...] = (network.pixel_encoder, network.mask_encoder)
             for encoder in encoders:
@@ -154,7 +168,7 @@ class Cutie:
             # Upstream blanks the whole frame if nothing is left of a later prompt; here the frame is tracked as usual.
             mask = mask.to(self.device) if objects else None
         # These modes end before the result is yielded, so that they are not on while the caller works.
-        with torch.inference_mode(), self._autocast(), _readable_memory():
+        with torch.inference_mode(), self._autocast(), self._memory():
             probability = core.step(image.to(self.device, non_blocking=True), mask, objects, end=end)
             if resized:
                 probability = functional.interpolate(
@@ -165,6 +179,9 @@ class Cutie:
             for channel, item in core.object_manager.tmp_id_to_obj.items():
                 ids[channel] = item.id
             return ids.to(self.device, non_blocking=True)[probability.max(0).indices]
+
+    def _memory(self) -> contextlib.AbstractContextManager[Any]:
+        return _readable_memory() if self.arithmetic == "stable" else contextlib.nullcontext()
 
     def _autocast(self) -> contextlib.AbstractContextManager[Any]:
         import torch
@@ -193,9 +210,9 @@ def fast_max_pool() -> nn.Module:
 
 @contextlib.contextmanager
 def _readable_memory() -> Iterator[None]:
-    """Patch rf-cutie's softmax over the memory so that it does not underflow.
+    """Patch the softmax over the memory so that it does not underflow.
 
-    rf-cutie takes exp() of the similarities as they are. Where all of them are very small the sum is 0, and the result
+    Upstream takes exp() of the similarities as they are. Where all of them are very small the sum is 0, and the result
     0/0 erases every object from then on. There the largest is subtracted first, which gives the same softmax; all other
     results keep every bit.
     """

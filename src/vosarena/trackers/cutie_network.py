@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from vosarena.base.errors import TrackerError
 
 if TYPE_CHECKING:
+    import torch
     from omegaconf import DictConfig
     from torch import nn
 
@@ -182,3 +183,23 @@ def load_weights(network: nn.Module, weights: str | Path) -> None:
     from vosarena.trackers.checkpoints import load_strict, read_checkpoint
 
     load_strict(network, read_checkpoint(weights), weights, "`model`")
+
+
+def upstream_blocks(network: nn.Module) -> None:
+    """Give the network's residual blocks the formula of hkchengrex/Cutie (cutie/model/channel_attn.py, CAResBlock).
+
+    Upstream multiplies and adds; rf-cutie writes `torch.addcmul`, which rounds once instead of twice.
+    """
+    from cutie.model.channel_attn import CAResBlock
+    from torch.nn import functional
+
+    class ProductAndSum(CAResBlock):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            inside = self.conv2(functional.relu(self.conv1(functional.relu(x))))
+            mean = self.pool(inside).view(len(x), 1, -1)
+            weight = self.conv(mean).transpose(-1, -2).unsqueeze(-1).sigmoid()
+            return inside * weight + self.downsample(x) if self.residual else inside * weight
+
+    for module in network.modules():
+        if type(module) is CAResBlock:
+            module.__class__ = ProductAndSum
