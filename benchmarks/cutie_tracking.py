@@ -3,7 +3,7 @@
     python benchmarks/cutie_tracking.py [--frames 60] [--objects 3] [--size 128] [--model tiny] [--device cpu]
 
 Both sides read JPEG files and write PNG files of one procedural clip (320x192), each run in a process of its own, in
-turn; building the network is not counted. Upstream's side is tests/cutie_upstream.py: its reader, core and saver.
+turn; building the network is not counted. Upstream's side is eval_vos.py of rf-cutie (tests/support/cutie_upstream.py).
 Fine-tuning runs a few iterations with no and with one process that reads samples. Ratios travel between machines,
 seconds do not.
 """
@@ -65,11 +65,12 @@ def track(side: str, root: Path, model: str, size: int, device: str) -> dict[str
         started = time.perf_counter()
         upstream(root, output.parent, root / "weights.pth", model, device, size=size)
         seconds = time.perf_counter() - started
+        (output.parent / "Annotations" / "clip").rename(output)
         started = time.perf_counter()
         build_network(cutie_config(model))
         seconds -= time.perf_counter() - started
     else:
-        tracker = Cutie(str(root / "weights.pth"), model=model, size=size, device=device)
+        tracker = Cutie(str(root / "weights.pth"), model=model, size=size, device=device, arithmetic="rf-cutie")
         output.mkdir(parents=True, exist_ok=True)
         started = time.perf_counter()
         with Frames(files.frames) as frames, ThreadPoolExecutor(1) as writer:

@@ -11,7 +11,7 @@ import torch
 
 from vosarena.base.errors import TrackerError
 from vosarena.trackers.base import build_tracker
-from vosarena.trackers.cutie import ARITHMETICS, Cutie, fast_max_pool
+from vosarena.trackers.cutie import ARITHMETIC, Cutie, fast_max_pool
 from vosarena.trackers.cutie_network import build_network, cutie_config
 
 
@@ -138,7 +138,7 @@ def test_wrong_options_are_refused(weights: Path, options: dict, words: str) -> 
         build_tracker("cutie", {"weights": str(weights), **options}, device="cpu")
 
 
-@pytest.mark.parametrize("arithmetic", ARITHMETICS)
+@pytest.mark.parametrize("arithmetic", ARITHMETIC)
 def test_arithmetic_decides_the_formula_of_residual_blocks(arithmetic: str, weights: Path) -> None:
     """Upstream: `x = x * w + self.downsample(r)`."""
     block = Cutie(str(weights), model="tiny", arithmetic=arithmetic).network.pixel_fuser.fuser.block1

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-ARITHMETICS = ("upstream", "rf-cutie", "stable")
+ARITHMETIC = ("upstream", "rf-cutie", "stable")
 _SMALLEST_EXPONENT = -80.0  # exp() of it is still a normal float32
 
 
@@ -89,8 +89,8 @@ class Cutie:
         types = {"auto": None, "fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
         if precision not in types:
             raise TrackerError(f"cutie: precision is {precision!r}; use auto, fp32, bf16 or fp16")
-        if arithmetic not in ARITHMETICS:
-            raise TrackerError(f"cutie: arithmetic is {arithmetic!r}; use one of {', '.join(ARITHMETICS)}")
+        if arithmetic not in ARITHMETIC:
+            raise TrackerError(f"cutie: arithmetic is {arithmetic!r}; use one of {', '.join(ARITHMETIC)}")
         self.size = size
         self.device = device
         self.dtype = types[precision]

@@ -198,7 +198,8 @@ def upstream_blocks(network: nn.Module) -> None:
             inside = self.conv2(functional.relu(self.conv1(functional.relu(x))))
             mean = self.pool(inside).view(len(x), 1, -1)
             weight = self.conv(mean).transpose(-1, -2).unsqueeze(-1).sigmoid()
-            return inside * weight + self.downsample(x) if self.residual else inside * weight
+            product: torch.Tensor = inside * weight
+            return product + self.downsample(x) if self.residual else product
 
     for module in network.modules():
         if type(module) is CAResBlock:
