@@ -404,3 +404,13 @@ def test_experiments_are_scored_by_the_protocols_of_their_splits():
     assert "protocols" not in default
     for file in (REPOSITORY / "experiments").glob("*.yaml"):
         assert load_study({**default, **yaml.safe_load(file.read_text())}).models
+
+
+def test_servers_of_the_closed_host_are_marked():
+    catalog = load_catalog()
+    splits = [split for name in catalog.datasets for split in catalog.splits(name).values() if split.submission]
+    on_codalab = [split for split in splits if "codalab.lisn" in (split.submission.server or "")]
+    assert len(on_codalab) > 5
+    for split in on_codalab:
+        assert split.submission.status == "closed" and split.submission.checked
+        assert catalog.split(split.submission.instead).ground_truth == "full"

@@ -223,17 +223,21 @@ def test_workflow_packs_hidden_splits_and_takes_the_servers_answer(dataset, tmp_
     for mask in (dataset / "Annotations").glob("*/*.png"):
         if mask.stem != "00000" and mask.parent.name != "gamma":
             mask.unlink()
-    item = {"path": str(dataset), "ground_truth": "first_frame", "submission": {"folder": "Annotations"}}
-    snakemake(config={"datasets": [item], "models": ["static"], "inference": {"sequences_per_job": 16}})
+    closed = {"status": "closed", "checked": "2026-01-20", "instead": "squares/local"}
+    item = {"path": str(dataset), "ground_truth": "first_frame", "submission": {"folder": "Annotations", **closed}}
+    notice = "he server takes no submissions (2026-01-20); score squares/local instead"
+    packed = snakemake(config={"datasets": [item], "models": ["static"], "inference": {"sequences_per_job": 16}})
     board = (tmp_path / "results/studies/config/leaderboard/leaderboard.md").read_text()
-    assert "packed, awaiting server score" in board
+    assert "packed, awaiting server score" in board and f"T{notice}." in board
+    assert f"squares/all: t{notice}" in packed.stderr
     archive = tmp_path / "results/studies/config/submissions/squares/all/static.zip"
     assert zipfile.ZipFile(archive).namelist()[0] == "Annotations/alpha/00000.png"
     scores = tmp_path / "scores/squares/all/static.yaml"
     scores.parent.mkdir(parents=True)
     scores.write_text("J&F: 50.5\nJ: 50\nF: 51\n")
     snakemake()
-    assert "| server" in (tmp_path / "results/studies/config/leaderboard/leaderboard.md").read_text()
+    board = (tmp_path / "results/studies/config/leaderboard/leaderboard.md").read_text()
+    assert "| server" in board and notice not in board
     assert "Nothing to be done" in snakemake().stderr
     snakemake("--", "partial")
     assert "50.5" in (tmp_path / "results/studies/config/partial/leaderboard/leaderboard.csv").read_text()

@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> None:
                 format_size(size),
                 split.layout,
                 split.protocol,
-                split.ground_truth.replace("_", " "),
+                _truth(split),
                 entry.license or "not stated",
             )
     console(pipe_width=240).print(table)
@@ -77,3 +77,8 @@ def _number_of_sequences(split: Split, resources: Path) -> str:
         return f"{part}{split.sequences or '?'}"
     found, expected = read_counts(table)
     return part + (str(found) if expected in (None, found) else f"{found} of {expected}")
+
+
+def _truth(split: Split) -> str:
+    closed = split.submission is not None and split.submission.status == "closed"
+    return split.ground_truth.replace("_", " ") + (", server closed" if closed and split.ground_truth != "full" else "")

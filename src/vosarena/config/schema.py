@@ -158,6 +158,11 @@ class SubmissionEntry(Entry):
     example: ClassVar[str] = "submission: {server: https://www.codabench.org/competitions/10062/, frames: all}"
 
     server: str | None = Field(None, description="URL of the evaluation server.")
+    status: Literal["open", "closed"] = Field("open", description="Whether the server takes submissions.")
+    checked: str | None = Field(None, description="When and where the status was read.")
+    instead: str | None = Field(
+        None, description="What can be scored on this machine if the server is closed, such as `lvos-v2/val`."
+    )
     folder: str = Field("", description="Folder in the archive that holds the sequences.")
     frames: Literal["all", "required"] = Field(
         "all", description="Which masks to pack: of every frame, or of the frames that `meta.json` lists."
@@ -165,6 +170,14 @@ class SubmissionEntry(Entry):
     team: dict[str, Any] | None = Field(
         None, description="Content of `team.json` at the root of the archive (LSVOS 2025)."
     )
+
+    @property
+    def notice(self) -> str:
+        """A sentence about a closed server, empty for an open one."""
+        if self.status == "open":
+            return ""
+        checked = f" ({self.checked})" if self.checked else ""
+        return f"the server takes no submissions{checked}" + (f"; score {self.instead} instead" if self.instead else "")
 
 
 class ArchiveEntry(FileEntry):

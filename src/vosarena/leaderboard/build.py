@@ -72,6 +72,7 @@ class ServerRun:
         store: Folder of the predictions.
         submission: The archive for the server.
         scores: The file with the server's answer, if there is one.
+        notice: A sentence about the server if it is closed.
     """
 
     dataset: str
@@ -81,6 +82,7 @@ class ServerRun:
     store: Path
     submission: Path
     scores: Path | None = None
+    notice: str = ""
 
 
 @dataclass(frozen=True)
@@ -325,6 +327,7 @@ def _server_row(run: ServerRun) -> LeaderboardRow:
         status=Status.AWAITING_SERVER if run.submission.is_file() else Status.NO_SUBMISSION,
         n_expected=expected,
         speed=_speed(run),
+        note=run.notice,
     )
     if not run.scores:
         return row

@@ -42,7 +42,8 @@ def server_runs(study: Study, paths: Paths) -> list[ServerRun]:
     runs = []
     for split in server_splits(study):
         scores = score_files(paths.scores, split.dataset, split.name, study.models)
+        notice = split.submission.notice if split.submission else ""
         for model in study.models:
             files = paths.sequences(split), paths.predictions(split, model), paths.submission(split, model)
-            runs.append(ServerRun(split.dataset, split.name, model, *files, scores.get(model)))
+            runs.append(ServerRun(split.dataset, split.name, model, *files, scores.get(model), notice))
     return runs

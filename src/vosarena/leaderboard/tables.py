@@ -9,7 +9,7 @@ from vosarena.leaderboard.boards import BoardKey, board_keys, rows_of
 from vosarena.leaderboard.columns import LEADERBOARD, REPRODUCTION, Shown, columns_for, shown_cells
 from vosarena.leaderboard.comparison import ALL
 from vosarena.leaderboard.cross_dataset import cross_dataset_tables, footnote
-from vosarena.leaderboard.kinds import Kind
+from vosarena.leaderboard.kinds import Kind, Status
 from vosarena.leaderboard.statistics import MIN_SEQUENCES
 from vosarena.metrics.protocols import PROTOCOLS, find_protocol
 
@@ -32,7 +32,7 @@ def markdown(tables: Mapping[str, pd.DataFrame]) -> str:
     for key in board_keys(board):
         rows = rows_of(board, key)
         shown = shown_cells(rows, columns_for(LEADERBOARD, Shown.MARKDOWN))
-        parts.append(_section(_heading(key), shown, unscored_note(rows)))
+        parts.append(_section(_heading(key), shown, board_note(rows)))
     for key, shown, note in attribute_tables(tables["attributes"]):
         parts.append(_section(f"J&F by attribute: {_heading(key)}", shown, f"{note}." if note else ""))
     for key in board_keys(tables["reproduction"]):
@@ -40,6 +40,17 @@ def markdown(tables: Mapping[str, pd.DataFrame]) -> str:
         shown = shown_cells(rows, columns_for(REPRODUCTION, Shown.MARKDOWN))
         parts.append(_section(f"Published and reproduced: {_heading(key)}", shown))
     return "\n".join([*parts, f"{_NOTES}\n"])
+
+
+def board_note(board: pd.DataFrame) -> str:
+    """Return the footnote of a board: the objects that are not scored, and a server that is closed.
+
+    Args:
+        board: Rows of one board in the table `leaderboard`.
+    """
+    waiting = board[(board["kind"] == Kind.SERVER.value) & (board["status"] != Status.COMPLETE.value)]
+    notices = [f"{note[:1].upper()}{note[1:]}." for note in waiting["note"].unique() if note]
+    return " ".join(filter(None, [unscored_note(board), *notices]))
 
 
 def unscored_note(board: pd.DataFrame) -> str:

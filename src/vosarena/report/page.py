@@ -39,7 +39,7 @@ from vosarena.leaderboard.cross_dataset import column_groups, cross_dataset_tabl
 from vosarena.leaderboard.headline import headline
 from vosarena.leaderboard.inputs import local_runs
 from vosarena.leaderboard.statistics import MIN_SEQUENCES
-from vosarena.leaderboard.tables import unscored_note
+from vosarena.leaderboard.tables import board_note
 from vosarena.metrics.read import Metrics, read_metrics
 from vosarena.orchestration.failures import read_failures
 from vosarena.predictions.store import Store
@@ -173,7 +173,7 @@ def _board(tables: Mapping[str, pd.DataFrame], key: BoardKey) -> dict[str, Any]:
         scores.setdefault(str(row.sequence), {})[str(row.model)] = round(float(row.j_and_f), 2)
     return {
         **key._asdict(),
-        "unscored": unscored_note(board),
+        "unscored": board_note(board),
         "headline": headline(board, attributes),
         "rows": _leaderboard_rows(board),
         "attributes": _records(attributes.drop(columns=KEYS)),

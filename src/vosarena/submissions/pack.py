@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import zipfile
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,6 +15,8 @@ from vosarena.config.study import Split
 from vosarena.io.masks import masks_digest
 from vosarena.predictions.store import Store
 from vosarena.submissions.check import TEAM, ExpectedSequence, find_faults, submission_format
+
+logger = logging.getLogger(__name__)
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
@@ -35,6 +38,8 @@ def pack_submission(split: Split, table: Path, predictions: Path, output: Path, 
     """
     if split.ground_truth == "none":
         raise ConfigError(f"{split} has `ground_truth: none`, so no server scores it; write first_frame if one does")
+    if split.submission and split.submission.notice:
+        logger.warning("%s: %s", split, split.submission.notice)
     check_folder(output.parent)
     expected, store = submission_format(split, table), Store(predictions)
     members: dict[str, Path] = {}
