@@ -45,6 +45,8 @@ def test_any_size_equals_pillow(height, width, new_height, new_width):
 @example(108, 192, 48, 85)
 @example(260, 260, 7, 9)
 @example(1, 1, 3, 2)
+@example(70, 90, 70, 90)
+@example(70, 90, 70, 40)
 def test_any_size_equals_torch(height, width, new_height, new_width):
     frame, out = picture(height, width), np.empty((3, new_height, new_width), np.float32)
     resize_as_torch(frame, out)
@@ -55,7 +57,7 @@ def test_any_size_equals_torch(height, width, new_height, new_width):
 def test_the_sizes_of_videos_need_no_fallback(size):
     resize_as_pillow(picture(*size), np.empty((3, 1024, 1024), np.uint8))
     assert resize._plans["pillow", size, (1024, 1024)] is not None
-    reduced = tuple(int(480 * side / min(size)) for side in size)
+    reduced = tuple(int(360 * side / min(size)) for side in size)
     resize_as_torch(picture(*size), np.empty((3, *reduced), np.float32))
     assert resize._plans["torch", size, reduced] is not None
 

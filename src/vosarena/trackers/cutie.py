@@ -134,10 +134,7 @@ class Cutie:
         """Return a frame as upstream's VideoReader: float32 (3, h, w) from 0 to 1, in host memory."""
         import torch
 
-        size = self._inner_size(frame.shape[:2])
-        image = pinned_empty((3, *size), torch.float32, self.device)
-        if size == frame.shape[:2]:
-            return torch.div(torch.from_numpy(frame).permute(2, 0, 1), 255, out=image)
+        image = pinned_empty((3, *self._inner_size(frame.shape[:2])), torch.float32, self.device)
         resize_as_torch(frame, image.numpy())
         return image
 

@@ -53,9 +53,12 @@ def resize_as_torch(frame: np.ndarray, out: np.ndarray) -> None:
 
     Args:
         frame: uint8 (H, W, 3).
-        out: float32 (3, h, w), written.
+        out: float32 (3, h, w), written. With the size of the frame, nothing is resized.
     """
-    if not _resize("torch", frame, out):
+    if frame.shape[:2] == out.shape[1:]:
+        for source, target in zip(cv2.split(frame), out, strict=True):
+            np.divide(source, np.float32(255), out=target)
+    elif not _resize("torch", frame, out):
         out[:] = _torch(frame, out.shape[1:])
 
 
