@@ -189,13 +189,18 @@ def _interpolate(image: Any, size: Size) -> Any:
 
 
 def _torch_table(size: int, new_size: int) -> Table:
-    """Return torch's weights, float32: those of every column are what is left of a column of a unit matrix."""
+    """Return torch's weights, float32, with their windows (aten/src/ATen/native/cpu/UpSampleKernel.cpp).
+
+    The weights of every column are what torch makes of a unit matrix. Those at the ends of a window may be 0.
+    """
     import torch
 
-    matrix = _interpolate(torch.eye(size)[None, None], (size, new_size))[0, 0].numpy().T
-    used = matrix != 0
-    first, last = used.argmax(1), size - 1 - used[:, ::-1].argmax(1)
-    count = last - first + 1
-    taps = first[:, None] + np.arange(count.max())
-    weights = np.take_along_axis(matrix, np.minimum(taps, size - 1), 1)
-    return np.ascontiguousarray(weights), first, count
+    matrix = _interpolate(torch.eye(size)[None, None], (size, new_size))[0, 0].numpy()
+    scale = np.float32(size) / np.float32(new_size)
+    support = max(scale, np.float32(1))
+    centres = (scale * (np.arange(new_size) + 0.5)).astype(np.float32)
+    first = np.maximum((centres - support).astype(np.float64) + 0.5, 0).astype(np.int64)
+    stop = np.minimum((centres + support).astype(np.float64) + 0.5, size).astype(np.int64)
+    taps = first + np.arange((stop - first).max())[:, None]
+    weights = np.take_along_axis(matrix, np.minimum(taps, size - 1), 0)
+    return np.ascontiguousarray(weights.T), first, stop - first
