@@ -3,6 +3,7 @@
 import io
 import threading
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -129,6 +130,18 @@ def test_a_rotation_in_the_metadata_is_ignored(tmp_path):
 def test_unusual_jpegs_have_pillows_pixels_too(tmp_path, options):
     (tmp_path / "0.jpg").write_bytes(jpeg(**options))
     np.testing.assert_array_equal(read_frame(tmp_path / "0.jpg"), pillows(jpeg(**options)))
+
+
+def test_another_decoder_in_opencv_is_not_used(tmp_path, monkeypatch):
+    (tmp_path / "0.jpg").write_bytes(jpeg())
+    frames_module._opencv_equals_pillow.cache_clear()
+    real = cv2.imdecode
+    monkeypatch.setattr(cv2, "imdecode", lambda *arguments: real(*arguments) ^ 1)
+    np.testing.assert_array_equal(read_frame(tmp_path / "0.jpg"), pillows(jpeg()))
+    assert not frames_module._opencv_equals_pillow()
+    monkeypatch.undo()
+    frames_module._opencv_equals_pillow.cache_clear()
+    assert frames_module._opencv_equals_pillow()
 
 
 def damaged(data, rng):

@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import overload
@@ -48,7 +49,8 @@ def read_frame(path: Path) -> np.ndarray:
                     f"Frame {path.stem} has more than 8 bits per channel (Pillow mode {image.mode}): {path}; "
                     "convert the frames to 8-bit RGB or greyscale."
                 )
-            quick = _decode_quickly(data) if image.format == "JPEG" and image.mode in ("RGB", "L") else None
+            ordinary = image.format == "JPEG" and image.mode in ("RGB", "L")
+            quick = _decode_quickly(data) if ordinary and _opencv_equals_pillow() else None
             return np.array(image.convert("RGB")) if quick is None else quick
     except UnidentifiedImageError as error:
         raise DataError(f"Frame {path.stem} is not an image: {path}; expected JPEG or PNG.") from error
@@ -77,6 +79,19 @@ def _decode_quickly(data: bytes) -> np.ndarray | None:
     except cv2.error:
         return None
     return pixels
+
+
+@cache
+def _opencv_equals_pillow() -> bool:
+    """Whether OpenCV decodes JPEGs as Pillow here: a build of either may use another library than libjpeg-turbo."""
+    noise = np.random.default_rng(0).integers(0, 256, (40, 56, 3), dtype=np.uint8)
+    for subsampling in ("4:2:0", "4:2:2", "4:4:4"):
+        file = io.BytesIO()
+        Image.fromarray(noise).save(file, "JPEG", subsampling=subsampling)
+        quick = _decode_quickly(file.getvalue())
+        if quick is None or not np.array_equal(quick, np.array(Image.open(file))):
+            return False
+    return True
 
 
 def image_size(path: Path) -> tuple[int, int]:
