@@ -177,7 +177,7 @@ def test_editing_a_tracker_of_ones_own_tracks_again(dataset, tmp_path):
     (["--tracker", "static", "--sequence", "alfa"], "did you mean 'alpha'?"),
     (["--tracker", "static", "--images", "{}"], "JPEGImages; give that one"),
     (["--tracker", "cutie-demo"], "is a model of the catalog: give --tracker cutie --option model=tiny "),
-    (["--tracker", "cutie-demo"], " --option long_term=False --option weights=resources/weights/cutie-demo.pth; "),
+    (["--tracker", "cutie-demo"], " --option arithmetic=stable --option weights=resources/weights/cutie-demo.pth; "),
     (["--tracker", "cutie", "--option", "weights=nowhere.pth"], "there is no weights file nowhere.pth"),
 ])  # fmt: skip
 def test_command_line_mistakes_are_one_sentence(dataset, tmp_path, capsys, arguments, reason):
