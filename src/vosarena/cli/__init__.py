@@ -19,6 +19,7 @@ from vosarena.base.version import __version__
 # Names and summaries, in the order of the help text.
 COMMANDS = {
     "track": "track objects through videos with one model",
+    "check": "test whether a tracker does what the workflow expects",
     "evaluate": "score predicted masks against ground truth",
     "fetch": "download and prepare splits of datasets, or download weights",
     "datasets": "list the datasets of the catalog and their state on this machine",

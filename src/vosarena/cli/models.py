@@ -42,15 +42,15 @@ def weights_state(model: Model, resources: Path) -> tuple[str, int]:
     The states are none needed, trained by the workflow, absent, downloaded (not verified), verified and local.
     """
     from vosarena.base.notes import sidecar_path
-    from vosarena.fetching.weights import local_files, place_of
+    from vosarena.fetching.weights import local_files, local_weights, place_of
 
     if model.finetune:
         return "trained by the workflow", 0
     if not model.weights:
         return "none needed", 0
-    download = place_of(model.weights, model.name, resources)
-    path = next((path for path in (resources / "weights" / f"{model.name}.pth", download) if path.is_file()), None)
-    if path:
-        return ("verified" if sidecar_path(download).is_file() else "downloaded"), path.stat().st_size
-    local = local_files(model.weights)
-    return ("local", Path(local[0]).stat().st_size) if local else ("absent", 0)
+    path = local_weights(model.weights, model.name, resources)
+    if path is None:
+        return "absent", 0
+    note = sidecar_path(place_of(model.weights, model.name, resources))
+    state = "local" if str(path) in local_files(model.weights) else "verified" if note.is_file() else "downloaded"
+    return state, path.stat().st_size

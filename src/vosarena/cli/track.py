@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
     from vosarena.predictions.manifest import ModelDefinition
 
     _check_tracker(args.tracker)
-    options = dict(_parse_option(item) for item in args.option)
+    options = dict(parse_option(item) for item in args.option)
     weights = options.pop("weights", None)
     definition = ModelDefinition(args.tracker, options)
     job = Job(definition, Path(weights) if weights else None, args.device, args.precision, args.threads)
@@ -84,7 +84,8 @@ def _check_tracker(name: str) -> None:
         raise ConfigError(f"{name!r} is a model of the catalog: give --tracker {model.tracker}{flags}{fetch}")
 
 
-def _parse_option(item: str) -> tuple[str, Any]:
+def parse_option(item: str) -> tuple[str, Any]:
+    """Return key and value of `KEY=VALUE`, whose value is YAML."""
     key, equals, value = item.partition("=")
     if not equals:
         raise ConfigError(f"--option {item}: expected KEY=VALUE")

@@ -109,7 +109,7 @@ def synthesize(directory: Path, split: DemoSplit) -> None:
         for name, make in sequences(split):
             clip = make()
             attributes[name] = list(clip.attributes)
-            _write_sequence(temporary, name, clip)
+            write_clip(temporary, name, clip)
         (temporary / "attributes.json").write_text(json.dumps(attributes, indent=1) + "\n")
         directory.mkdir(exist_ok=True)
         (directory / "attributes.json").unlink(missing_ok=True)
@@ -122,7 +122,8 @@ def synthesize(directory: Path, split: DemoSplit) -> None:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _write_sequence(root: Path, name: str, clip: Clip) -> None:
+def write_clip(root: Path, name: str, clip: Clip) -> None:
+    """Write a clip as `<root>/JPEGImages/<name>/` and `<root>/Annotations/<name>/`."""
     images, masks = root / "JPEGImages" / name, root / "Annotations" / name
     images.mkdir(parents=True)
     masks.mkdir(parents=True)

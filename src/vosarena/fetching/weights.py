@@ -59,6 +59,13 @@ def place_of(weights: FileEntry, model: str, resources: Path) -> Path:
     return resources / "archives" / "weights" / next((name for name in names if name), f"{model}.pth")
 
 
+def local_weights(weights: FileEntry, model: str, resources: Path) -> Path | None:
+    """Return the file of a model's weights on this machine: fetched, downloaded or local; None if there is none."""
+    places = [resources / "weights" / f"{model}.pth", place_of(weights, model, resources)]
+    places += map(Path, local_files(weights))
+    return next((place for place in places if place.is_file()), None)
+
+
 def local_files(weights: FileEntry | None) -> list[str]:
     """Return the local sources that exist as files.
 

@@ -1,6 +1,7 @@
 """Peak memory of one sequence, on the host and on the GPU."""
 
 import contextlib
+import math
 import resource
 import sys
 from pathlib import Path
@@ -32,6 +33,17 @@ class PeakMemory:
         """Return the peak allocated GPU memory in MiB, None without a GPU."""
         cuda = _cuda()
         return round(cuda.max_memory_allocated() / 2**20, 1) if cuda else None
+
+
+def memory_in_use() -> float:
+    """Return the memory that this process uses now in MiB, on the host and on the GPU together; NaN if not known."""
+    try:
+        status = Path("/proc/self/status").read_text()
+        host = int(status.split("VmRSS:")[1].split()[0]) / 1024
+    except (OSError, IndexError):
+        return math.nan
+    cuda = _cuda()
+    return host + (cuda.memory_allocated() / 2**20 if cuda else 0)
 
 
 def _cuda() -> Any:
