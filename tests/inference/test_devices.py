@@ -14,7 +14,7 @@ JOB = """
 import os, sys
 from vosarena.inference.devices import take_device
 take_device(int(sys.argv[1]))
-print(os.environ["CUDA_VISIBLE_DEVICES"], flush=True)
+print(os.environ["CUDA_VISIBLE_DEVICES"], os.environ["CUDA_DEVICE_ORDER"], sep=" ", flush=True)
 sys.stdin.read()
 """
 
@@ -30,7 +30,7 @@ def job(tmp_path, monkeypatch, listed):
     """Start a process that takes a device and holds it until its standard input ends."""
     smi = tmp_path / "bin" / "nvidia-smi"
     smi.parent.mkdir()
-    smi.write_text("#!/bin/sh\n" + "".join(f"echo {name}\n" for name in listed))
+    smi.write_text("#!/bin/sh\n" + "".join(f"echo '{name}'\n" for name in listed))
     smi.chmod(0o755)
     monkeypatch.setenv("PATH", f"{smi.parent}{os.pathsep}{os.environ['PATH']}")
     started: list[subprocess.Popen] = []
@@ -51,7 +51,11 @@ def job(tmp_path, monkeypatch, listed):
 
 
 def visible_to(process: subprocess.Popen) -> str:
-    return process.stdout.readline().strip()
+    return process.stdout.readline().split(" ")[0]
+
+
+def ordered(process: subprocess.Popen) -> str:
+    return process.stdout.readline().split()[-1]
 
 
 def test_four_jobs_get_four_devices_and_the_fifth_waits_for_one(job):
@@ -90,6 +94,31 @@ def test_what_was_assigned_is_respected(job):
 ])  # fmt: skip
 def test_the_variable_is_read_as_cuda_reads_it(value, expected):
     assert visible_devices({} if value is None else {"CUDA_VISIBLE_DEVICES": value}, GPUS) == expected
+
+
+MIXED = """\
+GPU 0: NVIDIA A100-SXM4-40GB (UUID: GPU-5c89852c-d268-c3f3-1b07-005d5ae1dc3f)
+  MIG 3g.20gb     Device  0: (UUID: MIG-c6d4f1ef-42e4-5de3-91c7-45d71c87eb3f)
+  MIG 2g.10gb     Device  1: (UUID: MIG-cba663e8-9bed-5b25-b243-5985ef7c9beb)
+GPU 1: NVIDIA GeForce RTX 3090 (UUID: GPU-0aa1b2c3-0000-1111-2222-333344445555)
+"""
+SLICES = ["MIG-c6d4f1ef-42e4-5de3-91c7-45d71c87eb3f", "MIG-cba663e8-9bed-5b25-b243-5985ef7c9beb"]
+WHOLE = "GPU-0aa1b2c3-0000-1111-2222-333344445555"
+
+
+@pytest.mark.parametrize("listed", [MIXED.splitlines()])
+def test_slices_and_whole_gpus_of_a_mixed_machine_are_told_apart(job):
+    assert all_devices() == [*SLICES, WHOLE]
+    jobs = [job() for _ in range(3)]
+    assert sorted(map(visible_to, jobs)) == sorted([*SLICES, WHOLE])
+    assert sorted(visible_to(job(",".join(SLICES), jobs_per_gpu=3)) for _ in range(2)) == sorted(SLICES)
+
+
+def test_indices_count_as_nvidia_smi_does(job, monkeypatch):
+    monkeypatch.delenv("CUDA_DEVICE_ORDER", raising=False)
+    assert [ordered(job(visible)) for visible in (None, "1")] == ["PCI_BUS_ID"] * 2
+    monkeypatch.setenv("CUDA_DEVICE_ORDER", "FASTEST_FIRST")
+    assert ordered(job()) == "FASTEST_FIRST"
 
 
 def test_no_driver_means_no_devices(tmp_path, monkeypatch):

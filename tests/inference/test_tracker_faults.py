@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from tests.support.records import make_manifest, task_of
-from vosarena.base.errors import DataError, Stopped
+from vosarena.base.errors import DataError, Stopped, TrackerError
 from vosarena.base.notes import read_note
 from vosarena.cli import main
 from vosarena.inference.child import track_in_child
 from vosarena.inference.job import Job
-from vosarena.inference.run import Outcome, track_sequences
+from vosarena.inference.run import Outcome, track_sequences, track_shard
 from vosarena.orchestration.failures import TrackedRun, collect_failures
 from vosarena.predictions.manifest import ModelDefinition
 from vosarena.predictions.store import Store
@@ -135,6 +135,32 @@ def test_a_deadly_sequence_comes_last_and_the_ones_behind_it_are_listed(dataset,
         rows = {row["sequence"]: row["class"] for row in collect_failures([run], words, "snakemake")}
         expected = {"beta": "unexpected", "gamma": "not reached"}
         assert rows == {name: kind for name, kind in expected.items() if name not in finished}
+
+
+LOST_GPU = "raise RuntimeError('CUDA error: device-side assert triggered\\nCompile with ...')"
+
+
+def test_a_lost_gpu_ends_the_process_and_leaves_the_other_sequences(dataset, tmp_path, job):
+    """As in a job of the workflow: the first attempt ends in beta, the second finishes gamma before it."""
+    store, lost = Store(tmp_path / "store"), job(LOST_GPU)
+    status = store.status_file("shard-1-of-1")
+    run = TrackedRun("d", "s", "m", store.folder, tmp_path, {"shard-1-of-1": NAMES})
+    for finished in (["alpha"], ["alpha", "gamma"]):
+        with pytest.raises(TrackerError, match=r"beta: .*device-side assert.*new process") as error:
+            track_shard(task_of(dataset, NAMES, lost, store), status)
+        assert "\n" not in str(error.value) and not status.exists()
+        assert [name for name in NAMES if store.manifest(name)] == finished
+        rows = {row["sequence"]: row["class"] for row in collect_failures([run], {str(status): ""}, "snakemake")}
+        expected = {"beta": "GPU error", "gamma": "not reached"}
+        assert rows == {name: kind for name, kind in expected.items() if name not in finished}
+
+
+def test_the_command_goes_on_in_a_new_process_after_a_lost_gpu(dataset, tmp_path, job):
+    store = Store(tmp_path / "store")
+    outcome = track(track_in_child, dataset, job(LOST_GPU), store)
+    assert sorted(outcome.masks) == ["alpha", "gamma"]
+    assert outcome.failed == {"beta": "RuntimeError: CUDA error: device-side assert triggered (mine.py:9)"}
+    assert store.failure("beta").failure_class == "GPU error"
 
 
 def test_being_stopped_is_no_failure_of_a_tracker(dataset, tmp_path, job):

@@ -10,9 +10,13 @@ import pytest
 import torch
 
 from vosarena.base.errors import TrackerError
+from vosarena.demo.clips import make_clip
+from vosarena.trackers import cutie
 from vosarena.trackers.base import build_tracker
 from vosarena.trackers.cutie import ARITHMETIC, Cutie, fast_max_pool
 from vosarena.trackers.cutie_network import build_network, cutie_config
+
+DEMO_WEIGHTS = Path(cutie.__file__).parents[1] / "config" / "catalog" / "weights" / "cutie-demo.pth"
 
 
 @pytest.fixture(scope="module")
@@ -175,6 +179,20 @@ def test_a_tracker_starts_every_sequence_anew(weights: Path, frames: list[np.nda
     list(tracker.track(frames[::-1], {0: prompt(2)}))
     assert np.array_equal(first, np.stack(list(tracker.track(frames, {0: prompt(1)}))))
     assert not torch.is_inference_mode_enabled()
+
+
+def test_saving_memory_tracks_objects_one_by_one() -> None:
+    """With trained weights the masks are nearly the same; they are rounded differently."""
+    clip = make_clip(22, frames=6, objects=2)
+    tracker = Cutie(str(DEMO_WEIGHTS), model="tiny", size=128, mem_every=1, arithmetic="stable")
+    together = np.stack(list(tracker.track(list(clip.frames), {0: clip.masks[0]})))
+    with tracker.saving_memory() as saving:
+        assert saving == {"chunk_size": 1}
+        with tracker.saving_memory() as nothing_left:
+            assert not nothing_left
+        alone = np.stack(list(tracker.track(list(clip.frames), {0: clip.masks[0]})))
+    assert tracker.config.chunk_size == -1
+    assert (together != alone).mean() < 0.001 and set(np.unique(alone)) == {0, 1, 2}
 
 
 def test_too_small_pictures_are_refused(weights: Path, frames: list[np.ndarray]) -> None:

@@ -38,6 +38,10 @@ class TrackerError(VosarenaError):
     """A tracker cannot be built, or gave something that is not a mask sequence."""
 
 
+class BrokenDeviceError(TrackerError):
+    """The GPU cannot be used any more in this process, which must end; `sequence` is where it happened."""
+
+
 class Stopped(BaseException):
     """The process was asked to end. Not an Exception, so that trackers do not catch it.
 

@@ -6,7 +6,7 @@ import signal
 from dataclasses import replace
 from multiprocessing.connection import Connection
 
-from vosarena.base.errors import Stopped, TrackerError, VosarenaError
+from vosarena.base.errors import BrokenDeviceError, Stopped, TrackerError, VosarenaError
 from vosarena.inference.job import ShardTask
 from vosarena.inference.process import ended_with_all_threads, stopped_by_signals
 from vosarena.inference.run import Outcome, track_sequences
@@ -15,7 +15,7 @@ _PATIENCE = 30.0  # seconds for a child to clean up
 
 
 def track_in_child(task: ShardTask) -> Outcome:
-    """Track sequences in a child process. If it dies, its sequence has failed, and another child tracks the rest.
+    """Track sequences in a child process. If it dies or loses its GPU, its sequence has failed; a new one goes on.
 
     Raises:
         TrackerError: The model cannot be loaded, or this process was asked to end.
@@ -27,6 +27,9 @@ def track_in_child(task: ShardTask) -> Outcome:
         if isinstance(answer, Outcome):
             answer.failed |= died
             return answer
+        if isinstance(answer, BrokenDeviceError):
+            died[answer.sequence] = answer.reason
+            continue
         if answer is not None:
             raise answer
         found = {name: end for name in rest if task.open_store().record_death(name, end)}

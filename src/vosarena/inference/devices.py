@@ -8,6 +8,7 @@ are considered, and a single one is used without a lock.
 import itertools
 import logging
 import os
+import re
 import subprocess
 import tempfile
 import time
@@ -19,6 +20,7 @@ from filelock import FileLock, Timeout
 logger = logging.getLogger(__name__)
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
+ORDER = "CUDA_DEVICE_ORDER"
 _POLL_SECONDS = 1.0  # between two searches for a free device
 _held: list[FileLock] = []  # until the process ends; the kernel releases them if it is killed
 
@@ -33,6 +35,7 @@ def take_device(jobs_per_gpu: int = 1) -> None:
     """
     if _held:
         return
+    os.environ.setdefault(ORDER, "PCI_BUS_ID")  # indices as nvidia-smi counts; CUDA's own order is fastest first
     devices = visible_devices(os.environ, all_devices())
     if not devices or (len(devices) == 1 and VISIBLE in os.environ):
         return
@@ -76,7 +79,7 @@ def visible_devices(environment: Mapping[str, str], everything: Sequence[str]) -
         else:
             found = [device for device in everything if device.startswith(entry)]
             if not found and entry.startswith("MIG-"):
-                found = [entry]  # a slice of a device, which is not listed
+                found = [entry]  # named in an older way: MIG-GPU-<UUID>/<instance>/<instance>
         if not found:
             break
         devices.append(found[0])
@@ -84,18 +87,21 @@ def visible_devices(environment: Mapping[str, str], everything: Sequence[str]) -
 
 
 def all_devices() -> list[str]:
-    """Return the identifiers (UUIDs) of all GPUs in the order of their indices; empty without a driver.
+    """Return the identifiers (UUIDs) of all GPUs in the order of the PCI bus; empty without a driver.
 
-    It asks nvidia-smi, because CUDA itself would fix what this process sees before a device is chosen.
+    A GPU that is divided into MIG slices is not usable itself: its slices take its place. nvidia-smi is asked, because
+    CUDA itself would fix what this process sees before a device is chosen.
     """
     try:
-        listed = subprocess.run(
-            ["nvidia-smi", "--query-gpu=uuid", "--format=csv,noheader"],
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=60, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return []
-    return [line.strip() for line in listed.stdout.splitlines() if line.startswith("GPU-")]
+    devices: list[str] = []
+    gpu = ""
+    for device in re.findall(r"\b(?:GPU|MIG)-[\w/-]+", listed.stdout):
+        if device.startswith("GPU-"):
+            gpu = device
+        elif gpu in devices:
+            devices.remove(gpu)
+        devices.append(device)
+    return devices

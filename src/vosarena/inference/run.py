@@ -13,7 +13,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from vosarena.base.errors import DataError, Stopped, TrackerError, VosarenaError
+from vosarena.base.errors import BrokenDeviceError, DataError, Stopped, TrackerError, VosarenaError
 from vosarena.base.hashing import digest_of, file_sha256
 from vosarena.base.locks import LockHeld
 from vosarena.base.text import summarise_names
@@ -25,7 +25,7 @@ from vosarena.inference.process import restored_process, stopped_by_signals
 from vosarena.inference.usage import PeakMemory
 from vosarena.io.frames import Frames
 from vosarena.io.masks import LabelMap, masks_digest, write_mask
-from vosarena.predictions.failures import is_out_of_memory, reason_of
+from vosarena.predictions.failures import breaks_cuda, is_out_of_memory, reason_of
 from vosarena.predictions.manifest import Manifest, MemoryUse, Timing, Versions
 from vosarena.predictions.store import Store
 from vosarena.trackers.base import BoolMask, Tracker, resolve_device
@@ -61,6 +61,12 @@ def track_shard(task: ShardTask, status: Path) -> None:
         outcome = track_sequences(task)
     except Stopped as error:
         raise TrackerError(f"{error}; finished sequences are kept in {task.store}") from None
+    except BrokenDeviceError as error:
+        raise TrackerError(
+            f"{error.reason}; CUDA works again in a new process only, so this one ends, and the next attempt tracks "
+            f"the sequences that are left",
+            sequence=error.sequence,
+        ) from None
     if outcome.failed:
         raise TrackerError(failure_report(outcome, task.store))
     Store.write_status(status, outcome.masks)
@@ -81,10 +87,12 @@ def track_sequences(task: ShardTask) -> Outcome:
 
     The model is loaded once, and only if it is needed. A sequence that fails, whatever the tracker raises, is recorded
     and skipped. One that another process is writing is left for the end, and taken from the store when it is there. One
-    during which the last process died comes after the others.
+    with which the last process ended comes after the others.
 
     Raises:
         TrackerError: The model cannot be loaded.
+        BrokenDeviceError: The GPU cannot be used any more in this process. The sequence is recorded as failed; the
+            others are left to the next process, which takes that sequence last.
         Stopped: The process was asked to end.
     """
     with stopped_by_signals(task.minutes), _Run(task) as run:
@@ -93,7 +101,7 @@ def track_sequences(task: ShardTask) -> Outcome:
 
 def _track_all(run: "_Run") -> Outcome:
     outcome, store, names = Outcome(), run.store, run.task.sequences
-    pending = sorted(names, key=store.died_silently)
+    pending = sorted(names, key=store.ended_process)
     while pending:
         busy: list[str] = []
         for name, following in zip(pending, [*pending[1:], None], strict=True):
@@ -110,6 +118,8 @@ def _track_all(run: "_Run") -> Outcome:
                 if run.tracker is None and isinstance(error, TrackerError):
                     raise  # the model cannot be loaded, so every sequence would fail
                 outcome.failed[name] = run.fail(name, error)
+                if breaks_cuda(error):
+                    raise BrokenDeviceError(outcome.failed[name], sequence=name) from None
         if len(busy) == len(pending):
             time.sleep(_PATIENCE)
         pending = busy

@@ -68,7 +68,7 @@ def collect_failures(runs: Iterable[TrackedRun], engine_texts: Mapping[str, str]
             reasons = {name: _reason(store, name, engine_text) for name in sorted(suspects.intersection(sequences))}
             found = {name: known for name, known in reasons.items() if known}
             claimed = {name for name in found if engine_text is not None and store.owner(name) is not Owner.NONE}
-            ended = [name for name in found if name in claimed or store.died_silently(name)]
+            ended = [name for name in found if name in claimed or store.ended_process(name)]
             if ended or (engine_text is not None and not found):
                 known = _not_reached(ended) if ended else _job_reason(engine_text or "", log)
                 found |= {name: known for name in sequences if name not in found and store.manifest(name) is None}

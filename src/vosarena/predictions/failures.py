@@ -1,8 +1,9 @@
 """Why a sequence failed: a class for the table, a sentence for users, and whether trying again can help."""
 
 import errno
+import re
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from pathlib import Path
 
@@ -16,6 +17,7 @@ class FailureClass(StrEnum):
     TRACKER = "tracker"
     UNEXPECTED = "unexpected"
     OUT_OF_MEMORY = "out of memory"
+    GPU_ERROR = "GPU error"
     DISK_FULL = "disk full"
     TIMEOUT = "timeout"
     CANCELLED = "cancelled"
@@ -23,6 +25,47 @@ class FailureClass(StrEnum):
     NODE_FAILURE = "node failure"
     NOT_REACHED = "not reached"
 
+
+# What is in the messages of errors, without regard to case. Sources: the strings of torch 2.14 (libc10, libc10_cuda,
+# libtorch_cuda), CUDA 13 (libcudart), cuDNN 9 and OpenCV, and PyTorch's issues.
+OUT_OF_MEMORY_MESSAGES = (
+    "out of memory",  # torch's allocators; CUDA, also for contexts, graphs and pinned host memory
+    "ERROR_OUT_OF_MEMORY",  # CUDA's driver
+    "memory allocation failed with OOM",  # torch, expandable segments
+    "DefaultCPUAllocator",  # torch, on the host
+    "Not enough memory for workspace",  # torch, cuDNN's workspace
+    "cudaErrorMemoryAllocation",
+    "_ALLOC_FAILED",  # cuBLAS, cuDNN, cuSOLVER, cuFFT
+    "_ALLOCATION_FAILED",  # cuDNN 9, of the host and of the device
+    "CUBLAS_STATUS_NOT_INITIALIZED when calling `cublasCreate",  # no memory for the handle
+    "CUDNN_STATUS_NOT_INITIALIZED",
+    "Unable to find a valid cuDNN algorithm",  # torch, where no algorithm's workspace fits
+    "unable to find an engine to execute this computation",  # the same since cuDNN 8
+    "Insufficient memory",  # OpenCV
+)
+# After these, every call of CUDA fails until the process ends ("To continue using CUDA, the process must be terminated
+# and relaunched": CUDA Runtime API, cudaError).
+BROKEN_CUDA_MESSAGES = (
+    "device-side assert triggered",  # not the advice that torch adds to every error of CUDA
+    "illegal memory access",
+    "unspecified launch failure",
+    "uncorrectable ECC error",
+    "uncorrectable NVLink error",
+    "Invalid access of peer GPU memory",
+    "launch timed out and was terminated",
+    "hardware stack error",
+    "illegal instruction",
+    "misaligned address",
+    "operation not supported on global/shared address space",
+    "invalid program counter",
+    "tensor memory not completely freed",
+    "context is destroyed",
+    "MPS client has been terminated",
+    "MPS server and the MPS client failed",
+    "CUDA error: unknown error",
+    "GPU is lost",
+    "_EXECUTION_FAILED",  # cuBLAS, cuDNN: what they say of the errors above
+)
 
 DIED_SILENTLY = "the process died without an error message (out of memory, killed, or node failure)"
 
@@ -34,6 +77,8 @@ def classify(error: BaseException, tracker: str = "") -> FailureClass:
         error: The error that ended the attempt.
         tracker: Name of the tracker. For `file.py:Class`, errors raised in that file are the tracker's.
     """
+    if breaks_cuda(error):
+        return FailureClass.GPU_ERROR
     for item in _chain(error):
         if isinstance(item, Stopped):
             return FailureClass.TIMEOUT if item.timed_out else FailureClass.CANCELLED
@@ -59,8 +104,10 @@ def reason_of(error: BaseException, tracker: str = "") -> str:
     if isinstance(error, Stopped):
         return str(error)
     line = _line_in(tracker, error)
-    kind = type(error).__name__
-    sentence = f"{kind}: {error}" if str(error) else kind
+    kind, message = type(error).__name__, str(error)
+    if "CUDA" in message:
+        message = message.partition("\n")[0]  # the rest is advice on debugging
+    sentence = f"{kind}: {message}" if message else kind
     return f"{sentence} ({line})" if line else sentence
 
 
@@ -70,7 +117,20 @@ def is_out_of_memory(error: BaseException) -> bool:
         return error.errno == errno.ENOMEM
     # torch's error is recognised by name, because torch is not imported for trackers that do not use it.
     names = {kind.__name__ for kind in type(error).__mro__}
-    return bool(names & {"MemoryError", "OutOfMemoryError"}) or "DefaultCPUAllocator" in str(error)
+    return bool(names & {"MemoryError", "OutOfMemoryError"}) or _says(error, OUT_OF_MEMORY_MESSAGES)
+
+
+def breaks_cuda(error: BaseException) -> bool:
+    """Return whether CUDA cannot be used any more in this process after an error, or one that it was raised from."""
+    return any(
+        re.search("cuda|cudnn|cublas|gpu", str(item), re.I) and _says(item, BROKEN_CUDA_MESSAGES)
+        for item in _chain(error)
+    )
+
+
+def _says(error: BaseException, messages: Iterable[str]) -> bool:
+    text = str(error).casefold()
+    return any(message.casefold() in text for message in messages)
 
 
 def is_deterministic(error: BaseException) -> bool:

@@ -246,10 +246,12 @@ class Store:
             return Owner.NONE
         return Owner.DEAD if is_dead(found[0], time.time() - found[1]) else Owner.ALIVE
 
-    def died_silently(self, sequence: str) -> bool:
-        """Return whether the last process that tracked a sequence died without an error message."""
+    def ended_process(self, sequence: str) -> bool:
+        """Return whether the last process that tracked a sequence died without a message or lost its GPU there."""
         failure = self.failure(sequence)
-        return self.owner(sequence) is Owner.DEAD or (failure is not None and failure.died_silently)
+        if failure is not None and (failure.died_silently or failure.failure_class is FailureClass.GPU_ERROR):
+            return True
+        return self.owner(sequence) is Owner.DEAD
 
     def record_death(self, sequence: str, reason: str) -> bool:
         """Record that the process that tracked a sequence died; return whether there was such a process.

@@ -8,6 +8,7 @@ those of the repository hkchengrex/Cutie, whose arithmetic rf-cutie changed (see
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -122,6 +123,25 @@ class Cutie:
                 self._step(core, image, size, prompts.get(index), end=index == len(frames) - 1)
                 for index, image in enumerate(images, first)
             )
+
+    @contextlib.contextmanager
+    def saving_memory(self) -> Iterator[dict[str, Any]]:
+        """Process one object at a time until the context ends, to try a sequence again that ran out of memory.
+
+        Yields:
+            The option that was changed; empty if it has that value already.
+        """
+        import torch
+
+        before = self.config.chunk_size
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        self.config.chunk_size = 1
+        try:
+            yield {} if before == 1 else {"chunk_size": 1}
+        finally:
+            self.config.chunk_size = before
 
     def _inner_size(self, size: tuple[int, int]) -> tuple[int, int]:
         """Return the size of frames inside the model; as in torchvision's resize, the longer side is rounded down."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from vosarena.base.errors import MaskError, TrackerError
+from vosarena.predictions.failures import is_out_of_memory
 from vosarena.trackers.base import BoolMask, Frame, LabelMap
 from vosarena.trackers.streaming import frame_size
 
@@ -134,7 +135,7 @@ class Sam2:
         try:
             yield from self._stream.run(frames, prompts, self._settings, reduce)
         except RuntimeError as error:
-            if not isinstance(error, torch.OutOfMemoryError) and "DefaultCPUAllocator" not in str(error):
+            if not is_out_of_memory(error):
                 raise
             failure = str(error).splitlines()[0]
         if failure:  # outside of the handler, where the traceback, and with it the tensors, have been released
