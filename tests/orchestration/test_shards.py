@@ -7,7 +7,13 @@ import pytest
 from vosarena.base.errors import ConfigError
 from vosarena.config.study import load_study
 from vosarena.datasets.table import SequenceRecord
-from vosarena.orchestration.shards import count_object_frames, make_shards, make_shards_by_time, workload_of
+from vosarena.orchestration.shards import (
+    choose_shards,
+    count_object_frames,
+    make_shards,
+    make_shards_by_time,
+    workload_of,
+)
 
 
 def table(count: int) -> list[SequenceRecord]:
@@ -60,10 +66,41 @@ def test_a_sequence_that_needs_more_time_is_alone_and_the_others_are_together():
     assert make_shards_by_time(rows[:1], 60, "gpu") == {"shard-1-of-1": ["s0"]}
 
 
+def seconds(rows: list[SequenceRecord], kind: str) -> float:
+    """What docs/how-to/cluster.md says about the time of a job without its start."""
+    frame, one_object = {"gpu": (0.02, 0.02), "cpu": (0.6, 0.6), "baseline": (0.06, 0.01)}[kind]
+    return sum(row.n_frames * (frame + one_object * len(row.object_ids)) for row in rows)
+
+
+@pytest.mark.parametrize("kind, start", [("gpu", 10), ("cpu", 5), ("baseline", 1)])
+def test_a_cluster_gets_as_many_jobs_as_keep_the_start_short(kind, start):
+    rows = {record.sequence: record for record in table(1000)}
+    shards = choose_shards(rows.values(), kind, None)
+    times = [seconds([rows[name] for name in names], kind) for names in shards.values()]
+    assert sorted(name for names in shards.values() for name in names) == sorted(rows)
+    total, start = sum(times), start + 10
+    assert len(shards) > 1 and start / (start + total / len(shards)) <= 0.05
+    assert start / (start + total / (len(shards) + 1)) > 0.05 or len(shards) == len(rows)
+    assert min(times) > 0.8 * max(times) or kind == "cpu"
+
+
+@pytest.mark.parametrize("kind, frames, at_once, expected", [
+    ("gpu", 60, 4, 4),  # 20 sequences: 48 s
+    ("gpu", 60, 8, 4),  # not less than a start for a job
+    ("gpu", 6, 4, 1),
+    ("cpu", 60, 8, 8),
+    ("baseline", 60, 64, 20),
+])  # fmt: skip
+def test_a_machine_gets_as_many_jobs_as_run_at_the_same_time(kind, frames, at_once, expected):
+    rows = [SequenceRecord(f"s{i:02}", n_frames=frames, object_ids=(1,)) for i in range(20)]
+    shards = choose_shards(rows, kind, at_once)
+    assert len(shards) == expected and max(map(len, shards.values())) <= -(-20 // expected)
+
+
 def test_either_number_or_time():
     config = {"datasets": ["demo/val"], "models": ["static"]}
     inference = load_study(config).inference
-    assert (inference.sequences_per_job, inference.minutes_per_job) == (1, 0)
+    assert (inference.sequences_per_job, inference.minutes_per_job) == ("auto", 0)
     study = load_study({**config, "inference": {"sequences_per_job": "0", "minutes_per_job": "60"}})
     assert study.inference.minutes_per_job == 60
     with pytest.raises(ConfigError, match="sequences_per_job and minutes_per_job are both given"):

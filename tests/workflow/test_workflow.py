@@ -22,7 +22,12 @@ METRICS = Path("results/metrics/squares/all")
 
 
 def config(dataset: Path, *models) -> dict:
-    return {"datasets": [{"path": str(dataset)}], "models": list(models or ("static",)), "protocols": ["davis2017"]}
+    return {
+        "datasets": [{"path": str(dataset)}],
+        "models": list(models or ("static",)),
+        "protocols": ["davis2017"],
+        "inference": {"sequences_per_job": 1},
+    }
 
 
 def manifest_times(root: Path) -> dict[str, int]:
@@ -37,12 +42,13 @@ def test_from_folder_to_leaderboard_and_only_what_changed(dataset, tmp_path, sna
     assert (tmp_path / "results/studies/config/leaderboard/leaderboard.csv").read_text().count("\n") == 3
     times = manifest_times(tmp_path)
     assert len(times) == 6
-    assert "Nothing to be done" in snakemake().stderr
+    automatic = {**config(dataset, *models), "inference": {}}
+    assert "Nothing to be done" in snakemake("--cores", "4", config=automatic).stderr  # finished shards are kept
 
     lost = f"{RUN}/mine/beta"
     metrics = (tmp_path / "results/metrics/squares/all/mine.parquet").read_bytes()
     shutil.rmtree(tmp_path / lost)
-    snakemake()
+    snakemake(config=config(dataset, *models))
     assert {name for name, when in manifest_times(tmp_path).items() if when != times[name]} == {f"{lost}.json"}
     assert (tmp_path / "results/metrics/squares/all/mine.parquet").read_bytes() == metrics
     times = manifest_times(tmp_path)
@@ -148,9 +154,10 @@ def test_a_real_clip_with_late_objects(shared_data, tmp_path, snakemake):
     """One of its prompt masks is a pixel too narrow: refused by name, or resized where the dataset says so."""
     judo = {"path": str(shared_data / "judo"), "ground_truth": "first_frame"}
     shard = "results/predictions/judo/all/cutie-demo/.shards/judo.json"
-    failed = snakemake(shard, config={"datasets": [judo], "models": ["cutie-demo"]}, check=False)
+    study = {"models": ["cutie-demo"], "inference": {"sequences_per_job": 1}}
+    failed = snakemake(shard, config={**study, "datasets": [judo]}, check=False)
     assert failed.returncode != 0 and "00005.png: mask is 853x480 but the frames" in failed.stderr
-    snakemake(shard, config={"datasets": [{**judo, "resize": "nearest"}], "models": ["cutie-demo"]})
+    snakemake(shard, config={**study, "datasets": [{**judo, "resize": "nearest"}]})
     predicted = tmp_path / "results/predictions/judo/all/cutie-demo/judo"
     sizes = [np.bincount(read_mask(predicted / f"{index:05d}.png").ravel(), minlength=5) for index in range(16)]
     first_seen = [next(index for index, size in enumerate(sizes) if size[number]) for number in (1, 2, 3, 4)]

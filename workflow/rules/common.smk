@@ -20,9 +20,9 @@ from vosarena.inference.devices import all_devices, visible_devices
 from vosarena.leaderboard.server_scores import score_files
 from vosarena.leaderboard.inputs import server_splits
 from vosarena.orchestration.checks import check_study, discard_damaged, study_name
-from vosarena.orchestration.gpus import cpus_of_gpu_job, limit_gpu_jobs
+from vosarena.orchestration.machine import cpus_of_gpu_job, limit_gpu_jobs, runs_here
 from vosarena.trackers.base import uses_torch
-from vosarena.orchestration.shards import make_shards, make_shards_by_time, workload_of
+from vosarena.orchestration.shards import choose_shards, make_shards, make_shards_by_time, workload_of
 from vosarena.predictions.store import Store
 
 try:
@@ -102,23 +102,26 @@ def model_of(wildcards):
     return study.model(wildcards.model)
 
 
-def shards_and_workloads(table, model):
+@lru_cache
+def shards_and_workloads(split, model):
     """Return the names of the sequences and the workload of each shard, both by shard name.
 
     Args:
-        table: Path of the table of sequences.
+        split: The split, as `<dataset>/<split>`. Its table of sequences exists.
         model: Name of the model.
     """
-    return _shards_and_workloads(table, kind_of(Namespace(model=model)) if study.inference.minutes_per_job else None)
-
-
-@lru_cache
-def _shards_and_workloads(table, kind):
-    rows = {record.sequence: record for record in read_table(table)}
-    if kind:
-        shards = make_shards_by_time(rows.values(), study.inference.minutes_per_job, kind)
+    rows = {record.sequence: record for record in read_table(paths.sequences(split))}
+    wildcards, inference = Namespace(model=model), study.inference
+    if inference.minutes_per_job:
+        shards = make_shards_by_time(rows.values(), inference.minutes_per_job, kind_of(wildcards))
+    elif inference.sequences_per_job != "auto":
+        shards = make_shards(rows.values(), inference.sequences_per_job or 1)
+    elif runs_here(workflow):
+        # A finished split keeps its shards, so that another number of cores plans no jobs.
+        shards = Store(paths.predictions(split, model)).finished_shards(rows)
+        shards = shards or choose_shards(rows.values(), kind_of(wildcards), jobs_at_once(wildcards))
     else:
-        shards = make_shards(rows.values(), study.inference.shard_size)
+        shards = choose_shards(rows.values(), kind_of(wildcards), None)
     return shards, {shard: workload_of(rows[name] for name in names) for shard, names in shards.items()}
 
 
@@ -128,8 +131,8 @@ def _plan_of(dataset, split, model):
 
     Until the split is indexed, this raises the exception that makes Snakemake ask again, and nothing is cached.
     """
-    table = checkpoints.index.get(dataset=dataset, split=split).output.table
-    shards, workloads = shards_and_workloads(str(table), model)
+    checkpoints.index.get(dataset=dataset, split=split)
+    shards, workloads = shards_and_workloads(f"{dataset}/{split}", model)
     if workflow.is_main_process:
         Store(paths.predictions(f"{dataset}/{split}", model)).drop_stale_status(shards)
     return shards, workloads
@@ -177,6 +180,13 @@ def cpus_of(wildcards):
         return study.inference.threads
     wanted = study.inference.cpus_per_gpu_job
     return cpus_of_gpu_job(wanted, workflow.cores, gpu_jobs) if gpu_jobs else wanted
+
+
+def jobs_at_once(wildcards):
+    """Return how many inference jobs of a model can run at the same time on this machine."""
+    return max(
+        1, min(workflow.cores // cpus_of(wildcards), gpu_jobs if kind_of(wildcards) == "gpu" else workflow.cores)
+    )
 
 
 def runs(*truths):

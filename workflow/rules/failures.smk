@@ -30,7 +30,7 @@ def tracked_runs():
                 model.name,
                 store=paths.predictions(split, model.name),
                 logs=paths.shard_logs(split, model.name),
-                shards=shards_and_workloads(str(table), model.name)[0],
+                shards=shards_and_workloads(str(split), model.name)[0],
             )
 
 

@@ -124,6 +124,8 @@ def _values(value: Mapping[str, Any]) -> str:
     """Return the values that a key may have, in words."""
     if choices := value.get("anyOf", value.get("oneOf")):
         return " or ".join(dict.fromkeys(map(_values, choices)))
+    if "const" in value:
+        return f"`{value['const']}`"
     if "enum" in value:
         return ", ".join(f"`{choice}`" for choice in value["enum"])
     if value.get("type") == "array":

@@ -43,13 +43,25 @@ Layout = Literal["davis", "youtube-vos", "lvos", "sa-v", "folder", "video"]
 Resize = Literal["never", "nearest"]
 
 
+def _form_of_size(value: Any) -> str:
+    return "<auto>" if value == "auto" else "<number>"
+
+
+JobSize = Annotated[
+    Annotated[Literal["auto"], Tag("<auto>")] | Annotated[Annotated[Int, Field(ge=0)], Tag("<number>")],
+    Discriminator(_form_of_size),
+]
+
+
 class Inference(Entry):
     """How inference jobs run."""
 
-    example: ClassVar[str] = "inference: {sequences_per_job: 16, device: cuda, precision: bf16}"
+    example: ClassVar[str] = "inference: {device: cuda, precision: bf16}"
 
-    sequences_per_job: Int = Field(
-        1, ge=0, description="Sequences per inference job. A job loads its model once; 16 suits GPUs and clusters."
+    sequences_per_job: JobSize = Field(
+        "auto",
+        description="Sequences per inference job, which loads its model once. `auto` makes as many jobs as can run at "
+        "the same time on this machine; on a cluster, as many as keep the start of a job below 5 % of its time.",
     )
     minutes_per_job: Int = Field(
         0,
@@ -80,11 +92,6 @@ class Inference(Entry):
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
         "auto", description="Number format of the models. `auto` is the reference implementation's own choice."
     )
-
-    @property
-    def shard_size(self) -> int:
-        """Sequences per job if `minutes_per_job` gives no limit."""
-        return self.sequences_per_job or 1
 
     @model_validator(mode="after")
     def _check_job_size(self) -> Self:
@@ -435,8 +442,7 @@ class Config(Entry):
     example: ClassVar[str] = """\
 study: my-study
 datasets: [davis2017/val, {path: my-videos}]
-models: [cutie-base, {name: mine, tracker: "my_tracker.py:Mine"}]
-inference: {sequences_per_job: 16}"""
+models: [cutie-base, {name: mine, tracker: "my_tracker.py:Mine"}]"""
 
     datasets: tuple[DatasetItem, ...] = Field(
         min_length=1,

@@ -12,6 +12,10 @@ from vosarena.datasets.table import SequenceRecord
 # The values are seconds for a frame and for each object in it. On a GPU, five times what the largest SAM 2 needs on an
 # A100.
 _SECONDS = {"baseline": (0.3, 0.05), "gpu": (0.1, 0.1), "cpu": (3.0, 3.0)}
+_MARGIN = 5  # of the upper bounds over the usual times
+# Seconds until a job tracks its first frame: Python, packages, weights, CUDA. A job on a cluster starts Snakemake too.
+_START_SECONDS = {"baseline": 1, "gpu": 10, "cpu": 5}
+_CLUSTER_SECONDS = 10
 _START_MINUTES = 10  # start-up, weights and frames from a slow file server
 _MEMORY_MB = {"baseline": 2000, "gpu": 8000, "cpu": 8000}  # Python, packages, model
 
@@ -105,6 +109,26 @@ def make_shards_by_time(table: Iterable[SequenceRecord], minutes: int, kind: str
             return _named(shards)
         count += 1 + count // 100
     return _named(_spread(work, len(work), 1))
+
+
+def choose_shards(table: Iterable[SequenceRecord], kind: str, at_once: int | None) -> dict[str, list[str]]:
+    """Split a table of sequences into shards that keep a machine busy and spend little time on starting.
+
+    On a machine, there are as many shards as jobs can run at the same time, but none that would take less time than its
+    start. On a cluster, there are as many as possible whose start takes at most 5 % of their time.
+
+    Args:
+        table: The table of sequences.
+        kind: How the model runs: `baseline`, `gpu` or `cpu`.
+        at_once: Number of jobs that can run at the same time; None on a cluster, where it is not known.
+
+    Returns:
+        The names of the sequences of each shard, by shard name.
+    """
+    work = {record.sequence: _seconds(record.n_frames, count_object_frames(record), kind) / _MARGIN for record in table}
+    start, total = _START_SECONDS[kind], sum(work.values())
+    count = total / (19 * (start + _CLUSTER_SECONDS)) if at_once is None else min(at_once, total / start)
+    return _named(_spread(work, min(max(1, int(count)), len(work)), len(work)))
 
 
 def _spread(work: Mapping[str, float], count: int, most: int) -> list[list[str]]:

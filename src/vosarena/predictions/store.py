@@ -173,6 +173,16 @@ class Store:
         """Return the sequences of a shard's status file; none if it is damaged."""
         return list(read_note(status).get("masks", ()))
 
+    def finished_shards(self, sequences: Iterable[str]) -> dict[str, list[str]]:
+        """Return the shards of earlier runs, with their sequences, if each of the sequences is in one of them.
+
+        Returns:
+            The sequences of each shard, by shard name; empty if some are missing or in several shards.
+        """
+        found = {status.stem: sorted(self.sequences_of(status)) for status in (self.folder / _SHARDS).glob("*.json")}
+        names = [name for shard in found.values() for name in shard]
+        return found if sorted(names) == sorted(sequences) else {}
+
     def drop_stale_status(self, shards: Mapping[str, Sequence[str]]) -> None:
         """Delete the status files of shards with a sequence whose masks or manifest were removed.
 

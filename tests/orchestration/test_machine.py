@@ -3,7 +3,7 @@ from types import SimpleNamespace
 import pytest
 from snakemake.resources import Resources
 
-from vosarena.orchestration.gpus import cpus_of_gpu_job, limit_gpu_jobs
+from vosarena.orchestration.machine import cpus_of_gpu_job, limit_gpu_jobs
 
 
 @pytest.mark.parametrize("gpus, main, nodes, given, expected", [

@@ -7,6 +7,11 @@ if TYPE_CHECKING:
     from snakemake.workflow import Workflow
 
 
+def runs_here(workflow: "Workflow") -> bool:
+    """Return whether this process starts the jobs, and on this machine."""
+    return workflow.is_main_process and workflow.nodes is None  # Snakemake counts nodes for remote executors only
+
+
 def limit_gpu_jobs(workflow: "Workflow", count_gpus: Callable[[], int], jobs_per_gpu: int) -> int | None:
     """Limit the jobs that use a GPU at the same time, as `--resources gpu=N` does, unless the user gave a limit.
 
@@ -21,7 +26,7 @@ def limit_gpu_jobs(workflow: "Workflow", count_gpus: Callable[[], int], jobs_per
     Returns:
         The limit; 0 without a GPU, None where a scheduler such as SLURM decides.
     """
-    if not workflow.is_main_process or workflow.nodes is not None:  # Snakemake counts nodes for remote executors only
+    if not runs_here(workflow):
         return None
     given = workflow.global_resources.get("gpu").value
     if given is not None:
