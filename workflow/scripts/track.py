@@ -15,11 +15,12 @@ with ended_with_all_threads(), logged(snakemake.log[0]):
     definition = ModelDefinition.from_json(params.definition)
     # The other CPUs of a job on a GPU prepare frames and write masks.
     threads = params.inference.threads if snakemake.resources.gpu else snakemake.threads
+    workers = max(1, snakemake.threads - 1)
     task = ShardTask(
         sequences=tuple(params.sequences),
         images=root / IMAGES,
         annotations=root / ANNOTATIONS,
-        job=Job(definition, weights, params.device, params.precision, threads, params.inference.jobs_per_gpu),
+        job=Job(definition, weights, params.device, params.precision, threads, params.inference.jobs_per_gpu, workers),
         store=Path(params.store),
         resize=params.resize,
         minutes=snakemake.resources.get("runtime"),
