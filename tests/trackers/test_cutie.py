@@ -132,6 +132,7 @@ def test_settings_reach_the_core(weights: Path) -> None:
     [
         ({"model": "huge"}, "base, small, tiny"),
         ({"model": "tiny", "size": 0}, "size is 0"),
+        ({"model": "tiny", "size": [480, 3]}, r"size is \[480, 3\]"),
         ({"model": "tiny", "long_term": {"prototypes": 3}}, "num_prototypes"),
         ({"model": "tiny", "memory": 3}, "no option 'memory'"),
         ({"model": "tiny", "arithmetic": "fast"}, "use one of upstream, rf-cutie, stable"),
@@ -179,6 +180,29 @@ def test_a_tracker_starts_every_sequence_anew(weights: Path, frames: list[np.nda
     list(tracker.track(frames[::-1], {0: prompt(2)}))
     assert np.array_equal(first, np.stack(list(tracker.track(frames, {0: prompt(1)}))))
     assert not torch.is_inference_mode_enabled()
+
+
+def test_several_sizes_are_merged_as_by_upstreams_script(weights: Path, frames: list[np.ndarray]) -> None:
+    """merge_multi_scale.py: the bytes of the saved scores are added and the first of the largest wins."""
+    tracker, saved = Cutie(str(weights), model="tiny", size=[80, 96, 72]), []
+    step = tracker._step
+
+    def recorded(core, *arguments, **options):
+        probability, ids = step(core, *arguments, **options)
+        saved.append((probability.numpy() * 255).astype(np.uint8))
+        return probability, ids
+
+    tracker._step = recorded
+    merged = np.stack(list(tracker.track(frames, {0: prompt(5), 2: prompt(7)})))
+    for index, labels in enumerate(merged):
+        scores = sum(item.astype(np.float32) for item in saved[3 * index : 3 * index + 3])
+        assert np.array_equal(labels, np.array([0, 5, 7], np.uint8)[np.argmax(scores, 0)])
+    alone = [np.stack(list(Cutie(str(weights), model="tiny", size=size).track(frames, {0: prompt(5), 2: prompt(7)})))
+             for size in (80, 96, 72)]  # fmt: skip
+    assert not any(np.array_equal(merged, masks) for masks in alone)
+    for size, masks in zip((80, 96, 72), alone, strict=True):
+        one = Cutie(str(weights), model="tiny", size=[size])
+        assert np.array_equal(masks, np.stack(list(one.track(frames, {0: prompt(5), 2: prompt(7)}))))
 
 
 def test_saving_memory_tracks_objects_one_by_one() -> None:

@@ -37,7 +37,9 @@ class Cutie:
     Args:
         weights: Path of a state dict.
         model: `base` (ResNet-50), `small` (ResNet-18) or `tiny` (the demo network).
-        size: Shortest side of the frames inside the model. Larger frames are reduced; -1 keeps their size.
+        size: Shortest side of the frames inside the model. Larger frames are reduced; -1 keeps their size. With several
+            sizes, such as [480, 600, 720], frames are tracked in each of them and the probabilities are merged as by
+            upstream's merge_multi_scale.py.
         mem_every: Every how many frames one is added to the memory.
         max_mem_frames: Frames in working memory. The default is upstream's: 5, or 10 with long-term memory.
         long_term: False, True, or a mapping of upstream's `long_term` settings.
@@ -61,7 +63,7 @@ class Cutie:
         self,
         weights: str,
         model: str = "base",
-        size: int = 480,
+        size: int | Sequence[int] = 480,
         mem_every: int = 5,
         max_mem_frames: int | None = None,
         long_term: bool | Mapping[str, Any] = False,
@@ -85,14 +87,14 @@ class Cutie:
             flip_aug=flip_aug,
             chunk_size=chunk_size,
         )
-        if not (size == -1 or size >= 16):
+        self.sizes = (size,) if isinstance(size, int) else tuple(size)
+        if not self.sizes or not all(side == -1 or side >= 16 for side in self.sizes):
             raise TrackerError(f"cutie: size is {size}; use the shortest side in pixels, or -1 for no resizing")
         types = {"auto": None, "fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
         if precision not in types:
             raise TrackerError(f"cutie: precision is {precision!r}; use auto, fp32, bf16 or fp16")
         if arithmetic not in ARITHMETIC:
             raise TrackerError(f"cutie: arithmetic is {arithmetic!r}; use one of {', '.join(ARITHMETIC)}")
-        self.size = size
         self.device = device
         self.dtype = types[precision]
         self.arithmetic = arithmetic
@@ -113,15 +115,15 @@ class Cutie:
         """Yield one label map per frame; see Tracker.track. On CUDA they come one frame late."""
         from cutie.inference.inference_core import InferenceCore
 
-        core = InferenceCore(self.network, cfg=self.config)
+        cores = [InferenceCore(self.network, cfg=self.config) for _ in self.sizes]
         first = min(prompts, default=len(frames))
         size = frame_size(frames)
         for _ in range(first):
             yield np.zeros(size, np.uint8)
-        with contextlib.closing(prepare_ahead(frames, self._prepare, first)) as images:
+        with contextlib.closing(prepare_ahead(frames, self._prepare, first)) as prepared:
             yield from fetch_late(
-                self._step(core, image, size, prompts.get(index), end=index == len(frames) - 1)
-                for index, image in enumerate(images, first)
+                self._labels(cores, images, size, prompts.get(index), end=index == len(frames) - 1)
+                for index, images in enumerate(prepared, first)
             )
 
     @contextlib.contextmanager
@@ -143,25 +145,46 @@ class Cutie:
         finally:
             self.config.chunk_size = before
 
-    def _inner_size(self, size: tuple[int, int]) -> tuple[int, int]:
-        """Return the size of frames inside the model; as in torchvision's resize, the longer side is rounded down."""
-        height, width = size
-        if not 0 < self.size < min(size):
-            return size
-        return int(self.size * height / min(size)), int(self.size * width / min(size))
-
-    def _prepare(self, frame: Frame) -> torch.Tensor:
-        """Return a frame as upstream's VideoReader: float32 (3, h, w) from 0 to 1, in host memory."""
+    def _prepare(self, frame: Frame) -> list[torch.Tensor]:
+        """Return a frame in each size as upstream's VideoReader: float32 (3, h, w) from 0 to 1, in host memory."""
         import torch
 
-        image = pinned_empty((3, *self._inner_size(frame.shape[:2])), torch.float32, self.device)
-        resize_as_torch(frame, image.numpy())
-        return image
+        images = []
+        for size in self.sizes:
+            inner = _inner_size(frame.shape[:2], size)
+            images.append(pinned_empty((3, *inner), torch.float32, self.device))
+            resize_as_torch(frame, images[-1].numpy())
+        return images
+
+    def _labels(
+        self,
+        cores: Sequence[Any],
+        images: Sequence[torch.Tensor],
+        size: tuple[int, int],
+        prompt: LabelMap | None,
+        *,
+        end: bool,
+    ) -> torch.Tensor:
+        """Return the labels of one frame, uint8 (H, W)."""
+        import torch
+
+        # These modes end before the result is yielded, so that they are not on while the caller works.
+        with torch.inference_mode(), self._autocast(), self._memory():
+            found = [self._step(core, image, size, prompt, end=end) for core, image in zip(cores, images, strict=True)]
+            probability, ids = found[0]
+            if len(found) > 1:
+                probability, ids = _merged(found)
+            # As output_prob_to_mask: the first of the largest, but by max(), which is several times faster on a CPU.
+            numbers = torch.tensor(ids, dtype=torch.uint8).to(self.device, non_blocking=True)
+            return numbers[probability.max(0).indices]
 
     def _step(
         self, core: Any, image: torch.Tensor, size: tuple[int, int], prompt: LabelMap | None, *, end: bool
-    ) -> torch.Tensor:
-        """Return the labels of one frame, uint8 (H, W), in the order of upstream's evaluation loop and ResultSaver."""
+    ) -> tuple[torch.Tensor, list[int]]:
+        """Return the probabilities of one frame, (channels, H, W), and the object of each channel, 0 of the first.
+
+        The order is that of upstream's evaluation loop and ResultSaver.
+        """
         import torch
         from PIL import Image
         from torch.nn import functional
@@ -181,21 +204,20 @@ class Cutie:
             mask = torch.from_numpy(np.array(labels, dtype=np.int64))
             objects = [int(label) for label in np.unique(labels) if label != 0]
             if lost := set(np.unique(prompt).tolist()) - {0, *objects}:
-                logger.warning("objects %s are too small for size %d: no pixel is left to track", lost, self.size)
+                logger.warning(
+                    "objects %s are too small for size %d: no pixel is left to track", lost, min(image.shape[1:])
+                )
             # Upstream blanks the whole frame if nothing is left of a later prompt; here the frame is tracked as usual.
             mask = mask.to(self.device) if objects else None
-        # These modes end before the result is yielded, so that they are not on while the caller works.
-        with torch.inference_mode(), self._autocast(), self._memory():
-            probability = core.step(image.to(self.device, non_blocking=True), mask, objects, end=end)
-            if resized:
-                probability = functional.interpolate(
-                    probability.unsqueeze(1), size, mode="bilinear", align_corners=False
-                )[:, 0]
-            # As output_prob_to_mask: the first of the largest, but by max(), which is several times faster on a CPU.
-            ids = torch.zeros(len(probability), dtype=torch.uint8)
-            for channel, item in core.object_manager.tmp_id_to_obj.items():
-                ids[channel] = item.id
-            return ids.to(self.device, non_blocking=True)[probability.max(0).indices]
+        probability = core.step(image.to(self.device, non_blocking=True), mask, objects, end=end)
+        if resized:
+            probability = functional.interpolate(probability.unsqueeze(1), size, mode="bilinear", align_corners=False)[
+                :, 0
+            ]
+        ids = [0] * len(probability)
+        for channel, item in core.object_manager.tmp_id_to_obj.items():
+            ids[channel] = item.id
+        return probability, ids
 
     def _memory(self) -> contextlib.AbstractContextManager[Any]:
         return _readable_memory() if self.arithmetic == "stable" else contextlib.nullcontext()
@@ -204,6 +226,25 @@ class Cutie:
         import torch
 
         return contextlib.nullcontext() if self.dtype is None else torch.autocast(self.device, self.dtype)
+
+
+def _inner_size(size: tuple[int, int], shortest: int) -> tuple[int, int]:
+    """Return the size of frames inside the model; as in torchvision's resize, the longer side is rounded down."""
+    height, width = size
+    if not 0 < shortest < min(size):
+        return size
+    return int(shortest * height / min(size)), int(shortest * width / min(size))
+
+
+def _merged(found: Sequence[tuple[torch.Tensor, list[int]]]) -> tuple[torch.Tensor, list[int]]:
+    """Add up probabilities as scripts/merge_multi_scale.py of hkchengrex/Cutie: in bytes, object by object."""
+    import torch
+
+    scores: dict[int, torch.Tensor] = {}
+    for probability, ids in found:
+        for channel, number in zip((probability * 255).to(torch.uint8).float(), ids, strict=True):
+            scores[number] = scores[number] + channel if number in scores else channel
+    return torch.stack(list(scores.values())), list(scores)
 
 
 def fast_max_pool() -> nn.Module:
