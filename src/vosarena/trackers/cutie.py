@@ -202,7 +202,7 @@ class Cutie:
             if resized:
                 labels = labels.resize((image.shape[2], image.shape[1]), Image.Resampling.NEAREST)
             mask = torch.from_numpy(np.array(labels, dtype=np.int64))
-            objects = [int(label) for label in np.unique(labels) if label != 0]
+            objects = [int(label) for label in np.unique(np.asarray(labels)) if label != 0]
             if lost := set(np.unique(prompt).tolist()) - {0, *objects}:
                 logger.warning(
                     "objects %s are too small for size %d: no pixel is left to track", lost, min(image.shape[1:])
