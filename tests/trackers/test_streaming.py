@@ -82,6 +82,12 @@ def test_frames_in_memory_must_have_one_size():
         list(prepare_ahead(frames, np.sum))
 
 
+def test_nothing_is_read_where_nothing_is_asked_for(paths):
+    frames = [np.zeros((4, 6, 3), np.uint8)] * 3
+    assert list(prepare_ahead(frames, np.sum, start=3)) == []
+    assert list(prepare_ahead(Frames(paths), level, start=20)) == []
+
+
 def test_the_size_of_files_is_known_without_decoding(paths, monkeypatch):
     monkeypatch.setattr(Frames, "read", None)
     assert frame_size(Frames(paths)) == (20, 30)

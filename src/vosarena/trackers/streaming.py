@@ -48,7 +48,7 @@ def prepare_ahead(
     """
     files = frames if isinstance(frames, Frames) else None
     workers = files.workers if files else 1
-    size = frame_size(frames, start)
+    size = frame_size(frames)
 
     def task(index: int) -> T:
         frame = files.read(index) if files else frames[index]
@@ -72,9 +72,9 @@ def prepare_ahead(
         pool.shutdown(cancel_futures=True)
 
 
-def frame_size(frames: Sequence[Frame], index: int = 0) -> tuple[int, int]:
+def frame_size(frames: Sequence[Frame]) -> tuple[int, int]:
     """Return (height, width) of the frames, without decoding one if they are files."""
-    return frames.size if isinstance(frames, Frames) else frames[index].shape[:2]
+    return frames.size if isinstance(frames, Frames) else frames[0].shape[:2]
 
 
 def pinned_empty(shape: Sequence[int], dtype: torch.dtype, device: torch.device | str) -> torch.Tensor:
