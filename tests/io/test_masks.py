@@ -13,7 +13,7 @@ from PIL import Image
 from tests.support.mask_makers import blobs
 from vosarena.base.errors import MaskError
 from vosarena.io import png
-from vosarena.io.masks import MasksDigest, davis_palette, decode_mask, masks_digest, read_mask, write_mask
+from vosarena.io.masks import MasksDigest, davis_palette, decode_mask, masks_digest, object_ids, read_mask, write_mask
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
@@ -92,6 +92,14 @@ def test_written_files_are_read_by_pillow_and_opencv(tmp_path, monkeypatch, size
         np.testing.assert_array_equal(read_mask(tmp_path / "a.png"), labels)
         colours = np.frombuffer(davis_palette(), np.uint8).reshape(256, 3)[labels]
         np.testing.assert_array_equal(cv2.imread(str(tmp_path / "a.png"))[..., ::-1], colours)
+
+
+@pytest.mark.parametrize("highest", [1, 4, 256])
+@pytest.mark.parametrize("size", [(0, 0), (1, 1), (37, 53)])
+def test_object_ids_are_the_labels_that_occur(highest, size) -> None:
+    labels = np.random.default_rng(3).integers(0, highest, size, dtype=np.uint8)
+    for each in (labels, labels & 0xF5, np.asfortranarray(labels)[::2]):
+        assert object_ids(each) == sorted({*each.ravel().tolist()} - {0})
 
 
 def test_write_refuses_what_is_no_label_map(tmp_path: Path) -> None:

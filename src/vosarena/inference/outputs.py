@@ -9,7 +9,7 @@ import numpy as np
 from vosarena.base.errors import TrackerError
 from vosarena.base.logs import progress_bar
 from vosarena.datasets.sequences import SequenceFiles
-from vosarena.io.masks import LabelMap
+from vosarena.io.masks import LabelMap, object_ids
 from vosarena.trackers.base import Frame, Tracker
 
 Prompts = Mapping[int, Any]
@@ -27,7 +27,7 @@ def prompts_of(files: SequenceFiles) -> Prompts:
 
 def prompted_ids(prompt: Any) -> list[int]:
     """Return the object ids of the prompt of one frame."""
-    return sorted(prompt) if isinstance(prompt, Mapping) else sorted({int(label) for label in np.unique(prompt)} - {0})
+    return sorted(prompt) if isinstance(prompt, Mapping) else object_ids(prompt)
 
 
 def output_names(files: SequenceFiles, prompts: Prompts) -> list[str]:

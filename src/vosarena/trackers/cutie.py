@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from vosarena.base.errors import TrackerError
+from vosarena.io.masks import object_ids
 from vosarena.trackers.base import Frame, LabelMap
 from vosarena.trackers.cutie_network import build_network, cutie_config, load_weights, upstream_blocks
 from vosarena.trackers.resize import resize_as_torch
@@ -202,8 +203,8 @@ class Cutie:
             if resized:
                 labels = labels.resize((image.shape[2], image.shape[1]), Image.Resampling.NEAREST)
             mask = torch.from_numpy(np.array(labels, dtype=np.int64))
-            objects = [int(label) for label in np.unique(np.asarray(labels)) if label != 0]
-            if lost := set(np.unique(prompt).tolist()) - {0, *objects}:
+            objects = object_ids(np.asarray(labels))
+            if lost := set(object_ids(prompt)) - set(objects):
                 logger.warning(
                     "objects %s are too small for size %d: no pixel is left to track", lost, min(image.shape[1:])
                 )

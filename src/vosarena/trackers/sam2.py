@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from vosarena.base.errors import MaskError, TrackerError
+from vosarena.io.masks import object_ids
 from vosarena.predictions.failures import is_out_of_memory
 from vosarena.trackers.base import BoolMask, Frame, LabelMap
 from vosarena.trackers.streaming import frame_size
@@ -95,8 +96,7 @@ class Sam2:
                     "expected uint8 labels, 255 objects at most"
                 )
         split = {
-            index: {int(number): labels == number for number in np.unique(labels) if number}
-            for index, labels in prompts.items()
+            index: {number: labels == number for number in object_ids(labels)} for index, labels in prompts.items()
         }
         checked = _checked(frames, split)
         for _ in range(min(checked)):
