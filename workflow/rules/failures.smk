@@ -56,7 +56,7 @@ def leaderboard_of_finished():
     """Write the leaderboard of the finished sequences; return a sentence about it."""
     from vosarena.leaderboard.partial import partial_leaderboard  # slow to import
 
-    log = paths.study_log("partial")
+    log = paths.study_log("finished")
     try:
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("w") as file, redirect_stderr(file):
