@@ -19,7 +19,8 @@ from vosarena.config import schema
 from vosarena.config.reference import config_schema, nested_entries, reference
 from vosarena.config.study import from_command_line, load_catalog, load_study
 from vosarena.config.validation import PATTERNS
-from vosarena.fetching.sources import SOURCES, RetryPolicy
+from vosarena.fetching.policy import RetryPolicy
+from vosarena.fetching.sources import SOURCES
 from vosarena.leaderboard.inputs import local_splits, server_splits
 from vosarena.metrics.protocols import PROTOCOLS
 from vosarena.orchestration.checks import check_study

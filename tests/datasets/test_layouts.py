@@ -18,7 +18,8 @@ from vosarena.datasets.archives import archives_of
 from vosarena.datasets.prepare import fetch_split, prepare_split, source_fingerprint
 from vosarena.datasets.sequences import numbered_files, read_sequence
 from vosarena.datasets.table import SequenceRecord, index_split, read_counts, read_table, select_sequences
-from vosarena.fetching.sources import LocalSource, RetryPolicy
+from vosarena.fetching.policy import RetryPolicy
+from vosarena.fetching.sources import LocalSource
 from vosarena.io.masks import read_mask, write_mask
 
 CATALOG = load_catalog()

@@ -27,7 +27,8 @@ from tests.support.loopback import PAGE, Server
 from tests.support.miniature import zip_of
 from vosarena.base.errors import DataError, VosarenaError
 from vosarena.base.notes import checksum, read_note
-from vosarena.fetching.sources import FileEntry, RetryPolicy, UrlSource, shown
+from vosarena.fetching.policy import RetryPolicy
+from vosarena.fetching.sources import FileEntry, UrlSource, shown
 from vosarena.fetching.verified import LOCK_FILE, RemoteFile, _locked_hashes, fetch_file
 
 POLICY = RetryPolicy(attempts=3, timeout=10, wait=0.01)

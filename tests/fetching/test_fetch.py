@@ -19,7 +19,8 @@ from vosarena.config.schema import ArchiveEntry
 from vosarena.config.study import BUILT_IN, load_catalog
 from vosarena.datasets.archives import roots_of
 from vosarena.datasets.table import read_table
-from vosarena.fetching.sources import FileEntry, RetryPolicy
+from vosarena.fetching.policy import RetryPolicy
+from vosarena.fetching.sources import FileEntry
 from vosarena.fetching.weights import fetch_weights
 
 LVOS, LVOS_META, LVOS_ATTRIBUTES = miniature.lvos({"aaaa": 6, "bbbb": 5})

@@ -418,7 +418,8 @@ def test_jobs_that_slurm_starts_again_never_write_together(moving, tmp_path_fact
 def test_nothing_outside_the_profile_knows_slurm(dataset, tmp_path):
     """Another executor plans the same jobs, and neither rules nor library name SLURM."""
     pytest.importorskip("snakemake_executor_plugin_cluster_generic")
-    indexed(tmp_path, {"datasets": [{"path": str(dataset)}], "models": ["static"]})
+    one_by_one = {"sequences_per_job": 1}
+    indexed(tmp_path, {"datasets": [{"path": str(dataset)}], "models": ["static"], "inference": one_by_one})
     command = workflow_command(tmp_path, None, "--dry-run")
     local = subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True)
     submit = ["--executor", "cluster-generic", "--cluster-generic-submit-cmd", "qsub", "--jobs", "9"]

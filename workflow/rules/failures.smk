@@ -60,7 +60,7 @@ def leaderboard_of_finished():
     try:
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("w") as file, redirect_stderr(file):
-            partial_leaderboard(study, paths, workflow.cores or 1)
+            partial_leaderboard(study, paths, workflow.cores if runs_here(workflow) else 1)
     except (VosarenaError, OSError) as error:
         return f"No leaderboard of the finished sequences: {error}"
     file = paths.partial / "leaderboard" / "leaderboard.md"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from vosarena.base.errors import ConfigError
 from vosarena.cli.catalog_options import add_catalog_options
-from vosarena.fetching.sources import RetryPolicy
+from vosarena.fetching.policy import RetryPolicy
 
 if TYPE_CHECKING:  # imported where it is needed, so that `vosarena --help` is quick
     from vosarena.config.study import Catalog

@@ -24,7 +24,8 @@ from vosarena.base.entry import (
     wrong,
 )
 from vosarena.base.names import expand_home
-from vosarena.fetching.sources import FileEntry, RetryPolicy
+from vosarena.fetching.policy import RetryPolicy
+from vosarena.fetching.sources import FileEntry
 
 ProtocolName = Literal[
     "davis2017",

@@ -20,7 +20,7 @@ from vosarena.config.paths import Paths
 from vosarena.config.schema import ArchiveEntry, Layout
 from vosarena.config.study import Split
 from vosarena.datasets.layouts import is_needed_member
-from vosarena.fetching.sources import RetryPolicy
+from vosarena.fetching.policy import RetryPolicy
 from vosarena.fetching.unpack import extract
 from vosarena.fetching.verified import RemoteFile, fetch_file
 

@@ -34,7 +34,7 @@ from vosarena.datasets.sequences import ANNOTATIONS, IMAGES, MASK_SUFFIX, PROBLE
 from vosarena.datasets.table import index_split
 from vosarena.demo import clips, procedural
 from vosarena.demo import synthesize as synthetic
-from vosarena.fetching.sources import RetryPolicy
+from vosarena.fetching.policy import RetryPolicy
 from vosarena.io.masks import read_mask, write_mask
 from vosarena.io.video import decode_video
 

@@ -28,7 +28,8 @@ from rich.filesize import decimal
 from vosarena.base.errors import DataError
 from vosarena.base.logs import progress_bar
 from vosarena.base.notes import read_note, sidecar_path, write_note
-from vosarena.fetching.sources import Address, RemoteSource, Repository, RetryPolicy
+from vosarena.fetching.policy import RetryPolicy
+from vosarena.fetching.sources import Address, RemoteSource, Repository
 
 logger = logging.getLogger(__name__)
 

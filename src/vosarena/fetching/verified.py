@@ -22,15 +22,8 @@ from vosarena.base.locks import lock
 from vosarena.base.logs import progress_bar
 from vosarena.base.notes import checksum, read_note, sidecar_path, write_note
 from vosarena.fetching.http import SourceUnavailable, download, find_address, new_session, server_message
-from vosarena.fetching.sources import (
-    FileEntry,
-    LocalSource,
-    PageSource,
-    RemoteSource,
-    Repository,
-    RetryPolicy,
-    Source,
-)
+from vosarena.fetching.policy import RetryPolicy
+from vosarena.fetching.sources import FileEntry, LocalSource, PageSource, RemoteSource, Repository, Source
 from vosarena.fetching.unpack import check_archive, is_zip
 
 logger = logging.getLogger(__name__)

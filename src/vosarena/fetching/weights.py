@@ -8,7 +8,8 @@ from pathlib import Path
 from vosarena.base.errors import DataError
 from vosarena.base.files import atomic_path
 from vosarena.base.locks import lock
-from vosarena.fetching.sources import FileEntry, LocalSource, RetryPolicy
+from vosarena.fetching.policy import RetryPolicy
+from vosarena.fetching.sources import FileEntry, LocalSource
 from vosarena.fetching.verified import RemoteFile, fetch_file, is_another
 
 
