@@ -21,9 +21,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import llvmlite
 import numpy as np
-from llvmlite import binding as llvm
 from platformdirs import user_cache_path
 
 from vosarena.base.files import atomic_path
@@ -64,6 +62,8 @@ def compiled(module: str, name: str) -> Callable[..., int]:
     Returns:
         A function of C-contiguous arrays, whole numbers and floats, as its signature says, which are not checked.
     """
+    from llvmlite import binding as llvm  # 45 MiB, which the planning of a run does not need
+
     symbol, code = _machine_code(module, name)
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
@@ -102,6 +102,9 @@ def as_argument(value: Any) -> Argument:
 
 def _machine_code(module: str, name: str) -> tuple[str, bytes]:
     """Return the symbol of a function and its machine code, from the cache or compiled now."""
+    import llvmlite
+    from llvmlite import binding as llvm
+
     folder = _cache_folder()
     if folder is None:
         return _compile(module, name)
@@ -140,12 +143,15 @@ def _compile(module: str, name: str) -> tuple[str, bytes]:
 @cache
 def _cache_folder() -> Path | None:
     """Return a private folder for compiled code, or None if none is writable (then every process compiles)."""
+    from llvmlite import binding as llvm
+
+    cpu = llvm.get_host_cpu_name() or "cpu"
     user = os.getuid() if hasattr(os, "getuid") else "user"
     bases = [user_cache_path("vosarena"), Path(tempfile.gettempdir(), f"vosarena-{user}")]
     if chosen := os.environ.get("NUMBA_CACHE_DIR"):
         bases.insert(0, Path(chosen))
     for base in bases:
-        folder = base / "numba" / (llvm.get_host_cpu_name() or "cpu")
+        folder = base / "numba" / cpu
         try:
             for new in (*reversed(folder.parents), folder):
                 if not new.exists():  # mkdir(parents=True) would give parents the mode of the umask
