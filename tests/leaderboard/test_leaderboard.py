@@ -387,7 +387,7 @@ def _board() -> dict[str, pd.DataFrame]:
         {"model": "half", "kind": "measured", "status": "incomplete", "j_and_f": 20.0, "j": 19.0, "f": 21.0,
          "ci_low": 10.0, "ci_high": 30.0, "n_sequences": 2, "n_expected": 3, "fps": 1.0, "p_vs_best": 0.0002},
     ]  # fmt: skip
-    board = pd.DataFrame([shared | {"n_objects": None, "n_objects_all": None} | row for row in rows])
+    board = pd.DataFrame([shared | {"n_objects": None, "n_objects_all": None, "note": ""} | row for row in rows])
     board = board.astype(dict.fromkeys(["n_sequences", "n_expected", "n_objects", "n_objects_all"], "Int64"))
     scores = [
         *[("all", 3, "a_b", 80.0), ("all", 3, "other", 78.0)],
