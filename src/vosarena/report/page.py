@@ -173,7 +173,7 @@ def _board(tables: Mapping[str, pd.DataFrame], key: BoardKey) -> dict[str, Any]:
         scores.setdefault(str(row.sequence), {})[str(row.model)] = round(float(row.j_and_f), 2)
     return {
         **key._asdict(),
-        "unscored": board_note(board),
+        "note": board_note(board),
         "headline": headline(board, attributes),
         "rows": _leaderboard_rows(board),
         "attributes": _records(attributes.drop(columns=KEYS)),

@@ -101,8 +101,8 @@ class Cutie:
         self.arithmetic = arithmetic
         network = build_network(self.config)
         load_weights(network, weights)
-        # Upstream builds it in inference mode. By weights that require a gradient, torch's attention multiplies in
-        # another order, which gives other last bits.
+        # Upstream builds it in inference mode. If weights require a gradient, torch's attention multiplies in another
+        # order, which gives other last bits.
         network.requires_grad_(False)
         if arithmetic != "rf-cutie":
             upstream_blocks(network)

@@ -45,7 +45,7 @@
       createdRow: (line, row) => line.classList.add(row.kind === "published" ? "published" : row.status === "complete" ? "complete" : "unfinished"),
     });
     columns.forEach(({ description }, i) => { table.column(i).header().title = description; });
-    $("board-note").textContent = v.board().unscored;
+    $("board-note").textContent = v.board().note;
     table.search.fixed("kind", (_, row) => kinds.has(row.kind)).search($("board-filter").value).draw();
   }
   function kindBoxes() {
