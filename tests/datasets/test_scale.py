@@ -18,12 +18,17 @@ spec.loader.exec_module(orchestration)
 
 
 @pytest.mark.slow
-def test_ten_thousand_sequences_are_planned_in_300_mb():
-    script = [sys.executable, REPOSITORY / "benchmarks" / "orchestration.py", "--scale", "10000/16"]
+def test_ten_thousand_sequences_are_planned_in_130_mib_more_than_ten():
+    # What Snakemake and the libraries take depends on the machine (150 to 200 MiB), so the difference is limited.
+    script = [sys.executable, REPOSITORY / "benchmarks" / "orchestration.py", "--scale", "10/16", "10000/16"]
     done = subprocess.run(script, capture_output=True, text=True, env={**os.environ, "COLUMNS": "200"})
     assert done.returncode == 0, done.stdout + done.stderr
-    peaks = [int(line.split("│")[-3]) for line in done.stdout.splitlines() if "10000 x 3" in line]
-    assert len(peaks) == 2 and max(peaks) < 300
+    few, many = (
+        [int(line.split("│")[-3]) for line in done.stdout.splitlines() if f" {count} x 3" in line]
+        for count in (10, 10_000)
+    )
+    assert len(few) == len(many) == 2
+    assert all(0 < more - less < 130 for less, more in zip(few, many, strict=True))
 
 
 def test_nothing_is_left_to_do_once_every_file_is_there(tmp_path):
