@@ -21,7 +21,6 @@ from vosarena.config.study import from_command_line, load_catalog, load_study
 from vosarena.config.validation import PATTERNS
 from vosarena.fetching.policy import RetryPolicy
 from vosarena.fetching.sources import SOURCES
-from vosarena.leaderboard.inputs import local_splits, server_splits
 from vosarena.metrics.protocols import PROTOCOLS
 from vosarena.orchestration.checks import check_study
 from vosarena.submissions.pack import pack_submission
@@ -224,7 +223,7 @@ def test_a_name_that_yaml_takes_for_something_else_needs_quotes(key, word):
 @pytest.mark.parametrize("truth, hidden", [("full", False), ("first_frame", True), ("none", False)])
 def test_only_a_split_with_a_server_waits_for_one(truth, hidden, tmp_path):
     made = yaml_study(f"datasets: [{{name: a, path: x, ground_truth: {truth}}}]")
-    assert bool(server_splits(made)) is hidden and bool(local_splits(made)) is (truth == "full")
+    assert bool(made.server_splits()) is hidden and bool(made.local_splits()) is (truth == "full")
     if truth == "none":
         with pytest.raises(ConfigError, match="a/all has `ground_truth: none`, so no server scores it"):
             pack_submission(made.splits["a/all"], tmp_path / "t.parquet", tmp_path, tmp_path / "a.zip")

@@ -10,7 +10,7 @@ import pytest
 
 from tests.conftest import REPOSITORY
 from vosarena.datasets.table import read_table
-from vosarena.orchestration.shards import make_shards_by_time
+from vosarena.orchestration.shards import Workload, make_shards_by_time
 
 spec = importlib.util.spec_from_file_location("orchestration", REPOSITORY / "benchmarks" / "orchestration.py")
 orchestration = importlib.util.module_from_spec(spec)
@@ -44,5 +44,6 @@ def test_jobs_are_planned_by_time(tmp_path):
     orchestration.prepare(tmp_path, 200, 16)
     limit = "inference={sequences_per_job: 0, minutes_per_job: 60}"
     done = orchestration.measured(tmp_path, "--dry-run", "--config", limit)
-    shards = make_shards_by_time(read_table(tmp_path / "resources/datasets/many/all/sequences.parquet"), 60, "baseline")
+    table = read_table(tmp_path / "resources/datasets/many/all/sequences.parquet")
+    shards = make_shards_by_time({record.sequence: Workload.of(record) for record in table}, 60, "baseline")
     assert f"track {3 * len(shards)} " in " ".join(done[3].split()) and len(shards) not in (13, 200)

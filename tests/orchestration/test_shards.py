@@ -1,5 +1,6 @@
 import random
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import replace
 
 import pytest
@@ -7,13 +8,7 @@ import pytest
 from vosarena.base.errors import ConfigError
 from vosarena.config.study import load_study
 from vosarena.datasets.table import SequenceRecord
-from vosarena.orchestration.shards import (
-    choose_shards,
-    count_object_frames,
-    make_shards,
-    make_shards_by_time,
-    workload_of,
-)
+from vosarena.orchestration.shards import Work, Workload, choose_shards, make_shards, make_shards_by_time
 
 
 def table(count: int) -> list[SequenceRecord]:
@@ -24,46 +19,50 @@ def table(count: int) -> list[SequenceRecord]:
     ]
 
 
+def work_of(records: Iterable[SequenceRecord]) -> Work:
+    return {record.sequence: Workload.of(record) for record in records}
+
+
 def test_one_sequence_per_job_is_named_after_it():
-    assert make_shards(table(3), 1) == {"s000": ["s000"], "s001": ["s001"], "s002": ["s002"]}
+    assert make_shards(work_of(table(3)), 1) == {"s000": ["s000"], "s001": ["s001"], "s002": ["s002"]}
     odd = [replace(record, sequence=name) for record, name in zip(table(2), ("{x}", "<results>"), strict=True)]
-    assert make_shards(odd, 1) == {"%7Bx%7D": ["{x}"], "%3Cresults%3E": ["<results>"]}
+    assert make_shards(work_of(odd), 1) == {"%7Bx%7D": ["{x}"], "%3Cresults%3E": ["<results>"]}
 
 
 def test_every_sequence_is_in_exactly_one_shard_whatever_the_order_of_the_table():
     rows = table(37)
-    shards = make_shards(rows, 8)
+    shards = make_shards(work_of(rows), 8)
     assert sorted(name for names in shards.values() for name in names) == [record.sequence for record in rows]
     assert len(shards) == 5 and max(map(len, shards.values())) <= 8
-    assert make_shards(list(reversed(rows)), 8) == shards
+    assert make_shards(work_of(list(reversed(rows))), 8) == shards
 
 
 def test_work_is_balanced():
     rows = table(64)
-    work = {record.sequence: count_object_frames(record) for record in rows}
-    loads = [sum(work[name] for name in names) for names in make_shards(rows, 8).values()]
+    work = {record.sequence: record.n_frames * len(record.object_ids) for record in rows}
+    loads = [sum(work[name] for name in names) for names in make_shards(work_of(rows), 8).values()]
     assert max(loads) < 1.1 * sum(loads) / len(loads)
 
 
 def test_shards_by_time_are_as_few_as_fit_and_alike():
     rows = [replace(record, height=480, width=854) for record in table(200)]
-    by_name = {record.sequence: record for record in rows}
+    work = work_of(rows)
     for kind, minutes in (("gpu", 30), ("cpu", 400)):
-        shards = make_shards_by_time(rows, minutes, kind)
-        limits = [workload_of(by_name[name] for name in names).minutes(kind) for names in shards.values()]
-        assert sorted(name for names in shards.values() for name in names) == sorted(by_name)
+        shards = make_shards_by_time(work_of(rows), minutes, kind)
+        limits = [Workload.sum(map(work.__getitem__, names)).minutes(kind) for names in shards.values()]
+        assert sorted(name for names in shards.values() for name in names) == sorted(work)
         assert minutes * 0.9 < max(limits) <= minutes and min(limits) > minutes * 0.75
-        assert make_shards_by_time(list(reversed(rows)), minutes, kind) == shards
+        assert make_shards_by_time(work_of(list(reversed(rows))), minutes, kind) == shards
 
 
 def test_a_sequence_that_needs_more_time_is_alone_and_the_others_are_together():
     rows = [SequenceRecord(f"s{i}", n_frames=100, object_ids=(1,)) for i in range(20)]
     rows += [SequenceRecord(f"long{i}", n_frames=20_000, object_ids=(1, 2)) for i in range(2)]
-    shards = sorted(make_shards_by_time(rows, 20, "gpu").values(), key=len)
+    shards = sorted(make_shards_by_time(work_of(rows), 20, "gpu").values(), key=len)
     assert shards[:2] == [["long0"], ["long1"]] and len(shards) == 3
-    alone = make_shards_by_time(rows, 5, "gpu")  # less than a job's start
+    alone = make_shards_by_time(work_of(rows), 5, "gpu")  # less than a job's start
     assert sorted(map(len, alone.values())) == [1] * 22
-    assert make_shards_by_time(rows[:1], 60, "gpu") == {"shard-1-of-1": ["s0"]}
+    assert make_shards_by_time(work_of(rows[:1]), 60, "gpu") == {"shard-1-of-1": ["s0"]}
 
 
 def seconds(rows: list[SequenceRecord], kind: str) -> float:
@@ -75,7 +74,7 @@ def seconds(rows: list[SequenceRecord], kind: str) -> float:
 @pytest.mark.parametrize("kind, start", [("gpu", 10), ("cpu", 5), ("baseline", 1)])
 def test_a_cluster_gets_as_many_jobs_as_keep_the_start_short(kind, start):
     rows = {record.sequence: record for record in table(1000)}
-    shards = choose_shards(rows.values(), kind, None)
+    shards = choose_shards(work_of(rows.values()), kind, None)
     times = [seconds([rows[name] for name in names], kind) for names in shards.values()]
     assert sorted(name for names in shards.values() for name in names) == sorted(rows)
     total, start = sum(times), start + 10
@@ -93,7 +92,7 @@ def test_a_cluster_gets_as_many_jobs_as_keep_the_start_short(kind, start):
 ])  # fmt: skip
 def test_a_machine_gets_as_many_jobs_as_run_at_the_same_time(kind, frames, at_once, expected):
     rows = [SequenceRecord(f"s{i:02}", n_frames=frames, object_ids=(1,)) for i in range(20)]
-    shards = choose_shards(rows, kind, at_once)
+    shards = choose_shards(work_of(rows), kind, at_once)
     assert len(shards) == expected and max(map(len, shards.values())) <= -(-20 // expected)
 
 
@@ -111,12 +110,12 @@ def test_a_job_asks_for_more_with_more_work_and_long_clips_are_spread():
     long = [SequenceRecord(f"long{i}", n_frames=3000, object_ids=(1,), height=720, width=1280) for i in range(6)]
     short = [SequenceRecord(f"s{i:02}", n_frames=60, object_ids=(1, 2), height=1080, width=1920) for i in range(90)]
     rows = {record.sequence: record for record in long + short}
-    shards = make_shards(rows.values(), 16)
+    shards = make_shards(work_of(rows.values()), 16)
     assert Counter(sum(name.startswith("long") for name in names) for names in shards.values()) == {1: 6}
-    few, many = workload_of(short[:2]), workload_of(short[:16])
+    few, many = (Workload.sum(map(Workload.of, short[:count])) for count in (2, 16))
     for kind in ("baseline", "gpu", "cpu"):
         assert few.minutes(kind) < many.minutes(kind)
         assert few.memory_mb(kind) == many.memory_mb(kind)  # frames are streamed
-    crowd = workload_of([replace(short[0], object_ids=tuple(range(30)))])
+    crowd = Workload.of(replace(short[0], object_ids=tuple(range(30))))
     assert crowd.memory_mb("gpu") > few.memory_mb("gpu")
     assert few.minutes("cpu") > few.minutes("gpu")

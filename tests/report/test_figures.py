@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 
 from vosarena.base.errors import DataError
 from vosarena.base.escaping import one_line
-from vosarena.config.study import Split, load_study
+from vosarena.config.study import Split
 from vosarena.leaderboard.attributes import ObjectCurve
 from vosarena.leaderboard.columns import TABLES
 from vosarena.leaderboard.titles import BY_NAME, Titles
@@ -87,11 +87,12 @@ def test_any_scores_can_be_drawn(rows, tmp_path):
     "j, name", [([0.5], "one frame"), ([NAN, NAN], "nan"), ([0.1, 0.9], "x" * 250), ([1, 0], "é" * 120)]
 )
 def test_any_curve_can_be_drawn(j, name, tmp_path):
-    study = load_study({"datasets": ["demo/val"], "models": ["static"]})
     curve = ObjectCurve(0, tuple(map(str, range(len(j)))), np.array(j, float), np.ones(len(j), bool))
-    figures._curves(study, Split(dataset="d", name="s"), name, {"static": curve}, BY_NAME, tmp_path)
+    figures._curves(["static"], Split(dataset="d", name="s"), "davis2017", name, {"static": curve}, BY_NAME, tmp_path)
     assert len(list(tmp_path.iterdir())) == 2
-    figures._curves(study, Split(dataset="d", name="s"), f"{name[:-1]}z", {"static": curve}, BY_NAME, tmp_path)
+    figures._curves(
+        ["static"], Split(dataset="d", name="s"), "davis2017", f"{name[:-1]}z", {"static": curve}, BY_NAME, tmp_path
+    )
     assert len(list(tmp_path.iterdir())) == 4, "two long names share a file"
 
 

@@ -18,11 +18,10 @@ from vosarena.base.errors import VosarenaError
 from vosarena.base.names import expand_home
 from vosarena.inference.devices import all_devices, visible_devices
 from vosarena.leaderboard.server_scores import score_files
-from vosarena.leaderboard.inputs import server_splits
 from vosarena.orchestration.checks import check_study, discard_damaged, study_name
 from vosarena.orchestration.machine import cpus_of_gpu_job, limit_gpu_jobs, runs_here
 from vosarena.trackers.base import uses_torch
-from vosarena.orchestration.shards import choose_shards, make_shards, make_shards_by_time, workload_of
+from vosarena.orchestration.shards import Workload, choose_shards, make_shards, make_shards_by_time
 from vosarena.predictions.store import Store
 
 try:
@@ -110,19 +109,19 @@ def shards_and_workloads(split, model):
         split: The split, as `<dataset>/<split>`. Its table of sequences exists.
         model: Name of the model.
     """
-    rows = {record.sequence: record for record in read_table(paths.sequences(split))}
+    work = {record.sequence: Workload.of(record) for record in read_table(paths.sequences(split))}
     wildcards, inference = Namespace(model=model), study.inference
     if inference.minutes_per_job:
-        shards = make_shards_by_time(rows.values(), inference.minutes_per_job, kind_of(wildcards))
+        shards = make_shards_by_time(work, inference.minutes_per_job, kind_of(wildcards))
     elif inference.sequences_per_job != "auto":
-        shards = make_shards(rows.values(), inference.sequences_per_job or 1)
+        shards = make_shards(work, inference.sequences_per_job or 1)
     elif runs_here(workflow):
         # A finished split keeps its shards, so that another number of cores plans no jobs.
-        shards = Store(paths.predictions(split, model)).finished_shards(rows)
-        shards = shards or choose_shards(rows.values(), kind_of(wildcards), jobs_at_once(wildcards))
+        shards = Store(paths.predictions(split, model)).finished_shards(work)
+        shards = shards or choose_shards(work, kind_of(wildcards), jobs_at_once(wildcards))
     else:
-        shards = choose_shards(rows.values(), kind_of(wildcards), None)
-    return shards, {shard: workload_of(rows[name] for name in names) for shard, names in shards.items()}
+        shards = choose_shards(work, kind_of(wildcards), None)
+    return shards, {shard: Workload.sum(work[name] for name in names) for shard, names in shards.items()}
 
 
 @lru_cache
@@ -258,7 +257,7 @@ def server_scores(wildcards):
     try:
         return [
             local(file)
-            for split in server_splits(study)
+            for split in study.server_splits()
             for file in score_files(paths.scores, split.dataset, split.name, study.models).values()
         ]
     except VosarenaError as error:

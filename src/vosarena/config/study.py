@@ -125,6 +125,14 @@ class Study:
         """Return a model of the study, or any other of the catalog (where fine-tuning starts)."""
         return self.models.get(name) or self.catalog.model(name)
 
+    def local_splits(self) -> list[Split]:
+        """Return the splits with ground truth."""
+        return [split for split in self.splits.values() if split.ground_truth == "full"]
+
+    def server_splits(self) -> list[Split]:
+        """Return the splits that only a server can score."""
+        return [split for split in self.splits.values() if split.ground_truth == "first_frame"]
+
     def every_split(self) -> list[Split]:
         """Return the evaluated splits and those that models, or the models these start from, are fine-tuned on."""
         training = [name for model in self.models.values() for step in self.trainings(model) for name in step.data]
@@ -202,8 +210,17 @@ def load_study(config: Mapping[str, Any], where: str = "config", name: str = "st
         figures=entry.figures,
         pathvars=entry.pathvars,
     )
-    _check_figures(study, where)
-    _check_trainings(study, where)
+    for index, sequence in enumerate(study.figures.sequences):
+        split = sequence.rpartition("/")[0]
+        if split not in study.splits:
+            words = f"{sequence!r} is in none of the datasets; {nearest(split, study.splits)}"
+            raise ConfigError(f"{where}: figures.sequences.{index}: {words}")
+    for model in study.models.values():
+        with _prefix(f"{where}: models: {model.name}: finetune"):
+            for step in study.trainings(model):
+                check_recipe(step)
+                for data in step.data:
+                    study.split(data)
     return study
 
 
@@ -363,25 +380,6 @@ def _inline_model(entry: ModelEntry, catalog: Catalog) -> Model:
     if "tracker" not in values:
         raise ConfigError(f"{entry.name!r} needs a `tracker` or `extends`")
     return Model(**values)
-
-
-def _check_figures(study: Study, where: str) -> None:
-    for index, name in enumerate(study.figures.sequences):
-        split = name.rpartition("/")[0]
-        if split not in study.splits:
-            raise ConfigError(
-                f"{where}: figures.sequences.{index}: {name!r} is in none of the datasets; "
-                f"{nearest(split, study.splits)}"
-            )
-
-
-def _check_trainings(study: Study, where: str) -> None:
-    for model in study.models.values():
-        with _prefix(f"{where}: models: {model.name}: finetune"):
-            for step in study.trainings(model):
-                check_recipe(step)
-                for name in step.data:
-                    study.split(name)
 
 
 def check_recipe(recipe: FinetuneEntry) -> None:

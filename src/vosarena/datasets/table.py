@@ -108,14 +108,8 @@ def index_split(root: Path, output: Path, split: Split) -> None:
     for record in records:
         if record.problem:
             logger.warning("sequence %s: %s", record.sequence, record.problem)
-    _warn_about_prompts_only(records, split)
-    write_table(records, output, counts)
-
-
-def _warn_about_prompts_only(records: Sequence[SequenceRecord], split: Split) -> None:
-    """Warn if sequences have prompts but no further masks: they would be empty rows of the leaderboard."""
     alone = sum(record.annotated_frames == 1 < record.n_frames for record in records)
-    if alone and split.ground_truth == "full":
+    if alone and split.ground_truth == "full":  # these sequences would be empty rows of the leaderboard
         logger.warning(
             "%s: %d of %d sequences have a mask for one frame only, so there is nothing to score; set "
             "`ground_truth: first_frame` (a server scores) or `none`",
@@ -123,6 +117,7 @@ def _warn_about_prompts_only(records: Sequence[SequenceRecord], split: Split) ->
             alone,
             len(records),
         )
+    write_table(records, output, counts)
 
 
 def _record(images: Path, masks: Path, name: str, split: Split, attributes: Sequence[str]) -> SequenceRecord:

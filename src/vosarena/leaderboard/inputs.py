@@ -1,19 +1,9 @@
 """List the inputs of the leaderboard: the files of every model on every split of a study."""
 
 from vosarena.config.paths import Paths
-from vosarena.config.study import Split, Study
+from vosarena.config.study import Study
 from vosarena.leaderboard.build import LocalRun, ServerRun
 from vosarena.leaderboard.server_scores import score_files
-
-
-def local_splits(study: Study) -> list[Split]:
-    """Return the splits with ground truth."""
-    return [split for split in study.splits.values() if split.ground_truth == "full"]
-
-
-def server_splits(study: Study) -> list[Split]:
-    """Return the splits that only a server can score."""
-    return [split for split in study.splits.values() if split.ground_truth == "first_frame"]
 
 
 def local_runs(study: Study, paths: Paths) -> list[LocalRun]:
@@ -28,7 +18,7 @@ def local_runs(study: Study, paths: Paths) -> list[LocalRun]:
             table=paths.sequences(split),
             store=paths.predictions(split, model),
         )
-        for split in local_splits(study)
+        for split in study.local_splits()
         for model in study.models
     ]
 
@@ -40,7 +30,7 @@ def server_runs(study: Study, paths: Paths) -> list[ServerRun]:
         DataError: A model has two scores files for one split.
     """
     runs = []
-    for split in server_splits(study):
+    for split in study.server_splits():
         scores = score_files(paths.scores, split.dataset, split.name, study.models)
         notice = split.submission.notice if split.submission else ""
         for model in study.models:

@@ -6,12 +6,12 @@ from pathlib import Path
 
 from vosarena.base.errors import DataError
 from vosarena.config.paths import Paths
-from vosarena.config.study import Model, Split, Study
+from vosarena.config.study import Model, Study
 from vosarena.datasets.table import read_table
 from vosarena.leaderboard.build import LocalRun, build_leaderboard
 from vosarena.leaderboard.inputs import local_runs, server_runs
 from vosarena.leaderboard.titles import Titles
-from vosarena.metrics.measure import measure
+from vosarena.metrics.measure import Resize, measure
 from vosarena.metrics.measure_split import pair_predictions
 from vosarena.metrics.pairs import MeasureError
 from vosarena.metrics.protocols import find_protocol
@@ -41,7 +41,7 @@ def partial_leaderboard(study: Study, paths: Paths, jobs: int = 1) -> list[Local
     for run in local_runs(study, paths):
         split, model = study.splits[f"{run.dataset}/{run.split}"], study.models[run.model]
         metrics = output / "metrics" / run.dataset / run.split / f"{run.model}.parquet"
-        if run.table.is_file() and _measure_finished(study, split, model, paths, metrics, jobs):
+        if run.table.is_file() and _measure_finished(run, model, split.resize, metrics, jobs):
             runs.append(replace(run, metrics=metrics))
     server = [run for run in server_runs(study, paths) if run.table.is_file()]
     if not runs and not server:
@@ -53,24 +53,24 @@ def partial_leaderboard(study: Study, paths: Paths, jobs: int = 1) -> list[Local
     return runs
 
 
-def _measure_finished(study: Study, split: Split, model: Model, paths: Paths, output: Path, jobs: int) -> bool:
-    store = Store(paths.predictions(split, model.name))
-    table = paths.sequences(split)
-    manifests = store.manifests(record.sequence for record in read_table(table))
-    finished = {name: found for name, found in manifests.items() if found.identity.definition == model.definition()}
+def _measure_finished(run: LocalRun, model: Model, resize: Resize, output: Path, jobs: int) -> bool:
+    store = Store(run.store)
+    manifests = store.manifests(record.sequence for record in read_table(run.table))
+    finished = {
+        name: found.masks_digest for name, found in manifests.items() if found.identity.definition == model.definition()
+    }
     if not finished:
         return False
-    adaptive = any(find_protocol(name).adaptive for name in study.protocols_of(split))
     try:
         measure(
-            pair_predictions(table, store, finished),
+            pair_predictions(run.table, store, finished),
             output,
-            dataset=split.dataset,
-            split=split.name,
-            model=model.name,
+            dataset=run.dataset,
+            split=run.split,
+            model=run.model,
             jobs=jobs,
-            resize=split.resize,
-            adaptive=adaptive,
+            resize=resize,
+            adaptive=any(find_protocol(name).adaptive for name in run.protocols),
         )
     except MeasureError as error:
         logger.warning("%s", error)  # the others were measured

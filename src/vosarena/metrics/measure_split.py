@@ -13,7 +13,6 @@ from vosarena.metrics.notes import id_gap
 from vosarena.metrics.pairs import MeasureError, SequencePair, pair_sequence
 from vosarena.metrics.protocols import find_protocol
 from vosarena.metrics.read import read_metadata
-from vosarena.predictions.manifest import Manifest
 from vosarena.predictions.store import Store
 
 logger = logging.getLogger(__name__)
@@ -54,7 +53,9 @@ def measure_predictions(
     """
     store = Store(folder)
     names = [record.sequence for record in read_table(table)]
-    pairs = pair_predictions(table, store, {name: store.manifest(name) for name in names})
+    manifests = {name: store.manifest(name) for name in names}
+    digests = {name: manifest.masks_digest if manifest else "" for name, manifest in manifests.items()}
+    pairs = pair_predictions(table, store, digests)
     try:
         adaptive = any(find_protocol(name).adaptive for name in protocols)
         measure(pairs, output, dataset=dataset, split=split, model=model, jobs=jobs, resize=resize, adaptive=adaptive)
@@ -67,21 +68,19 @@ def measure_predictions(
                 logger.warning("sequence %s: %s", name, gap)
 
 
-def pair_predictions(table: Path, store: Store, manifests: Mapping[str, Manifest | None]) -> list[SequencePair]:
+def pair_predictions(table: Path, store: Store, digests: Mapping[str, str]) -> list[SequencePair]:
     """Pair the ground truth of sequences with their predictions, whose masks must match their manifests.
 
     Args:
         table: Table of sequences of the split. Masks and, where the dataset has one, the meta file that says which
             objects are scored on which frames are next to it.
         store: Predictions of the model.
-        manifests: Manifest of each sequence, or None if it has no prediction, which makes it a failure.
+        digests: Digest of the masks of each sequence; empty if it has no prediction, which makes it a failure.
     """
     check_facts(table.parent)
     annotations, meta = table.parent / ANNOTATIONS, table.parent / META
     pairs = (
-        pair_sequence(
-            name, annotations / name, store.masks(name), masks_digest=manifest.masks_digest if manifest else ""
-        )
-        for name, manifest in manifests.items()
+        pair_sequence(name, annotations / name, store.masks(name), masks_digest=digest)
+        for name, digest in digests.items()
     )
     return with_meta(pairs, read_meta(meta) if meta.exists() else None)

@@ -1,4 +1,7 @@
-"""Shards: the sequences that one job tracks with one loaded model."""
+"""Shards: the sequences that one job tracks with one loaded model.
+
+`Work` says how much there is to do for each sequence of a split, by name.
+"""
 
 import heapq
 import math
@@ -22,7 +25,7 @@ _MEMORY_MB = {"baseline": 2000, "gpu": 8000, "cpu": 8000}  # Python, packages, m
 
 @dataclass(frozen=True)
 class Workload:
-    """The work of a job, from which its time and memory limits follow.
+    """The work of a sequence or of a job, from which time and memory limits follow.
 
     Attributes:
         frames: Number of frames.
@@ -36,13 +39,39 @@ class Workload:
     pixels: int
     objects: int
 
+    @classmethod
+    def of(cls, record: SequenceRecord) -> "Workload":
+        """Return the work of one sequence."""
+        objects = len(record.object_ids)
+        return cls(record.n_frames, record.n_frames * max(1, objects), record.height * record.width, objects)
+
+    @classmethod
+    def sum(cls, works: Iterable["Workload"]) -> "Workload":
+        """Return the work of a job that tracks several sequences."""
+        works = list(works)
+        return cls(
+            frames=sum(work.frames for work in works),
+            object_frames=sum(work.object_frames for work in works),
+            pixels=max(work.pixels for work in works),
+            objects=max(work.objects for work in works),
+        )
+
     def minutes(self, kind: str) -> int:
         """Return the time limit of the first attempt.
 
         Args:
             kind: How the model runs: `baseline`, `gpu` or `cpu`.
         """
-        return math.ceil(_START_MINUTES + _seconds(self.frames, self.object_frames, kind) / 60)
+        return math.ceil(_START_MINUTES + self.seconds(kind) / 60)
+
+    def seconds(self, kind: str) -> float:
+        """Return an upper bound of the time without the start.
+
+        Args:
+            kind: How the model runs: `baseline`, `gpu` or `cpu`.
+        """
+        frame, one_object = _SECONDS[kind]
+        return frame * self.frames + one_object * self.object_frames
 
     def memory_mb(self, kind: str) -> int:
         """Return the host memory of the first attempt.
@@ -57,43 +86,35 @@ class Workload:
         return math.ceil(_MEMORY_MB[kind] + self.pixels * (in_flight + per_object * self.objects) / 2**20)
 
 
-def workload_of(records: Iterable[SequenceRecord]) -> Workload:
-    """Return the workload of a job that tracks these sequences."""
-    records = list(records)
-    return Workload(
-        frames=sum(record.n_frames for record in records),
-        object_frames=sum(map(count_object_frames, records)),
-        pixels=max(record.height * record.width for record in records),
-        objects=max(len(record.object_ids) for record in records),
-    )
+Work = Mapping[str, Workload]
 
 
-def make_shards(table: Iterable[SequenceRecord], sequences_per_job: int) -> dict[str, list[str]]:
-    """Split a table of sequences into shards of at most `sequences_per_job`, with similar work (frames x objects).
+def make_shards(work: Work, sequences_per_job: int) -> dict[str, list[str]]:
+    """Split sequences into shards of at most `sequences_per_job`, with similar work (frames x objects).
 
     A shard of one sequence is named after it (see safe_path_name); the others are numbered. The largest sequence goes
     first, always to the shard with the least work that has room (longest-processing-time rule, Graham 1969).
 
     Args:
-        table: The table of sequences.
+        work: The work of each sequence.
         sequences_per_job: Largest number of sequences in a shard.
 
     Returns:
         The names of the sequences of each shard, by shard name.
     """
-    work = {record.sequence: count_object_frames(record) for record in table}
     if sequences_per_job == 1:
         return {safe_path_name(name): [name] for name in sorted(work)}
-    return _named(_spread(work, -(-len(work) // sequences_per_job), sequences_per_job))
+    amounts = {name: found.object_frames for name, found in work.items()}
+    return _named(_spread(amounts, -(-len(work) // sequences_per_job), sequences_per_job))
 
 
-def make_shards_by_time(table: Iterable[SequenceRecord], minutes: int, kind: str) -> dict[str, list[str]]:
-    """Split a table of sequences into as few shards as possible whose time limits are at most `minutes`.
+def make_shards_by_time(work: Work, minutes: int, kind: str) -> dict[str, list[str]]:
+    """Split sequences into as few shards as possible whose time limits are at most `minutes`.
 
     A sequence that needs more time is alone in its shard, which has a longer limit. The shards need similar times.
 
     Args:
-        table: The table of sequences.
+        work: The work of each sequence.
         minutes: Largest time limit of a job, as `Workload.minutes` estimates it.
         kind: How the model runs: `baseline`, `gpu` or `cpu`.
 
@@ -101,58 +122,48 @@ def make_shards_by_time(table: Iterable[SequenceRecord], minutes: int, kind: str
         The names of the sequences of each shard, by shard name.
     """
     room = max(0, 60 * (minutes - _START_MINUTES))
-    work = {record.sequence: _seconds(record.n_frames, count_object_frames(record), kind) for record in table}
-    count = max(1, math.ceil(sum(min(seconds, room) for seconds in work.values()) / room)) if room else len(work)
+    seconds = {name: found.seconds(kind) for name, found in work.items()}
+    count = max(1, math.ceil(sum(min(each, room) for each in seconds.values()) / room)) if room else len(work)
     while count < len(work):
-        shards = _spread(work, count, len(work))
-        if all(len(names) == 1 or sum(work[name] for name in names) <= room for names in shards):
+        shards = _spread(seconds, count, len(work))
+        if all(len(names) == 1 or sum(seconds[name] for name in names) <= room for names in shards):
             return _named(shards)
         count += 1 + count // 100
-    return _named(_spread(work, len(work), 1))
+    return _named(_spread(seconds, len(work), 1))
 
 
-def choose_shards(table: Iterable[SequenceRecord], kind: str, at_once: int | None) -> dict[str, list[str]]:
-    """Split a table of sequences into shards that keep a machine busy and spend little time on starting.
+def choose_shards(work: Work, kind: str, at_once: int | None) -> dict[str, list[str]]:
+    """Split sequences into shards that keep a machine busy and spend little time on starting.
 
     On a machine, there are as many shards as jobs can run at the same time, but none that would take less time than its
     start. On a cluster, there are as many as possible whose start takes at most 5 % of their time.
 
     Args:
-        table: The table of sequences.
+        work: The work of each sequence.
         kind: How the model runs: `baseline`, `gpu` or `cpu`.
         at_once: Number of jobs that can run at the same time; None on a cluster, where it is not known.
 
     Returns:
         The names of the sequences of each shard, by shard name.
     """
-    work = {record.sequence: _seconds(record.n_frames, count_object_frames(record), kind) / _MARGIN for record in table}
-    start, total = _START_SECONDS[kind], sum(work.values())
+    seconds = {name: found.seconds(kind) / _MARGIN for name, found in work.items()}
+    start, total = _START_SECONDS[kind], sum(seconds.values())
     count = total / (19 * (start + _CLUSTER_SECONDS)) if at_once is None else min(at_once, total / start)
-    return _named(_spread(work, min(max(1, int(count)), len(work)), len(work)))
+    return _named(_spread(seconds, min(max(1, int(count)), len(work)), len(work)))
 
 
-def _spread(work: Mapping[str, float], count: int, most: int) -> list[list[str]]:
-    """Return `count` lists of at most `most` names, with similar work."""
+def _spread(amounts: Mapping[str, float], count: int, most: int) -> list[list[str]]:
+    """Return `count` lists of at most `most` names, with similar amounts of work."""
     shards: list[list[str]] = [[] for _ in range(count)]
     heap = [(0.0, index) for index in range(count)]
-    for name in sorted(work, key=lambda name: (-work[name], name)):
+    for name in sorted(amounts, key=lambda name: (-amounts[name], name)):
         load, index = heapq.heappop(heap)
         shards[index].append(name)
         if len(shards[index]) < most:
-            heapq.heappush(heap, (load + work[name], index))
+            heapq.heappush(heap, (load + amounts[name], index))
     return shards
 
 
 def _named(shards: Sequence[Sequence[str]]) -> dict[str, list[str]]:
     width = len(str(len(shards)))
     return {f"shard-{index + 1:0{width}}-of-{len(shards)}": sorted(names) for index, names in enumerate(shards)}
-
-
-def _seconds(frames: int, object_frames: int, kind: str) -> float:
-    frame, one_object = _SECONDS[kind]
-    return frame * frames + one_object * object_frames
-
-
-def count_object_frames(record: SequenceRecord) -> int:
-    """Return the number of frames times objects of one sequence."""
-    return record.n_frames * max(1, len(record.object_ids))

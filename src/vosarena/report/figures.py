@@ -29,7 +29,6 @@ from vosarena.leaderboard.attributes import ObjectCurve, mean_curve, sequence_cu
 from vosarena.leaderboard.boards import board_keys, rows_of
 from vosarena.leaderboard.build import read_leaderboard
 from vosarena.leaderboard.comparison import ALL
-from vosarena.leaderboard.inputs import local_splits
 from vosarena.leaderboard.kinds import Kind
 from vosarena.leaderboard.tables import unscored_note
 from vosarena.leaderboard.titles import Titles
@@ -75,21 +74,28 @@ def draw_figures(study: Study, paths: Paths, output: Path) -> None:
         DataError: There is no leaderboard, or the study names a sequence that is not scored.
     """
     tables = read_leaderboard(paths.leaderboard)
-    titles = Titles.of(study)
-    chosen = {split: _chosen(tables["sequences"], study, split) for split in map(str, local_splits(study))}
+    titles, models = Titles.of(study), list(study.models)
+    wanted = [item.rpartition("/") for item in study.figures.sequences]
+    chosen = {
+        str(split): _chosen(
+            tables["sequences"], str(split), [name for prefix, _, name in wanted if prefix == str(split)]
+        )
+        for split in study.local_splits()
+    }
     check_folder(output)
     shutil.rmtree(output)
     output.mkdir()
     with style.context(STYLE):
         with _attempt("overview"):
-            _overview(tables, list(study.models), titles, output)
-        for split in local_splits(study):
+            _overview(tables, models, titles, output)
+        for split in study.local_splits():
+            protocol = study.protocols_of(split)[0]
             for name in chosen[str(split)]:
                 with _attempt(f"frames of {split}, {name}"):
-                    _strip(study, split, paths, name, titles, output)
-            for name, curves in _mean_curves(tables, study, split, paths, chosen[str(split)]).items():
+                    _strip(models, split, paths, name, titles, output)
+            for name, curves in _mean_curves(tables, models, split, protocol, paths, chosen[str(split)]).items():
                 with _attempt(f"curves of {split}, {name}"):
-                    _curves(study, split, name, curves, titles, output)
+                    _curves(models, split, protocol, name, curves, titles, output)
 
 
 @contextmanager
@@ -103,11 +109,10 @@ def _attempt(figure: str) -> Iterator[None]:
         logger.warning("figures: %s cannot be drawn: %s: %s", figure, type(error).__name__, error, exc_info=True)
 
 
-def _chosen(scores: pd.DataFrame, study: Study, split: str) -> list[str]:
-    """Return the sequences of a split for which figures are drawn."""
+def _chosen(scores: pd.DataFrame, split: str, named: list[str]) -> list[str]:
+    """Return the sequences of a split for which figures are drawn: those that the study names, if it names any."""
     of_split = scores[scores["dataset"] + "/" + scores["split"] == split]
     spread = of_split.groupby("sequence", observed=True)["j_and_f"].agg(lambda values: values.max() - values.min())
-    named = [name for prefix, _, name in (item.rpartition("/") for item in study.figures.sequences) if prefix == split]
     for name in named:
         if name not in spread:
             raise DataError(f"figures: {split} has no scored sequence {name!r}; {nearest(name, spread.index)}")
@@ -125,7 +130,7 @@ def _save(figure: Figure, path: Path, forms: Sequence[str]) -> None:
         figure.savefig(target, bbox_inches="tight", metadata=_NO_DATE[form], dpi=200)
 
 
-def _strip(study: Study, split: Split, paths: Paths, name: str, titles: Titles, output: Path) -> None:
+def _strip(models: Sequence[str], split: Split, paths: Paths, name: str, titles: Titles, output: Path) -> None:
     """Draw frames from left to right, and from top to bottom the frame, the ground truth and every model."""
     root = paths.sequences(split).parent
     files = read_sequence(root / IMAGES, root / ANNOTATIONS, name, split.resize)
@@ -138,7 +143,7 @@ def _strip(study: Study, split: Split, paths: Paths, name: str, titles: Titles, 
             one_line(titles.model(model)),
             media.prediction_reader(files, Store(paths.predictions(split, model)).masks(name)),
         )
-        for model in study.models
+        for model in models
     ]
     height = CELL * float(np.clip(files.size[0] / files.size[1], 1 / MAX_ASPECT, MAX_ASPECT))
     figure = Figure(figsize=(CELL * len(chosen), height * len(rows)))
@@ -155,14 +160,13 @@ def _strip(study: Study, split: Split, paths: Paths, name: str, titles: Titles, 
 
 
 def _mean_curves(
-    tables: Tables, study: Study, split: Split, paths: Paths, names: Sequence[str]
+    tables: Tables, models: Sequence[str], split: Split, protocol: str, paths: Paths, names: Sequence[str]
 ) -> dict[str, dict[str, ObjectCurve]]:
-    """Return the mean J over the objects that the first protocol of the split scores, by sequence and model."""
-    protocol = study.protocols_of(split)[0]
+    """Return the mean J over the objects that the protocol scores, by sequence and model."""
     scored = rows_of(tables["objects"], (split.dataset, split.name, protocol))
     counted = set(zip(scored["sequence"], scored["object_id"], strict=True))
     found: dict[str, dict[str, ObjectCurve]] = {}
-    for metrics in read_metrics([paths.metrics(split, model) for model in study.models], allow_incomplete=True):
+    for metrics in read_metrics([paths.metrics(split, model) for model in models], allow_incomplete=True):
         for rows in metrics.sequences:
             if rows.name in names:
                 objects = [curve for curve in sequence_curves(rows) if (rows.name, curve.object_id) in counted]
@@ -172,7 +176,13 @@ def _mean_curves(
 
 
 def _curves(
-    study: Study, split: Split, name: str, curves: Mapping[str, ObjectCurve], titles: Titles, output: Path
+    models: Sequence[str],
+    split: Split,
+    protocol: str,
+    name: str,
+    curves: Mapping[str, ObjectCurve],
+    titles: Titles,
+    output: Path,
 ) -> None:
     """Draw J over time of every model on one sequence, with shading where no object is visible."""
     figure = Figure(figsize=(5, 1.8))
@@ -180,11 +190,11 @@ def _curves(
     lines = {}
     for model, mean in curves.items():
         visible = mean.visible  # in the ground truth, so the same for every model
-        colour, dot = _colour(list(study.models), model), "o" if len(mean.j) == 1 else ""
+        colour, dot = _colour(models, model), "o" if len(mean.j) == 1 else ""
         (lines[titles.model(model)],) = axes.plot(100 * mean.j, dot + "-", color=colour, linewidth=1.2)
     axes.fill_between(np.arange(len(visible)), 0, 100, where=~visible, step="mid", color="0.85", linewidth=0)
     axes.set(xlim=(0, max(1, len(visible) - 1)), ylim=(0, 100), xlabel="frame with ground truth")
-    axes.set_ylabel(f"{one_line(name)}\nJ, {study.protocols_of(split)[0]}")
+    axes.set_ylabel(f"{one_line(name)}\nJ, {protocol}")
     _legend(axes, lines)
     _save(figure, output / f"curves_{split.dataset}_{split.name}_{name}", ["pdf", "svg"])
 
@@ -217,7 +227,7 @@ def _overview(tables: Tables, models: list[str], titles: Titles, output: Path) -
     _save(figure, output / "overview", ["pdf", "svg"])
 
 
-def _colour(models: list[str], model: str) -> str:
+def _colour(models: Sequence[str], model: str) -> str:
     return MODEL_COLOURS[models.index(model) % len(MODEL_COLOURS)]
 
 

@@ -453,11 +453,13 @@ def _definition(study: Study) -> dict[str, Any]:
     }
 
 
-def _render(content: Mapping[str, Any], study: Mapping[str, Any], board: pd.DataFrame) -> str:
+def _render(content: Mapping[str, Any], definition: Mapping[str, Any], board: pd.DataFrame) -> str:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_PAGE), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
     )
-    splits = [(name, study["ground_truth"][name], study["protocols"][name]) for name in study["datasets"]]
+    splits = [
+        (name, definition["ground_truth"][name], definition["protocols"][name]) for name in definition["datasets"]
+    ]
     return environment.get_template("page.html.j2").render(
         css=(_PAGE / "page.css").read_text(),
         scripts=[(_PAGE / name).read_text() for name in _SCRIPTS],
@@ -468,5 +470,5 @@ def _render(content: Mapping[str, Any], study: Mapping[str, Any], board: pd.Data
         ],
         splits=splits,
         tables=list(TABLES),
-        study=yaml.safe_dump({key: study[key] for key in ("datasets", "models", "protocols")}, sort_keys=False),
+        study=yaml.safe_dump({key: definition[key] for key in ("datasets", "models", "protocols")}, sort_keys=False),
     )
