@@ -14,8 +14,8 @@ INTRODUCTION = """\
 
 <!-- Written by `make docs` from the commands themselves. Do not edit. -->
 
-`vosarena COMMAND --help` shows the same text. The workflow itself is run with `snakemake`; see
-[Your first study](../tutorial/first-study.md).
+`vosarena COMMAND --help` shows the same text. `vosarena run` and `snakemake` run the whole workflow;
+see [Your first study](../tutorial/first-study.md).
 """
 
 

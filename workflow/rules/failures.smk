@@ -11,6 +11,7 @@ from vosarena.base.errors import VosarenaError
 from vosarena.orchestration.failures import TrackedRun, collect_failures, write_failures
 from vosarena.orchestration.job_errors import JobErrors
 from vosarena.orchestration.rerun import rerun_start
+from vosarena.orchestration.start import record_run
 from vosarena.orchestration.summary import show_failures, show_other_stages, show_results
 
 _started = time.time()
@@ -73,6 +74,10 @@ def print_summary(rows, jobs, notes, failed):
     show_results([paths.leaderboard / "leaderboard.md", paths.report / "index.html"], _started, show_older=failed)
     for note in notes:
         print(note, file=sys.stderr)
+
+
+onstart:
+    record_run()
 
 
 onerror:

@@ -24,6 +24,35 @@ class _Loader(yaml.SafeLoader):
         return mapping
 
 
+def line_of(file: Path, path: str) -> int | None:
+    """Return the line of a key or list item in a YAML file, or of the innermost part of its path that is there.
+
+    Args:
+        file: The file.
+        path: Keys and indices, separated by dots, such as `models.1.options.size`. Keys may contain dots themselves.
+
+    Returns:
+        The line, counted from 1; None if the file cannot be read or has nothing of the path.
+    """
+    try:
+        node = yaml.compose(file.read_bytes(), Loader=yaml.SafeLoader)
+    except (OSError, ValueError, yaml.YAMLError):
+        return None
+    line = None
+    while path:
+        parts: list[tuple[str, yaml.Node, yaml.Node]] = []
+        if isinstance(node, yaml.MappingNode):
+            parts = [(str(key.value), key, value) for key, value in node.value]
+        elif isinstance(node, yaml.SequenceNode):
+            parts = [(str(index), item, item) for index, item in enumerate(node.value)]
+        found = [part for part in parts if path == part[0] or path.startswith(f"{part[0]}.")]
+        if not found:
+            break
+        name, place, node = max(found, key=lambda part: len(part[0]))
+        line, path = place.start_mark.line + 1, path[len(name) + 1 :]
+    return line
+
+
 def read_yaml(file: Path) -> dict[str, Any]:
     """Return the mapping in a YAML file.
 

@@ -1,4 +1,4 @@
-"""The command `vosarena`: every stage of the workflow on its own, without Snakemake.
+"""The command `vosarena`: the whole workflow, and every stage of it on its own, without Snakemake.
 
 Each command has its own module with a function `add_parser(commands)`. Only the module of the command that the user
 typed is imported, and a module imports what is slow to load in its `run`, so that `vosarena --help` is quick.
@@ -18,6 +18,7 @@ from vosarena.base.version import __version__
 
 # Names and summaries, in the order of the help text.
 COMMANDS = {
+    "run": "run a study: fetch data, track, score, and write tables and the report",
     "track": "track objects through videos with one model",
     "check": "test whether a tracker does what the workflow expects",
     "evaluate": "score predicted masks against ground truth",
@@ -60,8 +61,8 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     """Parse the arguments with the parser of their command; the other commands are only listed."""
     parser = argparse.ArgumentParser(
         prog="vosarena",
-        description="Benchmark semi-supervised video object segmentation. Each command does one stage of the workflow, "
-        "without Snakemake.",
+        description="Benchmark semi-supervised video object segmentation. `vosarena run` runs a study; "
+        "each other command does one stage of it, without Snakemake.",
         epilog="`vosarena COMMAND --help` lists the options of a command.",
     )
     parser.add_argument("--version", action="version", version=__version__)

@@ -39,12 +39,11 @@ def add_partial_options(parser: argparse.ArgumentParser) -> None:
 
 def read_study(args: argparse.Namespace) -> Study:
     """Return the study of `--config`."""
-    from vosarena.base.yaml_files import read_yaml
-    from vosarena.config.study import load_study
+    from vosarena.config import study
 
     if not args.config.is_file():
         raise ConfigError(f"{args.config}: no such file; give the config of the study with --config")
-    return load_study(read_yaml(args.config), str(args.config), args.config.stem)
+    return study.read_study(args.config)
 
 
 def study_paths(args: argparse.Namespace) -> Paths:

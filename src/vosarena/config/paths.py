@@ -5,7 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from vosarena.base.errors import ConfigError
 from vosarena.base.notes import sidecar_path
+
+
+def workflow_folder() -> Path:
+    """Return the folder with the Snakefile of the workflow: the working directory, or the clone of this library.
+
+    Raises:
+        ConfigError: There is none, because only the library is installed.
+    """
+    for folder in (Path.cwd(), Path(__file__).resolve().parents[3]):
+        if (folder / "Snakefile").is_file() and (folder / "workflow" / "rules" / "track.smk").is_file():
+            return folder
+    raise ConfigError("the workflow is not here: only the library is installed; run this in a clone of vosarena")
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from vosarena.base.entry import NAME, HomeText, number_of
 from vosarena.base.errors import ConfigError
 from vosarena.base.names import expand_home, safe_path_name
 from vosarena.base.text import nearest
-from vosarena.base.yaml_files import read_yaml
+from vosarena.base.yaml_files import line_of, read_yaml
 from vosarena.config.schema import (
     Config,
     DatasetEntry,
@@ -222,6 +222,47 @@ def load_study(config: Mapping[str, Any], where: str = "config", name: str = "st
                 for data in step.data:
                     study.split(data)
     return study
+
+
+def read_study(file: Path) -> Study:
+    """Read the config of a study as the workflow does: on top of `config.yaml` in the working directory.
+
+    Raises:
+        ConfigError: One sentence with the file, the line and the path of the key.
+    """
+    content, shared = read_yaml(file), Path("config.yaml")
+    files = [file]
+    if shared.is_file() and not shared.samefile(file):
+        files.append(shared)
+        content = _merged({key: value for key, value in read_yaml(shared).items() if key != "study"}, content)
+    try:
+        return load_study(content, str(file), file.stem)
+    except ConfigError as error:
+        raise with_line(error, str(file), files) from None
+
+
+def with_line(error: ConfigError, where: str, files: Iterable[Path]) -> ConfigError:
+    """Return an error that names the line of the key that it is about.
+
+    Args:
+        error: An error that begins with `where` and the path of a key.
+        where: What the error calls the config.
+        files: The files that the key may be in, best one first.
+    """
+    text = str(error).removeprefix(f"{where}: ")
+    for file in files:
+        if line := line_of(file, text.partition(": ")[0]):
+            return ConfigError(f"{file}, line {line}: {text}")
+    return error
+
+
+def _merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Merge two configs like Snakemake: mappings key by key, and other values are replaced."""
+    both = {
+        key: _merged(base[key], value) if isinstance(value, Mapping) and isinstance(base.get(key), Mapping) else value
+        for key, value in changes.items()
+    }
+    return {**base, **both}
 
 
 def _checked_name(name: str, where: str) -> str:

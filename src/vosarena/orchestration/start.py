@@ -1,0 +1,101 @@
+"""Start Snakemake for `vosarena run`."""
+
+import os
+import shlex
+import shutil
+import sys
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from vosarena.base.errors import ConfigError, VosarenaError
+from vosarena.base.locks import LockHeld, acquire, read_lock
+from vosarena.config.paths import workflow_folder
+from vosarena.config.study import read_study, with_line
+from vosarena.orchestration.checks import check_study
+
+_STATE = Path(".snakemake")
+_RUN_LOCK = _STATE / "run.lock"
+_LIVE: list[object] = []
+
+
+def start(file: Path, cores: str | None, slurm: bool, more: Sequence[str]) -> None:
+    """Check a study, remove the locks of a run that was killed, and replace this process by Snakemake.
+
+    Args:
+        file: Config of the study.
+        cores: Value of `--cores`; None for all cores.
+        slurm: Whether to submit jobs to SLURM.
+        more: Further options and targets of Snakemake.
+
+    Raises:
+        ConfigError: A mistake in the config, with its line, or there is no Snakefile.
+        VosarenaError: Another run is working in this folder.
+    """
+    if not file.is_file():
+        raise ConfigError(f"{file}: no such file; give the config of a study")
+    if not {"--config", "-C"} & set(more):  # values on the command line may complete the config
+        study = read_study(file)
+        try:
+            check_study(study, str(file))
+        except ConfigError as error:
+            raise with_line(error, str(file), [file]) from None
+    unlock()
+    command = snakemake_command(file, cores, slurm, more)
+    print(shlex.join(["snakemake", *command]), file=sys.stderr, flush=True)
+    os.execv(sys.executable, [sys.executable, "-m", "snakemake", *command])
+
+
+def snakemake_command(file: Path, cores: str | None, slurm: bool, more: Iterable[str]) -> list[str]:
+    """Return the arguments of `snakemake` that run a study.
+
+    The options of this function come first: Snakemake takes every word after `--configfile` for a config file.
+    """
+    root = workflow_folder()
+    command = ["--configfile", str(file)]
+    if not Path("Snakefile").exists() or not Path("Snakefile").samefile(root / "Snakefile"):
+        command += ["--snakefile", str(root / "Snakefile")]
+    if slurm:
+        profile = root / "workflow" / "profiles" / "slurm"
+        command += ["--profile", os.path.relpath(profile) if root == Path.cwd() else str(profile)]
+    else:
+        command += ["--keep-going", "--rerun-incomplete"]
+    if cores or not slurm:
+        command += ["--cores", cores or "all"]
+    return [*command, *more]
+
+
+def record_run() -> None:
+    """Record that this process runs the workflow in the working directory, until it ends.
+
+    Snakemake's own locks do not say whose they are, so that nobody could tell whether their run was killed.
+    """
+    with suppress(LockHeld, OSError):  # a second run with --nolock, or a full disk: Snakemake deals with both
+        _LIVE.append(acquire(_RUN_LOCK))
+
+
+def unlock() -> None:
+    """Remove Snakemake's locks on the working directory if the run that made them has ended.
+
+    Raises:
+        VosarenaError: That run is alive, or it is not known which run it was.
+    """
+    locks = _STATE / "locks"
+    if not locks.is_dir() or not any(locks.iterdir()):
+        return
+    found = read_lock(_RUN_LOCK)
+    if found is None:
+        raise VosarenaError(
+            f"{Path.cwd()} is locked by a run of Snakemake that left no record; if none is running, type: "
+            "snakemake --unlock"
+        )
+    try:
+        acquire(_RUN_LOCK).release()
+    except LockHeld:
+        owner = found[0]
+        raise VosarenaError(
+            f"another run works in {Path.cwd()}: process {owner.get('pid', '?')} on {owner.get('host', '?')}; wait "
+            "until it has ended, or stop it"
+        ) from None
+    shutil.rmtree(locks)
+    print("The last run was killed; its locks are removed.", file=sys.stderr)
