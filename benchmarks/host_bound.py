@@ -222,7 +222,7 @@ def ours(gpu: Gpu, folder: Path, options: Options, clock: Clock) -> None:
         import_sam2()
         stub_sam2(gpu)
         torch.save({"model": instantiate_network(**model).state_dict()}, weights)
-        sam2_stream.label_map = lambda scores, size: torch.empty(size, dtype=torch.uint8, device="meta")
+        sam2_stream.label_map = lambda scores, size, threshold: torch.empty(size, dtype=torch.uint8, device="meta")
         clock.stage("prepare", sam2_stream.Sam2Stream, "prepare")
     else:
         stub_cutie(gpu)

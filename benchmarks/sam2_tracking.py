@@ -99,7 +99,7 @@ def _upstream(run: Run, folder: Path, prompts: dict[int, np.ndarray]) -> Iterato
     cuda = run["device"] == "cuda"
     with torch.autocast("cuda", torch.bfloat16) if cuda else contextlib.nullcontext():
         if list(prompts) == [0]:
-            masks = list(sam2_upstream.track_together(predictor, folder, prompts[0]))
+            masks = list(sam2_upstream.track_together(predictor, folder, prompts))
         else:
             masks = list(sam2_upstream.track_separately(predictor, folder, prompts))
     for index, labels in enumerate(masks):

@@ -71,6 +71,9 @@ def study(*entries: str):
      "models: a: finetune: 'demo' has no split 'trian'; did you mean 'train'?"),
     ("figures={sequences: [demo/vla/round-01]}",
      "figures.sequences.0: 'demo/vla/round-01' is in none of the datasets; did you mean 'demo/val'?"),
+    ("models=[{name: a, extends: sam2-demo, options: {use_all_masks: true}}]",
+     "models: a: `use_all_masks` would give it the ground truth of demo/val, by which it is scored; "
+     "leave the option out, or set `ground_truth: first_frame` if the masks are prompts"),
     ("datasets=[{path: my-vidoes}]", "datasets: my-vidoes/all: no such folder: my-vidoes; fix its `path`"),
     ("datasets=[demo]", "datasets.0: 'demo' names no split; write demo/train or demo/val"),
     ("datasets=[dem/val]", "datasets.0: unknown dataset 'dem'; did you mean 'demo'?"),

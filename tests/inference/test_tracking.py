@@ -36,6 +36,41 @@ def test_static_repeats_each_objects_first_mask(dataset, tmp_path):
     assert store.manifest("gamma").prompts == {"00000": (1,), "00003": (2,)}
 
 
+EVERY = """
+class Every:
+    packages = ()
+
+    def __init__(self, use_all_masks=False, device="cpu", precision="auto"):
+        pass
+
+    def track(self, frames, prompts):
+        for index, frame in enumerate(frames):
+            yield prompts.get(index, frame[..., 0] * 0)
+"""
+
+
+@pytest.mark.parametrize("overlap", [False, True])
+def test_a_tracker_with_the_option_gets_all_masks(dataset, tmp_path, overlap):
+    (tmp_path / "every.py").write_text(EVERY)
+    folder = dataset / "Annotations" / "gamma"
+    if overlap:  # with a folder per object; the first two masks of object 2 are empty
+        masks = {path: read_mask(path) for path in folder.glob("*.png")}
+        for path, labels in masks.items():
+            path.unlink()
+            for number in (1, 2):
+                (folder / f"{number:03d}").mkdir(exist_ok=True)
+                write_mask(folder / f"{number:03d}" / path.name, (labels == number).astype(np.uint8))
+    store = Store(tmp_path / "out")
+    tracker = f"{tmp_path / 'every.py'}:Every"
+    assert not run(dataset, store, Job(ModelDefinition(tracker, {"use_all_masks": True})), ["gamma"]).failed
+    files = [path.relative_to(folder) for path in folder.rglob("*.png")]
+    assert len(files) == (12 if overlap else 6)
+    assert all((read_mask(folder / file) == read_mask(store.masks("gamma") / file)).all() for file in files)
+    assert store.manifest("gamma").prompts["00004"] == (1, 2)
+    run(dataset, Store(tmp_path / "first"), Job(ModelDefinition(tracker)), ["gamma"])
+    assert list(Store(tmp_path / "first").manifest("gamma").prompts) == ["00000", "00003"]
+
+
 def test_flow_follows_a_moving_object(dataset, tmp_path):
     store = Store(tmp_path / "out")
     run(dataset, store, Job(ModelDefinition("flow")), ["alpha"])

@@ -16,7 +16,7 @@ from PIL import Image
 from vosarena.trackers.sam2_network import config_path, instantiate_network
 
 
-def build(config, weights, image_size=None, non_overlap=True, device="cpu"):
+def build(config, weights, image_size=None, non_overlap=True, device="cpu", postprocessing=False):
     """The predictor from upstream's builder. config: upstream's name, or one of ours."""
     import sam2
     from sam2.build_sam import build_sam2_video_predictor
@@ -34,7 +34,7 @@ def build(config, weights, image_size=None, non_overlap=True, device="cpu"):
     try:
         name = path.name if ours else str(path.relative_to(package))
         return build_sam2_video_predictor(
-            name, str(weights), device=device, apply_postprocessing=False, hydra_overrides_extra=overrides
+            name, str(weights), device=device, apply_postprocessing=postprocessing, hydra_overrides_extra=overrides
         )
     finally:
         GlobalHydra.instance().clear()
@@ -63,29 +63,32 @@ def write_video(folder, frames, quality=95):
 
 
 @torch.inference_mode()
-def track_together(predictor, folder: Path, prompt: np.ndarray) -> Iterator[np.ndarray]:
+def track_together(predictor, folder: Path, prompts: Mapping[int, np.ndarray], threshold=0.0) -> Iterator[np.ndarray]:
     """All objects are in the first frame: one run. Label maps, one per frame, after the whole video."""
     state = _load(predictor, folder)
-    for number in _ids(prompt):
-        predictor.add_new_mask(state, 0, number, prompt == number)
+    for index, prompt in prompts.items():
+        for number in _ids(prompt):
+            predictor.add_new_mask(state, index, number, prompt == number)
     kept: dict[int, dict[int, np.ndarray]] = {}
     for index, numbers, logits in predictor.propagate_in_video(state):
-        kept[index] = {number: (logits[row] > 0).cpu().numpy()[0] for row, number in enumerate(numbers)}
+        kept[index] = {number: (logits[row] > threshold).cpu().numpy()[0] for row, number in enumerate(numbers)}
     for index in sorted(kept):
         yield _combine(kept[index])
 
 
 @torch.inference_mode()
-def track_separately(predictor, folder: Path, prompts: Mapping[int, np.ndarray], overlap=False) -> Iterator:
+def track_separately(
+    predictor, folder: Path, prompts: Mapping[int, np.ndarray], overlap=False, threshold=0.0
+) -> Iterator:
     """One run per object from its first frame, then overlaps are resolved. overlap: dicts of boolean masks instead."""
     state = _load(predictor, folder)
-    starts = {number: index for index, labels in prompts.items() for number in _ids(labels)}
-    kept: dict[int, dict[int, np.ndarray]] = {number: {} for number in sorted(starts)}
+    kept: dict[int, dict[int, np.ndarray]] = {n: {} for n in sorted({n for p in prompts.values() for n in _ids(p)})}
     for number, outputs in kept.items():
         predictor.reset_state(state)
-        start = starts[number]
-        predictor.add_new_mask(state, start, number, prompts[start] == number)
-        for index, _, logits in predictor.propagate_in_video(state, start_frame_idx=start):
+        own = {index: labels == number for index, labels in prompts.items() if (labels == number).any()}
+        for index, mask in own.items():
+            predictor.add_new_mask(state, index, number, mask)
+        for index, _, logits in predictor.propagate_in_video(state, start_frame_idx=min(own)):
             outputs[index] = logits.cpu().numpy()
     for index in range(state["num_frames"]):
         scores = torch.full((len(kept), 1, state["video_height"], state["video_width"]), -1024.0)
@@ -94,7 +97,7 @@ def track_separately(predictor, folder: Path, prompts: Mapping[int, np.ndarray],
                 scores[row] = torch.from_numpy(scored[index])[0]
         if not overlap:
             scores = predictor._apply_non_overlapping_constraints(scores)
-        masks = {number: (scores[row, 0] > 0).numpy() for row, number in enumerate(kept)}
+        masks = {number: (scores[row, 0] > threshold).numpy() for row, number in enumerate(kept)}
         yield masks if overlap else _combine(masks)
 
 

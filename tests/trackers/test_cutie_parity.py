@@ -10,8 +10,10 @@ import torch
 
 from held_out import first_appearances
 from tests.support.cutie_upstream import checkout, upstream, upstream_in
+from vosarena.base.errors import TrackerError
 from vosarena.datasets.sequences import read_sequence
 from vosarena.demo.clips import make_clip
+from vosarena.inference.outputs import prompts_of
 from vosarena.io.frames import Frames
 from vosarena.io.masks import read_mask, write_mask
 from vosarena.trackers.cutie import Cutie
@@ -66,6 +68,25 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
+def prompted_again(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A video with masks of objects that are known already, one of them together with a new object."""
+    root, clip = (
+        tmp_path_factory.mktemp("prompted-again"),
+        make_clip(21, frames=10, size=(100, 150), objects=3, events=("late",)),
+    )
+    late = next(index for index in first_appearances(clip.masks) if index)
+    known = clip.masks[0].max()
+    (root / "JPEGImages" / "clip").mkdir(parents=True)
+    (root / "Annotations" / "clip").mkdir(parents=True)
+    for index, frame in enumerate(clip.frames):
+        cv2.imwrite(str(root / "JPEGImages" / "clip" / f"{index:05d}.jpg"), frame[..., ::-1])
+        if index in (0, late, 8):
+            labels = np.where(clip.masks[index] == known, 0, clip.masks[index]) if index == late else clip.masks[index]
+            write_mask(root / "Annotations" / "clip" / f"{index:05d}.png", labels)
+    return root
+
+
+@pytest.fixture(scope="module")
 def real_video(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three objects that enter on frames 0, 5 and 8 of 10; the mask that is too narrow is widened for both sides."""
     root, judo = tmp_path_factory.mktemp("real"), shared_data / "judo"
@@ -106,7 +127,7 @@ def assert_same(root: Path, masks: Path, weights: dict[str, Path], settings: dic
     for name in sorted(path.name for path in (root / "JPEGImages").iterdir()):
         files = read_sequence(root / "JPEGImages", root / "Annotations", name)
         with Frames(files.frames) as frames:
-            ours = np.stack(list(tracker.track(frames, files.prompts())))
+            ours = np.stack(list(tracker.track(frames, prompts_of(files, settings))))
         theirs = np.stack([read_mask(masks / name / f"{path.stem}.png") for path in files.frames])
         differing = (ours != theirs).sum((1, 2))
         assert not differing.any(), f"{name}: pixels that differ, by frame: {differing}"
@@ -118,6 +139,18 @@ def test_masks_are_those_of_rf_cutie(case: str, videos: Path, weights: dict[str,
     settings = {"model": "tiny", **SETTINGS[case]}
     upstream(videos, tmp_path, weights["tiny"], **settings)
     assert_same(videos, tmp_path / "Annotations", weights, settings, "rf-cutie")
+
+
+def test_all_masks_as_prompts(prompted_again: Path, weights: dict[str, Path], tmp_path: Path) -> None:
+    settings = {"model": "tiny", "size": 80, "use_all_masks": True}
+    upstream(prompted_again, tmp_path, weights["tiny"], **settings)
+    assert_same(prompted_again, tmp_path / "Annotations", weights, settings, "rf-cutie")
+    with pytest.raises(AssertionError, match="pixels that differ"):
+        assert_same(prompted_again, tmp_path / "Annotations", weights, settings | {"use_all_masks": False}, "rf-cutie")
+    last = prompted_again / "Annotations" / "clip" / "00008.png"
+    write_mask(last, np.minimum(read_mask(last), 1))
+    with pytest.raises(TrackerError, match=r"a mask has object \[1\] only, but \[1, 2, 3\] are known"):
+        assert_same(prompted_again, tmp_path / "Annotations", weights, settings, "rf-cutie")
 
 
 def test_masks_of_a_real_video_are_those_of_rf_cutie(

@@ -43,6 +43,8 @@ def clip(frames=4, size=(48, 80)):
         ({"encoder_batch": True}, "encoder_batch is True"),
         ({"image_size": "big"}, "image_size is 'big'; use a positive multiple of 32"),
         ({"image_size": 100}, "image_size is 100; use a positive multiple of 32"),
+        ({"fill_hole_area": -1}, "fill_hole_area is -1; use a number of pixels"),
+        ({"score_thresh": -11}, "score_thresh is -11; use a number of -10 or more"),
         ({"precision": "int8"}, "precision is 'int8'"),
         ({"precision": "fp16"}, "fp16 needs a CUDA device"),
         ({"config": "sam2_hiera_xl"}, "no configuration 'sam2_hiera_xl'; did you mean 'sam2_hiera_l'"),
@@ -206,7 +208,7 @@ def test_greyscale_and_cmyk_frames_are_what_upstream_makes_of_them(tmp_path, wei
     paths = [folder / f"{index:05d}.jpg" for index in range(len(frames))]
     for path, frame in zip(paths, frames, strict=True):
         Image.fromarray(frame).convert(mode).save(path, quality=95)
-    expected = list(upstream.track_together(upstream.build("sam2_demo", weights, SIDE), folder, masks[0]))
+    expected = list(upstream.track_together(upstream.build("sam2_demo", weights, SIDE), folder, {0: masks[0]}))
     with Frames(paths) as video:
         found = list(Sam2("sam2_demo", weights, SIDE).track(video, {0: masks[0]}))
     np.testing.assert_array_equal(np.stack(found), np.stack(expected))

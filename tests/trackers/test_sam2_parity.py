@@ -5,6 +5,7 @@ import gc
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 
 from held_out import first_appearances
 from tests.support import sam2_upstream as upstream
@@ -19,6 +20,7 @@ from vosarena.predictions.manifest import ModelDefinition
 from vosarena.predictions.store import Store
 from vosarena.trackers.sam2 import Sam2
 from vosarena.trackers.sam2_network import config_path
+from vosarena.trackers.sam2_stream import without_holes
 
 DEMO_WEIGHTS = config_path("sam2_demo").parents[2] / "config" / "catalog" / "weights" / "sam2-demo.pth"
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
@@ -31,9 +33,13 @@ def run(tmp_path):
     def track_both(config, weights, frames, prompts, image_size=None, **options):
         folder = tmp_path / "video"
         paths = upstream.write_video(folder, frames)
-        reference = upstream.build(config, weights, image_size)
-        way = upstream.track_together(reference, folder, prompts[0]) if list(prompts) == [0] else None
-        expected = list(way or upstream.track_separately(reference, folder, prompts))
+        postprocessing = options.get("apply_postprocessing", False)
+        reference = upstream.build(config, weights, image_size, postprocessing=postprocessing)
+        if "fill_hole_area" in options:
+            reference.fill_hole_area = options["fill_hole_area"]
+        late = 0 not in prompts or np.setdiff1d(list(prompts.values()), prompts[0]).any()
+        way = upstream.track_separately if late else upstream.track_together
+        expected = list(way(reference, folder, prompts, threshold=options.get("score_thresh", 0.0)))
         with Frames(paths) as video:
             masks = list(Sam2(str(config), str(weights), image_size, **options).track(video, prompts))
         return masks, expected
@@ -194,6 +200,88 @@ def test_bf16_gives_the_masks_of_upstream_under_autocast(tmp_path):
     with Frames(paths) as video:
         full = list(Sam2("sam2_demo", str(weights), 96).track(video, prompts))
     assert any((a != b).any() for a, b in zip(full, expected, strict=True))  # the precision does matter here
+
+
+@pytest.mark.parametrize("frames_in_attention", [-1, 2])
+@pytest.mark.parametrize("late", [False, True])
+def test_all_masks_as_prompts(tmp_path, run, late, frames_in_attention):
+    config = tmp_path / "own.yaml"
+    text, limit = config_path("sam2_demo").read_text(), f"max_cond_frames_in_attn: {frames_in_attention}"
+    config.write_text(text.replace("num_maskmem: 4", f"num_maskmem: 4\n  {limit}"))
+    clip = make_clip(18, frames=20, size=(96, 160), objects=3, events=("late",) if late else ())
+    given = {index: clip.masks[index] for index in (0, 5, 12, 13, 17)}
+    given[5] = np.where(given[5] == 2, 0, given[5])
+    prompts = dict(sorted((first_appearances(clip.masks) | given).items()))
+    weights = weights_for(tmp_path, str(config), 96)
+    masks, expected = run(config, weights, clip.frames, prompts, 96, use_all_masks=True)
+    assert_equal(masks, expected)
+    first = run_ours(clip, weights, config, first_appearances(clip.masks))
+    assert (first[4] != masks[4]).any()  # later masks help earlier frames too
+
+
+def run_ours(clip, weights, config, prompts, **options):
+    return list(Sam2(str(config), str(weights), 96, **options).track(clip.frames, prompts))
+
+
+def test_all_masks_of_overlapping_objects(tmp_path):
+    clip = make_clip(12, frames=14, size=(96, 160), objects=3, events=("late",))
+    prompts = dict(sorted((first_appearances(clip.masks) | {11: clip.masks[11]}).items()))
+    weights = weights_for(tmp_path, "sam2_demo", 96)
+    paths = upstream.write_video(tmp_path / "video", clip.frames)
+    reference = upstream.build("sam2_demo", weights, 96, non_overlap=False)
+    expected = upstream.track_separately(reference, tmp_path / "video", prompts, overlap=True, threshold=-0.5)
+    split = {index: {n: labels == n for n in np.unique(labels) if n} for index, labels in prompts.items()}
+    tracker = Sam2("sam2_demo", str(weights), 96, use_all_masks=True, score_thresh=-0.5)
+    with Frames(paths) as video:
+        for ours, theirs in zip(tracker.track_objects(video, split), expected, strict=True):
+            assert list(ours) == list(theirs) == [1, 2, 3]
+            assert all((ours[number] == theirs[number]).all() for number in ours)
+
+
+@pytest.mark.parametrize(("late", "score_thresh"), [(False, -0.7), (False, 1.5), (True, -0.7), (True, 1.5)])
+def test_another_threshold(tmp_path, run, late, score_thresh):
+    clip = make_clip(5, frames=8, size=(96, 160), objects=3, events=("late",) if late else ())
+    prompts = first_appearances(clip.masks)
+    weights = weights_for(tmp_path, "sam2_demo", 96)
+    masks, expected = run("sam2_demo", weights, clip.frames, prompts, 96, score_thresh=score_thresh)
+    assert_equal(masks, expected)
+    assert any((a != b).any() for a, b in zip(masks, run_ours(clip, weights, "sam2_demo", prompts), strict=True))
+
+
+@pytest.fixture
+def connected_components(monkeypatch):
+    """In place of sam2's CUDA extension, by its docstring: labels and areas of components with 8 neighbours."""
+
+    def components(mask):
+        found = [ndimage.label(one[0], np.ones((3, 3)))[0] for one in mask.numpy()]
+        areas = [np.bincount(labels.ravel())[labels] * (labels > 0) for labels in found]
+        return torch.from_numpy(np.stack(found)[:, None]), torch.from_numpy(np.stack(areas)[:, None])
+
+    monkeypatch.setattr("sam2.utils.misc.get_connected_components", components)
+
+
+@pytest.mark.parametrize("options", [{"fill_hole_area": 25}, {"apply_postprocessing": True}], ids=str)
+def test_holes_are_filled_as_with_upstreams_extension(tmp_path, run, connected_components, options):
+    clip = make_clip(19, frames=12, size=(96, 160), objects=3, events=("late",))
+    prompts = first_appearances(clip.masks)
+    prompts[0][clip.masks[0] == 1] *= np.arange((clip.masks[0] == 1).sum(), dtype=np.uint8) % 40 != 0  # with holes
+    weights = weights_for(tmp_path, "sam2_demo", 96)
+    masks, expected = run("sam2_demo", weights, clip.frames, prompts, 96, **options)
+    assert_equal(masks, expected)
+    plain = run_ours(clip, weights, "sam2_demo", prompts)
+    assert sum((a != b).any() for a, b in zip(masks, plain, strict=True)) > 6
+
+
+@pytest.mark.parametrize("area", [1, 8, 60])
+def test_holes(connected_components, area):
+    from sam2.utils.misc import fill_holes_in_mask_scores
+
+    scores = torch.from_numpy(np.random.default_rng(area).normal(0.3, 1, (3, 1, 64, 48)).astype(np.float32))
+    scores[2] = -1
+    scores[1, 0, 5:9] = 0  # exactly 0 is background
+    filled = without_holes(scores.clone(), area)
+    assert torch.equal(filled, fill_holes_in_mask_scores(scores, area))
+    assert (filled != scores).any()
 
 
 def test_offloading_the_memory_changes_nothing(tmp_path, run):

@@ -40,7 +40,7 @@ def test_frames_come_in_order_from_other_threads(paths, start, files):
 
     with Frames(paths, workers=3) as opened:
         frames = opened if files else [opened[index] for index in range(20)]
-        assert list(prepare_ahead(frames, prepare, start)) == list(range(start, 20))
+        assert list(prepare_ahead(frames, prepare, range(start, 20))) == list(range(start, 20))
     assert len(names) == (min(3, 20 - start) if files else 1)
     assert threading.current_thread().name not in names
 
@@ -84,8 +84,8 @@ def test_frames_in_memory_must_have_one_size():
 
 def test_nothing_is_read_where_nothing_is_asked_for(paths):
     frames = [np.zeros((4, 6, 3), np.uint8)] * 3
-    assert list(prepare_ahead(frames, np.sum, start=3)) == []
-    assert list(prepare_ahead(Frames(paths), level, start=20)) == []
+    assert list(prepare_ahead(frames, np.sum, [])) == []
+    assert list(prepare_ahead(Frames(paths), level, range(20, 20))) == []
 
 
 def test_the_size_of_files_is_known_without_decoding(paths, monkeypatch):

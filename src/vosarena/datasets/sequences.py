@@ -96,13 +96,16 @@ class SequenceFiles:
             )
         return labels
 
-    def prompts(self) -> dict[int, LabelMap]:
+    def prompts(self, *, every: bool = False) -> dict[int, LabelMap]:
         """Read the first mask of each object, which trackers get (semi-supervised VOS).
 
         Label 255 means `ignore` in VOS datasets and is never an object.
 
+        Args:
+            every: Read all masks of each object instead.
+
         Returns:
-            Labels by frame index; each holds the objects that first appear in that frame.
+            Labels by frame index; each holds the objects that first appear in that frame, or all with `every`.
 
         Raises:
             MaskError: A mask cannot be read or has smooth edges.
@@ -120,7 +123,7 @@ class SequenceFiles:
             if has_smooth_edges(labels):
                 raise MaskError(smooth_edges_message(self.masks[index]))
             found = _labels_in(labels)
-            new = found - seen
+            new = found - ({0, 255} if every else seen)
             if new:
                 prompts[index] = np.where(np.isin(labels, sorted(new)), labels, 0).astype(np.uint8)
                 seen |= new
@@ -147,8 +150,11 @@ class SequenceFiles:
         found = ", ".join(f"{number} {suffix}" for suffix, number in others.most_common(2))
         return f"no PNG in {self.masks_folder.resolve()}{found and f', but {found}'}; masks must be PNG"
 
-    def object_prompts(self) -> dict[int, dict[int, BoolMask]]:
+    def object_prompts(self, *, every: bool = False) -> dict[int, dict[int, BoolMask]]:
         """Read the first mask of each object that is not empty; works for labels too.
+
+        Args:
+            every: Read all masks of each object that are not empty instead.
 
         Returns:
             Mask, bool (H, W), by frame index (in order) and object id.
@@ -160,7 +166,7 @@ class SequenceFiles:
         if not self.objects:
             return {
                 index: {number: labels == number for number in sorted(_labels_in(labels) - {0})}
-                for index, labels in self.prompts().items()
+                for index, labels in self.prompts(every=every).items()
             }
         prompts: dict[int, dict[int, BoolMask]] = {}
         for number, masks in self.objects.items():
@@ -168,7 +174,8 @@ class SequenceFiles:
                 mask = self.object_mask(number, index)
                 if mask.any():
                     prompts.setdefault(index, {})[number] = mask
-                    break
+                    if not every:
+                        break
         if not prompts:
             raise DataError(f"all masks of its {len(self.objects)} objects are empty", sequence=self.name)
         return dict(sorted(prompts.items()))

@@ -118,7 +118,7 @@ class _Clip:
 
     def __init__(self, folder: Path, name: str) -> None:
         self.files: SequenceFiles = read_sequence(folder / IMAGES, folder / ANNOTATIONS, name)
-        self.prompts: Prompts = prompts_of(self.files)
+        self.prompts: Prompts = prompts_of(self.files, {})
         self.frames = _WatchedFrames(self.files.frames)
 
     def masks(self, tracker: Tracker) -> Generator[LabelMap]:

@@ -16,13 +16,16 @@ Prompts = Mapping[int, Any]
 """Frame index -> label map, or object id -> boolean mask for a sequence whose objects may overlap."""
 
 
-def prompts_of(files: SequenceFiles) -> Prompts:
-    """Return the prompts of a sequence.
+def prompts_of(files: SequenceFiles, options: Mapping[str, Any]) -> Prompts:
+    """Return the prompts of a sequence for a tracker with these options.
+
+    These are the first masks of each object, or with the option `use_all_masks`, which any tracker may have, all masks.
 
     Raises:
         DataError: There is nothing to track, or a mask is damaged.
     """
-    return files.object_prompts() if files.objects else files.prompts()
+    every = bool(options.get("use_all_masks"))
+    return files.object_prompts(every=every) if files.objects else files.prompts(every=every)
 
 
 def prompted_ids(prompt: Any) -> list[int]:
@@ -35,7 +38,7 @@ def output_names(files: SequenceFiles, prompts: Prompts) -> list[str]:
     stems = [path.stem for path in files.frames]
     if not files.objects:
         return stems
-    numbers = sorted(number for prompt in prompts.values() for number in prompt)
+    numbers = sorted({number for prompt in prompts.values() for number in prompt})
     return [f"{files.object_folder(number)}/{stem}" for number in numbers for stem in stems]
 
 
@@ -71,12 +74,12 @@ def track_sequence(
                 yield f"{folder}/{stem}", masks[number].astype(np.uint8)
     else:
         check = label_map_check(files.size, {1})
-        for index, prompt in prompts.items():
-            for number, mask in prompt.items():
-                folder = files.object_folder(number)
-                alone = tracker.track(frames, {index: mask.astype(np.uint8)})
-                for stem, labels in zip(stems, _checked(alone, files, f"{title} {folder}", check), strict=True):
-                    yield f"{folder}/{stem}", labels
+        for number in dict.fromkeys(number for prompt in prompts.values() for number in prompt):
+            folder = files.object_folder(number)
+            own = {index: prompt[number].astype(np.uint8) for index, prompt in prompts.items() if number in prompt}
+            alone = tracker.track(frames, own)
+            for stem, labels in zip(stems, _checked(alone, files, f"{title} {folder}", check), strict=True):
+                yield f"{folder}/{stem}", labels
 
 
 Check = Callable[[Any], str]

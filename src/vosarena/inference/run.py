@@ -206,7 +206,7 @@ class _Run:
 
     def _make_plan(self, name: str) -> _Plan:
         files = read_sequence(self.task.images, self.task.annotations, name, self.task.resize)
-        prompts = prompts_of(files)
+        prompts = prompts_of(files, self.task.job.definition.options)
         digest = sequence_digest(files, prompts)
         fingerprint = digest_of({"model": self._identity.to_json(), "sequence": digest})
         return _Plan(files, prompts, fingerprint, output_names(files, prompts))

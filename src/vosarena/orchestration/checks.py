@@ -26,8 +26,8 @@ def check_study(study: Study, where: str) -> None:
         where: Name of the config, for error messages.
 
     Raises:
-        ConfigError: A folder, tracker or option does not exist, or the name of a local weights file has a character
-            that Snakemake reads as a pattern.
+        ConfigError: A folder, tracker or option does not exist, the name of a local weights file has a character that
+            Snakemake reads as a pattern, or a model would get the ground truth that it is scored with.
     """
     for split in study.every_split():
         if split.path and not Path(split.path).is_dir():
@@ -37,6 +37,12 @@ def check_study(study: Study, where: str) -> None:
             if set(file) & set("{}<>"):
                 words = "contains { } < or >, which Snakemake reads as patterns; rename the file or use a link to it"
                 raise ConfigError(f"{where}: models: {model.name}: weights: {file} {words}")
+        scored = next((split for split in study.splits.values() if split.ground_truth == "full"), None)
+        if model.options.get("use_all_masks") and scored:
+            raise ConfigError(
+                f"{where}: models: {model.name}: `use_all_masks` would give it the ground truth of {scored}, by which "
+                "it is scored; leave the option out, or set `ground_truth: first_frame` if the masks are prompts"
+            )
         weights = ["weights"] if model.weights or model.finetune else []
         elsewhere = model.python is not None or model.env != "default"
         try:

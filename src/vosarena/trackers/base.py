@@ -54,7 +54,7 @@ class Tracker(Protocol):
         Args:
             frames: The frames, which are read when they are indexed.
             prompts: Frame index -> label map of the objects that first appear there. Frames before the first prompt are
-                background.
+                background. If the constructor has an option `use_all_masks` and it is true, these are all masks.
         """
         ...
 

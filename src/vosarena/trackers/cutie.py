@@ -48,6 +48,8 @@ class Cutie:
         stagger_updates: As upstream.
         flip_aug: As upstream.
         chunk_size: As upstream.
+        use_all_masks: Whether to take all masks of an object as prompts, not its first only. As upstream, a later mask
+            must contain all objects that are known by then, or a new one; the objects that it leaves out are predicted.
         device: `cpu` or `cuda`.
         precision: `auto` and `fp32` are upstream's `amp: False`; `bf16` and `fp16` use autocast.
         arithmetic: Whose masks to give, to the pixel: those of `upstream`, hkchengrex/Cutie, or of `rf-cutie`, which
@@ -72,6 +74,7 @@ class Cutie:
         stagger_updates: int = 5,
         flip_aug: bool = False,
         chunk_size: int = -1,
+        use_all_masks: bool = False,
         device: str = "cpu",
         precision: str = "auto",
         arithmetic: str = "upstream",
@@ -121,7 +124,7 @@ class Cutie:
         size = frame_size(frames)
         for _ in range(first):
             yield np.zeros(size, np.uint8)
-        with contextlib.closing(prepare_ahead(frames, self._prepare, first)) as prepared:
+        with contextlib.closing(prepare_ahead(frames, self._prepare, range(first, len(frames)))) as prepared:
             yield from fetch_late(
                 self._labels(cores, images, size, prompts.get(index), end=index == len(frames) - 1)
                 for index, images in enumerate(prepared, first)
@@ -207,6 +210,12 @@ class Cutie:
             if lost := set(object_ids(prompt)) - set(objects):
                 logger.warning(
                     "objects %s are too small for size %d: no pixel is left to track", lost, min(image.shape[1:])
+                )
+            known = core.object_manager.all_obj_ids
+            if objects and set(objects) < set(known):
+                raise TrackerError(
+                    f"cutie: a mask has object {objects} only, but {sorted(known)} are known; with `use_all_masks`, a "
+                    "later mask needs all of these or a new object"
                 )
             # Upstream blanks the whole frame if nothing is left of a later prompt; here the frame is tracked as usual.
             mask = mask.to(self.device) if objects else None

@@ -6,6 +6,7 @@ import gc
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -40,6 +41,14 @@ class Sam2:
         compile: Whether to use the package's variant with torch.compile, which may change the last bits. The first
             sequence is slow.
         offload_memory: Whether to keep the memory bank in host memory: slower, less device memory, same masks.
+        use_all_masks: Whether to take all masks of an object as prompts, not its first only, as with upstream's
+            `--use_all_masks`. The masks of later frames help earlier ones too. Memory grows with their number.
+        score_thresh: As upstream: a pixel belongs to an object if its logit is higher. From -10 on, because upstream
+            sets the logits of all other objects to that value.
+        fill_hole_area: As upstream: fill holes of up to so many pixels in the masks that the network gives, whose sides
+            are a quarter of `image_size`; 0 fills none. It is computed on the CPU, for which a GPU has to wait.
+        apply_postprocessing: Whether to do what upstream's `--apply_postprocessing` does: `fill_hole_area` is 8 if it
+            is not given, unstable masks are exchanged for the best of three, and the memory gets hard prompt masks.
         device: `cpu` or `cuda`.
         precision: `fp32`, `bf16`, `fp16`, or `auto` for upstream's: bfloat16 autocast on CUDA, fp32 on the CPU.
 
@@ -58,12 +67,20 @@ class Sam2:
         encoder_batch: int = 1,
         compile: bool = False,
         offload_memory: bool = False,
+        use_all_masks: bool = False,
+        score_thresh: float = 0.0,
+        fill_hole_area: int = 0,
+        apply_postprocessing: bool = False,
         device: str = "cpu",
         precision: str = "auto",
     ) -> None:
         for name, value in (("batch_objects", batch_objects), ("encoder_batch", encoder_batch)):
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise TrackerError(f"sam2: {name} is {value!r}; use a number of 1 or more")
+        if isinstance(fill_hole_area, bool) or not isinstance(fill_hole_area, int) or fill_hole_area < 0:
+            raise TrackerError(f"sam2: fill_hole_area is {fill_hole_area!r}; use a number of pixels, or 0 for none")
+        if isinstance(score_thresh, bool) or not isinstance(score_thresh, int | float) or not score_thresh >= -10:
+            raise TrackerError(f"sam2: score_thresh is {score_thresh!r}; use a number of -10 or more")
         if precision not in PRECISIONS:
             raise TrackerError(f"sam2: precision is {precision!r}; use one of {', '.join(PRECISIONS)}")
         if device.startswith("cpu") and precision == "fp16":
@@ -77,8 +94,16 @@ class Sam2:
         if precision == "auto":
             precision = "bf16" if device.startswith("cuda") else "fp32"
         autocast = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
-        predictor = build_predictor(config, weights, image_size=image_size, compile=compile, device=device)
-        self._stream = Sam2Stream(predictor, autocast)
+        predictor = build_predictor(
+            config,
+            weights,
+            image_size=image_size,
+            compile=compile,
+            postprocessing=apply_postprocessing,
+            device=device,
+        )
+        self._stream = Sam2Stream(predictor, autocast, fill_hole_area)
+        self._use_all_masks, self._threshold = use_all_masks, float(score_thresh)
         self._settings = Settings(batch_objects, encoder_batch, offload_memory)
 
     def track(self, frames: Sequence[Frame], prompts: Mapping[int, LabelMap]) -> Iterator[LabelMap]:
@@ -98,10 +123,10 @@ class Sam2:
         split = {
             index: {number: labels == number for number in object_ids(labels)} for index, labels in prompts.items()
         }
-        checked = _checked(frames, split)
+        checked = _checked(frames, split, several=self._use_all_masks)
         for _ in range(min(checked)):
             yield np.zeros(frame_size(frames), np.uint8)
-        yield from self._run(frames, checked, label_map)
+        yield from self._run(frames, checked, partial(label_map, threshold=self._threshold))
 
     def track_objects(
         self, frames: Sequence[Frame], prompts: Mapping[int, Mapping[int, BoolMask]]
@@ -116,14 +141,15 @@ class Sam2:
         """
         from vosarena.trackers.sam2_stream import separate_masks
 
-        checked = _checked(frames, prompts)
-        every_object = sorted(number for masks in checked.values() for number in masks)
+        checked = _checked(frames, prompts, several=self._use_all_masks)
+        every_object = sorted({number for masks in checked.values() for number in masks})
         empty = np.zeros(frame_size(frames), np.bool_)
         for _ in range(min(checked)):
             yield dict.fromkeys(every_object, empty)
         present: list[int] = []
-        for index, masks in enumerate(self._run(frames, checked, separate_masks), start=min(checked)):
-            present = sorted([*present, *checked.get(index, {})])
+        reduce = partial(separate_masks, threshold=self._threshold)
+        for index, masks in enumerate(self._run(frames, checked, reduce), start=min(checked)):
+            present = sorted({*present, *checked.get(index, {})})
             yield dict.fromkeys(every_object, empty) | dict(zip(present, masks, strict=True))
 
     def _run(
@@ -160,8 +186,10 @@ class Sam2:
             self._settings = before
 
 
-def _checked(frames: Sequence[Frame], prompts: Mapping[int, Mapping[int, BoolMask]]) -> dict[int, dict[int, BoolMask]]:
-    """Return the prompts without empty masks, in order of frames.
+def _checked(
+    frames: Sequence[Frame], prompts: Mapping[int, Mapping[int, BoolMask]], *, several: bool
+) -> dict[int, dict[int, BoolMask]]:
+    """Return the prompts without empty masks, in order of frames. `several`: an object may have more than one.
 
     Raises:
         MaskError: They do not fit the frames or each other.
@@ -178,10 +206,10 @@ def _checked(frames: Sequence[Frame], prompts: Mapping[int, Mapping[int, BoolMas
                     f"the prompt mask of frame {index}, object {number}, is {' x '.join(map(str, mask.shape[::-1]))} "
                     f"but the frames are {width} x {height}; use masks of the size of the frames"
                 )
-            if number in seen:
+            if number in seen and not several:
                 raise MaskError(
                     f"object {number} has prompt masks in frames {seen[number]} and {index}; "
-                    "use only the mask of the first frame where it appears"
+                    "use only the mask of the first frame where it appears, or the option `use_all_masks`"
                 )
             if mask.any():
                 checked.setdefault(index, {})[number] = mask

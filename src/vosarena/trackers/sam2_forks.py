@@ -17,7 +17,7 @@ from vosarena.trackers.sam2 import Sam2
 class EdgeTam(Sam2):
     """EdgeTAM (Zhou et al., "EdgeTAM: On-Device Track Anything Model", 2025), through the package `edgetam-dimos`.
 
-    The other options are those of Sam2. There is no `image_size`, because position codes are part of the configuration.
+    The other options are as for Sam2. There is no `image_size`, because position codes are part of the configuration.
 
     Args:
         weights: File `{"model": state_dict}`, as published.
@@ -51,7 +51,7 @@ class EdgeTam(Sam2):
 class EfficientTam(Sam2):
     """EfficientTAM (Xiong et al., "Efficient Track Anything", 2024), through its package.
 
-    The other options are those of Sam2.
+    The other options are as for Sam2.
 
     Args:
         config: `efficienttam_s`, `efficienttam_ti` or the path of a YAML file; the package

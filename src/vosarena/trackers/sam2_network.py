@@ -16,30 +16,49 @@ from vosarena.trackers.checkpoints import load_strict, read_checkpoint
 if TYPE_CHECKING:
     from sam2.sam2_video_predictor import SAM2VideoPredictor
 
+# What the option --apply_postprocessing of sam2's vos_inference.py changes (sam2/build_sam.py).
+_POSTPROCESSING = {
+    "fill_hole_area": 8,
+    "binarize_mask_from_pts_for_mem_enc": True,
+    "sam_mask_decoder_extra_args": {
+        "dynamic_multimask_via_stability": True,
+        "dynamic_multimask_stability_delta": 0.05,
+        "dynamic_multimask_stability_thresh": 0.98,
+    },
+}
 _STEP = 32  # the coarsest feature map of the official networks is 1/32 of the image
 
 
 def build_predictor(
-    config: str, weights: str | Path, *, image_size: int | None = None, compile: bool = False, device: str = "cpu"
+    config: str,
+    weights: str | Path,
+    *,
+    image_size: int | None = None,
+    compile: bool = False,
+    postprocessing: bool = False,
+    device: str = "cpu",
 ) -> SAM2VideoPredictor:
-    """Return the package's video predictor in evaluation mode, as its VOS script builds it (no postprocessing).
+    """Return the package's video predictor in evaluation mode, as its VOS script builds it.
 
     Args:
         config: A name that `config_path` finds.
         weights: A file `{"model": state_dict}`.
         image_size: Side in pixels of the square that the network sees; None for the configuration's.
         compile: Whether to use the package's compiled variant.
+        postprocessing: Whether to use the script's `--apply_postprocessing`.
         device: `cpu` or `cuda`.
 
     Raises:
         TrackerError: The package is missing, or the configuration or the weights do not fit.
     """
-    network = instantiate_network(config, image_size=image_size, compile=compile)
+    network = instantiate_network(config, image_size=image_size, compile=compile, postprocessing=postprocessing)
     load_weights(network, weights)
     return network.to(device).eval()
 
 
-def instantiate_network(config: str, *, image_size: int | None = None, compile: bool = False) -> SAM2VideoPredictor:
+def instantiate_network(
+    config: str, *, image_size: int | None = None, compile: bool = False, postprocessing: bool = False
+) -> SAM2VideoPredictor:
     """Return a predictor with random weights on the CPU, in training mode; arguments as in `build_predictor`."""
     if image_size is not None and (not isinstance(image_size, int) or image_size <= 0 or image_size % _STEP):
         raise TrackerError(f"sam2: image_size is {image_size!r}; use a positive multiple of {_STEP}")
@@ -61,6 +80,8 @@ def instantiate_network(config: str, *, image_size: int | None = None, compile: 
         model["compile_image_encoder"] = compile
         if image_size is not None:
             model["image_size"] = image_size
+        if postprocessing:
+            model = OmegaConf.merge(model, _POSTPROCESSING)
         network: SAM2VideoPredictor = instantiate(model, _recursive_=True)
         return network
     except (KeyError, TypeError, ValueError, AssertionError, HydraException, OmegaConfBaseException) as error:

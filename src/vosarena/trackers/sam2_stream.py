@@ -10,11 +10,12 @@ import contextlib
 import io
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import cv2
 import numpy as np
 import torch
 from PIL import Image
@@ -43,11 +44,12 @@ class Settings:
 
 @dataclass
 class _Group:
-    """Objects that appeared in one frame and run as one batch, with their memories."""
+    """Objects with prompts in the same frames, which run as one batch, with their memories."""
 
     objects: list[int]
+    first: int  # frame of the first prompt
     outputs: dict[str, dict[int, dict[str, Any]]]
-    scores: torch.Tensor  # float (objects, 1, h, w): mask logits of the current frame, a quarter of the network's size
+    scores: torch.Tensor = field(init=False)  # float (objects, 1, h, w): mask logits, a quarter of the network's size
 
 
 class Sam2Stream:
@@ -56,10 +58,14 @@ class Sam2Stream:
     Args:
         predictor: The network.
         autocast: Number format of its linear layers and convolutions, None for that of the weights.
+        fill_hole_area: Holes of up to so many pixels are filled; 0 for the predictor's own number.
     """
 
-    def __init__(self, predictor: SAM2VideoPredictor, autocast: torch.dtype | None = None) -> None:
+    def __init__(
+        self, predictor: SAM2VideoPredictor, autocast: torch.dtype | None = None, fill_hole_area: int = 0
+    ) -> None:
         self.predictor = predictor
+        _fill_holes(predictor, fill_hole_area or predictor.fill_hole_area)
         self.device = predictor.device
         self._autocast = autocast
         if autocast is not None:
@@ -80,28 +86,32 @@ class Sam2Stream:
     ) -> Iterator[np.ndarray]:
         """Yield the result of `reduce` for every frame from the first prompt on.
 
-        On CUDA results are yielded one frame late, so that the next frame is already being computed.
+        On CUDA results are yielded one frame late, so that the next frame is already being computed. If an object has
+        several prompts, all of them are in its memory from the start, as upstream's `--use_all_masks` has it.
 
         Args:
             frames: The frames.
-            prompts: Frame index -> object id -> bool (H, W), not empty. Every id occurs once.
+            prompts: Frame index -> object id -> bool (H, W), not empty.
             settings: How to run.
             reduce: Gets pairs of object id and logits, float (H, W) on the device, in the order of the ids, and the
                 size (H, W) of the frame; returns a tensor.
         """
         first, size = min(prompts), frame_size(frames)
+        self._begin(len(frames), size, settings)
         groups: list[_Group] = []
-        with contextlib.closing(prepare_ahead(frames, self.prepare, first, settings.encoder_batch + 1)) as images:
-            self._begin(_Encoded(self, images, settings.encoder_batch), len(frames), size, settings)
+        numbers = [number for masks in prompts.values() for number in masks]
+        if len(numbers) > len(set(numbers)):
+            groups, prompts = list(self._groups(self._memories(frames, prompts), settings)), {}
+        left = range(first, len(frames))
+        with contextlib.closing(prepare_ahead(frames, self.prepare, left, settings.encoder_batch + 1)) as images:
+            self._state["cached_features"] = _Encoded(self, images, first, settings.encoder_batch)
             yield from fetch_late(
-                self._step(index, groups, prompts.get(index, {}), size, settings, reduce)
-                for index in range(first, len(frames))
+                self._step(index, groups, prompts.get(index, {}), size, settings, reduce) for index in left
             )
 
-    def _begin(self, encoded: _Encoded, count: int, size: tuple[int, int], settings: Settings) -> None:
+    def _begin(self, count: int, size: tuple[int, int], settings: Settings) -> None:
         self.predictor.reset_state(self._state)
         self._state["constants"].clear()
-        self._state["cached_features"] = encoded
         self._state["num_frames"] = count  # caps the object pointers of short videos
         self._state["video_height"], self._state["video_width"] = size
         self._state["offload_state_to_cpu"] = settings.offload_memory
@@ -118,29 +128,56 @@ class Sam2Stream:
         reduce: Reduce,
     ) -> torch.Tensor:
         with self._precision():
-            for group in groups:
-                output, group.scores = self.predictor._run_single_frame_inference(
-                    inference_state=self._state,
-                    output_dict=group.outputs,
-                    frame_idx=index,
-                    batch_size=len(group.objects),
-                    is_init_cond_frame=False,
-                    point_inputs=None,
-                    mask_inputs=None,
-                    reverse=False,
-                    run_mem_encoder=True,
-                )
-                group.outputs["non_cond_frame_outputs"][index] = output
-            ids = sorted(new)
+            groups += self._groups({number: {index: self._prompt(index, new[number])} for number in new}, settings)
+            present = [group for group in groups if group.first <= index]
+            for group in present:
+                prompted = group.outputs["cond_frame_outputs"].get(index)
+                if prompted:
+                    group.scores = prompted["pred_masks"].to(self.device)
+                else:
+                    self._track(index, group)
+                self._forget(group, index)
+        rows = sorted((number, row, group.scores) for group in present for row, number in enumerate(group.objects))
+        return reduce(((number, _enlarge(scores[row : row + 1], size)) for number, row, scores in rows), size)
+
+    def _track(self, index: int, group: _Group) -> None:
+        output, group.scores = self.predictor._run_single_frame_inference(
+            inference_state=self._state,
+            output_dict=group.outputs,
+            frame_idx=index,
+            batch_size=len(group.objects),
+            is_init_cond_frame=False,
+            point_inputs=None,
+            mask_inputs=None,
+            reverse=False,
+            run_mem_encoder=True,
+        )
+        group.outputs["non_cond_frame_outputs"][index] = output
+
+    def _groups(self, memories: Mapping[int, Mapping[int, dict[str, Any]]], settings: Settings) -> Iterator[_Group]:
+        """Yield groups of objects with prompts in the same frames. `memories`: by object and frame."""
+        together: dict[tuple[int, ...], list[int]] = {}
+        for number in sorted(memories):
+            together.setdefault(tuple(memories[number]), []).append(number)
+        for frames, ids in together.items():
             for start in range(0, len(ids), settings.batch_objects):
                 batch = ids[start : start + settings.batch_objects]
-                output = _join([self._prompt(index, new[number]) for number in batch])
-                outputs = {"cond_frame_outputs": {index: output}, "non_cond_frame_outputs": {}}
-                groups.append(_Group(batch, outputs, output["pred_masks"].to(self.device)))
-            for group in groups:
-                self._forget(group, index)
-        rows = sorted((number, group, row) for group in groups for row, number in enumerate(group.objects))
-        return reduce(((number, _enlarge(group.scores[row : row + 1], size)) for number, group, row in rows), size)
+                prompted = {index: _join([memories[number][index] for number in batch]) for index in frames}
+                yield _Group(batch, min(frames), {"cond_frame_outputs": prompted, "non_cond_frame_outputs": {}})
+
+    @torch.inference_mode()
+    def _memories(
+        self, frames: Sequence[Frame], prompts: Mapping[int, Mapping[int, BoolMask]]
+    ) -> dict[int, dict[int, dict[str, Any]]]:
+        """Return the memories of all prompts by object and frame."""
+        found: dict[int, dict[int, dict[str, Any]]] = {}
+        indices = sorted(prompts)
+        with self._precision(), contextlib.closing(prepare_ahead(frames, self.prepare, indices)) as images:
+            for index, image in zip(indices, images, strict=True):
+                self._state["cached_features"] = {index: self.encode([image])}
+                for number, mask in prompts[index].items():
+                    found.setdefault(number, {})[index] = self._prompt(index, mask)
+        return found
 
     def _precision(self) -> contextlib.AbstractContextManager[Any]:
         if self._autocast is None:
@@ -162,8 +199,8 @@ class Sam2Stream:
         oldest_memory = (following - 2) // stride * stride - (network.num_maskmem - 3) * stride
         oldest_pointer = following - network.max_obj_ptrs_in_encoder + 1
         for outputs in group.outputs.values():
-            for output in outputs.values():
-                output.pop("pred_masks", None)
+            if index in outputs:
+                outputs[index].pop("pred_masks", None)
         recent = group.outputs["non_cond_frame_outputs"]
         for past in [past for past in recent if past < min(oldest_memory, oldest_pointer, index)]:
             del recent[past]
@@ -188,18 +225,21 @@ class Sam2Stream:
 class _Encoded:
     """The features of the frames, in place of the dict `cached_features` in upstream's state.
 
-    `batch` frames are encoded in one pass. Only the current batch is kept.
+    `images` are the prepared frames from `first` on. `batch` of them are encoded in one pass, and only the current
+    batch is kept. A frame whose features nobody asks for may not be encoded.
     """
 
-    def __init__(self, stream: Sam2Stream, images: Iterator[torch.Tensor], batch: int) -> None:
-        self._stream, self._images, self._batch = stream, images, batch
+    def __init__(self, stream: Sam2Stream, images: Iterator[torch.Tensor], first: int, batch: int) -> None:
+        self._stream, self._images, self._following, self._batch = stream, images, first, batch
         self._current: dict[int, tuple[torch.Tensor, dict[str, Any]]] = {}
 
     def get(self, index: int, default: object = None) -> tuple[torch.Tensor, dict[str, Any]]:
         """Return the image (1, 3, S, S) of a frame and its features; upstream calls this. `index` never decreases."""
         if index not in self._current:
             self._current.clear()
-            images = list(islice(self._images, self._batch))
+            skipped = index - self._following
+            images = list(islice(self._images, skipped, skipped + self._batch))
+            self._following = index + len(images)
             pixels, features = self._stream.encode(images)
             for row in range(len(images)):
                 one = slice(row, row + 1)
@@ -208,12 +248,14 @@ class _Encoded:
         return self._current[index]
 
 
-def label_map(scores: Iterator[tuple[int, torch.Tensor]], size: tuple[int, int]) -> torch.Tensor:
-    """Return uint8 (H, W): the object with the highest positive logit, of equals the lowest id, as in upstream."""
+def label_map(
+    scores: Iterator[tuple[int, torch.Tensor]], size: tuple[int, int], threshold: float = 0.0
+) -> torch.Tensor:
+    """Return uint8 (H, W): the object with the highest logit above the threshold, of equals the lowest id."""
     best = labels = None
     for number, score in scores:
         if best is None or labels is None:
-            best = torch.zeros_like(score)
+            best = torch.full_like(score, threshold)
             labels = torch.zeros(size, dtype=torch.uint8, device=score.device)
         labels.masked_fill_(score > best, number)
         best = torch.maximum(best, score)
@@ -221,9 +263,40 @@ def label_map(scores: Iterator[tuple[int, torch.Tensor]], size: tuple[int, int])
     return labels
 
 
-def separate_masks(scores: Iterator[tuple[int, torch.Tensor]], size: tuple[int, int]) -> torch.Tensor:
+def separate_masks(
+    scores: Iterator[tuple[int, torch.Tensor]], size: tuple[int, int], threshold: float = 0.0
+) -> torch.Tensor:
     """Return bool (N, H, W) in the order of the ids; masks may overlap (upstream's --per_obj_png_file)."""
-    return torch.stack([score > 0 for _, score in scores])
+    return torch.stack([score > threshold for _, score in scores])
+
+
+def _fill_holes(predictor: SAM2VideoPredictor, area: int) -> None:
+    """Let a predictor fill holes without sam2's CUDA extension, without which upstream only warns and fills none."""
+    if not area:
+        return
+    predictor.fill_hole_area = 0
+    track = predictor._run_single_frame_inference
+
+    def track_and_fill(inference_state: dict[str, Any], *arguments: Any, **options: Any) -> Any:
+        output, scores = track(inference_state, *arguments, **options)
+        scores = without_holes(scores, area)
+        return output | {"pred_masks": scores.to(inference_state["storage_device"], non_blocking=True)}, scores
+
+    predictor._run_single_frame_inference = track_and_fill
+
+
+def without_holes(scores: torch.Tensor, area: int) -> torch.Tensor:
+    """Return logits (N, 1, h, w) with 0.1 in holes, as sam2/utils/misc.py (fill_holes_in_mask_scores).
+
+    A hole is up to `area` pixels of background, connected by sides or corners, whose logits are not above 0.
+    """
+    holes = np.zeros(scores.shape, np.bool_)
+    for background, hole in zip((scores <= 0).cpu().numpy(), holes, strict=True):
+        _, labels, statistics, _ = cv2.connectedComponentsWithStats(background[0].astype(np.uint8), connectivity=8)
+        small = statistics[:, cv2.CC_STAT_AREA] <= area
+        small[0] = False  # label 0 is the foreground
+        hole[0] = small[labels]
+    return scores.masked_fill(torch.from_numpy(holes).to(scores.device), 0.1)
 
 
 def _enlarge(scores: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -30,9 +31,9 @@ T = TypeVar("T")
 
 
 def prepare_ahead(
-    frames: Sequence[Frame], prepare: Callable[[Frame], T], start: int = 0, ahead: int = 2
+    frames: Sequence[Frame], prepare: Callable[[Frame], T], indices: Sequence[int] | None = None, ahead: int = 2
 ) -> Generator[T, None, None]:
-    """Yield `prepare(frame)` for every frame from `start` on, computed ahead in threads.
+    """Yield `prepare(frame)` for frame after frame, computed ahead in threads.
 
     Reading and preparing a frame is one task. Frames from files are read by as many threads as their `workers`, other
     sequences by one thread, because they need not be safe for several.
@@ -40,7 +41,7 @@ def prepare_ahead(
     Args:
         frames: The frames.
         prepare: Called in a thread. It should spend its time in code that releases the GIL (NumPy, OpenCV, torch).
-        start: Index of the first frame.
+        indices: Which frames to yield, in this order; None for all.
         ahead: How many frames may be ready before they are needed, besides those that threads are working on.
 
     Raises:
@@ -60,13 +61,13 @@ def prepare_ahead(
         return prepare(np.ascontiguousarray(frame))
 
     pending: deque[Future[T]] = deque()
-    following = start
+    left = iter(range(len(frames)) if indices is None else indices)
     pool = ThreadPoolExecutor(workers, thread_name_prefix="prepare")
     try:
-        while pending or following < len(frames):
-            while following < len(frames) and len(pending) < workers + ahead:
-                pending.append(pool.submit(task, following))
-                following += 1
+        while True:
+            pending.extend(pool.submit(task, index) for index in islice(left, workers + ahead - len(pending)))
+            if not pending:
+                return
             yield pending.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)
