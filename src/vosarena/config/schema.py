@@ -20,6 +20,7 @@ from vosarena.base.entry import (
     Location,
     Name,
     NameWithPlus,
+    NonEmpty,
     Unique,
     wrong,
 )
@@ -188,6 +189,20 @@ class SubmissionEntry(Entry):
         return f"the server takes no submissions{checked}" + (f"; score {self.instead} instead" if self.instead else "")
 
 
+class OverlapEntry(Entry):
+    """Another dataset or split that has videos in common with this one."""
+
+    example: ClassVar[str] = """\
+overlaps:
+  - {data: ovis, share: 0.5, source: "an author in MOSE-api#28"}"""
+
+    data: NonEmpty = Field(description="The other one, as `<dataset>` or `<dataset>/<split>`.")
+    share: Float | None = Field(
+        None, gt=0, le=1, description="Fraction of these videos that are in the other one, if it is known."
+    )
+    source: NonEmpty = Field(description="Where this was read.")
+
+
 class ArchiveEntry(FileEntry):
     """An archive to download and extract."""
 
@@ -229,6 +244,9 @@ class SplitDefaults(Entry):
     masks: HomeText | None = Field(None, description="Folder of the masks. Default is that of the layout.")
     binary: Bool = Field(False, description="Treat every non-zero pixel of a mask as object 1 (DAVIS 2016).")
     submission: SubmissionEntry | None = Field(None, description="What the evaluation server expects.")
+    overlaps: tuple[OverlapEntry, ...] = Field(
+        (), description="Other datasets and splits that have videos in common with this one."
+    )
 
 
 class SplitEntry(SplitDefaults):
@@ -412,6 +430,12 @@ options: {size: 720}"""
     options: Annotated[dict[str, Any], AfterValidator(expand_home)] = Field({}, description="Options of the tracker.")
     weights: WeightsEntry | None = Field(None, description="Where the weights come from.")
     finetune: FinetuneEntry | None = Field(None, description="How to train the weights.")
+    trained_on: Annotated[tuple[NonEmpty, ...], Unique] | None = Field(
+        None,
+        description="Data with which the weights were trained, as `<dataset>` or `<dataset>/<split>`, also "
+        "of datasets outside the catalog. `[]` if there is none; without the key, it is not known. A fine-tuned model "
+        "needs no such key: its data are `finetune.data` and those of the model that it starts from.",
+    )
     env: NameWithPlus = Field(
         "default",
         description="The conda environment `envs/NAME.yaml`, used if Snakemake is started with `--sdm conda`.",

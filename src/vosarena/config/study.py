@@ -159,6 +159,13 @@ class Study:
             model = self.model(model.finetune.from_model)
         return list(found.values())
 
+    def trained_on(self, model: Model) -> tuple[str, ...] | None:
+        """Return the data with which a model was trained, by itself and before fine-tuning; None if it is not known."""
+        if model.finetune is None:
+            return model.trained_on
+        before = self.trained_on(self.model(model.finetune.from_model or ""))
+        return None if before is None else tuple(dict.fromkeys([*before, *model.finetune.data]))
+
     def protocols_of(self, split: Split) -> tuple[ProtocolName, ...]:
         """Return the protocols under which a split is scored: those of the config, else the split's own."""
         return self.protocols or (split.protocol,)
@@ -416,8 +423,9 @@ def _inline_model(entry: ModelEntry, catalog: Catalog) -> Model:
         values["options"] = {**base.options, **entry.options}
         if entry.finetune:
             values["finetune"] = base.finetune.merged(entry.finetune) if base.finetune else entry.finetune
-        if entry.weights or entry.finetune:  # the base's other one no longer holds
+        if entry.weights or entry.finetune:  # what the base says about its own weights no longer holds
             values.pop("finetune" if entry.weights else "weights", None)
+            values["trained_on"] = entry.trained_on
     if "tracker" not in values:
         raise ConfigError(f"{entry.name!r} needs a `tracker` or `extends`")
     return Model(**values)

@@ -42,7 +42,10 @@ logger = logging.getLogger(__name__)
 
 _THREADS = 16  # for the folders of sequences: each takes a file server some time
 # Options that select or describe prepared sequences, but change no prepared file.
-_CHOICE = {"protocol", "ground_truth", "resize", "sequences", "select", "exclude", "attributes", "sample", "submission"}
+_CHOICE = {
+    *("protocol", "ground_truth", "resize", "sequences", "select", "exclude", "attributes", "sample"),
+    *("submission", "overlaps"),
+}
 
 
 def fetch_split(split: Split, resources: Path, policy: RetryPolicy, keep: bool = True) -> Path:
