@@ -21,7 +21,7 @@ from vosarena.leaderboard.server_scores import score_files
 from vosarena.orchestration.checks import check_study, discard_damaged, study_name
 from vosarena.orchestration.machine import cpus_of_gpu_job, limit_gpu_jobs, runs_here
 from vosarena.trackers.base import uses_torch
-from vosarena.orchestration.shards import Workload, choose_shards, make_shards, make_shards_by_time
+from vosarena.orchestration.shards import Workload, split_into_shards
 from vosarena.predictions.store import Store
 
 try:
@@ -111,16 +111,12 @@ def shards_and_workloads(split, model):
     """
     work = {record.sequence: Workload.of(record) for record in read_table(paths.sequences(split))}
     wildcards, inference = Namespace(model=model), study.inference
-    if inference.minutes_per_job:
-        shards = make_shards_by_time(work, inference.minutes_per_job, kind_of(wildcards))
-    elif inference.sequences_per_job != "auto":
-        shards = make_shards(work, inference.sequences_per_job or 1)
-    elif runs_here(workflow):
+    shards, here = {}, runs_here(workflow)
+    if here and inference.sequences_per_job == "auto" and not inference.minutes_per_job:
         # A finished split keeps its shards, so that another number of cores plans no jobs.
         shards = Store(paths.predictions(split, model)).finished_shards(work)
-        shards = shards or choose_shards(work, kind_of(wildcards), jobs_at_once(wildcards))
-    else:
-        shards = choose_shards(work, kind_of(wildcards), None)
+    at_once = jobs_at_once(wildcards) if here else None
+    shards = shards or split_into_shards(work, inference, kind_of(wildcards), at_once)
     return shards, {shard: Workload.sum(work[name] for name in names) for shard, names in shards.items()}
 
 

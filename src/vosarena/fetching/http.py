@@ -42,6 +42,9 @@ _BROKEN = (requests.ConnectionError, requests.Timeout, requests.exceptions.Chunk
            urllib3.exceptions.HTTPError, ConnectionError, TimeoutError)  # fmt: skip
 
 
+OFFLINE = "; is this machine offline?"  # ends the reasons for which that is likely
+
+
 class RetryableError(Exception):
     """An attempt failed, but the next one may succeed."""
 
@@ -403,9 +406,9 @@ def _words(error: Exception) -> str:
     if "timed out" in text:
         return "the connection timed out"
     if any(words in text for words in ("name or service not known", "resol", "getaddrinfo", "nodename", "no address")):
-        return "the server's name cannot be resolved; is this machine offline?"
+        return f"the server's name cannot be resolved{OFFLINE}"
     if "unreachable" in text or "no route to host" in text:
-        return "the network cannot be reached; is this machine offline?"
+        return f"the network cannot be reached{OFFLINE}"
     if "proxy" in text:
         return "the proxy does not let it through"
     if "certificate" in text:

@@ -18,7 +18,7 @@ from urllib.parse import unquote, urlsplit
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag
 
-from vosarena.base.entry import Entry, Location, Md5, Sha256, Url, check_keys, wrong
+from vosarena.base.entry import Entry, FileSize, Location, Md5, Sha256, Url, check_keys, wrong
 from vosarena.base.errors import DataError
 
 if TYPE_CHECKING:
@@ -247,6 +247,7 @@ SOURCES: dict[str, type[Source]] = {  # by the key that identifies the kind of s
     "local": LocalSource,
     "page": PageSource,
 }
+_UNITS = ("B", "kB", "MB", "GB", "TB")
 _KEYS = list(dict.fromkeys(key for kind in SOURCES.values() for key in kind.model_fields))
 
 
@@ -292,6 +293,15 @@ class FileEntry(Entry):
         "then on.",
     )
     md5: Md5 | None = Field(None, description="Published MD5 hash.")
+    size: FileSize | None = Field(None, description="About how large the file is, such as `20.5 GB`.")
+
+    @property
+    def bytes(self) -> int | None:
+        """The size in bytes; None if it is not known."""
+        if self.size is None:
+            return None
+        number, unit = self.size.split()
+        return round(float(number) * 1000.0 ** _UNITS.index(unit))
 
 
 def _drive_address(file: str, identity: str, session: requests.Session, timeout: float) -> Address:

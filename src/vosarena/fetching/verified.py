@@ -21,7 +21,7 @@ from vosarena.base.hashing import file_hashes
 from vosarena.base.locks import lock
 from vosarena.base.logs import progress_bar
 from vosarena.base.notes import checksum, read_note, sidecar_path, write_note
-from vosarena.fetching.http import SourceUnavailable, download, find_address, new_session, server_message
+from vosarena.fetching.http import OFFLINE, SourceUnavailable, download, find_address, new_session, server_message
 from vosarena.fetching.policy import RetryPolicy
 from vosarena.fetching.sources import FileEntry, LocalSource, PageSource, RemoteSource, Repository, Source
 from vosarena.fetching.unpack import check_archive, is_zip
@@ -103,7 +103,8 @@ def _fetch(wanted: RemoteFile, place: Path, resources: Path, policy: RetryPolicy
             return _verify(path, place, source, wanted, resources)
         except SourceUnavailable as error:
             logger.info("%s from %s: %s", wanted.name, source.describe(), error)
-            problems.append(f"{source.describe()} ({error})")
+            if not isinstance(source, PageSource):
+                problems.append(f"{source.describe()} ({error})")
     raise DataError(_not_found_message(wanted, place, problems))
 
 
@@ -300,7 +301,9 @@ def _not_found_message(wanted: RemoteFile, place: Path, problems: list[str]) -> 
     names = [name for source in manual if (name := source.file_name())]
     pages = [page for source in (*manual, *wanted.entry.sources) if (page := source.web_page(wanted.repository))]
     page = pages[0] if pages else None
-    tried = "".join(f"\n  tried: {problem}" for problem in problems)
+    offline = OFFLINE.removeprefix("; ") + " " if problems and all(OFFLINE in problem for problem in problems) else ""
+    reasons = "; ".join(problem.replace(OFFLINE, "") for problem in problems)
+    tried = f"\n  tried: {reasons}" if problems else ""
     opened = f"open {page}, " if page else ""
     by_hand = f"\n  by hand: {opened}save {names[0] if names else 'the file'} as {place}, run again"
-    return f"{wanted.name}: could not be downloaded{tried}{by_hand}"
+    return f"{offline}{wanted.name}: could not be downloaded{tried}{by_hand}"

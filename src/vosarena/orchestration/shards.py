@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from vosarena.base.names import safe_path_name
+from vosarena.config.schema import Inference
 from vosarena.datasets.table import SequenceRecord
 
 # These are upper bounds: a scheduler ends a job that asks for too little, and a job that ends early costs nothing.
@@ -17,7 +18,7 @@ from vosarena.datasets.table import SequenceRecord
 _SECONDS = {"baseline": (0.3, 0.05), "gpu": (0.1, 0.1), "cpu": (3.0, 3.0)}
 _MARGIN = 5  # of the upper bounds over the usual times
 # Seconds until a job tracks its first frame: Python, packages, weights, CUDA. A job on a cluster starts Snakemake too.
-_START_SECONDS = {"baseline": 1, "gpu": 10, "cpu": 5}
+START_SECONDS = {"baseline": 1, "gpu": 10, "cpu": 5}
 _CLUSTER_SECONDS = 10
 _START_MINUTES = 10  # start-up, weights and frames from a slow file server
 _MEMORY_MB = {"baseline": 2000, "gpu": 8000, "cpu": 8000}  # Python, packages, model
@@ -73,6 +74,14 @@ class Workload:
         frame, one_object = _SECONDS[kind]
         return frame * self.frames + one_object * self.object_frames
 
+    def usual_seconds(self, kind: str) -> float:
+        """Return an estimate of the time without the start, with a GPU as fast as an A100.
+
+        Args:
+            kind: How the model runs: `baseline`, `gpu` or `cpu`.
+        """
+        return self.seconds(kind) / _MARGIN
+
     def memory_mb(self, kind: str) -> int:
         """Return the host memory of the first attempt.
 
@@ -87,6 +96,25 @@ class Workload:
 
 
 Work = Mapping[str, Workload]
+
+
+def split_into_shards(work: Work, inference: Inference, kind: str, at_once: int | None) -> dict[str, list[str]]:
+    """Split sequences into shards as the config asks for.
+
+    Args:
+        work: The work of each sequence.
+        inference: How jobs run; it gives the number of sequences or the minutes of a job, or neither.
+        kind: How the model runs: `baseline`, `gpu` or `cpu`.
+        at_once: Number of jobs that can run at the same time; None on a cluster, where it is not known.
+
+    Returns:
+        The names of the sequences of each shard, by shard name.
+    """
+    if inference.minutes_per_job:
+        return make_shards_by_time(work, inference.minutes_per_job, kind)
+    if inference.sequences_per_job != "auto":
+        return make_shards(work, inference.sequences_per_job or 1)
+    return choose_shards(work, kind, at_once)
 
 
 def make_shards(work: Work, sequences_per_job: int) -> dict[str, list[str]]:
@@ -146,8 +174,8 @@ def choose_shards(work: Work, kind: str, at_once: int | None) -> dict[str, list[
     Returns:
         The names of the sequences of each shard, by shard name.
     """
-    seconds = {name: found.seconds(kind) / _MARGIN for name, found in work.items()}
-    start, total = _START_SECONDS[kind], sum(seconds.values())
+    seconds = {name: found.usual_seconds(kind) for name, found in work.items()}
+    start, total = START_SECONDS[kind], sum(seconds.values())
     count = total / (19 * (start + _CLUSTER_SECONDS)) if at_once is None else min(at_once, total / start)
     return _named(_spread(seconds, min(max(1, int(count)), len(work)), len(work)))
 

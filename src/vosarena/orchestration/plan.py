@@ -1,0 +1,270 @@
+"""What a run of a study would need and do, from the files that are here. Nothing is downloaded or run."""
+
+import shutil
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from vosarena.base.errors import DataError
+from vosarena.config.paths import Paths
+from vosarena.config.study import Model, Split, Study
+from vosarena.datasets.archives import archive_state, archives_of
+from vosarena.datasets.table import SequenceRecord, read_table
+from vosarena.fetching.sources import FileEntry, LocalSource, PageSource, RemoteSource, Repository
+from vosarena.fetching.weights import local_weights, place_of
+from vosarena.orchestration.machine import cpus_of_gpu_job
+from vosarena.orchestration.shards import START_SECONDS, Workload, split_into_shards
+from vosarena.predictions.store import Store
+from vosarena.trackers.base import uses_torch
+
+ASSUMED_FRAMES = 100
+ASSUMED_OBJECTS = 2
+_ASSUMED_SIZE = (480, 854)
+_SAMPLE = 100  # sequences of a split that a speed is measured on
+_PIXELS_PER_BYTE = 100  # of masks as PNG files; those of DAVIS and of the videos of the tests have 160 to 280
+
+
+@dataclass(frozen=True)
+class PlannedFile:
+    """An archive or weights that a study needs.
+
+    Attributes:
+        name: Name of the file.
+        how: `here`, `download` (by the workflow), `by hand`, or `optional` (by hand, and the workflow goes on without).
+        size: Size in bytes; None if it is not known.
+        origin: Where it is fetched from: a description of the source, or the page for a person.
+        source_file: Its name on that page, where it has another one.
+        place: Where it is kept, and where a person saves it.
+        licence: Licence of the data.
+        is_archive: Whether it is unpacked, which takes as much space again.
+    """
+
+    name: str
+    how: Literal["here", "download", "by hand", "optional"]
+    size: int | None
+    origin: str
+    source_file: str
+    place: Path
+    licence: str
+    is_archive: bool
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """One model on one split.
+
+    Attributes:
+        split: Name of the split.
+        model: Name of the model.
+        kind: How it runs: `baseline`, `cpu` or `gpu`.
+        sequences: Number of sequences; None if it is not known yet.
+        finished: Number of sequences that earlier runs have finished.
+        jobs: Number of tracking jobs that are left.
+        hours: Estimate of the hours that these jobs take together, on one GPU or on one CPU.
+        measured: Whether the estimate relies on the time that this model took for other sequences.
+        mask_bytes: Estimate of the size of the masks that are written.
+        assumed: Whether the split is not prepared yet, so that frames and objects are assumed.
+    """
+
+    split: str
+    model: str
+    kind: str
+    sequences: int | None = None
+    finished: int = 0
+    jobs: int | None = None
+    hours: float | None = None
+    measured: bool = False
+    mask_bytes: int = 0
+    assumed: bool = True
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run of a study would need and do.
+
+    Attributes:
+        files: Archives and weights.
+        runs: Every model on every split.
+        trainings: Models that are fine-tuned first, with the number of iterations.
+        needed_bytes: Estimate of the disk space that the run takes, without files of unknown size.
+        free_bytes: Free space where the results are written.
+    """
+
+    files: list[PlannedFile]
+    runs: list[PlannedRun]
+    trainings: Mapping[str, int]
+    needed_bytes: int
+    free_bytes: int
+
+    @property
+    def by_hand(self) -> list[PlannedFile]:
+        """The files without which the run would fail, and which only a person can fetch."""
+        return [file for file in self.files if file.how == "by hand"]
+
+
+def plan_study(study: Study, paths: Paths, *, gpus: int, cores: int, cluster: bool = False) -> Plan:
+    """Return what a run of a study would need and do.
+
+    Args:
+        study: The study.
+        paths: Its files.
+        gpus: GPUs of this machine.
+        cores: CPU cores of the run.
+        cluster: Whether a scheduler distributes the jobs, to machines with GPUs.
+
+    Raises:
+        DataError: A table of sequences is damaged.
+        ConfigError: An archive of a dataset has no name.
+    """
+    files = [*_archives(study, paths), *_weights(study, paths)]
+    runs = [
+        _plan_run(study, split, model, paths, gpus, cores, cluster)
+        for split in study.splits.values()
+        for model in study.models.values()
+    ]
+    trainings = {
+        model.name: model.finetune.iterations
+        for model in study.models.values()
+        if model.finetune and not (paths.finetuned(model.name) / "weights.pth").is_file()
+    }
+    fetched = sum((file.size or 0) * (2 if file.is_archive else 1) for file in files if file.how != "here")
+    needed = fetched + sum(run.mask_bytes for run in runs)
+    return Plan(files, runs, trainings, needed, _free_bytes(paths.results))
+
+
+def _archives(study: Study, paths: Paths) -> Iterable[PlannedFile]:
+    found: dict[Path, PlannedFile] = {}
+    for split in study.every_split():
+        entry = study.catalog.datasets.get(split.dataset)
+        for archive in archives_of(split):
+            here = paths.sequences(split).is_file() or archive_state(archive, paths.resources) not in (
+                "absent",
+                "partial",
+            )
+            place, name = archive.place(paths.resources), f"{archive.namespace}/{archive.file}"
+            licence = entry.license if entry and entry.license else ""
+            file = _planned(name, archive.entry, place, "dataset", here, archive.entry.optional, licence)
+            if place not in found or file.how != "here":
+                found[place] = file
+    return found.values()
+
+
+def _weights(study: Study, paths: Paths) -> Iterable[PlannedFile]:
+    found: dict[Path, PlannedFile] = {}
+    for name in dict.fromkeys([*study.models, *_bases(study)]):
+        model = study.model(name)
+        if model.weights:
+            place = place_of(model.weights, name, paths.resources)
+            here = local_weights(model.weights, name, paths.resources) is not None
+            found[place] = _planned(f"weights of {name}", model.weights, place, "model", here, False, "")
+    return found.values()
+
+
+def _bases(study: Study) -> Iterable[str]:
+    """Return the models that fine-tuning of the study starts from."""
+    for model in study.models.values():
+        for step in study.trainings(model):
+            if step.from_model:
+                yield step.from_model
+
+
+def _planned(
+    name: str, entry: FileEntry, place: Path, repository: Repository, here: bool, optional: bool, licence: str
+) -> PlannedFile:
+    local = [source for source in entry.sources if isinstance(source, LocalSource) and source.path.exists()]
+    remote = [source for source in entry.sources if isinstance(source, RemoteSource)]
+    pages = [page for source in entry.sources if (page := source.web_page(repository))]
+    manual = [source for source in entry.sources if isinstance(source, PageSource)]
+    how: Literal["here", "download", "by hand", "optional"]
+    if here or local:
+        how, origin = "here", ""
+    elif remote:
+        how, origin = "download", remote[0].describe()
+    else:
+        how, origin = "optional" if optional else "by hand", pages[0] if pages else ""
+    source_file = next((file for source in manual if (file := source.file_name())), place.name)
+    return PlannedFile(name, how, entry.bytes, origin, source_file, place, licence, repository == "dataset")
+
+
+def _plan_run(
+    study: Study, split: Split, model: Model, paths: Paths, gpus: int, cores: int, cluster: bool
+) -> PlannedRun:
+    kind = _kind(study, model, gpus, cluster)
+    table = paths.sequences(split)
+    assumed = not table.is_file()
+    if assumed and split.sequences is None:
+        return PlannedRun(str(split), model.name, kind)
+    records = _assumed_records(split) if assumed else [record for record in read_table(table) if not record.problem]
+    work = {record.sequence: Workload.of(record) for record in records}
+    finished = set() if assumed else _finished(Store(paths.predictions(split, model.name)), model, work)
+    if finished == set(work):
+        return PlannedRun(str(split), model.name, kind, len(work), len(work), jobs=0, hours=0.0, assumed=assumed)
+    gpu_jobs = gpus * study.inference.jobs_per_gpu
+    cpus = cpus_of_gpu_job(study.inference.cpus_per_gpu_job, cores, gpu_jobs) if kind == "gpu" and gpu_jobs else 1
+    at_once = None if cluster else max(1, min(cores // cpus, gpu_jobs if kind == "gpu" else cores))
+    shards = split_into_shards(work, study.inference, kind, at_once)
+    left = [names for names in shards.values() if not finished.issuperset(names)]
+    todo = [work[name] for name in work if name not in finished]
+    speed = _measured(model, paths, kind)
+    seconds = (speed or 1) * sum(found.usual_seconds(kind) for found in todo) + len(left) * START_SECONDS[kind]
+    size = sum(found.frames * found.pixels for found in todo) // _PIXELS_PER_BYTE
+    return PlannedRun(
+        split=str(split),
+        model=model.name,
+        kind=kind,
+        sequences=len(work),
+        finished=len(finished),
+        jobs=len(left),
+        hours=seconds / 3600,
+        measured=speed is not None,
+        mask_bytes=size,
+        assumed=assumed,
+    )
+
+
+def _kind(study: Study, model: Model, gpus: int, cluster: bool) -> str:
+    if not (model.weights or model.finetune or uses_torch(model.tracker)):
+        return "baseline"
+    return "cpu" if study.inference.device == "cpu" or not (gpus or cluster) else "gpu"
+
+
+def _finished(store: Store, model: Model, names: Iterable[str]) -> set[str]:
+    """Return the sequences whose masks were made by this definition of the model."""
+    try:
+        manifests = store.manifests(names)
+    except DataError:
+        return set()
+    return {name for name, found in manifests.items() if found.identity.definition == model.definition()}
+
+
+def _measured(model: Model, paths: Paths, kind: str) -> float | None:
+    """Return the time that a model took so far, as a multiple of the usual one; None if it has not run in this way."""
+    took = usual = 0.0
+    for folder in sorted((paths.results / "predictions").glob(f"*/*/{model.name}")):
+        names = [file.stem for file in sorted(folder.glob("[!.]*.json"))[:_SAMPLE]]
+        for found in Store(folder).manifests(names).values():
+            if found.identity.definition == model.definition() and (found.memory.gpu is None) == (kind != "gpu"):
+                frames = len(found.frames)
+                objects = len({number for ids in found.prompts.values() for number in ids})
+                took += found.timing.track
+                usual += Workload(frames, frames * max(1, objects), 0, objects).usual_seconds(kind)
+    return took / usual if usual else None
+
+
+def _assumed_records(split: Split) -> list[SequenceRecord]:
+    count = split.sequences or 0
+    if split.sample:
+        drawn = max(1, round(split.sample.fraction * count))
+        count = drawn if split.sample.part == "drawn" else count - drawn
+    height, width = _ASSUMED_SIZE
+    objects = tuple(range(1, ASSUMED_OBJECTS + 1))
+    return [
+        SequenceRecord(f"{index}", n_frames=ASSUMED_FRAMES, height=height, width=width, object_ids=objects)
+        for index in range(count)
+    ]
+
+
+def _free_bytes(folder: Path) -> int:
+    existing = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.is_dir())
+    return shutil.disk_usage(existing).free
