@@ -140,7 +140,7 @@ Interpreter = Annotated[NonEmpty, AfterValidator(_interpreter)]  # the path of a
 Url = Annotated[str, Field(pattern="^https?://")]
 Folder = Annotated[str, Field(pattern="^[^{}]*$"), AfterValidator(expand_home)]  # of Snakemake's output
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
-FileSize = Annotated[str, Field(pattern="^[0-9]+(\\.[0-9]+)? [kMGT]?B$")]  # in powers of 1000
+FileSize = Annotated[str, Field(pattern="^[0-9]+([.][0-9]+)? [kMGT]?B$")]  # in powers of 1000
 Md5 = Annotated[str, Field(pattern="^[0-9a-f]{32}$")]
 Name = Annotated[str, Field(pattern=NAME)]
 NameWithPlus = Annotated[str, Field(pattern="^[A-Za-z0-9][A-Za-z0-9._+-]*$")]

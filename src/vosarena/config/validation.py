@@ -34,7 +34,7 @@ PATTERNS = {
     "^[^{}]*$": "{!r} has {{ or }} in it, which Snakemake takes for a wildcard; choose another folder",
     "^https?://": "invalid URL {!r}: it must begin with http:// or https://",
     "^[0-9a-f]{32}$": "invalid MD5 hash {!r}: write 32 hexadecimal digits in lower case",
-    r"^[0-9]+(\.[0-9]+)? [kMGT]?B$": "invalid size {!r}: write it as in 20.5 GB",
+    "^[0-9]+([.][0-9]+)? [kMGT]?B$": "invalid size {!r}: write it as in 20.5 GB",
     "^[0-9a-f]{64}$": "invalid SHA-256 hash {!r}: write 64 hexadecimal digits in lower case",
     "^[A-Za-z0-9][A-Za-z0-9._-]*$": _NAME,
     "^[A-Za-z0-9][A-Za-z0-9._+-]*$": _NAME,
