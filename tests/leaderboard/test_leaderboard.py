@@ -26,7 +26,7 @@ from vosarena.leaderboard.inputs import local_runs, server_runs
 from vosarena.leaderboard.latex import latex
 from vosarena.leaderboard.partial import partial_leaderboard
 from vosarena.leaderboard.statistics import EXACT, MIN_SEQUENCES, Bootstrap
-from vosarena.leaderboard.tables import markdown, unscored_note
+from vosarena.leaderboard.tables import empty_note, markdown, unscored_note
 from vosarena.leaderboard.titles import BY_NAME, Titles
 from vosarena.metrics.measure_split import measure_predictions
 from vosarena.metrics.pairs import MeasureError
@@ -86,7 +86,7 @@ def test_two_models_ranked_with_paired_differences_and_the_same_bytes(run, tmp_p
         shown = tables[table].filter(["ci_low", "ci_high", "p_value", "p_vs_best"])
         assert shown.isna().all(axis=None), table
     assert (board["n_sequences"] == 3).all() and (board["status"] == "complete").all()
-    assert {"j_recall", "j_decay"} <= set(board.columns)
+    assert {"j_recall", "j_decay", "j_and_f_empty"} <= set(board.columns)
     assert (board["n_objects"] == 5).all() and (board["n_objects_all"] == 6).all()
     note = "davis2017 ignores the 1 of 6 objects that appears after the first frame. To score it use sa-v, lvos, "
     for form in ("md", "tex"):
@@ -134,6 +134,19 @@ def test_objects_that_a_protocol_does_not_score_are_explained():
     half, published = row | {"n_objects": 2, "n_objects_all": 2}, {"kind": "published", "protocol": "lvos"}
     found = unscored_note(pd.DataFrame([half, published, row | {"n_objects_all": 5}]))
     assert found == "lvos ignores the 2 of 5 objects that are in none of the frames that it scores."
+
+
+@pytest.mark.parametrize(
+    ("low", "empty", "warned"),
+    [(60.0, 59.9, False), (60.0, 60.0, True), (60.0, 90.0, True), (np.nan, 69.9, False), (np.nan, 70.1, True)],
+)
+def test_a_warning_where_predicting_nothing_is_as_good_as_a_model(low, empty, warned):
+    row = {"model": "m", "rank": 1, "j_and_f": 70.0, "ci_low": low, "j_and_f_empty": empty}
+    baseline = {"model": "e", "rank": 2, "j_and_f": empty, "ci_low": 1.0, "j_and_f_empty": empty}
+    published = row | {"model": "p", "rank": None, "j_and_f_empty": np.nan}
+    note = empty_note(pd.DataFrame([row, baseline, published]))
+    wanted = f"Warning: an empty prediction gets J&F {empty:.1f}, within or above the interval of m: "
+    assert note.startswith(wanted) if warned else not note
 
 
 def test_what_is_finished_is_shown_as_incomplete_and_nothing_else_is_touched(run):

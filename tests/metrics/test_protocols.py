@@ -13,7 +13,8 @@ from vosarena.base.errors import ConfigError, DataError
 from vosarena.metrics.measure import measure
 from vosarena.metrics.meta import LVOS_UNSEEN, read_meta, with_meta
 from vosarena.metrics.pairs import ObjectInfo, pair_folders
-from vosarena.metrics.protocols import PROTOCOLS, score, summarise
+from vosarena.metrics.protocols import PROTOCOLS, empty_score, find_protocol, score, summarise
+from vosarena.metrics.read import Metrics, read_metrics
 
 EMPTY = np.zeros((40, 60), np.uint8)
 
@@ -147,9 +148,9 @@ def test_an_empty_prediction_scores_nothing_whatever_the_ids(bench: Bench, ids: 
     bench.clip("clip", [gt] * 5, [EMPTY] * 5)
     for name, protocol in PROTOCOLS.items():
         scores = bench.score(name)
-        wanted = list(range(1, ids[1] + 1)) if name == "davis2017-official" else list(ids)
-        assert sorted(scores["object_id"]) == wanted, name
-        if name != "davis2017-official":
+        phantoms = name in ("davis2017-official", "vost")
+        assert sorted(scores["object_id"]) == (list(range(1, ids[1] + 1)) if phantoms else list(ids)), name
+        if not phantoms:
             assert scores["j"].max() < 1 and scores["f"].max() == 0, name
         assert protocol.name == name
 
@@ -217,7 +218,7 @@ def test_clips_without_a_frame_to_score(bench: Bench) -> None:
     bench.clip("long", [square(1)] * 4, [square(1)] * 4)
     for protocol in PROTOCOLS:
         names = bench.score(protocol)["sequence"].tolist()
-        assert names == (["long", "short"] if protocol == "youtube-vos" else ["long"])
+        assert names == (["long", "short"] if protocol in ("youtube-vos", "volumetric") else ["long"])
     only = Bench(bench.root / "only")
     only.clip("short", [square(1)] * 2, [EMPTY] * 2)
     assert only.score("davis2017").empty and summarise(only.score("davis2017")).empty
@@ -343,6 +344,105 @@ def test_mosev2_equals_its_definitions(bench: Bench) -> None:
     summary = summarise(scores.reset_index()).iloc[0]
     assert summary["j_and_f_disappear"] == (summary["j_disappear"] + summary["f_disappear"]) / 2
     assert summary["j_and_f_plain"] == (summary["j"] + summary["f_plain"]) / 2
+
+
+def counted(bench: Bench) -> Metrics:
+    return read_metrics(bench.counts)[0]
+
+
+def test_volumetric_sums_before_it_divides(bench: Bench) -> None:
+    """Closed forms: an empty prediction 0, a perfect one 100, and half of the volume one half."""
+    gt = [square(1), square(1), EMPTY, EMPTY, square(1), square(2, size=4, base=square(1, x=30))]
+    nothing, half = [EMPTY] * 6, [*gt[:2], *[EMPTY] * 4]
+    for name, pred in (("empty", nothing), ("half", half), ("perfect", gt)):
+        bench.clip(name, gt, pred)
+    scores = bench.score("volumetric").set_index(["sequence", "object_id"])
+    assert scores.index.tolist() == [("empty", 1), ("half", 1), ("perfect", 1)]  # 2 appears in the last frame only
+    assert scores["j_and_f"].tolist() == pytest.approx([0, 100 * (1 / 3 + 1 / 2) / 2, 100])
+    assert scores["n_frames"].tolist() == [5, 5, 5]
+    assert bench.score("davis2017").set_index("sequence").loc["empty", "j_and_f"] == 50  # the points of absence
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_volumetric_equals_its_definition(bench: Bench, seed: int) -> None:
+    gt, pred = random_clip(seed, 7)
+    bench.clip("clip", gt, pred)
+    scores = bench.score("volumetric").set_index("object_id")
+    rows = pd.read_parquet(bench.counts)
+    for label, row in scores.iterrows():
+        first = next(i for i, labels in enumerate(gt) if (labels == label).any())
+        masks = np.array(gt[first + 1 :]) == label, np.array(pred[first + 1 :]) == label
+        assert row["j"] == 100 * ((masks[0] & masks[1]).sum() / (masks[0] | masks[1]).sum())
+        of_object = rows[(rows["object_id"] == label) & (rows["frame_index"] > first)]
+        precision = of_object["pred_matched"].sum() / of_object["pred_boundary"].sum()
+        recall = of_object["gt_matched"].sum() / of_object["gt_boundary"].sum()
+        assert row["f"] == pytest.approx(200 * precision * recall / (precision + recall), rel=1e-12)
+
+
+def test_volumetric_gives_nothing_for_an_object_that_fills_the_image(bench: Bench) -> None:
+    full = np.ones((40, 60), np.uint8)
+    bench.clip("empty", [full] * 4, [EMPTY] * 4)
+    bench.clip("perfect", [full] * 4, [full] * 4)
+    assert bench.score("volumetric")["j_and_f"].tolist() == [0, 100]
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_visible_and_absent_frames_apart(bench: Bench, protocol: str) -> None:
+    """Half of the visible frames and two thirds of the absent ones are right."""
+    visible, absent = [square(1)] * 4, [EMPTY] * 3
+    gt = [square(1), *visible, *absent, square(1), square(1)]
+    pred = [square(1), *visible[:2], *[EMPTY] * 2, *absent[:2], square(1), EMPTY, EMPTY]
+    bench.clip("clip", gt, pred)
+    scores = bench.score(protocol)
+    names = ["j_visible", "f_visible", "j_absent", "f_absent"]
+    seen = {"youtube-vos": 100 / 3, "volumetric": 100 / 3}.get(protocol, 40)  # of 6 or 5 visible frames
+    summary = summarise(scores).iloc[0]
+    if protocol == "mosev2":  # one pixel is added to both sides of J
+        assert summary[["f_visible", "f_absent"]].tolist() == pytest.approx([seen, 200 / 3])
+    else:
+        assert scores[names].to_numpy().tolist() == [pytest.approx([seen, seen, 200 / 3, 200 / 3])]
+        assert summary[["j_and_f_visible", "j_and_f_absent"]].tolist() == pytest.approx([seen, 200 / 3])
+    always = Bench(bench.root / "always")
+    always.clip("clip", [square(1)] * 5, [square(1)] * 5)
+    scores = always.score(protocol)
+    assert scores["j_visible"].tolist() == [100] and "j_visible" not in summarise(scores)
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_the_score_of_an_empty_prediction_follows_from_any_other(bench: Bench, protocol: str) -> None:
+    for seed in range(3):
+        gt, pred = random_clip(seed, 9)
+        gt[4:6] = EMPTY, EMPTY
+        bench.clip(f"clip{seed}", gt, pred)
+    bench.score(protocol)
+    found = empty_score(counted(bench), find_protocol(protocol))
+    nothing = Bench(bench.root / "nothing")
+    for seed in range(3):
+        gt, _ = random_clip(seed, 9)
+        gt[4:6] = EMPTY, EMPTY
+        nothing.clip(f"clip{seed}", gt, [EMPTY] * 9)
+    assert found == summarise(nothing.score(protocol)).iloc[0]["j_and_f"]
+    assert (found == 0) == (protocol == "volumetric")
+
+
+def test_vost_equals_its_definitions(bench: Bench) -> None:
+    """J on all frames but the first and the last, and on the last quarter of these (floor of 0.75 n)."""
+    expected = []
+    for frames in range(3, 14):
+        gt, pred = random_clip(frames, frames)
+        if frames == 9:
+            gt = [np.where(labels == 1, 0, labels) for labels in gt]  # 1 is no object, but below the maximum
+        gt[0][0, 0] = 2
+        bench.clip(f"clip{frames:02d}", gt, pred)
+        for label in range(1, gt[0].max() + 1):
+            j = [plain_scores(g == label, p == label)[0] for g, p in zip(gt[1:-1], pred[1:-1], strict=True)]
+            last = j[int(np.floor(0.75 * len(j))) :]
+            row = [100 * np.mean(j), 100 * np.mean(last), 100 * np.mean(np.array(last) > 0.5)]
+            expected.append([*row, 100 * plain_decay(np.array(j), np.uint8)])
+    scores = bench.score("vost")
+    columns = ["j", "j_last", "j_last_recall", "j_decay"]
+    assert scores[columns].to_numpy().tolist() == expected
+    assert summarise(scores).iloc[0]["j_last"] == np.mean([row[1] for row in expected])
 
 
 def test_several_protocols_and_models_from_the_same_files(bench: Bench) -> None:

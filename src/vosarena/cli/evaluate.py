@@ -171,6 +171,8 @@ def _print(result: Evaluation, notes: list[str], objects: bool) -> None:
     if objects and rows:
         names = list(dict.fromkeys(name for row in rows for name in row))
         own = [name for name in names if name not in ("sequence", "object_id")]
+        if "j_absent" not in result.summary:  # all objects are always visible
+            own = [name for name in own if not name.endswith(("_visible", "_absent"))]
         table = _table("sequence", "object", *map(_heading, own))
         for row in rows[:_MAX_ROWS]:
             table.add_row(row["sequence"], str(row["object_id"]), *(_text(row.get(name)) for name in own))

@@ -17,7 +17,9 @@ def add_parser(commands: Any) -> None:
         "folder are kept. A sequence that fails does not stop the others; failures are listed at the end.",
     )
     parser.add_argument(
-        "--tracker", required=True, help="static, flow, cutie, sam2, an installed plug-in, or path/to/file.py:Class"
+        "--tracker",
+        required=True,
+        help="static, flow, empty, cutie, sam2, an installed plug-in, or path/to/file.py:Class",
     )
     parser.add_argument(
         "--option", action="append", default=[], metavar="KEY=VALUE", help="option of the tracker (may be repeated)"

@@ -38,6 +38,8 @@ ProtocolName = Literal[
     "lvos-official",
     "youtube-vos",
     "mosev2",
+    "vost",
+    "volumetric",
 ]
 PROTOCOL_NAMES: tuple[ProtocolName, ...] = get_args(ProtocolName)
 GroundTruth = Literal["full", "first_frame", "none"]

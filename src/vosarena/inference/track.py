@@ -90,7 +90,7 @@ def track(
         masks: Folder with one folder of masks (PNG) per sequence; or the labels of the first frame, uint8 (H, W); or
             such labels by frame index, for objects that appear later.
         output: Folder for the masks. Needed with folders.
-        tracker: `static`, `flow`, `cutie`, `sam2`, an installed plug-in, or `path/to/file.py:Class`.
+        tracker: `static`, `flow`, `empty`, `cutie`, `sam2`, an installed plug-in, or `path/to/file.py:Class`.
         options: Options of the tracker.
         weights: Weights file of the tracker.
         sequences: Names of the sequences to track; None tracks all.

@@ -30,7 +30,7 @@ from vosarena.leaderboard.published import PublishedScore, published_scores
 from vosarena.leaderboard.server_scores import read_scores
 from vosarena.leaderboard.tables import markdown
 from vosarena.leaderboard.titles import BY_NAME, Titles
-from vosarena.metrics.protocols import score, summarise
+from vosarena.metrics.protocols import empty_score, find_protocol, score, summarise
 from vosarena.metrics.read import read_metadata, read_metrics
 from vosarena.predictions.store import Store
 
@@ -237,7 +237,8 @@ def _tables(runs: Sequence[LocalRun], server: Sequence[ServerRun]) -> dict[str, 
         of_sequences, derived = attributes_of(board_runs)
         comparison = Comparison(scored, of_sequences)
         differences = comparison.differences()
-        measured = [_measured(run, key, scored[run.model], comparison) for run in board_runs]
+        empty = EmptyPrediction(key.protocol)
+        measured = [_measured(run, key, scored[run.model], comparison, empty) for run in board_runs]
         rows += _against_best(measured, differences)
         attributes += [{**key._asdict(), **asdict(row), "derived": derived} for row in comparison.attributes()]
         comparisons += [{**key._asdict(), **asdict(row)} for row in differences]
@@ -266,12 +267,36 @@ def _tables(runs: Sequence[LocalRun], server: Sequence[ServerRun]) -> dict[str, 
     return tables
 
 
+class EmptyPrediction:
+    """J&F of predicting nothing, under one protocol on one split.
+
+    It follows from the ground truth's counts in any model's metrics file, and is computed once for the same sequences.
+
+    Args:
+        protocol: Name of the protocol.
+    """
+
+    def __init__(self, protocol: str) -> None:
+        self._protocol = find_protocol(protocol)
+        self._found: dict[frozenset[str], float] = {}
+
+    def j_and_f(self, metrics: Path, sequences: Iterable[str]) -> float:
+        """Return J&F of an empty prediction on the sequences that a metrics file has."""
+        key = frozenset(sequences)
+        if key not in self._found:
+            (counts,) = read_metrics(metrics, allow_incomplete=True)
+            self._found[key] = empty_score(counts, self._protocol)
+        return self._found[key]
+
+
 def _frame(rows: list[dict[str, Any]], columns: list[str]) -> pd.DataFrame:
     table = pd.DataFrame(rows)
     return table.reindex(columns=[*columns, *(column for column in table if column not in columns)])
 
 
-def _measured(run: LocalRun, key: BoardKey, objects: pd.DataFrame, comparison: Comparison) -> LeaderboardRow:
+def _measured(
+    run: LocalRun, key: BoardKey, objects: pd.DataFrame, comparison: Comparison, empty: EmptyPrediction
+) -> LeaderboardRow:
     on_disk, in_catalog = read_counts(run.table)
     missing = max((in_catalog or on_disk) - on_disk, 0)  # sequences of the split that are not on disk
     measured = read_metadata(run.metrics).sequences
@@ -295,7 +320,10 @@ def _measured(run: LocalRun, key: BoardKey, objects: pd.DataFrame, comparison: C
         n_objects=n_objects,
         n_objects_all=n_objects + len(unscored),
         speed=_speed(run),
-        details={name: value for name, value in means.items() if name not in names(LEADERBOARD)},
+        details={
+            **{name: value for name, value in means.items() if name not in names(LEADERBOARD)},
+            "j_and_f_empty": empty.j_and_f(run.metrics, measured),
+        },
     )
 
 

@@ -191,6 +191,25 @@ LEADERBOARD: tuple[Column, ...] = (
     Column("f_seen", "F seen", _number("f_seen"), _ALL, order=13, optional=True),
     Column("j_unseen", "J unseen", _number("j_unseen"), _ALL, order=14, optional=True),
     Column("f_unseen", "F unseen", _number("f_unseen"), _ALL, order=15, optional=True),
+    Column(
+        "j_and_f_visible",
+        "J&F visible",
+        _number("j_and_f_visible"),
+        Shown.MARKDOWN | Shown.PAGE,
+        order=15,
+        description="J&F of the frames in which the object is visible",
+        optional=True,
+    ),
+    Column(
+        "j_and_f_absent",
+        "J&F absent",
+        _number("j_and_f_absent"),
+        Shown.MARKDOWN | Shown.PAGE,
+        order=15,
+        description="J&F of the frames in which the object is absent: the share in which nothing is predicted",
+        optional=True,
+    ),
+    Column("j_and_f_empty", optional=True),
 )
 _TEXTS = Shown.MARKDOWN | Shown.LATEX
 REPRODUCTION: tuple[Column, ...] = (

@@ -9,7 +9,7 @@ from vosarena.leaderboard.boards import BoardKey, board_keys, rows_of
 from vosarena.leaderboard.columns import LEADERBOARD, REPRODUCTION, Shown, columns_for, shown_cells
 from vosarena.leaderboard.cross_dataset import column_groups, cross_dataset_tables, footnote
 from vosarena.leaderboard.kinds import Kind
-from vosarena.leaderboard.tables import attribute_tables, unscored_note
+from vosarena.leaderboard.tables import attribute_tables, empty_note, unscored_note
 from vosarena.leaderboard.titles import Titles
 
 # Properties of pandas' Styler: a LaTeX command around the cell.
@@ -35,7 +35,8 @@ def latex(tables: Mapping[str, pd.DataFrame], titles: Titles) -> str:
     for key in board_keys(board):
         rows = rows_of(board, key)
         shown = shown_cells(rows, columns_for(LEADERBOARD, Shown.LATEX))
-        caption = _sentences(_name(key, titles), unscored_note(rows).rstrip("."), _explained(shown))
+        notes = (note.rstrip(".") for note in (unscored_note(rows), empty_note(rows)))
+        caption = _sentences(_name(key, titles), *notes, _explained(shown))
         parts.append(_table(shown, _board_styles(shown, rows), caption, _label("leaderboard", key)))
     for key, shown, note in attribute_tables(_with_titles(tables["attributes"], titles)):
         caption = _sentences(f"{_name(key, titles)}: J&F by attribute", note)

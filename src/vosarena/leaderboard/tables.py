@@ -43,14 +43,14 @@ def markdown(tables: Mapping[str, pd.DataFrame]) -> str:
 
 
 def board_note(board: pd.DataFrame) -> str:
-    """Return the footnote of a board: the objects that are not scored, and a server that is closed.
+    """Return the footnote of a board: what is not scored, a warning about empty predictions, a server that is closed.
 
     Args:
         board: Rows of one board in the table `leaderboard`.
     """
     waiting = board[(board["kind"] == Kind.SERVER.value) & (board["status"] != Status.COMPLETE.value)]
     notices = [f"{note[:1].upper()}{note[1:]}." for note in waiting["note"].unique() if note]
-    return " ".join(filter(None, [unscored_note(board), *notices]))
+    return " ".join(filter(None, [unscored_note(board), empty_note(board), *notices]))
 
 
 def unscored_note(board: pd.DataFrame) -> str:
@@ -75,6 +75,28 @@ def unscored_note(board: pd.DataFrame) -> str:
     return (
         f"{protocol.name} ignores the {count} of {every} objects that {'appears' if one else 'appear'} after the first "
         f"frame. To score {'it' if one else 'them'} use {', '.join(most)} or {last}."
+    )
+
+
+def empty_note(board: pd.DataFrame) -> str:
+    """Return a warning if predicting nothing is as good as a ranked model, or an empty text.
+
+    It is as good if its J&F is not below the model's interval, or not below the model's J&F where there is no interval.
+
+    Args:
+        board: Rows of one board in the table `leaderboard`.
+    """
+    if "j_and_f_empty" not in board:
+        return ""
+    ranked = board[board["rank"].notna() & (board["j_and_f"] != board["j_and_f_empty"])]  # without the baseline `empty`
+    near = ranked[ranked["j_and_f_empty"] >= ranked["ci_low"].fillna(ranked["j_and_f"])]
+    if near.empty:
+        return ""
+    *most, last = near["model"]
+    models = f"{', '.join(most)} and {last}" if most else last
+    return (
+        f"Warning: an empty prediction gets J&F {near['j_and_f_empty'].max():.1f}, within or above the interval of "
+        f"{models}: absent objects decide these scores. The protocol volumetric gives no points for them."
     )
 
 

@@ -21,6 +21,7 @@ _MAX_SIDE = 32768  # the kernels store y << 16 | x in 32 bits
 
 Integers = np.ndarray[Any, np.dtype[np.int64]]
 Floats = np.ndarray[Any, np.dtype[np.float64]]
+Booleans = np.ndarray[Any, np.dtype[np.bool_]]
 
 #: Names of the counts, in the order of the columns of the kernels' table.
 COUNTS = ("intersection", "gt_pixels", "pred_pixels", "gt_boundary", "pred_boundary", "gt_matched", "pred_matched")
@@ -70,6 +71,15 @@ class Counts:
     def __getitem__(self, rows: slice | Integers) -> Counts:
         """The counts of some rows."""
         return Counts(**{name: array[rows] for name, array in self.columns().items()})
+
+    def total(self) -> Counts:
+        """The sums over all rows, as counts of one row."""
+        return Counts(**{name: array.sum(keepdims=True) for name, array in self.columns().items()})
+
+    def without_prediction(self) -> Counts:
+        """The counts of the same ground truth and a prediction without any object."""
+        kept = ("gt_pixels", "gt_boundary")
+        return Counts(**{n: array if n in kept else np.zeros_like(array) for n, array in self.columns().items()})
 
     @property
     def union(self) -> Integers:

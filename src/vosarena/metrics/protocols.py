@@ -1,6 +1,6 @@
 """Protocols: from counts per frame and object to scores. Their definitions: docs/reference/protocols.md.
 
-All scores are in percent, as published. Names that end in `-official`, and `vos-benchmark`, reproduce another
+All scores are in percent, as published. Names that end in `-official`, `vos-benchmark` and `vost` reproduce another
 evaluator exactly, bugs included. The others are the same definitions with the list of objects and the frames taken
 from the ground truth alone.
 """
@@ -8,7 +8,7 @@ from the ground truth alone.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vosarena.base.errors import ConfigError, DataError
-from vosarena.metrics.counts import Floats, boundary_f
+from vosarena.metrics.counts import Booleans, Floats, boundary_f, jaccard
 from vosarena.metrics.meta import LVOS_UNSEEN
 from vosarena.metrics.read import Metrics, read_metrics
 from vosarena.metrics.records import IGNORE, ObjectRows, SequenceRows, SequenceScore
@@ -31,8 +31,8 @@ ScoreSequence = Callable[[SequenceRows], Iterator[SequenceScore]]
 KEYS = ("dataset", "split", "model", "protocol")  # columns that say what a score belongs to
 _FIRST_COLUMNS = (*KEYS, "sequence", "object_id", "n_frames", "j_and_f", "j", "f")
 _MEANS = frozenset(  # columns that are averaged over objects
-    ["j", "f", "j_recall", "j_decay", "f_recall", "f_decay", "v"]
-    + [f"{metric}_{kind}" for metric in "jf" for kind in ("plain", "disappear", "reappear")]
+    ["j", "f", "j_recall", "j_decay", "f_recall", "f_decay", "v", "j_last", "j_last_recall", "j_last_decay"]
+    + [f"{metric}_{kind}" for metric in "jf" for kind in ("plain", "disappear", "reappear", "visible", "absent")]
 )
 
 
@@ -76,9 +76,10 @@ def score(source: Source, protocol: str, *, allow_incomplete: bool = False) -> p
 
     Returns:
         One row per (dataset, split, model, sequence, object_id), in percent. Columns: dataset, split, model,
-        protocol, sequence, object_id, n_frames (scored frames), j_and_f, j, f, and those of the protocol: j_recall,
+        protocol, sequence, object_id, n_frames (scored frames), j_and_f, j, f, those of the protocol: j_recall,
         j_decay, f_recall, f_decay (davis2017); v, unseen (lvos); unseen (youtube-vos); f_plain, j_and_f_plain,
-        j_disappear, ... (mosev2, whose f is F-dot).
+        j_disappear, ... (mosev2, whose f is F-dot); and j_visible, f_visible, j_absent, f_absent, the means over the
+        scored frames in which the object is there and in which it is not (NaN if there are none).
 
     Raises:
         ConfigError: The protocol is unknown.
@@ -101,6 +102,19 @@ def score_metrics(metrics: Metrics, protocol: Protocol) -> list[SequenceScore]:
             f"{metrics.model}: protocol {protocol.name} needs counts with adaptive tolerance; measure again"
         )
     return [scored for sequence in metrics.sequences for scored in protocol.score(sequence)]
+
+
+def empty_score(metrics: Metrics, protocol: Protocol) -> float:
+    """J&F of a prediction without any object on the sequences of `metrics`; NaN if nothing is scored.
+
+    Where objects are absent, a protocol that averages over frames gives points for predicting nothing.
+    """
+    sequences = tuple(
+        replace(sequence, objects={i: rows.without_prediction() for i, rows in sequence.objects.items()})
+        for sequence in metrics.sequences
+    )
+    summary = summarise_scores(score_metrics(replace(metrics, sequences=sequences), protocol), protocol)
+    return summary.get("j_and_f", float("nan"))
 
 
 def score_table(scores: Sequence[SequenceScore], metrics: Metrics, protocol: Protocol) -> pd.DataFrame:
@@ -146,14 +160,19 @@ def summarise_scores(scores: Sequence[SequenceScore], protocol: Protocol) -> dic
 
 
 def _means(values: Mapping[str, Floats], unseen: Sequence[Any] | None, protocol: Protocol) -> dict[str, float]:
-    """Averages of columns over objects. Objects without a value (NaN) do not count."""
+    """Averages of columns over objects. Objects without a value (NaN) do not count.
+
+    If all objects are visible in all scored frames, j_visible and f_visible only repeat j and f and are left out.
+    """
     values = {name: column for name, column in values.items() if not np.isnan(column).all()}
+    if "j_absent" not in values:
+        values = {name: column for name, column in values.items() if not name.endswith("_visible")}
     means = {name: _mean(column) for name, column in values.items()}
     if protocol.split_mean and unseen is not None:
         means |= _split_means(values, unseen)
     j, f = means.pop("j"), means.pop("f")
     summary = {"j_and_f": (j + f) / 2, "j": j, "f": f}
-    for kind in ("plain", "disappear", "reappear"):
+    for kind in ("plain", "disappear", "reappear", "visible", "absent"):
         if f"f_{kind}" in means:
             means[f"j_and_f_{kind}"] = (means.get(f"j_{kind}", j) + means[f"f_{kind}"]) / 2
     return summary | means
@@ -173,13 +192,28 @@ def _split_means(values: Mapping[str, Floats], unseen: Sequence[Any]) -> dict[st
     for name, column in values.items():
         parts = {"seen": column[~is_unseen], "unseen": column[is_unseen]}
         means = {part: _mean(items) for part, items in parts.items() if not np.isnan(items).all()}
-        result |= {f"{name}_{part}": value for part, value in means.items()}
+        if not name.endswith(("_visible", "_absent")):
+            result |= {f"{name}_{part}": value for part, value in means.items()}
         result[name] = float(sum(means.values()) / len(means))
     return result
 
 
-def _scored(sequence: SequenceRows, object_id: int, j: Floats, f: Floats, **own: float | bool | None) -> SequenceScore:
-    """Scores of one object in percent, from values of 0 to 1 by frame and from the protocol's own columns."""
+def _scored(
+    sequence: SequenceRows, object_id: int, j: Floats, f: Floats, visible: Booleans, **own: float | bool | None
+) -> SequenceScore:
+    """Scores of one object in percent.
+
+    Args:
+        sequence: The sequence.
+        object_id: Id of the object.
+        j: J of each scored frame, 0 to 1.
+        f: F of each scored frame, 0 to 1.
+        visible: Whether the ground truth has the object, by scored frame.
+        own: The protocol's own columns, 0 to 1.
+    """
+    for kind, part in (("visible", visible), ("absent", ~visible)):
+        for name, values in (("j", j), ("f", f)):
+            own[f"{name}_{kind}"] = float(np.mean(values[part])) if part.any() else float("nan")
     percent = {name: value * 100 if name in _MEANS and value is not None else value for name, value in own.items()}
     return SequenceScore(sequence.name, object_id, len(j), float(np.mean(j)) * 100, float(np.mean(f)) * 100, percent)
 
@@ -203,32 +237,56 @@ def _davis(sequence: SequenceRows, official: bool = False) -> Iterator[SequenceS
     With `official`, as in davis2017-evaluation, an id below the maximum that no frame has is an object too (absent
     everywhere, and correctly predicted), and the decay has wrong bins for more than 256 frames.
     """
+    wrap = 256 if official else None
+    for object_id, j, f, visible in _of_first_frame(sequence, phantoms=official):
+        own = {
+            "j_recall": float(np.mean(j > 0.5)),
+            "j_decay": _decay(j, wrap),
+            "f_recall": float(np.mean(f > 0.5)),
+            "f_decay": _decay(f, wrap),
+        }
+        yield _scored(sequence, object_id, j, f, visible, **own)
+
+
+_davis_official = partial(_davis, official=True)
+
+
+def _of_first_frame(sequence: SequenceRows, phantoms: bool) -> Iterator[tuple[int, Floats, Floats, Booleans]]:
+    """Id, J, F and visibility of objects 1..max of the first frame, without the first and the last frame.
+
+    With `phantoms`, an id below the maximum that no frame has is an object too.
+    """
     if not sequence.objects:
         return
     first = min(rows.numbers[0] for rows in sequence.objects.values())
     present = {i for i, rows in sequence.objects.items() if rows.numbers[0] == first and rows.in_gt[0]}
     if not sequence.info.per_object:
         every = range(1, max(present - {IGNORE}, default=0) + 1)
-        present = set(every) if official else set(every) & set(sequence.in_ground_truth)
-    some = next(iter(sequence.objects.values()))
-    wrap = 256 if official else None
+        present = set(every) if phantoms else set(every) & set(sequence.in_ground_truth)
+    scored = slice(1, -1)
+    n_frames = len(next(iter(sequence.objects.values())).numbers[scored])
     for object_id in sorted(present):
-        rows = sequence.objects.get(object_id)
-        j, f = (rows.j[1:-1], rows.f[1:-1]) if rows else (np.ones(len(some.numbers[1:-1])),) * 2
+        if rows := sequence.objects.get(object_id):
+            j, f, visible = rows.j[scored], rows.f[scored], rows.in_gt[scored]
+        else:
+            j, f, visible = np.ones(n_frames), np.ones(n_frames), np.zeros(n_frames, bool)
         if len(j):
-            yield _scored(
-                sequence,
-                object_id,
-                j,
-                f,
-                j_recall=float(np.mean(j > 0.5)),
-                j_decay=_decay(j, wrap),
-                f_recall=float(np.mean(f > 0.5)),
-                f_decay=_decay(f, wrap),
-            )
+            yield object_id, j, f, visible
 
 
-_davis_official = partial(_davis, official=True)
+def _vost(sequence: SequenceRows) -> Iterator[SequenceScore]:
+    """VOST: J as DAVIS has it, and J of the last quarter of the frames, in which objects have changed most.
+
+    Source: evaluation/source/evaluation.py of TRI-ML/VOST, which has the objects and the bins of the decay of
+    davis2017-evaluation. VOST does not define F; here it is that of DAVIS.
+    """
+    for object_id, j, f, visible in _of_first_frame(sequence, phantoms=True):
+        own: dict[str, float] = {}
+        for name, values in (("j", j), ("j_last", j[len(j) * 3 // 4 :])):
+            own |= {f"{name}_recall": float(np.mean(values > 0.5)), f"{name}_decay": _decay(values, 256)}
+            if name == "j_last":
+                own["j_last"] = float(np.mean(values))
+        yield _scored(sequence, object_id, j, f, visible, **own)
 
 
 def _vos_benchmark(sequence: SequenceRows) -> Iterator[SequenceScore]:
@@ -240,7 +298,7 @@ def _vos_benchmark(sequence: SequenceRows) -> Iterator[SequenceScore]:
     for object_id in _in_set_order(sequence, scored):
         rows, order = sequence.objects[object_id], scored[object_id]
         order = order[np.argmax(rows.in_gt[order] | rows.in_pred[order]) :]
-        yield _scored(sequence, object_id, rows.j[order], rows.f[order])
+        yield _scored(sequence, object_id, rows.j[order], rows.f[order], rows.in_gt[order])
 
 
 def _in_set_order(sequence: SequenceRows, scored: dict[int, Any]) -> list[int]:
@@ -263,9 +321,9 @@ def _sa_v(sequence: SequenceRows) -> Iterator[SequenceScore]:
         if not rows.in_gt.any():
             continue
         start = max(1, int(np.argmax(rows.in_gt)))
-        j, f = rows.j[start:-1], rows.f[start:-1]
-        if len(j):
-            yield _scored(sequence, object_id, j, f)
+        scored = slice(start, -1)
+        if len(rows.j[scored]):
+            yield _scored(sequence, object_id, rows.j[scored], rows.f[scored], rows.in_gt[scored])
 
 
 def _lvos(sequence: SequenceRows, digits: int | None = None) -> Iterator[SequenceScore]:
@@ -286,7 +344,8 @@ def _lvos(sequence: SequenceRows, digits: int | None = None) -> Iterator[Sequenc
         variance = float(np.sum((np.mean(both) - both) ** 2) / len(both))
         v = np.sqrt(variance if digits is None else round(variance, digits))
         unseen = sequence.info.is_unseen(object_id)
-        yield _scored(sequence, object_id, j, f, v=v, unseen=sequence.name in LVOS_UNSEEN if unseen is None else unseen)
+        unseen = sequence.name in LVOS_UNSEEN if unseen is None else unseen
+        yield _scored(sequence, object_id, j, f, rows.in_gt[inside], v=v, unseen=unseen)
 
 
 _lvos_official = partial(_lvos, digits=4)
@@ -295,10 +354,35 @@ _lvos_official = partial(_lvos, digits=4)
 def _youtube_vos(sequence: SequenceRows) -> Iterator[SequenceScore]:
     """YouTube-VOS style: every object on the frames after its first appearance; seen and unseen separately."""
     for object_id, rows in sequence.listed.items():
-        bounds = sequence.range(object_id)
-        after = rows.numbers > (rows.numbers[np.argmax(rows.in_gt)] if bounds is None else bounds[0])
+        after = _after_first(sequence, rows)
         if after.any():
-            yield _scored(sequence, object_id, rows.j[after], rows.f[after], unseen=sequence.info.is_unseen(object_id))
+            unseen = sequence.info.is_unseen(object_id)
+            yield _scored(sequence, object_id, rows.j[after], rows.f[after], rows.in_gt[after], unseen=unseen)
+
+
+def _after_first(sequence: SequenceRows, rows: ObjectRows) -> Booleans:
+    """Whether each frame comes after the one in which the object appears, by the meta file or the ground truth."""
+    bounds = sequence.range(rows.object_id)
+    after: Booleans = rows.numbers > (rows.numbers[np.argmax(rows.in_gt)] if bounds is None else bounds[0])
+    return after
+
+
+def _volumetric(sequence: SequenceRows) -> Iterator[SequenceScore]:
+    """J and F of the object's volume: the counts of all frames after its first appearance are summed before dividing.
+
+    So a frame without the object gives no points for an empty prediction, and a prediction without objects scores 0.
+    Objects that are in none of these frames are not scored.
+    """
+    for object_id, rows in sequence.listed.items():
+        after = _after_first(sequence, rows)
+        if not rows.in_gt[after].any():
+            continue
+        volume = rows.counts[np.flatnonzero(after)].total()
+        j = float(jaccard(volume)[0])
+        # An object that fills all frames has no boundary; F would be 1 for an empty prediction.
+        f = float(boundary_f(volume)[0]) if volume.gt_boundary[0] or volume.pred_boundary[0] else j
+        by_frame = _scored(sequence, object_id, rows.j[after], rows.f[after], rows.in_gt[after])
+        yield replace(by_frame, j=100 * j, f=100 * f)
 
 
 def _mosev2(sequence: SequenceRows) -> Iterator[SequenceScore]:
@@ -321,7 +405,7 @@ def _mosev2_object(sequence: SequenceRows, object_id: int, rows: ObjectRows) -> 
     for kind, runs in _absent_and_back(~rows.in_gt[scored]).items():
         for name, values in (("j", j), ("f", f_dot)):
             own[f"{name}_{kind}"] = float(np.mean([values[run].mean() for run in runs])) if runs else np.nan
-    return _scored(sequence, object_id, j, f_dot, **own)
+    return _scored(sequence, object_id, j, f_dot, rows.in_gt[scored], **own)
 
 
 def _absent_and_back(absent: np.ndarray[Any, Any]) -> dict[str, list[slice]]:
@@ -354,5 +438,7 @@ PROTOCOLS: dict[str, Protocol] = {
         ),
         Protocol("youtube-vos", "YouTube-VOS style, seen and unseen", _youtube_vos, split_mean=True),
         Protocol("mosev2", "MOSEv2", _mosev2, adaptive=True),
+        Protocol("vost", "VOST's evaluator, as it is", _vost, repeats_peer=True, late_objects=False),
+        Protocol("volumetric", "sums over all frames; an empty prediction scores 0", _volumetric),
     )
 }

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from vosarena.metrics.counts import Counts, Floats, Integers
+from vosarena.metrics.counts import Booleans, Counts, Floats, Integers, boundary_f, jaccard
 
 IGNORE = 255  # the label that most datasets use for "do not care"
 
@@ -150,14 +150,19 @@ class ObjectRows:
     tolerance_adaptive: Floats | None = None
 
     @property
-    def in_gt(self) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    def in_gt(self) -> Booleans:
         """Whether the ground truth has the object, by frame."""
         return self.counts.gt_pixels > 0
 
     @property
-    def in_pred(self) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    def in_pred(self) -> Booleans:
         """Whether the prediction has the object, by frame."""
         return self.counts.pred_pixels > 0
+
+    def without_prediction(self) -> ObjectRows:
+        """The same object and a prediction without any object."""
+        counts = self.counts.without_prediction()
+        return replace(self, counts=counts, j=jaccard(counts), f=boundary_f(counts))
 
 
 @dataclass(frozen=True)

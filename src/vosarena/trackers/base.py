@@ -22,6 +22,7 @@ Frame = NDArray[np.uint8]  # (H, W, 3) RGB
 BoolMask = NDArray[np.bool_]  # (H, W)
 
 BUILT_IN = {
+    "empty": "vosarena.trackers.baselines:Empty",
     "static": "vosarena.trackers.baselines:Static",
     "flow": "vosarena.trackers.baselines:Flow",
     "cutie": "vosarena.trackers.cutie:Cutie",

@@ -28,6 +28,20 @@ class Static:
             yield labels
 
 
+class Empty:
+    """Predicts nothing: the points that a protocol gives for absent objects."""
+
+    packages: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, device: str = "cpu", precision: str = "auto") -> None:
+        pass
+
+    def track(self, frames: Sequence[Frame], prompts: Mapping[int, LabelMap]) -> Iterator[LabelMap]:
+        """Yield one label map without objects per frame; see Tracker.track."""
+        for frame in frames:
+            yield np.zeros(frame.shape[:2], np.uint8)
+
+
 class Flow:
     """Warps the last mask along dense optical flow (DIS, Kroeger et al., ECCV 2016, as in OpenCV).
 
