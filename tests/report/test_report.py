@@ -220,5 +220,7 @@ def test_the_headline_says_what_the_numbers_say():
     few = board.assign(n_sequences=3, ci_low=np.nan, ci_high=np.nan, p_vs_best=np.nan)
     sentence = "".join(text for text, _ in headline(few, attributes.query("attribute == 'all'")))
     assert sentence == "a leads demo/val with J&F 78.7, 1.7 ahead of b on 3 sequences, too few to rule out chance."
+    tied = headline(few.assign(rank=1, j_and_f=78.7), attributes.query("attribute == 'all'"))
+    assert "".join(text for text, _ in tied) == "a leads demo/val with J&F 78.7, as does b."
     nobody = headline(board.assign(rank=np.nan), attributes)
     assert nobody[0][0].startswith("No complete score on demo/val yet: 2 runs")

@@ -141,6 +141,35 @@ def test_sorting_and_filtering_the_leaderboard(page):
     sync_api.expect(column(page, 2)).to_have_text(["late-flow"])
 
 
+def test_the_layout_of_the_leaderboard(page):
+    rows = page.evaluate("vosarena.board().rows.map(({model, rank}) => [model, rank])")
+    assert dict(rows) == {"flow": 1, "late-flow": 1, "static": 3}, "equal scores share a rank"
+    assert page.locator("#pairs tbody td.cell").count() == 6
+    page.locator("#pairs tbody tr", has_text="static").first.get_by_role("button").nth(1).click()
+    assert page.locator("#duel-y").input_value() == "static"
+    for region in ("#board-table", "#pairs-region .scroll"):
+        page.locator(region).evaluate("node => node.scrollLeft = 1e4")
+        name = page.locator(f"{region} tbody tr").first.locator("td.model, th").first
+        assert name.bounding_box()["x"] >= 0, "the name of the model stays in view"
+    hint = page.locator("#board-table").evaluate("node => [node.scrollWidth > node.clientWidth, node.matches('.wide')]")
+    assert hint[0] == hint[1]
+
+
+def test_a_report_that_was_passed_on_alone_has_its_tables_and_prints_its_pictures(browser, report, tmp_path):
+    copy = shutil.copytree(report.parent, tmp_path / "report")
+    page = browser.new_page(viewport={"width": 1024, "height": 900}, color_scheme="dark")
+    page.goto((copy / "index.html").as_uri())
+    links = page.locator("#provenance a").evaluate_all("nodes => nodes.map(node => node.getAttribute('href'))")
+    assert len(links) == 8 and all((copy / link).is_file() for link in links)
+    tiles = page.locator("#fails .tile")
+    page.wait_for_function("[...document.querySelectorAll('#fails .tile')].every(node => node.style.backgroundImage)")
+    page.emulate_media(media="print")
+    assert tiles.first.evaluate("node => getComputedStyle(node).printColorAdjust") == "exact"
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)", "paper is white"
+    assert not page.locator("nav").is_visible()
+    page.close()
+
+
 def test_drill_down_with_frames_in_step_and_the_keyboard(page):
     card = page.locator("#worst .card").first
     card.hover()  # plays
@@ -229,6 +258,12 @@ def test_the_mean_of_objects_that_have_frames_of_their_own(page):
 
 @ONCE
 def test_filters_of_the_sequences_and_another_protocol(page):
+    page.fill("#board-filter", "no such name")
+    assert page.locator("#board tbody").inner_text() == "No row matches the filter."
+    page.fill("#board-filter", "")
+    page.fill("#sequence-filter", "no such name")
+    page.get_by_role("button", name="Clear the filters").click()
+    assert page.locator(".seq").count() == 3
     page.fill("#sequence-filter", "no such name")
     page.locator("#worst .card").first.click()
     page.keyboard.press("n")  # there is no next one
@@ -241,9 +276,10 @@ def test_filters_of_the_sequences_and_another_protocol(page):
     note = "davis2017 ignores the 1 of 6 objects that appears after the first frame. To score it use sa-v"
     assert note in page.locator("#board-note").inner_text()
     assert "derived from the ground truth" in page.locator("#hard-note").inner_text()
-    assert "5/6" in page.locator("#board").inner_text()
+    assert "The same in every row: sequences 3/3, objects 5/6" in page.locator("#board-note").inner_text()
+    assert "objects" not in page.locator("#board thead").inner_text()
     page.select_option("#board-choice", label="squares/all, vos-benchmark")
-    assert page.locator("#board-note").inner_text() == ""
+    assert "ignores" not in page.locator("#board-note").inner_text()
     assert page.locator("#sequence-attribute").input_value() == "late"  # the choice stays
     assert column(page, 2).count() == 3
 

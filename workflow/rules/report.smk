@@ -8,7 +8,7 @@ rule report:
         predictions=predictions_of_scored,
     output:
         page=declared.report / "index.html",
-        media=directory(declared.report / "media"),
+        folders=[directory(declared.report / name) for name in ("media", "tables")],
     log:
         declared.study_log("report"),
     benchmark:

@@ -400,12 +400,16 @@ def _speed(run: LocalRun | ServerRun) -> Speed:
 
 
 def _ranked(rows: Iterable[LeaderboardRow]) -> pd.DataFrame:
-    """Return the rows sorted by board and J&F, with ranks among the complete rows that were not published."""
+    """Return the rows sorted by board and J&F, with ranks among the complete rows that were not published.
+
+    Equal scores share a rank.
+    """
     columns = names(LEADERBOARD)
     board = _frame([row.cells() for row in rows], [*(name for name in columns if name != "rank"), "same_as"])
     board = board.sort_values([*KEYS, "j_and_f", "model"], ascending=[True] * 3 + [False, True], ignore_index=True)
     ranked = board[(board["status"] == Status.COMPLETE.value) & board["j_and_f"].notna()]
-    board["rank"] = ranked.groupby(KEYS).cumcount() + 1
+    scores = ranked["j_and_f"].round(6)  # equal masks may differ in the last bits of a mean
+    board["rank"] = scores.groupby([ranked[key] for key in KEYS]).rank("min", ascending=False)
     for column in ("rank", "n_sequences", "n_expected", "n_objects", "n_objects_all"):
         board[column] = board[column].astype("Int64")
     return board[[*columns, *(column for column in board if column not in columns)]]

@@ -71,6 +71,11 @@ def _interval(row: pd.Series) -> str:
     return "" if pd.isna(row["ci_low"]) else f"{row['ci_low']:.1f} to {row['ci_high']:.1f}"
 
 
+def _score_with_interval(row: pd.Series) -> str:
+    score = _number("j_and_f")(row)
+    return f"{score} [{row['ci_low']:.1f}, {row['ci_high']:.1f}]" if score and pd.notna(row["ci_low"]) else score
+
+
 def _covered(row: pd.Series) -> str:
     if pd.isna(row["n_expected"]):
         return ""
@@ -105,7 +110,15 @@ LEADERBOARD: tuple[Column, ...] = (
     Column("dataset"),
     Column("split"),
     Column("protocol"),
-    Column("j_and_f", "J&F", _number("j_and_f"), _ALL, order=4, description="Mean of J and F, in percent"),
+    Column(
+        "j_and_f",
+        "J&F",
+        _number("j_and_f"),
+        _ALL,
+        order=4,
+        description="Mean of J and F, in percent, with its 95% interval",
+        on_page=_score_with_interval,
+    ),
     Column("j", "J", _number("j"), _ALL, order=6, description="Region similarity: mean Jaccard index, in percent"),
     Column("f", "F", _number("f"), _ALL, order=7, description="Contour accuracy: mean boundary F-measure, in percent"),
     Column(

@@ -31,14 +31,7 @@ def headline(board: pd.DataFrame, attributes: pd.DataFrame) -> list[tuple[str, b
     if pd.notna(best["ci_low"]):
         pieces.append((f" [{best['ci_low']:.1f}, {best['ci_high']:.1f}]", False))
     if len(ranked) > 1:
-        second = ranked.iloc[1]
-        behind = best["j_and_f"] - second["j_and_f"]
-        doubt = ""
-        if best["kind"] == Kind.MEASURED and best["n_sequences"] < MIN_SEQUENCES:
-            doubt = f" on {best['n_sequences']} sequences, too few to rule out chance"
-        elif pd.notna(second["p_vs_best"]) and second["p_vs_best"] >= _SIGNIFICANT:
-            doubt = f", which may be chance (p = {second['p_vs_best']:.2f})"
-        pieces.append((f", {behind:.1f} ahead of {second['model']}{doubt}", False))
+        pieces.append((f", {_lead(best, ranked.iloc[1])}", False))
     of_best = attributes[
         (attributes["model"] == best["model"])
         & (attributes["attribute"] != ALL)
@@ -51,3 +44,15 @@ def headline(board: pd.DataFrame, attributes: pd.DataFrame) -> list[tuple[str, b
             pieces += [("; it is weakest on ", False), (worst["attribute"].replace("-", " "), True)]
             pieces.append((f" ({worst['j_and_f']:.1f} on {worst['n_sequences']} sequences)", False))
     return [*pieces, (".", False)]
+
+
+def _lead(best: pd.Series, second: pd.Series) -> str:
+    """Return how far the best model is ahead of the second, and whether that may be chance."""
+    if best["rank"] == second["rank"]:
+        return f"as does {second['model']}"
+    ahead = f"{best['j_and_f'] - second['j_and_f']:.1f} ahead of {second['model']}"
+    if best["kind"] == Kind.MEASURED and best["n_sequences"] < MIN_SEQUENCES:
+        return f"{ahead} on {best['n_sequences']} sequences, too few to rule out chance"
+    if pd.notna(second["p_vs_best"]) and second["p_vs_best"] >= _SIGNIFICANT:
+        return f"{ahead}, which may be chance (p = {second['p_vs_best']:.2f})"
+    return ahead

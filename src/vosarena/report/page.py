@@ -45,9 +45,10 @@ from vosarena.orchestration.failures import read_failures
 from vosarena.predictions.store import Store
 from vosarena.report import media
 
-MEDIA = "media"
+MEDIA, COPIES = "media", "tables"  # folders next to the page
 _PAGE = Path(__file__).with_name("page")
 _SCRIPTS = ("vendor/libraries.min.js", "tools.js", "plots.js", "tables.js", "sequences.js")
+_DOWNLOADS = (*(f"{name}.csv" for name in TABLES), "leaderboard.tex", "leaderboard.md")
 _THUMB_WIDTH, _THUMB_COLUMNS = 96, 20
 
 Curves = dict[str, dict[str, list[ObjectCurve]]]  # sequence -> model -> objects
@@ -67,6 +68,7 @@ class SequenceEntry:
         sparkline: Mean J over time, by model.
         fail: Tile of the first failure, by model. Models without a failure are missing.
         low: Tile of the lowest mean J, by model.
+        apart: Tile in which the mean J of the models differs most; None with one model.
         layers: Number of the model's sheet of masks, by model.
         thumb: Position in the sheet of thumbnails.
     """
@@ -79,6 +81,7 @@ class SequenceEntry:
     sparkline: dict[str, list[int]]
     fail: dict[str, int]
     low: dict[str, int]
+    apart: int | None
     layers: dict[str, int]
     thumb: int
 
@@ -113,7 +116,7 @@ class FailedSequence:
 def build_report(
     study: Study, paths: Paths, output: Path, jobs: int = 1, runs: Sequence[LocalRun] | None = None
 ) -> None:
-    """Write the page `index.html` and its folder `media/`. The same inputs give the same bytes.
+    """Write the page `index.html` and its folders `media/` and `tables/`. The same inputs give the same bytes.
 
     Args:
         study: The study.
@@ -130,8 +133,11 @@ def build_report(
         raise DataError(f"{folder} has no leaderboard; run the workflow or `vosarena leaderboard` first")
     tables = read_leaderboard(folder)
     check_folder(output)
-    shutil.rmtree(output / MEDIA, ignore_errors=True)
-    (output / MEDIA).mkdir()
+    for name in (MEDIA, COPIES):
+        shutil.rmtree(output / name, ignore_errors=True)
+        (output / name).mkdir()
+    for name in _DOWNLOADS:
+        shutil.copyfile(folder / name, output / COPIES / name)  # the page may be passed on without the other folders
     scored = local_runs(study, paths) if runs is None else runs
     splits = {}
     for name, split in study.splits.items():
@@ -263,7 +269,8 @@ class _Pictures:
         }
         failures = {model: _first_failure(objects, index_of) for model, objects in scored.items()}
         lowest = {model: _lowest(objects, index_of) for model, objects in scored.items()}
-        wanted = sorted({frame for frame in (*failures.values(), *lowest.values()) if frame is not None})
+        apart = _most_apart(scored.values(), index_of)
+        wanted = [frame for frame in (apart, *failures.values(), *lowest.values()) if frame is not None]
         shown = media.shown_frames(len(files.frames), self._most, wanted)
         grid = media.Grid.of(files.size, len(shown))
         folder = self._folder / name
@@ -292,6 +299,7 @@ class _Pictures:
             sparkline={model: sparkline(objects) for model, objects in scored.items()},
             fail={model: shown.index(frame) for model, frame in failures.items() if frame in shown},
             low={model: shown.index(frame) for model, frame in lowest.items() if frame in shown},
+            apart=shown.index(apart) if apart in shown else None,
             layers=layers,
             thumb=thumb,
         )
@@ -324,6 +332,17 @@ def _lowest(objects: Sequence[ObjectCurve], index_of: Mapping[str, int]) -> int 
     """Return the index of the first frame with the lowest mean J over the objects, or None without objects."""
     mean = mean_curve(objects)
     return None if mean is None else index_of[mean.stems[int(np.argmin(mean.j))]]
+
+
+def _most_apart(models: Iterable[Sequence[ObjectCurve]], index_of: Mapping[str, int]) -> int | None:
+    """Return the index of the first frame in which the mean J of the models differs most, or None with one model."""
+    values: dict[str, list[float]] = {}
+    for objects in models:
+        if mean := mean_curve(objects):
+            for stem, j in zip(mean.stems, mean.j, strict=True):
+                values.setdefault(stem, []).append(float(j))
+    spread = {index_of[stem]: max(found) - min(found) for stem, found in values.items() if len(found) > 1}
+    return max(spread, key=lambda frame: (spread[frame], -frame), default=None)
 
 
 def _objects(curves: Mapping[str, list[ObjectCurve]], index_of: Mapping[str, int]) -> Iterable[dict[str, Any]]:
@@ -469,6 +488,6 @@ def _render(content: Mapping[str, Any], definition: Mapping[str, Any], board: pd
             (title, column_groups(shown), shown, footnote(shown)) for title, shown in cross_dataset_tables(board)
         ],
         splits=splits,
-        tables=list(TABLES),
+        downloads=[f"{COPIES}/{name}" for name in _DOWNLOADS],
         study=yaml.safe_dump({key: definition[key] for key in ("datasets", "models", "protocols")}, sort_keys=False),
     )

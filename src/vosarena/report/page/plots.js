@@ -16,9 +16,9 @@
     Plot.ruleY([0], { stroke: LINE }),
     Plot.lineY(values, { stroke: v.colour(model), strokeWidth: 1.8, strokeDasharray: v.dash(model) })] });
 
-  v.interval = (row) => draw({ width: 130, height: 16, margin: 4, axis: null, x: { domain: [0, 100] },
+  v.interval = (row, domain) => draw({ width: 130, height: 16, margin: 4, axis: null, x: { domain },
     ariaLabel: v.range(row), marks: [
-      Plot.ruleY([0], { stroke: LINE }),
+      Plot.ruleY([0], { x1: domain[0], x2: domain[1], stroke: LINE }),
       Plot.ruleY([row], { x1: "ci_low", x2: "ci_high", y: 0, stroke: v.colour(row.model), strokeWidth: 8, strokeOpacity: 0.45,
         title: v.range }),
       Plot.dot([row], { x: "j_and_f", y: 0, r: 4, fill: v.colour(row.model) })] });
@@ -48,10 +48,23 @@
     return chart;
   };
 
+  const pairOf = (a, b) => v.sequences().map(({ name }) => ({ name, a: v.score(name, a), b: v.score(name, b) }))
+    .filter((point) => point.a !== undefined && point.b !== undefined);
+  v.wins = (model, other) => {
+    const points = pairOf(model, other);
+    return { wins: points.filter(({ a, b }) => a > b).length, losses: points.filter(({ a, b }) => a < b).length };
+  };
+  v.chance = (pair) => (pair.p_value === undefined ? "too few sequences for an interval and p"
+    : `p ${pair.p_value < 0.001 ? "< 0.001" : `= ${v.show(pair.p_value, 3)}`}`);
+  v.showDuel = (across, up) => {
+    $("duel-x").value = across;
+    $("duel-y").value = up;
+    duel();
+    $("duel").scrollIntoView({ block: "nearest" });
+  };
   function duel() {
     const [across, up] = [$("duel-x").value, $("duel-y").value];
-    const points = v.sequences().map(({ name }) => ({ name, a: v.score(name, across), b: v.score(name, up) }))
-      .filter(({ a, b }) => a !== undefined && b !== undefined);
+    const points = pairOf(across, up), { wins, losses } = v.wins(up, across);
     const say = ({ name, a, b }) => `${name}: ${across} ${v.show(a)}, ${up} ${v.show(b)}`;
     const width = Math.min(480, $("duel-plot").clientWidth);
     const chart = draw({ width, height: width, marginTop: 26, marginBottom: 40, marginLeft: 44,
@@ -63,13 +76,12 @@
     // A click on a dot opens its sequence. Without this, it would also pin the tip.
     chart.addEventListener("pointerdown", (event) => event.stopImmediatePropagation(), true);
     $("duel-plot").replaceChildren(chart);
-    const wins = points.filter(({ a, b }) => b > a).length, losses = points.filter(({ a, b }) => a > b).length;
     const found = v.board().comparisons.find((row) => [row.model, row.other].includes(across) && [row.model, row.other].includes(up));
     const sign = found && found.model === up ? 1 : -1;
     $("duel-text").textContent = across === up || !found ? "" :
       `${up} is better on ${wins} sequences, ${across} on ${losses}. Mean difference ${v.show(sign * found.difference)}`
-      + (found.p_value === undefined ? " (too few sequences for an interval and p)" : ` [${v.show(Math.min(sign * found.ci_low, sign * found.ci_high))}, `
-      + `${v.show(Math.max(sign * found.ci_low, sign * found.ci_high))}], p ${found.p_value < 0.001 ? "< 0.001" : `= ${v.show(found.p_value, 3)}`}`) + ". Click a dot to open its sequence.";
+      + (found.p_value === undefined ? ` (${v.chance(found)})` : ` [${v.show(Math.min(sign * found.ci_low, sign * found.ci_high))}, `
+      + `${v.show(Math.max(sign * found.ci_low, sign * found.ci_high))}], ${v.chance(found)}`) + ". Click a dot to open its sequence.";
   }
 
   function speed() {

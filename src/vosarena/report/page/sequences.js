@@ -3,6 +3,7 @@
 (() => {
   const v = window.vosarena, { $, el } = v;
   const PACE = 125, STILL = window.matchMedia("(prefers-reduced-motion: reduce)"); // milliseconds per frame
+  const APART = 1; // points of J&F between models from which a sequence is shown as a difference
   const COLUMNS = 8, STEP = window.innerWidth < 640 ? 10 : 60, details = new Map();
   let listed = [], shown = STEP, open = null, timer = null, waiting = null;
 
@@ -17,11 +18,13 @@
     node.style.backgroundSize = `${columns * 100}% ${rows * 100}%`;
     node.style.backgroundPosition = `${columns > 1 ? (column / (columns - 1)) * 100 : 0}% ${rows > 1 ? (row / (rows - 1)) * 100 : 0}%`;
   }
-  const lazily = new IntersectionObserver((entries) => entries.forEach((entry) => {
-    if (!entry.isIntersecting) return;
-    entry.target.draw(entry.target);
-    lazily.unobserve(entry.target);
-  }), { rootMargin: "300px" });
+  const lazily = new IntersectionObserver((entries) => entries.filter((entry) => entry.isIntersecting)
+    .forEach((entry) => lazily.show(entry.target)), { rootMargin: "300px" });
+  lazily.show = (node) => {
+    if (node.draw) node.draw(node);
+    node.draw = null;
+    lazily.unobserve(node);
+  };
   const lazy = (node, draw) => {
     node.draw = draw;
     lazily.observe(node);
@@ -58,13 +61,15 @@
   function galleries() {
     const best = v.leader(), all = v.sequences().filter((item) => v.score(item.name, best) !== undefined);
     if (!all.length) return;
-    const at = (item) => item.low[best] ?? Math.floor(item.tile[2] / 2);
-    $("worst-title").replaceChildren("Lowest scores of ", v.chip(best), best, ", each at its worst frame");
-    const worst = [...all].sort((a, b) => v.score(a.name, best) - v.score(b.name, best)).slice(0, 4);
-    const apart = all.filter((item) => !worst.includes(item)).sort((a, b) => spread(b) - spread(a)).slice(0, 4); // no sequence twice
+    const failed = all.filter((item) => best in item.fail);
+    const worst = failed.sort((a, b) => v.score(a.name, best) - v.score(b.name, best)).slice(0, 4);
+    $("worst-title").replaceChildren(...(worst.length ? ["Lowest scores of ", v.chip(best), best, ", each at its worst frame"]
+      : [v.chip(best), best, ` has no frame with a J of ${v.data.failure_j} or less`]));
+    const apart = all.filter((item) => !worst.includes(item) && item.apart !== null && spread(item) >= APART) // no sequence twice
+      .sort((a, b) => spread(b) - spread(a)).slice(0, 4);
     $("disagree-title").hidden = !apart.length;
-    $("worst").replaceChildren(...worst.map((item) => card(item, at(item), item.attributes.join(", "))));
-    $("disagree").replaceChildren(...apart.map((item) => card(item, Math.floor(item.tile[2] * 0.75), `${v.show(spread(item))} points between best and worst`)));
+    $("worst").replaceChildren(...worst.map((item) => card(item, item.low[best] ?? item.fail[best], item.attributes.join(", "))));
+    $("disagree").replaceChildren(...apart.map((item) => card(item, item.apart, `${v.show(spread(item))} points between best and worst`)));
   }
 
   function row(sequence) {
@@ -87,7 +92,8 @@
       long: (item) => -item.frames }[by];
     listed.sort((a, b) => value(a) - value(b) || a.name.localeCompare(b.name));
     $("sequence-count").textContent = `${listed.length} of ${v.sequences().length}`;
-    $("list").replaceChildren(...listed.slice(0, shown).map(row));
+    $("list").replaceChildren(...(listed.length ? listed.slice(0, shown).map(row) : [el("p", {}, "No sequence matches. ",
+      el("button", { type: "button", onclick: () => { $("sequence-filter").value = ""; v.filterSequences(""); } }, "Clear the filters"))]));
     $("more").hidden = listed.length <= shown;
   }
   v.filterSequences = (attribute, model) => {
@@ -217,10 +223,15 @@
   for (const id of ["sequence-filter", "sequence-attribute", "sequence-order"]) $(id).addEventListener("input", () => { shown = STEP; list(); });
   $("more").addEventListener("click", () => { shown += STEP; list(); });
   window.addEventListener("hashchange", openFromAddress);
+  // A print has everything: pictures load when the page is idle, because printing does not wait for them.
+  const everything = () => document.querySelectorAll("#fails .tile, #list .seq [aria-hidden]").forEach((node) => lazily.show(node));
+  window.addEventListener("beforeprint", everything);
+  window.addEventListener("load", () => (window.requestIdleCallback || setTimeout)(everything));
   v.onBoard(() => {
     if ($("viewer").open) $("viewer").close();
     const attributes = [...new Set(v.sequences().flatMap((item) => item.attributes))].sort();
     v.options($("sequence-attribute"), ["", ...attributes], ["any", ...attributes]);
+    $("sequence-attribute").parentNode.hidden = !attributes.length;
     const best = v.leader();
     const models = [best, ...v.models().filter((model) => model !== best)].filter(Boolean);
     v.options($("sequence-order"), [...models.map((model) => `low:${model}`), "apart:", "name:", "long:"],

@@ -25,27 +25,35 @@
     return el("span", {}, el("span", { class: `badge ${row.kind}` }, row.kind), " ",
       plain ? null : el("span", { class: "badge warn" }, row.status));
   }
-  function interval(row) {
-    return row.ci_low === undefined ? "" : v.interval(row);
+  // Ends of the axis of the interval bars: those of the data, rounded outwards to 5 points.
+  function ends(rows) {
+    const values = rows.flatMap((row) => [row.j_and_f, row.ci_low, row.ci_high]).filter((value) => value !== undefined);
+    return [Math.max(0, 5 * Math.floor(Math.min(...values) / 5)), Math.min(100, 5 * Math.ceil(Math.max(...values) / 5))];
   }
   // Columns come from leaderboard/columns.py: sorted by the value of `key`, shown as text except for these.
-  const DRAW = { model: name, kind: badges, ci_low: interval };
-  const show = (key, row) => (DRAW[key] ? DRAW[key](row) : row.text[key]);
+  const DRAW = { model: name, kind: badges, ci_low: (row, domain) => (row.ci_low === undefined ? "" : v.interval(row, domain)) };
+  const show = (key, row, domain) => (DRAW[key] ? DRAW[key](row, domain) : row.text[key]);
+  const VARIES = ["rank", "model", "j_and_f", "ci_low", "kind"]; // shown even if it is the same in every row
   const unusual = (row) => row.kind !== "measured" || row.status !== "complete";
   function leaderboard() {
     const rows = v.board().rows;
-    const columns = v.data.columns.filter(({ key }) => rows.some((row) => row.text[key] && (key !== "kind" || unusual(row))));
+    const filled = v.data.columns.filter(({ key }) => rows.some((row) => row.text[key] && (key !== "kind" || unusual(row))));
+    const same = ({ key }) => rows.length > 1 && !VARIES.includes(key) && rows.every((row) => row.text[key] === rows[0].text[key]);
+    const columns = filled.filter((column) => !same(column)), domain = ends(rows);
+    const heading = ({ key, title }) => (key === "ci_low" ? `${title}, ${domain.join(" to ")}` : title);
     if (table) table.destroy(true);
     $("board-table").replaceChildren(el("table", { id: "board" }));
     table = new DataTable("#board", { ...PLAIN, data: rows, order: [columns.findIndex(({ key }) => key === "j_and_f"), "desc"],
-      columns: columns.map(({ title, key, words }) => ({ title, data: null, type: "known", className: words ? key : "number",
+      columns: columns.map(({ title, key, words }) => ({ title: heading({ title, key }), data: null, type: "known", className: words ? key : "number",
         orderSequence: words ? ["asc", "desc"] : ["desc", "asc"],
-        render: (_, purpose, row) => (purpose === "display" ? node(show(key, row)) : purpose === "sort" ? row[key] ?? null
+        render: (_, purpose, row) => (purpose === "display" ? node(show(key, row, domain)) : purpose === "sort" ? row[key] ?? null
           : words ? [row[key], row.note, row.status].join(" ") : "") })),
+      language: { zeroRecords: "No row matches the filter." },
       createdRow: (line, row) => line.classList.add(row.kind === "published" ? "published" : row.status === "complete" ? "complete" : "unfinished"),
     });
     columns.forEach(({ description }, i) => { table.column(i).header().title = description; });
-    $("board-note").textContent = v.board().note;
+    const constant = filled.filter(same).map(({ key, title }) => `${title} ${rows[0].text[key]}`);
+    $("board-note").textContent = [constant.length ? `The same in every row: ${constant.join(", ")}.` : "", v.board().note].join(" ").trim();
     table.search.fixed("kind", (_, row) => kinds.has(row.kind)).search($("board-filter").value).draw();
   }
   function kindBoxes() {
@@ -58,8 +66,11 @@
       } }), ` ${kind} `))));
   }
 
-  // ColorBrewer's RdBu, which colour-blind readers can tell apart; light enough for dark text.
-  const shade = Plot.scale({ color: { type: "linear", domain: [0, 50, 100], range: ["#f4a582", "#f7f7f7", "#92c5de"] } }).apply;
+  // Orange and blue, which colour-blind readers can tell apart; both have a light and a dark form (page.css).
+  const shade = (score, most = 50) => { // from -most, orange, to most, blue
+    const part = Math.round(100 * Math.min(1, Math.abs(score) / most));
+    return `background:color-mix(in srgb, var(${score < 0 ? "--low" : "--high"}) ${part}%, var(--middle))`;
+  };
   function heat() {
     const rows = v.board().attributes, names = [...new Set(rows.map((row) => row.attribute))];
     const count = (name) => (rows.find((row) => row.attribute === name) || {}).n_sequences;
@@ -74,13 +85,32 @@
         ...names.map((name) => {
           const found = find(model, name);
           if (!found) return el("td");
-          return el("td", { class: "cell", style: `background:${shade(found.j_and_f)}` }, el("button", { type: "button",
+          return el("td", { class: "cell", style: shade(found.j_and_f - 50) }, el("button", { type: "button",
             title: `${model}, ${name}: ${v.range(found) || "too few sequences for an interval"}`,
             onclick: () => v.filterSequences(name === "all" ? "" : name, model) }, v.show(found.j_and_f)));
         })))));
   }
 
+  // All pairs: how much better the model of the row is than that of the column.
+  function pairs() {
+    const models = v.models(), found = v.board().comparisons;
+    const most = Math.max(1, ...found.map((pair) => Math.abs(pair.difference)));
+    $("pairs-region").hidden = models.length < 3;
+    $("pairs").replaceChildren(
+      el("thead", {}, el("tr", {}, el("th", { scope: "col" }, "model"), ...models.map((model) => el("th", { scope: "col" }, v.chip(model), model)))),
+      el("tbody", {}, ...models.map((model) => el("tr", {}, el("th", { scope: "row" }, v.chip(model), model), ...models.map((other) => {
+        const pair = found.find((item) => [item.model, item.other].includes(model) && [item.model, item.other].includes(other));
+        if (!pair || model === other) return el("td");
+        const difference = pair.model === model ? pair.difference : -pair.difference, certain = pair.p_value < 0.05;
+        const { wins, losses } = v.wins(model, other);
+        return el("td", { class: "cell", style: shade(difference, most) }, el("button", { type: "button",
+          title: `${model} against ${other}: better on ${wins} sequences, worse on ${losses}; ${v.chance(pair)}`,
+          onclick: () => v.showDuel(other, model) }, `${difference > 0 ? "+" : ""}${v.show(difference)}${certain ? "*" : ""}`, el("br"),
+        el("small", {}, `${wins}:${losses}`)));
+      })))));
+  }
+
   if ($("failed")) new DataTable("#failed", PLAIN);
   $("board-filter").addEventListener("input", () => table.search($("board-filter").value).draw());
-  v.onBoard(() => { kindBoxes(); leaderboard(); heat(); });
+  v.onBoard(() => { kindBoxes(); leaderboard(); heat(); pairs(); });
 })();

@@ -56,5 +56,19 @@ window.vosarena = (() => {
     for (const id of ["hard", "fails", "sequences", "duel", "speed"]) $(id).hidden = empty;
     listeners.forEach((listener) => listener());
   }
+  // A table that is wider than the page says so until its end is reached.
+  function hint(region) {
+    const more = () => {
+      const hidden = region.scrollWidth - region.clientWidth;
+      region.classList.toggle("wide", hidden > 4);
+      region.classList.toggle("more", hidden - region.scrollLeft > 4);
+    };
+    region.addEventListener("scroll", more, { passive: true });
+    const size = new ResizeObserver(more);
+    size.observe(region);
+    new MutationObserver(() => [...region.children].forEach((child) => size.observe(child))).observe(region, { childList: true });
+    [...region.children].forEach((child) => size.observe(child));
+  }
+  document.querySelectorAll(".scroll[role=region]").forEach(hint);
   return { data, $, el, colour, dash, chip, board, split, address, sequences, models, leader, score, show, range, options, onBoard, start };
 })();
