@@ -34,6 +34,7 @@ def test_facts():
         **{"youtube-vos-2018/valid": 474, "youtube-vos-2018/test": 508},
         **{"youtube-vos-2019/valid": 507, "youtube-vos-2019/test": 541},
         **{"sa-v/val": 155, "sa-v/test": 150, "lsvos2024/val": None, "lsvos2024/test": None},
+        **{"lsvos2025/val": None, "lsvos2025/test": None, "vost/val": None},
     }
     assert CATALOG.split("mose/val").archives[0].sha256.startswith("884baecf7d7e")
     assert CATALOG.split("mose/train").archives[0].sha256.startswith("3f805e66ecb5")

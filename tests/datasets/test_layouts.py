@@ -45,6 +45,24 @@ def fetch(split: Split, tmp_path: Path) -> tuple[Path, list[SequenceRecord]]:
     return table.parent, read_table(table)
 
 
+def test_vost(tmp_path):
+    """Frames between the annotated ones, names that are words with numbers, and lists of sequences at the top."""
+    files = {f"VOST/JPEGImages/cut/frame{index:05d}.jpg": frame(index) for index in range(5)}
+    files |= {f"VOST/Annotations/cut/frame{index:05d}.png": mask(index) for index in range(0, 5, 2)}
+    files |= {"VOST/ImageSets/val.txt": b"cut\n", "VOST/ImageSets/train.txt": b"torn\n"}
+    _, (row,) = fetch(from_catalog("vost/val", {"VOST.zip": zip_of(files)}, tmp_path), tmp_path)
+    assert (row.sequence, row.n_frames, row.annotated_frames) == ("cut", 5, 3) and row.has_ground_truth
+
+
+def test_favos(tmp_path):
+    """Frames, masks and the list of sequences are files of their own."""
+    images = {f"JPEGImages/{name}/{index:05d}.jpg": frame(index) for name in "ab" for index in range(3)}
+    masks = {f"Annotations/{name}/{index:05d}.png": mask(index) for name in "ab" for index in range(3)}
+    contents = {"JPEGImages.zip": zip_of(images), "Annotations.zip": zip_of(masks), "favos-20.txt": b"b\n"}
+    _, rows = fetch(from_catalog("favos/favos-20", contents, tmp_path), tmp_path)
+    assert [(row.sequence, row.annotated_frames) for row in rows] == [("b", 3)]
+
+
 def test_davis_2017(tmp_path, caplog):
     files = miniature.davis({"bear": 3, "dog": 4}, "2017/val.txt")
     split = from_catalog("davis2017/val", {"DAVIS-2017-trainval-480p.zip": zip_of(files)}, tmp_path)
