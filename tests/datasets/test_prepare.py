@@ -218,7 +218,8 @@ def test_two_videos_of_one_name_and_videos_that_cannot_be_read(tmp_path):
 @pytest.mark.parametrize(("files", "layout", "words"), [
     ({"videos/clip.foo": b""}, "video", r"mine/videos: no video in it; expected .*; found clip\.foo$"),
     ({"JPEGImages/clip.mp4": b""}, "davis", r"JPEGImages: no folders in it.*found clip\.mp4: set `layout: video`$"),
-    ({"JPEGImages/00000.jpg": b""}, "davis", r"JPEGImages: no folders in it; .* per sequence; found 00000\.jpg$"),
+    ({"JPEGImages/00000.jpg": b""}, "davis",
+     r"JPEGImages: no folders in it; .* per sequence; found 00000\.jpg; .*`layout: folder`$"),
 ])  # fmt: skip
 def test_a_folder_without_sequences_says_what_is_there(tmp_path, files, layout, words):
     for name, content in files.items():

@@ -19,6 +19,7 @@ from vosarena.base.version import __version__
 # Names and summaries, in the order of the help text.
 COMMANDS = {
     "run": "run a study: fetch data, track, score, and write tables and the report",
+    "init": "write a config for the videos in a folder",
     "plan": "show what a study needs and would run, before anything runs",
     "track": "track objects through videos with one model",
     "check": "test whether a tracker does what the workflow expects",

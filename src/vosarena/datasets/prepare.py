@@ -13,6 +13,7 @@ import shutil
 import stat
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from vosarena.config.study import Split
 from vosarena.datasets.archives import archives_of, extract_archive, fetch_archive, roots_of
 from vosarena.datasets.facts import PREPARED, PREPARED_NOTE, facts_digests, write_facts
 from vosarena.datasets.layouts import DatasetContents, SequenceSource, discover
+from vosarena.datasets.recognise import recognise
 from vosarena.datasets.sequences import ANNOTATIONS, IMAGES, MASK_SUFFIX, PROBLEM, numbered_files
 from vosarena.datasets.table import index_split
 from vosarena.demo import clips, procedural
@@ -236,6 +238,14 @@ def source_fingerprint(split: Split) -> str:
 def _discover(split: Split, roots: Sequence[Path]) -> DatasetContents:
     try:
         return discover(split, roots)
+    except DataError as error:
+        if not split.path or split.imageset or split.images or split.masks or "`layout: " in str(error):
+            raise
+        with suppress(DataError, OSError):
+            found = recognise(Path(split.path))
+            if found.layout != split.layout:
+                error = DataError(f"{error}; it looks like another layout: set `layout: {found.layout}`")
+        raise error from None
     except OSError as error:
         raise DataError(f"{split}: {error.filename} cannot be read ({error.strerror}); make it readable") from error
 
