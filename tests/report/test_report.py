@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from vosarena.base.errors import DataError
 from vosarena.cli import main
@@ -17,10 +18,18 @@ from vosarena.config.study import load_study
 from vosarena.datasets.sequences import SequenceFiles
 from vosarena.datasets.table import SequenceRecord
 from vosarena.io.masks import write_mask
-from vosarena.leaderboard.attributes import ObjectCurve, derived_attributes, mean_curve, sparkline
+from vosarena.leaderboard.attributes import (
+    FailureKind,
+    ObjectCurve,
+    derived_attributes,
+    failure_kinds,
+    mean_curve,
+    sparkline,
+)
 from vosarena.leaderboard.headline import headline
+from vosarena.metrics.counts import Counts
 from vosarena.metrics.read import metrics_from_rows
-from vosarena.metrics.records import SequenceInfo
+from vosarena.metrics.records import ObjectRows, SequenceInfo
 from vosarena.report import media
 from vosarena.report.figures import draw_figures
 from vosarena.report.page import _LocalPaths, build_report
@@ -50,7 +59,10 @@ def test_the_workflow_makes_the_report_and_figures_and_their_bytes_repeat(datase
     assert [item["name"] for item in sequences] == ["alpha", "beta", "gamma"]
     for item in sequences:
         folder = results / "report/media/squares/all" / item["name"]
-        assert {path.name for path in folder.iterdir()} == {"frames.jpg", "truth.png", "0.png", "1.png", "data.js"}
+        assert {path.name for path in folder.iterdir()} == {
+            *("frames.jpg", "truth.png", "contour.png", "data.js"),
+            *(f"{model}{kind}.png" for model in (0, 1) for kind in ("", "-outline", "-error")),
+        }
     assert all(row["derived"] for row in board_content["attributes"]), "the dataset gives no attributes"
     assert "late" in sequences[2]["attributes"]
     names = {path.name for path in (results / "figures").iterdir()}
@@ -133,6 +145,56 @@ def test_painted_masks_have_inside_outline_and_halo():
     assert paint[10, 10] == 1 and paint[5, 5] == 9 and paint[4, 10] == 17 and paint[0, 0] == 0
 
 
+def test_errors_are_missed_and_extra_pixels_and_ignored_ones_are_neither():
+    truth = np.array([[0, 0, 1, 1, 2, 255]], np.uint8)
+    labels = np.array([[0, 3, 1, 0, 1, 1]], np.uint8)
+    missed, extra = media.errors(labels, truth)[0][[3, 1]]
+    assert media.errors(labels, truth).tolist() == [[0, extra, 0, missed, missed, 0]] and missed != extra != 0
+
+
+def test_sheets_have_the_pictures_of_their_tiles(tmp_path):
+    labels = np.zeros((20, 30), np.uint8)
+    labels[5:15, 5:15] = 2
+    grid = media.Grid.of((20, 30), 2)
+    media.write_truth([labels, None], grid, tmp_path)
+    media.write_model([labels, labels], [labels, None], grid, tmp_path, "0")
+    colour = tuple(bytes.fromhex(media.colour_of(2)[1:]))
+    pictures = {path.stem: np.array(Image.open(path).convert("RGBA")) for path in tmp_path.glob("*.png")}
+    for name in ("truth", "0", "0-outline"):
+        assert tuple(pictures[name][6, 6][:3]) == colour, name
+    assert pictures["truth"][:, 30:, 3].max() == 0 and pictures["0"][10, 40, 3] > 0, "the second frame has no truth"
+    assert tuple(pictures["contour"][5, 5]) == (255, 255, 255, 255) and pictures["contour"][10, 10, 3] == 0
+    assert pictures["0-outline"][10, 10, 3] == 0 and pictures["0-error"][..., 3].max() == 0
+
+
+@pytest.mark.parametrize(
+    "common, true, predicted, kind",
+    [
+        (0, 100, 0, FailureKind.LOST),
+        (0, 100, 90, FailureKind.WRONG),
+        (10, 100, 100, FailureKind.WRONG),
+        (11, 100, 100, FailureKind.DRIFT),
+        (100, 100, 5000, FailureKind.DRIFT),
+        (0, 0, 1, FailureKind.ABSENT),
+        (0, 0, 0, None),
+        (90, 100, 100, None),
+    ],
+)
+def test_kinds_of_failures(common, true, predicted, kind):
+    def counted(*values: int) -> np.ndarray:
+        return np.array(values, np.int64)
+
+    zeros = counted(0, 0)
+    counts = Counts(counted(100, common), counted(100, true), counted(100, predicted), *[zeros] * 4)
+    j = counts.intersection / np.maximum(counts.union, 1) + (counts.union == 0)
+    rows = ObjectRows(1, ("0", "1"), counted(0, 1), counts, j, j, np.ones(2))
+    assert failure_kinds(rows) == [None, kind]
+
+
+def test_large_tiles_only_in_small_reports():
+    assert media.tile_width(28, 7) == media.LARGE_TILE_WIDTH and media.tile_width(450, 12) == media.TILE_WIDTH
+
+
 def test_overlapping_objects_are_shown_over_each_other(tmp_path):
     """SA-V: a folder of binary masks per object, the first one named 000."""
     for number, columns in (("000", slice(0, 6)), ("001", slice(4, 8))):
@@ -143,7 +205,7 @@ def test_overlapping_objects_are_shown_over_each_other(tmp_path):
     files = SequenceFiles("a", (tmp_path / "00000.jpg", tmp_path / "00001.jpg"))
     files.__dict__["size"] = (4, 8)
     read = media.prediction_reader(files, tmp_path)
-    colours = [media.OKABE_ITO[label - 1] for label in read(0)[0]]
+    colours = [media.OBJECT_COLOURS[label - 1] for label in read(0)[0]]
     assert colours == [media.colour_of(0)] * 4 + [media.colour_of(1)] * 4
     assert read(1) is None
 

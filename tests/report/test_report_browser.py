@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import write_sequence
+from vosarena.report import media
+from vosarena.report.figures import MODEL_COLOURS
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (pip install playwright)")
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
@@ -200,11 +202,52 @@ def test_drill_down_with_frames_in_step_and_the_keyboard(page):
               Object.assign(image, {onload: () => done(image.width), onerror: () => done(0), src: url});
             }))))"""
     )
-    assert len(loaded) == 1 + 2 * (1 + len(MODELS)) and all(loaded)
+    assert len(loaded) == 1 + 3 * (1 + len(MODELS)) and all(loaded), "frame; contour, mask and frame"
     page.keyboard.press("n")
     assert page.locator("#viewer-title").inner_text() != "beta"
     page.keyboard.press("Escape")
     assert not page.locator("#viewer").is_visible()
+
+
+@ONCE
+def test_errors_outlines_and_the_choice_of_models(page):
+    page.locator(".seq[data-name=beta]").click()
+    page.locator("#curves .curve").first.wait_for()
+    flow = page.locator("#panels figure[data-layer=flow]")
+
+    def sheets() -> list[str]:
+        names = flow.locator(".tile").evaluate("node => node.style.backgroundImage")
+        return re.findall(r"/([^/]*)\.\w+\"", names)
+
+    number = page.evaluate("vosarena.sequences()[0].layers.flow")
+    assert sheets() == ["contour", f"{number}", "frames"], "the ground truth's contour is on every prediction"
+    page.keyboard.press("e")
+    assert sheets() == ["contour", f"{number}-error", "frames"]
+    assert "missed" in page.locator("#legend").inner_text() and "extra" in page.locator("#legend").inner_text()
+    page.select_option("#view", "outline")
+    assert sheets() == [f"{number}-outline", "contour", "frames"]
+    page.select_option("#view", "frame")
+    assert sheets() == ["frames"]
+    before = flow.bounding_box()["width"]
+    flow.get_by_role("button", name="Enlarge flow").click()
+    assert flow.bounding_box()["width"] > 1.5 * before
+    page.select_option("#zoom", "4")
+    assert flow.locator(".tile").evaluate("node => getComputedStyle(node).transform") == "matrix(4, 0, 0, 4, 0, 0)"
+    page.locator("#models label", has_text="static").get_by_role("checkbox").uncheck()
+    assert page.locator("#curves .curve").count() == page.locator("#panels figure:visible").count() - 2 == 2
+    page.locator("#slider").press("End")
+    assert re.fullmatch(r"J \d+(, (lost|drift|wrong object))?", flow.locator(".now").inner_text())
+    page.select_option("#metric", "both")
+    assert flow.locator(".now").inner_text().startswith("J&F")
+    assert page.locator("#curves svg").get_attribute("aria-label") == "J&F of every model over time"
+
+
+@ONCE
+def test_objects_and_models_have_no_colour_in_common(page):
+    models = page.evaluate("Object.keys(vosarena.data.models).map(vosarena.colour)")
+    assert len(set(models)) == len(MODELS)
+    assert not {*MODEL_COLOURS, *models} & set(media.OBJECT_COLOURS)
+    assert page.evaluate("[1, 2, 3, 4].map(vosarena.kindColour)")[1:] not in (models, list(media.OBJECT_COLOURS))
 
 
 def shaded(page: sync_api.Page) -> list[int]:
@@ -240,16 +283,26 @@ def test_the_axis_of_speeds_has_a_number_however_alike_they_are(page):
 
 @ONCE
 def test_the_mean_of_objects_that_have_frames_of_their_own(page):
-    first = {"id": 1, "at": [0, 4, 8], "visible": [1, 0, 1], "j": {"static": [100, 50, 0]}}
-    second = {"id": 2, "at": [4, 8, 11], "visible": [0, 1, 1], "j": {"static": [50, 100, 10]}}
+    first = {"id": 1, "at": [0, 4, 8], "visible": [1, 0, 1], "j": {"static": [100, 50, 0]}, "kinds": {"static": "042"}}
+    second = {
+        "id": 2,
+        "at": [4, 8, 11],
+        "visible": [0, 1, 1],
+        "j": {"static": [50, 100, 10]},
+        "kinds": {"static": "001"},
+    }
     unscored = {"id": 3, "at": [0, 4, 8], "visible": [0, 1, 1], "j": {"static": [100, 100, 100]}, "scored": []}
-    objects = [{"scored": ["davis2017"], "colour": "#000000", "fail": {}} | item for item in (first, second, unscored)]
+    unscored["kinds"] = {"static": "000"}
+    objects = [
+        {"scored": ["davis2017"], "colour": "#000000", "fail": {}, "f": item["j"]} | item
+        for item in (first, second, unscored)
+    ]
     detail = {"frames": 12, "shown": list(range(12)), "objects": objects}
     page.evaluate("detail => vosarena.arrived('squares/all/gamma', detail)", detail)
     page.locator(".seq[data-name=gamma]").click()
     assert shaded(page) == [1], "of the four frames that one of them has, both are gone in the second"
     now = page.locator("#panels figure").filter(has_text="static").locator(".now")
-    for frame, mean in ((4, "J 50"), (8, "J 50"), (11, "J 10")):
+    for frame, mean in ((4, "J 50, false positive while absent"), (8, "J 50, wrong object"), (11, "J 10, lost")):
         page.evaluate("at => { slider.value = at; slider.dispatchEvent(new Event('input')); }", frame)
         assert now.inner_text() == mean
     assert "first failure at frame 4" in page.locator("#curves .failure").text_content(), "where the mean is 50"

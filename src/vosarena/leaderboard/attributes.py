@@ -1,7 +1,8 @@
-"""Compute J over time and the first failure of objects, and attributes of sequences, from a metrics file's counts."""
+"""Compute J over time and failures of objects, and attributes of sequences, from a metrics file's counts."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,10 +11,20 @@ from vosarena.datasets.sequences import frame_order
 from vosarena.datasets.table import SequenceRecord
 from vosarena.demo.clips import LONG_FRAMES, MANY_OBJECTS, SMALL_AREA
 from vosarena.metrics.read import Metrics
-from vosarena.metrics.records import SequenceRows
+from vosarena.metrics.records import ObjectRows, SequenceRows
 
 FAILURE_J = 0.5  # a frame counts as failed at or below this J, the threshold of DAVIS's recall
+WRONG_OBJECT = 0.1  # largest share of overlap with the object for a mask to be on something else
 SPARKLINE_POINTS = 32
+
+
+class FailureKind(StrEnum):
+    """How a model failed on an object in a frame."""
+
+    LOST = "lost"  # the object is visible, and there is no mask
+    WRONG = "wrong object"  # the mask is on something else
+    DRIFT = "drift"  # the mask covers too little or too much
+    ABSENT = "false positive while absent"  # there is a mask, and the object is not visible
 
 
 @dataclass(frozen=True)
@@ -47,6 +58,32 @@ class ObjectCurve:
 def sequence_curves(rows: SequenceRows) -> list[ObjectCurve]:
     """Return the curves of the objects that count (see SequenceRows.listed)."""
     return [ObjectCurve(number, item.frames, item.j, item.in_gt) for number, item in rows.listed.items()]
+
+
+def failure_kinds(rows: ObjectRows) -> list[FailureKind | None]:
+    """Return how a model failed on an object, by frame; None before its first frame and where J is above FAILURE_J.
+
+    A mask is on something else if at most a share of WRONG_OBJECT of its pixels is on the object, and it covers at most
+    the same share of the object.
+    """
+    counts = rows.counts
+    start = int(np.argmax(rows.in_gt)) if rows.in_gt.any() else len(rows.j)
+    kinds: list[FailureKind | None] = []
+    for index, j in enumerate(rows.j):
+        common, true, predicted = (
+            int(values[index]) for values in (counts.intersection, counts.gt_pixels, counts.pred_pixels)
+        )
+        if index <= start or j > FAILURE_J:
+            kinds.append(None)
+        elif not predicted:
+            kinds.append(FailureKind.LOST)
+        elif not true:
+            kinds.append(FailureKind.ABSENT)
+        elif common <= WRONG_OBJECT * min(true, predicted):
+            kinds.append(FailureKind.WRONG)
+        else:
+            kinds.append(FailureKind.DRIFT)
+    return kinds
 
 
 def mean_curve(curves: Sequence[ObjectCurve]) -> ObjectCurve | None:

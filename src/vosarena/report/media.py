@@ -1,9 +1,10 @@
-"""Write pictures for the report: for each sequence a sheet of frames, and a sheet of transparent masks per source.
+"""Write pictures for the report: for each sequence a sheet of frames, and sheets of transparent masks per source.
 
 A sheet is a grid of tiles, one per shown frame. The page moves through a sequence by moving a background image, and
-needs only a few files for a sequence. Masks are palette PNGs with alpha over the frames. Objects have a strong outline
-on a darkened background. The outline has one of the Okabe-Ito colours, which depends on the object id and is the same
-in every sheet and figure.
+needs only a few files for a sequence. Masks are palette PNGs with alpha over the frames: the inside of the objects,
+their outlines, and the pixels that differ from the ground truth, whose contour is a sheet of its own. The colour of an
+object depends on its id and is the same in every sheet and figure. Models have other colours. Frames under masks are
+partly desaturated, so that a mask is visible on an object of its colour.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,34 +20,55 @@ from PIL import Image
 from vosarena.datasets.sequences import SequenceFiles
 from vosarena.io.frames import read_frame
 from vosarena.io.masks import LabelMap, read_mask
+from vosarena.metrics.records import IGNORE
 
-TILE_WIDTH, COLUMNS = 320, 8
-BUDGET = 60_000  # tiles of a report, about 150 MB and five minutes, for any number of sequences and models
+TILE_WIDTH, LARGE_TILE_WIDTH, COLUMNS = 320, 480, 8
+BUDGET = 60_000  # panels of a report at TILE_WIDTH, for any number of sequences and models
 MAX_FRAMES, MIN_FRAMES = 48, 8  # shown frames of one sequence
-OKABE_ITO = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7", "#999999")
-_FILL, _VEIL = 110, 90  # alpha of the inside of an object and of the darkened background, from 0 to 255
-_COLOURS = [bytes.fromhex(colour[1:]) for colour in OKABE_ITO]
-_HALO, _EMPTY = 2 * len(OKABE_ITO) + 1, 2 * len(OKABE_ITO) + 2  # palette entries after those of painted()
-_PALETTE = b"".join([bytes(3), *_COLOURS, *_COLOURS, bytes(3), bytes(3)])
-_ALPHA = bytes([_VEIL] + [_FILL] * len(OKABE_ITO) + [255] * len(OKABE_ITO) + [255, 0])
+OBJECT_COLOURS = ("#FF2FD0", "#FFE81A", "#00E5FF", "#F0262B", "#7DF01E", "#8B5CFF", "#FFB38A", "#9CFFE0")
+DESATURATED = 0.5  # part of the colour that frames lose under masks; as on the page
+_FILL, _ERROR = 130, 200  # alpha of the inside of an object and of wrong pixels, from 0 to 255
+_COLOURS = [bytes.fromhex(colour[1:]) for colour in OBJECT_COLOURS]
+_HALO = 2 * len(OBJECT_COLOURS) + 1  # the entry of painted() after insides and outlines
+_PALETTE = b"".join([bytes(3), *_COLOURS, *_COLOURS, bytes(3)])
+_ALPHA = bytes([0] + [_FILL] * len(OBJECT_COLOURS) + [255] * len(OBJECT_COLOURS) + [255])
+# Sheets have 16 colours or fewer, so that a pixel takes four bits before compression.
+_DARK, _WHITE, _MISSED, _EXTRA = range(len(OBJECT_COLOURS) + 1, len(OBJECT_COLOURS) + 5)
+_SHEET_PALETTE = b"".join(
+    [bytes(3), *_COLOURS, bytes(3), b"\xff" * 3, bytes.fromhex("FF4A1C"), bytes.fromhex("1E90FF")]
+)
+_SHEET_FILL = bytes([0] + [_FILL] * len(OBJECT_COLOURS) + [160, 255, _ERROR, _ERROR])
+_SHEET_LINES = bytes([0] + [255] * len(OBJECT_COLOURS) + [160, 255, 255, 255])
 
 Picture = NDArray[np.uint8]
+Tiles = list[LabelMap | None]  # labels of the shown frames at the size of a tile
 ReadLabels = Callable[[int], LabelMap | None]
 
 
 def colour_of(object_id: int) -> str:
     """Return the colour of an object as #RRGGBB."""
-    return OKABE_ITO[(object_id - 1) % len(OKABE_ITO)]
+    return OBJECT_COLOURS[(object_id - 1) % len(OBJECT_COLOURS)]
 
 
-def frames_per_sequence(sequences: int, layers: int) -> int:
+def frames_per_sequence(sequences: int, panels: int) -> int:
     """Return the number of shown frames per sequence that keeps the report within BUDGET.
 
     Args:
         sequences: Number of sequences.
-        layers: Number of sheets per sequence.
+        panels: Number of panels per sequence: the frame, the ground truth, and every model.
     """
-    return int(np.clip(BUDGET // max(1, sequences * layers), MIN_FRAMES, MAX_FRAMES))
+    return int(np.clip(BUDGET // max(1, sequences * panels), MIN_FRAMES, MAX_FRAMES))
+
+
+def tile_width(sequences: int, panels: int) -> int:
+    """Return the largest width of a tile in pixels: LARGE_TILE_WIDTH if that keeps the report within BUDGET.
+
+    Args:
+        sequences: Number of sequences.
+        panels: Number of panels per sequence.
+    """
+    pixels = (LARGE_TILE_WIDTH / TILE_WIDTH) ** 2
+    return LARGE_TILE_WIDTH if sequences * panels * MAX_FRAMES * pixels <= BUDGET else TILE_WIDTH
 
 
 def shown_frames(n_frames: int, most: int, wanted: Sequence[int] = ()) -> list[int]:
@@ -73,9 +95,9 @@ class Grid:
     tiles: int
 
     @classmethod
-    def of(cls, size: tuple[int, int], tiles: int) -> "Grid":
-        """Return the grid for frames of size (height, width)."""
-        width = min(TILE_WIDTH, size[1])
+    def of(cls, size: tuple[int, int], tiles: int, widest: int = TILE_WIDTH) -> "Grid":
+        """Return the grid for frames of size (height, width), with tiles of at most `widest` pixels."""
+        width = min(widest, size[1])
         return cls(width, max(1, round(size[0] * width / size[1])), tiles)
 
     @property
@@ -116,24 +138,104 @@ def write_frames(files: SequenceFiles, shown: Sequence[int], grid: Grid, output:
     return sheet[grid.tile(0)]
 
 
-def write_masks(read: ReadLabels, shown: Sequence[int], grid: Grid, output: Path) -> None:
-    """Write the sheet of masks as a palette PNG with alpha.
+def read_tiles(read: ReadLabels, shown: Sequence[int], grid: Grid) -> Tiles:
+    """Return the labels of the shown frames at the size of a tile, or None where there is no mask.
 
     Args:
         read: Function that returns the labels of a frame by its index, or None without a mask.
         shown: Indices of the shown frames.
         grid: The grid of the sheet.
-        output: File to write.
     """
-    sheet = np.full_like(grid.sheet(), _EMPTY)
-    for index, frame in enumerate(shown):
-        labels = read(frame)
-        if labels is not None:
-            small = cv2.resize(labels, (grid.width, grid.height), interpolation=cv2.INTER_NEAREST)
-            sheet[grid.tile(index)] = painted(small)
+    found = (read(frame) for frame in shown)
+    size = (grid.width, grid.height)
+    return [
+        None if labels is None else cv2.resize(labels, size, interpolation=cv2.INTER_NEAREST).astype(np.uint8)
+        for labels in found
+    ]
+
+
+def write_truth(tiles: Tiles, grid: Grid, folder: Path) -> None:
+    """Write the ground truth: the insides as `truth.png`, and white contours as `contour.png`.
+
+    Args:
+        tiles: Labels of the shown frames.
+        grid: The grid of the sheets.
+        folder: Folder of the sequence.
+    """
+    _write_sheet(
+        [None if tile is None else _colour_ids(tile) for tile in tiles], grid, folder / "truth.png", _SHEET_FILL
+    )
+    _write_sheet(
+        [None if tile is None else contour(tile) for tile in tiles], grid, folder / "contour.png", _SHEET_LINES
+    )
+
+
+def write_model(tiles: Tiles, truth: Tiles, grid: Grid, folder: Path, name: str) -> None:
+    """Write the masks of a model: insides as `<name>.png`, `<name>-outline.png`, and `<name>-error.png`.
+
+    Args:
+        tiles: Labels of the shown frames.
+        truth: The ground truth of the same frames. Without any, there is no sheet of errors.
+        grid: The grid of the sheets.
+        folder: Folder of the sequence.
+        name: Name of the model's files.
+    """
+    _write_sheet(
+        [None if tile is None else _colour_ids(tile) for tile in tiles], grid, folder / f"{name}.png", _SHEET_FILL
+    )
+    outlines = [None if tile is None else _outlines(tile) for tile in tiles]
+    _write_sheet(outlines, grid, folder / f"{name}-outline.png", _SHEET_LINES)
+    if any(tile is not None for tile in truth):
+        wrong = [
+            None if tile is None or true is None else errors(tile, true)
+            for tile, true in zip(tiles, truth, strict=True)
+        ]
+        _write_sheet(wrong, grid, folder / f"{name}-error.png", _SHEET_FILL)
+
+
+def _write_sheet(tiles: Sequence[Picture | None], grid: Grid, output: Path, alpha: bytes) -> None:
+    sheet = grid.sheet()
+    for index, tile in enumerate(tiles):
+        if tile is not None:
+            sheet[grid.tile(index)] = tile
     image = Image.fromarray(sheet, mode="P")
-    image.putpalette(_PALETTE)
-    image.save(output, transparency=_ALPHA, compress_level=6)
+    image.putpalette(_SHEET_PALETTE)
+    image.save(output, transparency=alpha, compress_level=6, bits=4)
+
+
+def _colour_ids(labels: LabelMap) -> Picture:
+    """Return 0 for the background and 1 to 8 for objects, by their colour."""
+    colours = (labels.astype(np.int16) - 1) % len(OBJECT_COLOURS) + 1
+    return np.where(labels > 0, colours, 0).astype(np.uint8)
+
+
+def contour(labels: LabelMap) -> Picture:
+    """Return the contour of all objects as palette indices of a sheet: white inside the objects, dark around them."""
+    kernel = np.ones((3, 3), np.uint8)
+    edge = cv2.erode(labels, kernel, borderType=cv2.BORDER_REPLICATE) != cv2.dilate(
+        labels, kernel, borderType=cv2.BORDER_REPLICATE
+    )
+    return np.where(edge, np.where(labels > 0, _WHITE, _DARK), 0).astype(np.uint8)
+
+
+def errors(labels: LabelMap, truth: LabelMap) -> Picture:
+    """Return the wrong pixels as palette indices of a sheet.
+
+    A pixel of an object is missed if the prediction has the background or another object there. A pixel of the
+    background is extra if the prediction has an object there. Pixels with the label IGNORE in the truth are not wrong.
+
+    Args:
+        labels: The prediction.
+        truth: The ground truth, of the same size.
+    """
+    wrong = (labels != truth) & (truth != IGNORE)
+    return np.where(wrong, np.where(truth > 0, _MISSED, _EXTRA), 0).astype(np.uint8)
+
+
+def _outlines(labels: LabelMap) -> Picture:
+    paint = painted(labels)
+    lines = np.where(paint > len(OBJECT_COLOURS), paint - len(OBJECT_COLOURS), 0)
+    return np.where(paint == _HALO, _DARK, lines).astype(np.uint8)
 
 
 def painted(labels: LabelMap) -> Picture:
@@ -142,17 +244,17 @@ def painted(labels: LabelMap) -> Picture:
     The indices are 0 for the background, 1 to 8 for the inside of objects, 9 to 16 for outlines, and 17 for a halo.
     Outlines are two pixels wide and inside the object. The halo is one pixel wide, around all objects.
     """
-    colours = np.where(labels > 0, (labels.astype(np.int16) - 1) % len(OKABE_ITO) + 1, 0).astype(np.uint8)
+    colours = _colour_ids(labels)
     kernel = np.ones((5, 5), np.uint8)
     inside = cv2.erode(colours, kernel, borderType=cv2.BORDER_REPLICATE)
     outside = cv2.dilate(colours, kernel, borderType=cv2.BORDER_REPLICATE)
-    paint = np.where((inside != outside) & (colours > 0), colours + len(OKABE_ITO), colours).astype(np.uint8)
+    paint = np.where((inside != outside) & (colours > 0), colours + len(OBJECT_COLOURS), colours).astype(np.uint8)
     paint[(cv2.dilate(colours, np.ones((3, 3), np.uint8)) > 0) & (colours == 0)] = _HALO
     return paint
 
 
 def blended(frame: Picture, labels: LabelMap | None) -> Picture:
-    """Return a frame, uint8 RGB, with masks painted over it as on the page.
+    """Return a frame, uint8 RGB, partly desaturated and with masks painted over it.
 
     Args:
         frame: The frame.
@@ -163,7 +265,9 @@ def blended(frame: Picture, labels: LabelMap | None) -> Picture:
     paint = painted(labels)
     colours = np.frombuffer(_PALETTE, np.uint8).reshape(-1, 3)[paint].astype(np.float32)
     weights = (np.frombuffer(_ALPHA, np.uint8) / 255).astype(np.float32)[paint][..., None]
-    blend: Picture = np.rint(frame * (1 - weights) + colours * weights).astype(np.uint8)
+    grey = frame @ np.float32([[0.3], [0.59], [0.11]])  # the luminance of the blend mode `saturation` in CSS
+    muted = frame * (1 - DESATURATED) + grey * DESATURATED
+    blend: Picture = np.rint(muted * (1 - weights) + colours * weights).astype(np.uint8)
     return blend
 
 
@@ -207,5 +311,5 @@ def _stacked(found: dict[int, NDArray[np.bool_]], size: tuple[int, int]) -> Labe
     """Return the labels of overlapping objects. Each gets the first id with its colour, because ids may be 0 here."""
     labels = np.zeros(size, np.uint8)
     for number, mask in sorted(found.items()):
-        labels[mask] = (number - 1) % len(OKABE_ITO) + 1
+        labels[mask] = (number - 1) % len(OBJECT_COLOURS) + 1
     return labels

@@ -30,7 +30,15 @@ from vosarena.config.study import Split, Study
 from vosarena.datasets.sequences import ANNOTATIONS, IMAGES, read_sequence
 from vosarena.datasets.table import SequenceRecord, read_table
 from vosarena.io.masks import masks_digest
-from vosarena.leaderboard.attributes import FAILURE_J, ObjectCurve, mean_curve, sequence_curves, sparkline
+from vosarena.leaderboard.attributes import (
+    FAILURE_J,
+    FailureKind,
+    ObjectCurve,
+    failure_kinds,
+    mean_curve,
+    sequence_curves,
+    sparkline,
+)
 from vosarena.leaderboard.boards import KEYS, BoardKey, board_keys, rows_of
 from vosarena.leaderboard.build import LocalRun, attributes_of, read_leaderboard
 from vosarena.leaderboard.columns import LEADERBOARD, TABLES, Shown, columns_for
@@ -41,6 +49,7 @@ from vosarena.leaderboard.inputs import local_runs
 from vosarena.leaderboard.statistics import MIN_SEQUENCES
 from vosarena.leaderboard.tables import board_note
 from vosarena.metrics.read import Metrics, read_metrics
+from vosarena.metrics.records import ObjectRows
 from vosarena.orchestration.failures import read_failures
 from vosarena.predictions.store import Store
 from vosarena.report import media
@@ -52,6 +61,7 @@ _DOWNLOADS = (*(f"{name}.csv" for name in TABLES), "leaderboard.tex", "leaderboa
 _THUMB_WIDTH, _THUMB_COLUMNS = 96, 20
 
 Curves = dict[str, dict[str, list[ObjectCurve]]]  # sequence -> model -> objects
+Rows = dict[str, dict[int, ObjectRows]]  # model -> object
 Counted = dict[tuple[str, int], list[str]]  # (sequence, object) -> protocols that score it
 
 
@@ -160,6 +170,7 @@ def build_report(
         "splits": splits,
         "models": local.hide({name: asdict(found) for name, found in _models(study, paths).items()}),
         "failure_j": round(100 * FAILURE_J),
+        "failure_kinds": [kind.value for kind in FailureKind],
         "min_sequences": MIN_SEQUENCES,
         "failures": local.hide([asdict(failed) for failed in _failures(study, paths)]),
         "data": {name: _data_digest(paths.sequences(study.splits[name])) for name in splits},
@@ -240,10 +251,13 @@ class _Pictures:
         self._models = list(metrics)
         self._folder = output / MEDIA / split.dataset / split.name
         self._curves: Curves = {}
+        self._rows: dict[str, Rows] = {}
         for model, item in metrics.items():
             for rows in item.sequences:
                 self._curves.setdefault(rows.name, {})[model] = sequence_curves(rows)
-        self._most = media.frames_per_sequence(len(self._table), len(metrics) + 2)
+                self._rows.setdefault(rows.name, {})[model] = rows.listed
+        size = len(self._table), len(metrics) + 2
+        self._most, self._widest = media.frames_per_sequence(*size), media.tile_width(*size)
 
     def write(self, jobs: int) -> list[SequenceEntry]:
         """Write all pictures, and return an entry for each sequence."""
@@ -272,20 +286,22 @@ class _Pictures:
         apart = _most_apart(scored.values(), index_of)
         wanted = [frame for frame in (apart, *failures.values(), *lowest.values()) if frame is not None]
         shown = media.shown_frames(len(files.frames), self._most, wanted)
-        grid = media.Grid.of(files.size, len(shown))
+        grid = media.Grid.of(files.size, len(shown), self._widest)
         folder = self._folder / name
         folder.mkdir()
         first_tile = media.write_frames(files, shown, grid, folder / "frames.jpg")
-        media.write_masks(media.truth_reader(files), shown, grid, folder / "truth.png")
+        truth = media.read_tiles(media.truth_reader(files), shown, grid)
+        media.write_truth(truth, grid, folder)
         layers = {model: number for number, model in enumerate(self._models) if model in curves}
         for model, number in layers.items():
             read = media.prediction_reader(files, Store(self._paths.predictions(self._split, model)).masks(name))
-            media.write_masks(read, shown, grid, folder / f"{number}.png")
+            media.write_model(media.read_tiles(read, shown, grid), truth, grid, folder, str(number))
         detail = {
             "frames": len(files.frames),
             "shown": shown,
             "objects": [
-                item | {"scored": self._counted.get((name, item["id"]), [])} for item in _objects(curves, index_of)
+                item | {"scored": self._counted.get((name, item["id"]), [])}
+                for item in _objects(curves, self._rows[name], index_of)
             ],
         }
         key = script_json(f"{self._split}/{name}")
@@ -345,10 +361,17 @@ def _most_apart(models: Iterable[Sequence[ObjectCurve]], index_of: Mapping[str, 
     return max(spread, key=lambda frame: (spread[frame], -frame), default=None)
 
 
-def _objects(curves: Mapping[str, list[ObjectCurve]], index_of: Mapping[str, int]) -> Iterable[dict[str, Any]]:
-    """Yield for each object the frames with ground truth, where it is visible, and J of every model in percent."""
+def _objects(
+    curves: Mapping[str, list[ObjectCurve]], rows: Rows, index_of: Mapping[str, int]
+) -> Iterable[dict[str, Any]]:
+    """Yield for each object the frames with ground truth, where it is visible, and what every model did there.
+
+    J and F are in percent. Failures are one digit per frame: 0 for none, or the place in FailureKind, from 1.
+    """
+    kinds = {kind: str(number) for number, kind in enumerate(FailureKind, start=1)}
     for number, curve in enumerate(next(iter(curves.values()))):
         by_model = {model: objects[number] for model, objects in curves.items()}
+        found = {model: rows[model][curve.object_id] for model in by_model}
         fails = {model: item.stems[item.failure] for model, item in by_model.items() if item.failure is not None}
         yield {
             "id": curve.object_id,
@@ -356,6 +379,11 @@ def _objects(curves: Mapping[str, list[ObjectCurve]], index_of: Mapping[str, int
             "at": [index_of[stem] for stem in curve.stems],
             "visible": curve.visible.astype(int).tolist(),
             "j": {model: np.rint(100 * item.j).astype(int).tolist() for model, item in by_model.items()},
+            "f": {model: np.rint(100 * item.f).astype(int).tolist() for model, item in found.items()},
+            "kinds": {
+                model: "".join("0" if kind is None else kinds[kind] for kind in failure_kinds(item))
+                for model, item in found.items()
+            },
             "fail": {model: index_of[stem] for model, stem in fails.items()},
         }
 

@@ -23,16 +23,37 @@
         title: v.range }),
       Plot.dot([row], { x: "j_and_f", y: 0, r: 4, fill: v.colour(row.model) })] });
 
-  // J of one object, or the mean over objects, of every model. Click or drag jumps to a frame.
+  const KINDS = ["", "var(--ink)", "#a8323e", "#98a2ad", "#7b52c7"]; // of FailureKind; no colour of a model or an object
+  v.kindColour = (kind) => KINDS[kind];
+  // Frames in a row in which a model failed in the same way.
+  function runs(item, frames, model) {
+    const found = [];
+    [...item.kinds[model]].forEach((kind, i) => {
+      const last = found.at(-1), from = item.at[i];
+      const side = { start: Math.max(0, from - 0.5), end: Math.min(frames - 1, (item.at[i + 1] ?? from + 1) - 0.5) };
+      if (last && last.kind === kind) Object.assign(last, { end: side.end, to: from });
+      else found.push({ model, kind, ...side, from, to: from });
+    });
+    return found.filter(({ kind }) => kind !== "0");
+  }
+  // J, F or both of one object, or the mean over objects, of every model. Click or drag jumps to a frame.
   v.curves = (item, frames, models, width, go) => {
     const failed = models.filter((model) => model in item.fail)
-      .map((model) => ({ model, at: item.fail[model], j: item.j[model][item.at.indexOf(item.fail[model])] }));
-    const chart = draw({ width, height: 240, marginTop: 26, ariaLabel: "J of every model over time",
-      x: { domain: [0, Math.max(1, frames - 1)], label: "frame" }, y: { ...SCORE, label: "J" }, marks: [
-        Plot.areaY(item.at, { x: (at) => at, y: (_, i) => (item.visible[i] ? 0 : 100), curve: "step", fill: "currentColor",
+      .map((model) => ({ model, at: item.fail[model], j: item.scores[model][item.at.indexOf(item.fail[model])] }));
+    const row = (model) => -6 - 11 * models.indexOf(model), low = -14 - 11 * models.length; // one row of bars for each model
+    const spans = models.flatMap((model) => runs(item, frames, model));
+    const chart = draw({ width, height: 240 + 13 * models.length, marginTop: 26, ariaLabel: `${item.label} of every model over time`,
+      x: { domain: [0, Math.max(1, frames - 1)], label: "frame" },
+      y: { domain: [low, 100], ticks: [0, 20, 40, 60, 80, 100], grid: true, label: item.label }, marks: [
+        Plot.ruleY(models, { y: row, x1: 0, x2: Math.max(1, frames - 1), stroke: (model) => v.colour(model), strokeOpacity: 0.5 }),
+        Plot.ruleY(spans, { x1: "start", x2: "end", y: ({ model }) => row(model), stroke: ({ kind }) => KINDS[kind], strokeWidth: 9,
+          className: "kinds",
+          title: ({ model, kind, from, to }) => `${model}: ${v.data.failure_kinds[kind - 1]}, frames ${from} to ${to}` }),
+        Plot.dot(models, { x: 0, y: row, dx: -7, symbol: "square", r: 4, fill: (model) => v.colour(model) }),
+        Plot.areaY(item.at, { x: (at) => at, y1: 0, y2: (_, i) => (item.visible[i] ? 0 : 100), curve: "step", fill: "currentColor",
           fillOpacity: 0.13, className: "absent" }),
         Plot.ruleY([v.data.failure_j], { stroke: "var(--quiet)", strokeDasharray: "3 4" }),
-        ...models.map((model) => Plot.line(item.at, { x: (at) => at, y: item.j[model], stroke: v.colour(model), strokeWidth: 2,
+        ...models.map((model) => Plot.line(item.at, { x: (at) => at, y: item.scores[model], stroke: v.colour(model), strokeWidth: 2,
           strokeDasharray: v.dash(model), className: "curve" })),
         Plot.dot(failed, { x: "at", y: "j", dy: -9, symbol: "triangle", rotate: 180, r: 6, fill: (mark) => v.colour(mark.model),
           stroke: PAPER, title: (mark) => `${mark.model}: first failure at frame ${mark.at}`, className: "failure" }),

@@ -4,17 +4,26 @@
   const v = window.vosarena, { $, el } = v;
   const PACE = 125, STILL = window.matchMedia("(prefers-reduced-motion: reduce)"); // milliseconds per frame
   const APART = 1; // points of J&F between models from which a sequence is shown as a difference
-  const COLUMNS = 8, STEP = window.innerWidth < 640 ? 10 : 60, details = new Map();
-  let listed = [], shown = STEP, open = null, timer = null, waiting = null;
+  const COLUMNS = 8, STEP = window.innerWidth < 640 ? 10 : 60, details = new Map(), hidden = new Set();
+  let listed = [], shown = STEP, open = null, big = null, timer = null, waiting = null;
 
   const folder = (sequence) => ["media", ...v.split().split("/"), sequence].map(encodeURIComponent).join("/");
-  // A tile shows masks over a frame. It is a background that moves with the frame.
-  function paint(node, sequence, layer, index) {
+  // Sheets over the frames, the uppermost first. Frames under masks lose a part of their colour, as in media.blended.
+  const MUTED = "linear-gradient(rgb(128 128 128 / 50%), rgb(128 128 128 / 50%))";
+  function sheets(layer, view) {
+    if (layer === null || view === "frame") return [];
+    if (layer === "truth") return ["contour", "truth"];
+    return { mask: ["contour", layer], error: ["contour", `${layer}-error`], outline: [`${layer}-outline`, "contour"] }[view];
+  }
+  // A tile is a background that moves with the frame.
+  function paint(node, sequence, layer, index, view = "mask") {
     const [width, height, tiles] = sequence.tile, columns = Math.min(COLUMNS, tiles), rows = Math.ceil(tiles / COLUMNS);
     const column = index % COLUMNS, row = Math.floor(index / COLUMNS), base = folder(sequence.name);
-    const masks = layer === null || !$("masks").checked ? "" : `url("${base}/${layer}.png"),`;
+    const over = sheets(layer, view).map((name) => `url("${base}/${name}.png")`);
+    if (over.length) over.push(MUTED);
     node.style.aspectRatio = `${width} / ${height}`;
-    node.style.backgroundImage = `${masks}url("${base}/frames.jpg")`;
+    node.style.backgroundImage = [...over, `url("${base}/frames.jpg")`].join(",");
+    node.style.backgroundBlendMode = over.map((_, i) => (i === over.length - 1 ? "saturation" : "normal")).concat("normal").join(",");
     node.style.backgroundSize = `${columns * 100}% ${rows * 100}%`;
     node.style.backgroundPosition = `${columns > 1 ? (column / (columns - 1)) * 100 : 0}% ${rows > 1 ? (row / (rows - 1)) * 100 : 0}%`;
   }
@@ -114,13 +123,20 @@
       + (sequence.tile[2] < sequence.frames ? ` (${sequence.tile[2]} shown)` : "")
       + (sequence.attributes.length ? `, ${sequence.attributes.join(", ")}` : "");
     $("slider").max = sequence.tile[2] - 1;
-    const count = layers(sequence).length;
-    $("panels").style.setProperty("--columns", Math.ceil(count / Math.ceil(count / 5))); // full rows
     $("panels").replaceChildren(...layers(sequence).map(([title, layer]) => {
       const node = el("div", { class: "tile", role: "img", "aria-label": `${sequence.name}, ${title}` });
-      return el("figure", { "data-layer": title }, node, el("figcaption", {},
-        el("span", {}, layer === null || layer === "truth" ? null : v.chip(title), title), el("span", { class: "now" })));
+      return el("figure", { "data-layer": title, style: `--ratio:${sequence.tile[0] / sequence.tile[1]}` },
+        el("div", { class: "window", onclick: () => enlarge(title) }, node), el("figcaption", {},
+          el("span", {}, layer === null || layer === "truth" ? null : v.chip(title), title), el("span", { class: "now" }),
+          el("button", { type: "button", class: "enlarge", "aria-label": `Enlarge ${title}`, onclick: () => enlarge(title) }, "\u2922")));
     }));
+    $("models").replaceChildren(...layers(sequence).slice(2).map(([title]) => el("label", {},
+      el("input", { type: "checkbox", checked: !hidden.has(title), onchange: (event) => {
+        if (event.target.checked) hidden.delete(title); else hidden.add(title);
+        arrange();
+        if (open.item) curves();
+      } }), v.chip(title), title)));
+    arrange();
     $("curves").replaceChildren();
     history.replaceState(null, "", v.address(sequence.name));
     if (!$("viewer").open) $("viewer").showModal();
@@ -132,6 +148,20 @@
     document.head.append(el("script", { src: `${folder(sequence.name)}/data.js`,
       onerror: () => { $("curves").textContent = "The folder media/ next to this page is missing; it contains the pictures and curves."; } }));
   }
+  // Panels: hidden models, full rows, and the enlarged one.
+  function arrange() {
+    const visible = [...$("panels").children].filter((figure) => {
+      figure.hidden = hidden.has(figure.dataset.layer);
+      figure.classList.toggle("big", figure.dataset.layer === big);
+      return !figure.hidden;
+    });
+    const small = visible.filter((figure) => figure.dataset.layer !== big).length;
+    $("panels").style.setProperty("--columns", Math.max(1, Math.ceil(small / Math.ceil(small / 5))));
+  }
+  function enlarge(title) {
+    big = big === title ? null : title;
+    arrange();
+  }
   function loaded(detail) {
     open.detail = detail;
     const ids = detail.objects.map((item) => String(item.id)), scored = detail.objects.filter(counts);
@@ -142,6 +172,13 @@
     go(open.index);
   }
   const counts = (item) => item.scored.includes(v.board().protocol);
+  // The most frequent failure of the objects, the first of FailureKind if several are.
+  function common(found) {
+    const count = (kind) => found.filter((other) => other === kind).length;
+    return found.filter((kind) => kind !== "0").sort((a, b) => count(b) - count(a) || a.localeCompare(b))[0] || "0";
+  }
+  const value = (item, model, i) => ({ j: () => item.j[model][i], f: () => item.f[model][i],
+    both: () => (item.j[model][i] + item.f[model][i]) / 2 })[$("metric").value]();
   // Curves of the chosen object, or the mean over the scored objects, each from its first appearance.
   function chosen() {
     const one = open.detail.objects.find((item) => String(item.id) === $("object").value);
@@ -154,24 +191,33 @@
     const at = [...new Set(where.flatMap((frames) => [...frames.keys()]))].sort((a, b) => a - b);
     const there = (frame, values) => objects.flatMap((item, n) => values(item)[where[n].get(frame)] ?? []);
     const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
-    const j = Object.fromEntries(Object.keys(open.detail.objects[0].j).map((model) =>
-      [model, at.map((frame) => mean(there(frame, (item) => item.j[model])))]));
+    const models = Object.keys(open.detail.objects[0].j);
+    const means = (name) => Object.fromEntries(models.map((model) => [model, at.map((frame) => mean(there(frame, (item) => item[name][model])))]));
+    const [j, f] = [means("j"), means("f")];
+    const kinds = Object.fromEntries(models.map((model) => [model, at.map((frame) => common(there(frame, (item) => item.kinds[model]))).join("")]));
     const lost = Object.entries(j).map(([model, values]) => [model, at[values.findIndex((value, i) => i > 0 && value <= v.data.failure_j)]]);
-    return { at, j, visible: at.map((frame) => Math.max(...there(frame, (item) => item.visible))),
+    return { at, j, f, kinds, visible: at.map((frame) => Math.max(...there(frame, (item) => item.visible))),
       fail: Object.fromEntries(lost.filter(([, frame]) => frame !== undefined)) };
   }
   function curves() {
-    const item = chosen(), models = v.models().filter((model) => model in item.j);
+    const item = chosen(), models = v.models().filter((model) => model in item.j && !hidden.has(model));
+    const scores = Object.fromEntries(models.map((model) => [model, item.at.map((_, i) => value(item, model, i))]));
     open.item = item;
-    open.chart = v.curves(item, open.detail.frames, models, Math.max(340, $("curves").clientWidth), (frame) => {
+    open.chart = v.curves({ ...item, scores, label: $("metric").selectedOptions[0].text }, open.detail.frames, models, Math.max(340, $("curves").clientWidth), (frame) => {
       const far = open.detail.shown.map((at) => Math.abs(at - frame));
       stop();
       go(far.indexOf(Math.min(...far)));
     });
     $("curves").replaceChildren(open.chart);
-    $("legend").replaceChildren(...models.map((model) => el("span", {}, v.chip(model), model)),
-      ...open.detail.objects.slice(0, 12).map((one) => el("span", {}, el("span", { class: "chip", style: `background:${one.colour}` }), `object ${one.id}`)));
+    legend();
     go(open.index);
+  }
+  function legend() {
+    const swatch = (colour, text) => el("span", {}, el("span", { class: "chip", style: `background:${colour}` }), text);
+    const objects = open.detail.objects.slice(0, 12).map((one) => swatch(one.colour, `object ${one.id}`));
+    const truth = el("span", {}, el("span", { class: "chip contour" }), "ground truth");
+    $("legend").replaceChildren(...{ mask: [truth, ...objects], outline: [truth, ...objects], frame: [],
+      error: [truth, swatch("#FF4A1C", "missed"), swatch("#1E90FF", "extra")] }[$("view").value]);
   }
   function go(index) {
     if (!open) return;
@@ -182,10 +228,12 @@
     $("frame").textContent = frame === null ? "" : `frame ${frame} / ${sequence.frames - 1}`;
     layers(sequence).forEach(([title, layer], i) => {
       const figure = $("panels").children[i];
-      paint(figure.firstChild, sequence, layer, index);
+      paint(figure.querySelector(".tile"), sequence, layer, index, $("view").value);
       if (open.item && open.item.j[title]) {
         const at = open.item.at.indexOf(frame);
-        figure.querySelector(".now").textContent = at < 0 ? "" : `J ${v.show(open.item.j[title][at], 0)}`;
+        const kind = Number(open.item.kinds[title][at] ?? 0), score = at < 0 ? "" : v.show(value(open.item, title, at), 0);
+        figure.querySelector(".now").textContent = at < 0 ? "" : [`${$("metric").selectedOptions[0].text} ${score}`,
+          ...(kind ? [v.data.failure_kinds[kind - 1]] : [])].join(", ");
       }
     });
     if (open.chart && frame !== null) open.chart.moveTo(frame);
@@ -207,8 +255,18 @@
   }
 
   $("slider").addEventListener("input", () => { stop(); go(Number($("slider").value)); });
-  $("masks").addEventListener("change", () => go(open.index));
-  $("object").addEventListener("change", curves);
+  $("view").addEventListener("change", () => { go(open.index); if (open.detail) legend(); });
+  $("zoom").addEventListener("change", () => $("panels").style.setProperty("--zoom", $("zoom").value));
+  // The place under the pointer stays there in all panels.
+  $("panels").addEventListener("pointermove", (event) => {
+    const box = event.target.closest(".window")?.getBoundingClientRect();
+    if (!box) return;
+    $("panels").style.setProperty("--x", `${(100 * (event.clientX - box.left)) / box.width}%`);
+    $("panels").style.setProperty("--y", `${(100 * (event.clientY - box.top)) / box.height}%`);
+  });
+  for (const id of ["object", "metric"]) $(id).addEventListener("change", curves);
+  $("kinds").replaceChildren(...v.data.failure_kinds.flatMap((kind, i) => [i ? ", " : "",
+    el("span", { class: "kind" }, el("span", { class: "chip", style: `background:${v.kindColour(i + 1)}` }), kind)]));
   $("play").addEventListener("click", play);
   $("previous").addEventListener("click", () => step(-1));
   $("next").addEventListener("click", () => step(1));
@@ -218,6 +276,10 @@
   $("viewer").addEventListener("keydown", (event) => {
     if (event.key === "n") step(1);
     if (event.key === "p") step(-1);
+    if (event.key === "e" && event.target.tagName !== "SELECT") {
+      $("view").value = $("view").value === "error" ? "mask" : "error";
+      $("view").dispatchEvent(new Event("change"));
+    }
     if (event.key === " " && event.target === $("slider")) { event.preventDefault(); play(); }
   });
   for (const id of ["sequence-filter", "sequence-attribute", "sequence-order"]) $(id).addEventListener("input", () => { shown = STEP; list(); });
