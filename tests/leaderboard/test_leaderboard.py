@@ -252,7 +252,7 @@ def test_the_meta_file_of_a_dataset_decides_what_is_scored_also_of_an_unfinished
     track("static")
     measure("static")
     (scored,) = partial_leaderboard(study, paths)
-    assert read_metadata(scored.metrics).sequences["alpha"].ranges == {1: (1, 4)}
+    assert read_metadata(scored.metrics).sequences["alpha"].ranges == {1: (1, 3)}  # `end` is exclusive
     assert scored.metrics.read_bytes() == paths.metrics(split, "static").read_bytes()
 
 

@@ -162,7 +162,7 @@ def _disks(radius: int, cap: float) -> tuple[Any, Any]:
         axis = np.arange(-r, r + 1)
         centre = len(axis) // 2  # the anchor of a dilation
         inside = axis[:, None] ** 2 + axis[None, :] ** 2 <= r**2
-        inside[centre, centre] |= not inside.any()  # diagonals under 75 pixels: at least the pixel itself
+        inside[0, 0] |= not inside.any()  # diagonals under 75 pixels: what OpenCV makes of an empty kernel
         for i in np.flatnonzero(inside.any(axis=1)):
             columns = np.flatnonzero(inside[i])
             left[row, radius + i - centre] = columns[0] - centre

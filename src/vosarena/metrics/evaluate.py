@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,7 @@ from vosarena.base.errors import ConfigError, DataError
 from vosarena.metrics.measure import count_sequences
 from vosarena.metrics.meta import read_meta, with_meta
 from vosarena.metrics.notes import find_notes, unscored
-from vosarena.metrics.pairs import Failure, MeasureError, pair_folders
+from vosarena.metrics.pairs import Failure, MeasureError, SequencePair, pair_folders
 from vosarena.metrics.protocols import Protocol, find_protocol, score_metrics, score_table, summarise_scores
 from vosarena.metrics.read import Metrics
 from vosarena.metrics.records import SequenceCounts, SequenceScore, split_by_object
@@ -140,7 +140,13 @@ def evaluate(
     if counts is not None:
         check_parquet(Path(counts))
     pairs = with_meta(pair_folders(gt, pred, sequences), read_meta(Path(meta)) if meta else None, unseen)
-    options = CountOptions(extra_ids or _default_extra_ids(found), resize, found.adaptive, binary)
+    options = CountOptions(
+        extra_ids or _default_extra_ids(found),
+        resize,
+        found.adaptive,
+        binary,
+        ends_optional=found.skips_ends and counts is None,
+    )
     labels = RunLabels(gt.resolve().name, "", pred.resolve().name)
     results = list(count_sequences(pairs, options, jobs=jobs, title=labels.model if progress else None))
     failures = tuple(result for result in results if isinstance(result, Failure))
@@ -149,6 +155,8 @@ def evaluate(
     if failures and not allow_incomplete:
         raise MeasureError(failures, len(results) - len(failures))
     evaluation = _score(results, found, labels, failures)
+    if found.name == "mosev2" and (note := _unpredicted_note(pairs, evaluation)):
+        evaluation = replace(evaluation, notes=(*evaluation.notes, note))
     if not evaluation.scores and not failures:
         raise DataError(f"protocol {protocol} finds no frame to score in {gt}: {_reason(evaluation.metrics, found)}")
     return evaluation
@@ -181,6 +189,19 @@ def _score(
     notes = find_notes(metrics, scores, protocol)
     summary = summarise_scores(scores, protocol)
     return Evaluation(protocol.name, summary, tuple(scores), metrics, failures, tuple(notes))
+
+
+def _unpredicted_note(pairs: Sequence[SequencePair], evaluation: Evaluation) -> str:
+    """What MOSEv2's script makes of sequences without a prediction, if the meta file says what objects they have."""
+    missing = [pair for pair in pairs if pair.problem and pair.problem.side == "prediction" and pair.objects]
+    if not missing or not evaluation.scores:
+        return ""
+    n_missing, n_scored = sum(len(pair.objects or ()) for pair in missing), len(evaluation.scores)
+    official = evaluation.j_and_f * n_scored / (n_scored + n_missing)
+    return (
+        f"note: the official script counts the {n_missing} objects of {len(missing)} sequences without a prediction "
+        f"as 0; its J&F (J&F_new) is {official:.2f}"
+    )
 
 
 def _reason(metrics: Metrics, protocol: Protocol) -> str:

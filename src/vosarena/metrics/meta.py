@@ -32,8 +32,9 @@ _OF_LABEL_MAPS = frozenset(range(1, 256))
 def read_meta(path: Path) -> Meta:
     """Read a meta file, `{"videos": {name: {"objects": {id: {...}}}}}`.
 
-    An object has `frame_range: {start, end}` (LVOS) or `frames: [...]` (YouTube-VOS), and may have a `category`. The
-    objects of MOSEv2 have neither; their range is the whole sequence.
+    An object has `frame_range: {start, end, frame_nums}` (LVOS; the frame `end` itself does not belong to the range, as
+    in lvos-evaluation) or `frames: [...]` (YouTube-VOS), and may have a `category`. The objects of MOSEv2 have neither;
+    their range is the whole sequence.
 
     Returns:
         The objects of each sequence, or the error in its entry.
@@ -79,7 +80,8 @@ def _object(value: Any) -> ObjectInfo:
         start, end = (_whole_number(value["frame_range"][key]) for key in ("start", "end"))
         if start > end:
             raise ValueError(f"`frame_range` ends at {end}, before it starts at {start}")
-        return ObjectInfo(start, end, category)
+        n_frames = value["frame_range"].get("frame_nums")
+        return ObjectInfo(start, end - 1, category, n_frames=None if n_frames is None else _whole_number(n_frames))
     if value.get("frames"):
         if not isinstance(value["frames"], list):
             raise TypeError("`frames` is not a list")
@@ -113,7 +115,7 @@ def with_meta(
     result = []
     for pair in pairs:
         objects = pair.objects
-        if meta is not None and pair.problem is None:
+        if meta is not None:
             found = meta.get(
                 pair.name, DataError("it is not in the meta file; remove the sequence, or complete the file")
             )
@@ -123,7 +125,7 @@ def with_meta(
                     f"its meta file has object {impossible[0]}, but label maps hold 1 to 255; correct the file"
                 )
             if isinstance(found, DataError):
-                pair = replace(pair, problem=Failure(pair.name, str(found), "ground_truth"))
+                pair = replace(pair, problem=pair.problem or Failure(pair.name, str(found), "ground_truth"))
             else:
                 objects = found
         of_sequence = None if names is None else pair.name in names

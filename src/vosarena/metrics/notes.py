@@ -40,12 +40,51 @@ def _notes(sequence: SequenceRows, scored: set[int], protocol: Protocol) -> Iter
         yield f"warning: {where}: {phantom_sentence(phantoms)}"
     elif (gap := id_gap(info)) and protocol.name == "davis2017":
         yield f"warning: {where}: {gap}"
+    if protocol.name.startswith("lvos"):
+        yield from _range_notes(sequence, where, protocol)
+    if protocol.name == "davis2017-official" and (refused := _refused(sequence)):
+        yield (
+            f"warning: {where}: object {refused} is predicted, above the highest id of the first frame; "
+            "the official script stops there without a result"
+        )
+    if info.unpredicted_ends:
+        yield f"note: {where}: its first or last frame is not predicted, which this protocol does not score"
     if info.resized_frames:
         yield f"note: {where}: {info.resized_frames} predicted masks were resized (--resize)"
     if info.overlapping_frames:
         yield (
             f"note: {where}: predicted objects overlap in {info.overlapping_frames} frames; there the lowest id counts"
         )
+
+
+def _range_notes(sequence: SequenceRows, where: str, protocol: Protocol) -> Iterator[str]:
+    """Objects of LVOS with other numbers of frames than their meta file states."""
+    for object_id, expected in sequence.info.range_frames.items():
+        bounds, rows = sequence.range(object_id), sequence.objects.get(object_id)
+        if bounds is None or rows is None:
+            continue
+        found = int(((rows.numbers >= bounds[0]) & (rows.numbers <= bounds[1])).sum())
+        if found in (expected, expected - 1):  # in some files, the last frame is named as the end and thus left out
+            continue
+        if found > expected:
+            official = "the official script stops there without a result"
+        elif protocol.repeats_peer:
+            official = "the missing ones count as 0, as in the official script"
+        else:
+            official = "the official script counts the missing ones as 0 (protocol lvos-official)"
+        yield (
+            f"warning: {where}, object {object_id}: {found} frames are in its range, but the meta file states "
+            f"`frame_nums: {expected}`; {official}"
+        )
+
+
+def _refused(sequence: SequenceRows) -> int:
+    """The highest id in the scored frames of a prediction, if the first frame has no id as high; else 0."""
+    if sequence.info.per_object:
+        return 0
+    first = max((i for i, rows in sequence.objects.items() if rows.in_gt[0] and i != IGNORE), default=0)
+    predicted = max((i for i, rows in sequence.objects.items() if rows.in_pred[1:-1].any()), default=0)
+    return predicted if predicted > first else 0
 
 
 def phantom_sentence(ids: list[int]) -> str:

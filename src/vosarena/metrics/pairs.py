@@ -25,12 +25,14 @@ class ObjectInfo:
         end: Last frame number, inclusive.
         category: Category, or "".
         unseen: Whether the object is in the unseen part of its dataset; None if that is not known.
+        n_frames: Number of frames in the range (LVOS); None if the file does not say.
     """
 
     start: int
     end: int
     category: str = ""
     unseen: bool | None = None
+    n_frames: int | None = None
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vosarena.base.errors import ConfigError, DataError
-from vosarena.metrics.counts import Booleans, Floats, boundary_f, jaccard
+from vosarena.metrics.counts import Booleans, Floats, Integers, boundary_f, jaccard
 from vosarena.metrics.meta import LVOS_UNSEEN
 from vosarena.metrics.read import Metrics, read_metrics
 from vosarena.metrics.records import IGNORE, ObjectRows, SequenceRows, SequenceScore
@@ -34,6 +34,7 @@ _MEANS = frozenset(  # columns that are averaged over objects
     ["j", "f", "j_recall", "j_decay", "f_recall", "f_decay", "v", "j_last", "j_last_recall", "j_last_decay"]
     + [f"{metric}_{kind}" for metric in "jf" for kind in ("plain", "disappear", "reappear", "visible", "absent")]
 )
+_PARTS = ("_visible", "_absent")  # ends of the names of columns that objects may lack
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ class Protocol:
         adaptive: Whether it needs counts with MOSEv2's tolerance.
         repeats_peer: Whether it reproduces another evaluator exactly.
         late_objects: Whether it scores objects that appear after the first frame.
+        skips_ends: Whether it scores neither the first nor the last frame with ground truth.
     """
 
     name: str
@@ -57,6 +59,7 @@ class Protocol:
     adaptive: bool = False
     repeats_peer: bool = False
     late_objects: bool = True
+    skips_ends: bool = True
 
 
 def find_protocol(name: str) -> Protocol:
@@ -162,14 +165,17 @@ def summarise_scores(scores: Sequence[SequenceScore], protocol: Protocol) -> dic
 def _means(values: Mapping[str, Floats], unseen: Sequence[Any] | None, protocol: Protocol) -> dict[str, float]:
     """Averages of columns over objects. Objects without a value (NaN) do not count.
 
-    If all objects are visible in all scored frames, j_visible and f_visible only repeat j and f and are left out.
+    The protocols that repeat another evaluator have NaN where its mean is NaN: if the decay of one object is, and if no
+    object is seen, or none is unseen. If all objects are visible in all scored frames, j_visible and f_visible only
+    repeat j and f and are left out.
     """
-    values = {name: column for name, column in values.items() if not np.isnan(column).all()}
+    strict = [name for name in values if protocol.repeats_peer and not name.endswith(_PARTS)]
+    values = {name: column for name, column in values.items() if name in strict or not np.isnan(column).all()}
     if "j_absent" not in values:
         values = {name: column for name, column in values.items() if not name.endswith("_visible")}
-    means = {name: _mean(column) for name, column in values.items()}
+    means = {name: float(np.mean(column)) if name in strict else _mean(column) for name, column in values.items()}
     if protocol.split_mean and unseen is not None:
-        means |= _split_means(values, unseen)
+        means |= _split_means(values, unseen, 2 if protocol.repeats_peer else 1)
     j, f = means.pop("j"), means.pop("f")
     summary = {"j_and_f": (j + f) / 2, "j": j, "f": f}
     for kind in ("plain", "disappear", "reappear", "visible", "absent"):
@@ -183,8 +189,11 @@ def _mean(values: Floats) -> float:
     return float(np.mean(values[~np.isnan(values)]))
 
 
-def _split_means(values: Mapping[str, Floats], unseen: Sequence[Any]) -> dict[str, float]:
-    """Means over seen and over unseen objects, and their average; nothing if it is not known what is unseen."""
+def _split_means(values: Mapping[str, Floats], unseen: Sequence[Any], needed: int) -> dict[str, float]:
+    """Means over seen and over unseen objects, and their average; nothing if it is not known what is unseen.
+
+    The average is NaN with fewer than `needed` of the two parts.
+    """
     if all(part is None or part != part for part in unseen):
         return {}
     is_unseen = np.array([part is True or part == 1 for part in unseen], bool)
@@ -192,9 +201,9 @@ def _split_means(values: Mapping[str, Floats], unseen: Sequence[Any]) -> dict[st
     for name, column in values.items():
         parts = {"seen": column[~is_unseen], "unseen": column[is_unseen]}
         means = {part: _mean(items) for part, items in parts.items() if not np.isnan(items).all()}
-        if not name.endswith(("_visible", "_absent")):
+        if not name.endswith(_PARTS):
             result |= {f"{name}_{part}": value for part, value in means.items()}
-        result[name] = float(sum(means.values()) / len(means))
+            result[name] = float(sum(means.values()) / len(means)) if len(means) >= needed else float("nan")
     return result
 
 
@@ -211,10 +220,10 @@ def _scored(
         visible: Whether the ground truth has the object, by scored frame.
         own: The protocol's own columns, 0 to 1.
     """
+    percent = {name: value * 100 if name in _MEANS and value is not None else value for name, value in own.items()}
     for kind, part in (("visible", visible), ("absent", ~visible)):
         for name, values in (("j", j), ("f", f)):
-            own[f"{name}_{kind}"] = float(np.mean(values[part])) if part.any() else float("nan")
-    percent = {name: value * 100 if name in _MEANS and value is not None else value for name, value in own.items()}
+            percent[f"{name}_{kind}"] = float(np.mean(values[part])) * 100 if part.any() else np.nan
     return SequenceScore(sequence.name, object_id, len(j), float(np.mean(j)) * 100, float(np.mean(f)) * 100, percent)
 
 
@@ -326,29 +335,43 @@ def _sa_v(sequence: SequenceRows) -> Iterator[SequenceScore]:
             yield _scored(sequence, object_id, rows.j[scored], rows.f[scored], rows.in_gt[scored])
 
 
-def _lvos(sequence: SequenceRows, digits: int | None = None) -> Iterator[SequenceScore]:
+def _lvos(sequence: SequenceRows, official: bool = False) -> Iterator[SequenceScore]:
     """LVOS v1 and v2: every object on its own range, without the range's first and last frame.
 
-    V is the standard deviation of J&F. With `digits=4` the variance is rounded as in lvos-evaluation.
+    V is the standard deviation of J&F. With `official`, as in lvos-evaluation, the mean is over the number of frames
+    that the meta file states, with 0 for those that are not there, and the variance is rounded to four digits.
     """
     for object_id, rows in sequence.listed.items():
-        bounds = sequence.range(object_id)
-        if bounds is None:
-            visible = rows.numbers[rows.in_gt]
-            bounds = int(visible[0]), int(visible[-1])
-        inside = np.flatnonzero((rows.numbers >= bounds[0]) & (rows.numbers <= bounds[1]))[1:-1]
+        inside, expected = _in_range(sequence, rows), sequence.info.range_frames.get(object_id)
+        # The script skips the frame of number `frame_nums`, which is not there if the range ends one frame earlier.
+        no_number = expected is None or (len(inside) > expected and not official)
+        inside = inside[1:-1] if no_number else inside[1 : (expected or 0) - 1]
         if not len(inside):
             continue
         j, f = rows.j[inside], rows.f[inside]
-        both = (j + f) / 2
-        variance = float(np.sum((np.mean(both) - both) ** 2) / len(both))
-        v = np.sqrt(variance if digits is None else round(variance, digits))
         unseen = sequence.info.is_unseen(object_id)
         unseen = sequence.name in LVOS_UNSEEN if unseen is None else unseen
-        yield _scored(sequence, object_id, j, f, rows.in_gt[inside], v=v, unseen=unseen)
+        score = _scored(sequence, object_id, j, f, rows.in_gt[inside], unseen=unseen)
+        if official and expected is not None:
+            absent = np.zeros(expected - 2 - len(inside))
+            j, f = np.append(j, absent), np.append(f, absent)
+            score = replace(score, n_frames=len(j), j=float(np.mean(j)) * 100, f=float(np.mean(f)) * 100)
+        both = (j + f) / 2
+        variance = float(np.sum((np.mean(both) - both) ** 2) / len(both))
+        v = float(np.sqrt(round(variance, 4) if official else variance))
+        yield replace(score, own={"v": v * 100, **score.own})
 
 
-_lvos_official = partial(_lvos, digits=4)
+def _in_range(sequence: SequenceRows, rows: ObjectRows) -> Integers:
+    """Rows in the range of an object, from the meta file or else from its first to its last visible frame."""
+    bounds = sequence.range(rows.object_id)
+    if bounds is None:
+        visible = rows.numbers[rows.in_gt]
+        bounds = int(visible[0]), int(visible[-1])
+    return np.flatnonzero((rows.numbers >= bounds[0]) & (rows.numbers <= bounds[1]))
+
+
+_lvos_official = partial(_lvos, official=True)
 
 
 def _youtube_vos(sequence: SequenceRows) -> Iterator[SequenceScore]:
@@ -432,13 +455,18 @@ PROTOCOLS: dict[str, Protocol] = {
         Protocol("vos-benchmark", "vos-benchmark, as it is", _vos_benchmark, repeats_peer=True),
         Protocol("sa-v", "SA-V, objects and frames from the ground truth", _sa_v),
         Protocol("sa-v-official", "SA-V's evaluator, as it is", _vos_benchmark, repeats_peer=True),
-        Protocol("lvos", "LVOS v1 and v2", _lvos, split_mean=True),
+        Protocol("lvos", "LVOS v1 and v2", _lvos, split_mean=True, skips_ends=False),
         Protocol(
-            "lvos-official", "lvos-evaluation with its rounded V", _lvos_official, split_mean=True, repeats_peer=True
+            "lvos-official",
+            "lvos-evaluation with its rounded V",
+            _lvos_official,
+            split_mean=True,
+            repeats_peer=True,
+            skips_ends=False,
         ),
-        Protocol("youtube-vos", "YouTube-VOS style, seen and unseen", _youtube_vos, split_mean=True),
+        Protocol("youtube-vos", "YouTube-VOS style, seen and unseen", _youtube_vos, split_mean=True, skips_ends=False),
         Protocol("mosev2", "MOSEv2", _mosev2, adaptive=True),
         Protocol("vost", "VOST's evaluator, as it is", _vost, repeats_peer=True, late_objects=False),
-        Protocol("volumetric", "sums over all frames; an empty prediction scores 0", _volumetric),
+        Protocol("volumetric", "sums over all frames; an empty prediction scores 0", _volumetric, skips_ends=False),
     )
 }

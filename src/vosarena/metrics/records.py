@@ -24,11 +24,13 @@ class SequenceInfo:
         per_object: Whether every object has its own folder of binary masks (SA-V).
         objects: Ids of the objects that the ground truth has in any frame.
         ranges: First and last frame number of each object, both inclusive, from a meta file; None without one.
+        range_frames: Number of frames in the range of an object, where the meta file says it (LVOS).
         unseen: Whether the whole sequence is in the unseen part of its dataset; None if that is not known.
         unseen_objects: The same by object; None without a meta file.
         extra_ids: Predicted objects that the ground truth does not have, with the first frame of each, or "".
         resized_frames: Number of predicted masks that were resized.
         overlapping_frames: Number of frames in which merged objects overlap; None if no objects were merged.
+        unpredicted_ends: Number of first and last frames without a prediction. Such counts are never stored.
     """
 
     n_frames: int = 0
@@ -37,11 +39,13 @@ class SequenceInfo:
     per_object: bool = False
     objects: tuple[int, ...] = ()
     ranges: Mapping[int, tuple[int, int]] | None = None
+    range_frames: Mapping[int, int] = field(default_factory=dict)
     unseen: bool | None = None
     unseen_objects: Mapping[int, bool | None] | None = None
     extra_ids: Mapping[str, str] = field(default_factory=dict)
     resized_frames: int = 0
     overlapping_frames: int | None = None
+    unpredicted_ends: int = 0
 
     @property
     def listed(self) -> list[int]:
@@ -69,6 +73,8 @@ class SequenceInfo:
             "extra_ids": dict(self.extra_ids),
             "resized_frames": self.resized_frames,
         }
+        if self.range_frames:
+            content["range_frames"] = _text_keys(self.range_frames)
         if self.overlapping_frames is not None:
             content["overlapping_frames"] = self.overlapping_frames
         return content
@@ -84,6 +90,7 @@ class SequenceInfo:
             per_object=content["per_object"],
             objects=tuple(content["objects"]),
             ranges=None if ranges is None else {int(i): (start, end) for i, (start, end) in ranges.items()},
+            range_frames={int(i): number for i, number in content.get("range_frames", {}).items()},
             unseen=content["unseen"],
             unseen_objects=None if unseen_objects is None else {int(i): part for i, part in unseen_objects.items()},
             extra_ids=content["extra_ids"],

@@ -39,12 +39,15 @@ class CountOptions:
         resize: Whether predictions of another size are resized to the ground truth's.
         adaptive: Whether to count matches with MOSEv2's tolerance as well.
         binary: Whether every nonzero pixel belongs to object 1.
+        ends_optional: Whether the first and the last frame need no prediction. Without one they are counted as if
+            nothing was predicted, so only protocols that skip them may score the counts.
     """
 
     extra_ids: ExtraIds = "error"
     resize: Resize = "never"
     adaptive: bool = False
     binary: bool = False
+    ends_optional: bool = False
 
 
 class SequenceFailed(Exception):
@@ -57,12 +60,15 @@ class SequenceFailed(Exception):
 
 @dataclass(frozen=True)
 class _Frame:
-    """One ground-truth frame and the key of its prediction (or, where objects are merged, of any object's)."""
+    """One ground-truth frame and the key of its prediction (or, where objects are merged, of any object's).
+
+    The key is None for a first or last frame without a prediction, which is then counted as an empty one.
+    """
 
     key: str
     stem: str
     number: int
-    prediction: str
+    prediction: str | None
     object_id: int | None = None  # only if every object has its own folder
 
 
@@ -84,6 +90,7 @@ class SequenceCounter:
         self.found: list[tuple[Integers, Integers]] = []  # by frame: labels and table of counts
         self.sizes: list[tuple[int, int]] = []  # by frame: (height, width)
         self.resized = 0
+        self.unpredicted = 0  # first and last frames without a prediction
         self.overlaps = 0  # frames in which merged objects overlap
         self.no_labels: dict[str, str] = {}  # predicted objects whose id no label map can hold
 
@@ -114,13 +121,17 @@ class SequenceCounter:
         for group, stems in groups.items():
             others = predicted.get(group, {})
             prefix = f"{group}/" if group else ""
+            ends = _ends(list(stems)) if self.options.ends_optional and others else ()
             missing = []
             for stem, number in stems.items():
                 other = _same_frame(stem, others)
                 object_id = int(group) if group else None
-                frame = _Frame(prefix + stem, stem, number, f"{prefix}{other}", object_id)
+                prediction = None if other is None else f"{prefix}{other}"
+                frame = _Frame(prefix + stem, stem, number, prediction, object_id)
                 frames.append(frame)
-                if other is None:
+                if other is None and stem in ends:
+                    self.unpredicted += 1
+                elif other is None:
                     missing.append(frame)
             if missing:
                 more = f" (and {len(missing) - 1} more of its frames)" if len(missing) > 1 else ""
@@ -143,7 +154,8 @@ class SequenceCounter:
         """The predictions of the frames."""
         data = self._predictions(frames)
         for frame in frames:
-            yield self._decode(next(data), self.pair.prediction[frame.prediction], frame, "prediction")
+            if frame.prediction is not None:
+                yield self._decode(next(data), self.pair.prediction[frame.prediction], frame, "prediction")
         next(data, None)
 
     def _merged(self, frames: list[_Frame]) -> Iterator[LabelMap]:
@@ -160,6 +172,8 @@ class SequenceCounter:
         highest_first = sorted(folders, key=int, reverse=True)
         begun: set[str] = set()
         for frame in frames:
+            if frame.prediction is None:
+                continue
             merged: LabelMap | None = None
             overlap = False
             for folder in highest_first:
@@ -190,7 +204,8 @@ class SequenceCounter:
         """Bytes of the predictions of the frames. If a digest is expected, all files are read once, in order."""
         if self.pair.masks_digest is None:
             for frame in frames:
-                yield self._read(self.pair.prediction[frame.prediction], frame, "prediction")
+                if frame.prediction is not None:
+                    yield self._read(self.pair.prediction[frame.prediction], frame, "prediction")
             return
         digest = MasksDigest()
         by_prediction = {frame.prediction: frame for frame in frames}
@@ -219,8 +234,8 @@ class SequenceCounter:
     def _count_frame(self, frame: _Frame, predictions: Iterator[LabelMap]) -> None:
         gt_path = self.pair.ground_truth[frame.key]
         gt = self._decode(self._read(gt_path, frame, "ground_truth"), gt_path, frame, "ground_truth")
-        pred = next(predictions)
-        path = self.pair.prediction.get(frame.prediction, Path(frame.prediction))
+        pred = np.zeros_like(gt) if frame.prediction is None else next(predictions)
+        path = self.pair.prediction.get(frame.prediction or "", Path(frame.prediction or ""))
         if pred.shape != gt.shape and self.options.resize == "nearest":
             pred, self.resized = _resize(pred, gt.shape), self.resized + 1
         if self.options.binary:
@@ -321,12 +336,20 @@ class SequenceCounter:
             per_object=self.pair.per_object,
             objects=tuple(sorted(objects)),
             ranges=None if listed is None else {i: (listed[i].start, listed[i].end) for i in sorted(listed)},
+            range_frames={i: info.n_frames for i, info in (listed or {}).items() if info.n_frames is not None},
             unseen=self.pair.unseen,
             unseen_objects=None if listed is None else {i: listed[i].unseen for i in sorted(listed)},
             extra_ids=extra,
             resized_frames=self.resized,
             overlapping_frames=self.overlaps if self.pair.merge_objects else None,
+            unpredicted_ends=self.unpredicted,
         )
+
+
+def _ends(stems: list[str]) -> tuple[str, ...]:
+    """The first and the last frame, if these are the same by number and by name: some evaluators sort names."""
+    ends = stems[0], stems[-1]
+    return ends if ends == (min(stems), max(stems)) else ()
 
 
 def _frame_indices(frames: list[_Frame]) -> Integers:
