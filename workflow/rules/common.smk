@@ -21,6 +21,7 @@ from vosarena.leaderboard.server_scores import score_files
 from vosarena.orchestration.checks import check_study, discard_damaged, study_name
 from vosarena.orchestration.machine import cpus_of_gpu_job, limit_gpu_jobs, runs_here
 from vosarena.trackers.base import uses_torch
+from vosarena.trackers.stored import folder_fingerprint
 from vosarena.orchestration.shards import Workload, split_into_shards
 from vosarena.predictions.store import Store
 
@@ -160,6 +161,21 @@ def weights_of(wildcards):
     if model.finetune:
         return declared.finetuned(model.name) / "weights.pth"
     return declared.weights(model.name) if model.weights else []
+
+
+def members_of(wildcards):
+    """Return the status files of the models that an ensemble combines, on the same split."""
+    return [
+        status
+        for name in model_of(wildcards).ensemble
+        for status in statuses_of(Namespace(dataset=wildcards.dataset, split=wildcards.split, model=name))
+    ]
+
+
+def stored_masks_of(wildcards):
+    """Return what shows whether the files of a model that is a folder of masks have changed."""
+    folder = model_of(wildcards).masks
+    return folder_fingerprint(Path(folder)) if folder else ""
 
 
 def kind_of(wildcards):

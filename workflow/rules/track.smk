@@ -8,6 +8,7 @@ rule track:
     input:
         table=declared.sequences("{dataset}/{split}"),
         weights=weights_of,
+        members=members_of,
     output:
         status=declared.shard("{dataset}/{split}", "{model}", "{shard}"),
     log:
@@ -26,6 +27,7 @@ rule track:
         sequences=lambda wildcards: shards_of(wildcards)[wildcards.shard],
         definition=lambda wildcards: model_of(wildcards).definition().to_json(),
         python=lambda wildcards: model_of(wildcards).python,
+        stored=stored_masks_of,
         resize=lambda wildcards: split_of(wildcards).resize,
         inference=study.inference,
         device=study.inference.device,

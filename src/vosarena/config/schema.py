@@ -430,6 +430,24 @@ options: {size: 720}"""
         description="A built-in tracker, an entry point of the group `vosarena.trackers`, or `path/to/file.py:Class`.",
     )
     options: Annotated[dict[str, Any], AfterValidator(expand_home)] = Field({}, description="Options of the tracker.")
+    grid: dict[str, Annotated[tuple[Any, ...], Field(min_length=1)]] = Field(
+        {},
+        min_length=1,
+        description="Options with several values each: one model for every combination, named after its values. Only "
+        "in the config.",
+    )
+    masks: Location | None = Field(
+        None,
+        description="Instead of a tracker: a folder of predictions that somebody else made, `<sequence>/<frame>.png`. "
+        "Only in the config.",
+    )
+    ensemble: Annotated[tuple[str, ...], Unique] = Field(
+        (),
+        min_length=1,
+        description="Instead of a tracker: models that are listed before this one, whose predictions are combined. Of "
+        "labels with the same number of votes, that of the first model counts. Only in the config.",
+    )
+    by: Literal["vote"] = Field("vote", description="How an `ensemble` combines the predictions.")
     weights: WeightsEntry | None = Field(None, description="Where the weights come from.")
     finetune: FinetuneEntry | None = Field(None, description="How to train the weights.")
     trained_on: Annotated[tuple[NonEmpty, ...], Unique] | None = Field(

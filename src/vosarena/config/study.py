@@ -1,5 +1,6 @@
 """The catalog of datasets and models, and the study that a config makes of it."""
 
+import itertools
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -340,7 +341,7 @@ def _check_name(kind: str, name: object, file: Path, files: dict[tuple[str, str]
 
 
 def _catalog_model(entry: ModelEntry, name: str) -> Model:
-    for key in ("name", "extends"):
+    for key in ("name", "extends", "grid", "masks", "ensemble"):
         if key in entry.model_fields_set:
             raise ConfigError(f"the key {key!r} is only allowed in a config, not in a catalog file")
     if entry.tracker is None:
@@ -373,8 +374,10 @@ def _resolve_models(config: Config, catalog: Catalog, where: str) -> dict[str, M
     models: dict[str, Model] = {}
     for index, item in enumerate(config.models):
         with _prefix(f"{where}: models.{index}"):
-            model = catalog.model(item) if isinstance(item, str) else _inline_model(item, catalog)
-            _add(models, model.name, model, catalog.models.get(model.name))
+            found = [catalog.model(item)] if isinstance(item, str) else _inline_models(item, catalog)
+            for model in found:
+                _add(models, model.name, model, catalog.models.get(model.name))
+                _check_ensemble(model, models)
     return models
 
 
@@ -411,12 +414,54 @@ def _inline_splits(entry: DatasetEntry, catalog: Catalog) -> list[Split]:
     return [catalog.split(entry.extends).model_copy(update={**changes, "dataset": name})]
 
 
+def _check_ensemble(model: Model, models: Mapping[str, Model]) -> None:
+    if len(model.ensemble) == 1:
+        raise ConfigError(f"ensemble: {model.ensemble[0]!r} is alone; name at least two models")
+    known = [name for name in models if name != model.name]
+    for name in model.ensemble:
+        if name not in known:
+            raise ConfigError(f"ensemble: {name!r} is no model before this one in the list; {nearest(name, known)}")
+
+
+def _inline_models(entry: ModelEntry, catalog: Catalog) -> list[Model]:
+    """Return the model of an entry, or one for each combination of the values in its `grid`."""
+    if not entry.grid:
+        return [_inline_model(entry, catalog)]
+    models = []
+    for values in itertools.product(*entry.grid.values()):
+        chosen = dict(zip(entry.grid, values, strict=True))
+        parts = [f"{option}-{_word(value)}" for option, value in chosen.items()]
+        title = ", ".join([entry.title, *(f"{option} {value}" for option, value in chosen.items())])
+        changes = {
+            "name": "-".join([entry.name or "", *parts]),
+            "title": title if entry.title else "",
+            "options": {**entry.options, **chosen},
+        }
+        alone = entry.model_copy(update=changes)
+        alone.model_fields_set.discard("grid")
+        models.append(_inline_model(alone, catalog))
+    return models
+
+
+def _word(value: object) -> str:
+    return re.sub(r"[^A-Za-z0-9._+]+", "-", str(value)).strip("-")
+
+
 def _inline_model(entry: ModelEntry, catalog: Catalog) -> Model:
     if entry.name is None:
         raise ConfigError(f"a mapping needs a `name`; got {', '.join(entry.given())}")
     if entry.weights and entry.finetune:
         raise ConfigError("give either `weights` or `finetune`, not both")
     values = entry.given()
+    made_of_masks = [key for key in ("masks", "ensemble") if key in values]
+    if made_of_masks:
+        others = [key for key in ("tracker", "extends", "options", "weights", "finetune", "python") if key in values]
+        if clash := [*made_of_masks[1:], *others]:
+            raise ConfigError(f"give either `{made_of_masks[0]}` or `{clash[0]}`, not both")
+        options = {"folder": entry.masks} if entry.masks else {"of": list(entry.ensemble), "by": entry.by}
+        if entry.masks and not Path(entry.masks).is_dir():
+            raise ConfigError(f"masks: {entry.masks} is not a folder; give one with a folder of masks per sequence")
+        return Model(**values, tracker=made_of_masks[0], options=options)
     if entry.extends:
         base = catalog.model(values.pop("extends"))
         values = {**base.given(), "title": "", **values}  # two models with the same title could not be told apart
@@ -427,7 +472,7 @@ def _inline_model(entry: ModelEntry, catalog: Catalog) -> Model:
             values.pop("finetune" if entry.weights else "weights", None)
             values["trained_on"] = entry.trained_on
     if "tracker" not in values:
-        raise ConfigError(f"{entry.name!r} needs a `tracker` or `extends`")
+        raise ConfigError(f"{entry.name!r} needs a `tracker`, `extends`, `masks` or `ensemble`")
     return Model(**values)
 
 

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy as np
 from vosarena.base.errors import TrackerError
 from vosarena.base.logs import progress_bar
 from vosarena.datasets.sequences import SequenceFiles
-from vosarena.io.masks import LabelMap, object_ids
+from vosarena.io.masks import LabelMap, object_ids, read_mask
 from vosarena.trackers.base import Frame, Tracker
 
 Prompts = Mapping[int, Any]
@@ -80,6 +81,31 @@ def track_sequence(
             alone = tracker.track(frames, own)
             for stem, labels in zip(stems, _checked(alone, files, f"{title} {folder}", check), strict=True):
                 yield f"{folder}/{stem}", labels
+
+
+def combine_masks(
+    combiner: Any, files: SequenceFiles, prompts: Prompts, sources: Sequence[Path], title: str
+) -> Iterator[tuple[str, LabelMap]]:
+    """Yield name and uint8 (H, W) of every mask of `output_names`, combined from stored masks.
+
+    Args:
+        combiner: What combines them; see trackers.stored.
+        files: The sequence.
+        prompts: Its prompts.
+        sources: Folders of masks of this sequence.
+        title: Title of the progress bar.
+
+    Raises:
+        TrackerError: A mask has another size than its frame, or objects that are not prompted.
+    """
+    stems = [path.stem for path in files.frames]
+    numbers = {number for prompt in prompts.values() for number in prompted_ids(prompt)}
+    objects = [f"{files.object_folder(number)}/" for number in sorted(numbers)] if files.objects else [""]
+    check = label_map_check(files.size, {1} if files.objects else numbers)
+    for folder in objects:
+        names = [f"{folder}{stem}" for stem in stems]
+        made = (combiner.combine([read_mask(source / f"{name}.png") for source in sources]) for name in names)
+        yield from zip(names, _checked(made, files, f"{title} {folder}".strip(), check), strict=True)
 
 
 Check = Callable[[Any], str]

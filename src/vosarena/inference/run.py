@@ -20,7 +20,7 @@ from vosarena.base.text import summarise_names
 from vosarena.base.version import __version__
 from vosarena.datasets.sequences import SequenceFiles, read_sequence
 from vosarena.inference.job import ShardTask, device_name
-from vosarena.inference.outputs import Prompts, output_names, prompted_ids, prompts_of, track_sequence
+from vosarena.inference.outputs import Prompts, combine_masks, output_names, prompted_ids, prompts_of, track_sequence
 from vosarena.inference.process import restored_process, stopped_by_signals
 from vosarena.inference.usage import PeakMemory
 from vosarena.io.frames import Frames
@@ -28,7 +28,7 @@ from vosarena.io.masks import LabelMap, masks_digest, write_mask
 from vosarena.predictions.failures import breaks_cuda, is_out_of_memory, reason_of
 from vosarena.predictions.manifest import Manifest, MemoryUse, Timing, Versions
 from vosarena.predictions.store import Store
-from vosarena.trackers.base import BoolMask, Tracker, resolve_device
+from vosarena.trackers.base import BoolMask, Tracker, resolve_device, tracker_class
 
 logger = logging.getLogger(__name__)
 
@@ -128,12 +128,13 @@ def _track_all(run: "_Run") -> Outcome:
 
 @dataclass(frozen=True)
 class _Plan:
-    """What the masks of a sequence are made from."""
+    """What the masks of a sequence are made from. `sources`: folders of stored masks, if it is not tracked."""
 
     files: SequenceFiles
     prompts: Prompts
     fingerprint: str
     outputs: list[str]
+    sources: list[Path]
 
 
 class _Run:
@@ -207,9 +208,18 @@ class _Run:
     def _make_plan(self, name: str) -> _Plan:
         files = read_sequence(self.task.images, self.task.annotations, name, self.task.resize)
         prompts = prompts_of(files, self.task.job.definition.options)
-        digest = sequence_digest(files, prompts)
-        fingerprint = digest_of({"model": self._identity.to_json(), "sequence": digest})
-        return _Plan(files, prompts, fingerprint, output_names(files, prompts))
+        outputs = output_names(files, prompts)
+        sources = [folder / name for folder in self._source_folders()]
+        seen = {"model": self._identity.to_json(), "sequence": sequence_digest(files, prompts)}
+        if sources:
+            seen["masks"] = [stored_digest(folder, outputs) for folder in sources]
+        return _Plan(files, prompts, digest_of(seen), outputs, sources)
+
+    def _source_folders(self) -> list[Path]:
+        """Return the folders whose masks a model combines; none for a tracker."""
+        definition = self.task.job.definition
+        found = getattr(tracker_class(definition.tracker), "folders", None)
+        return [folder.absolute() for folder in found(definition.options, self.store.folder)] if found else []
 
     def _fingerprint_of(self, name: str) -> str:
         """Return what the last attempt computed, and by which version; empty if it did not come to that."""
@@ -263,6 +273,9 @@ def _write_masks(tracker: Tracker, plan: _Plan, folder: Path, title: str, worker
         parent.mkdir(exist_ok=True)
 
     def attempt() -> None:
+        if plan.sources:
+            _write_all(combine_masks(tracker, plan.files, plan.prompts, plan.sources, title), folder)
+            return
         with Frames(plan.files.frames, workers=workers) as frames:
             _write_all(track_sequence(tracker, frames, plan.files, plan.prompts, title), folder)
 
@@ -303,6 +316,18 @@ def sequence_digest(files: SequenceFiles, prompts: Prompts) -> str:
             "prompts": [[index, _prompt_digest(prompt)] for index, prompt in sorted(prompts.items())],
         }
     )
+
+
+def stored_digest(folder: Path, names: Iterable[str]) -> str:
+    """Return the digest of stored masks.
+
+    Raises:
+        DataError: A mask is missing.
+    """
+    try:
+        return masks_digest((name, folder / f"{name}.png") for name in names)
+    except FileNotFoundError as error:
+        raise DataError(f"there is no mask {error.filename}; a model made of masks needs one for every frame") from None
 
 
 def _prompt_digest(prompt: LabelMap | Mapping[int, BoolMask]) -> list[Any] | dict[int, list[Any]]:

@@ -25,6 +25,8 @@ BUILT_IN = {
     "empty": "vosarena.trackers.baselines:Empty",
     "static": "vosarena.trackers.baselines:Static",
     "flow": "vosarena.trackers.baselines:Flow",
+    "masks": "vosarena.trackers.stored:Masks",
+    "ensemble": "vosarena.trackers.stored:Ensemble",
     "cutie": "vosarena.trackers.cutie:Cutie",
     "sam2": "vosarena.trackers.sam2:Sam2",
     "edgetam": "vosarena.trackers.sam2_forks:EdgeTam",

@@ -45,7 +45,7 @@ def parse_signature(file: Path, name: str) -> TrackerSignature:
     node = defined[name]
     parts = {part.name: part for part in node.body if isinstance(part, ast.FunctionDef)}
     alone = isinstance(node, ast.ClassDef) and not node.bases and not node.decorator_list
-    if isinstance(node, ast.FunctionDef) or (alone and "track" not in parts):
+    if isinstance(node, ast.FunctionDef) or (alone and not parts.keys() & {"track", "combine"}):
         raise TrackerError(f"{file}: {name} is not a tracker; write a class with a method `track`")
     packages: tuple[str, ...] = ()
     for part in node.body:
