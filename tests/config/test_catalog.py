@@ -7,6 +7,7 @@ import yaml
 
 from vosarena.base.errors import ConfigError
 from vosarena.config.study import BUILT_IN, load_catalog, load_study
+from vosarena.config.training_data import training_data
 from vosarena.datasets.archives import archives_of, collect_archives
 from vosarena.fetching.sources import HuggingFaceSource, PageSource
 from vosarena.metrics.protocols import find_protocol
@@ -123,3 +124,50 @@ def test_archives_of_one_dataset_too():
 def test_the_catalog_names_no_file_of_this_machine():
     for file in BUILT_IN.glob("*/*.yaml"):
         assert "path: /" not in file.read_text(), file
+
+
+def test_models_say_what_they_were_trained_on():
+    unknown = {name for name, model in CATALOG.models.items() if model.trained_on is None and not model.finetune}
+    assert unknown <= {"edgetam"}  # its authors do not say it
+
+
+def seen(model: object, split: object, **config: object) -> tuple[str, tuple[str, ...]]:
+    study = load_study({"datasets": [split], "models": [model], **config})
+    found = training_data(study, next(iter(study.models.values())), next(iter(study.splits.values())))
+    return found.seen.value, found.reasons
+
+
+OVIS = "ovis (50% of the videos, about half, by an author in MOSE-api#28)"
+NEW = {"name": "new", "tracker": "static"}
+
+
+@pytest.mark.parametrize(
+    ("model", "split", "wanted", "reasons"),
+    [
+        ("cutie-demo-finetuned", "demo/val", "related", ("demo", "demo/train")),
+        ("cutie-demo-finetuned", "demo/train", "seen", ("demo/train",)),
+        ("cutie-demo-finetuned", "mose/val", "zero-shot", ()),
+        ("cutie-base", "mose/val", "related", ("mose/train", OVIS)),
+        ("cutie-base", "mose/val-local", "seen", ("mose/train (100% of the videos, these are training videos)",)),
+        ("cutie-base", "sa-v/val", "zero-shot", ()),
+        ("sam2-l", "sa-v/val", "related", ("sa-v/train",)),
+        ("sam2-l", "mose/val-local", "zero-shot", ()),
+        ("edgetam", "mose/val", "", ()),
+        ("empty", "mose/val", "zero-shot", ()),
+        # The base's training data hold as long as its weights do.
+        ({"name": "larger", "extends": "cutie-base", "options": {"size": 720}}, "mose/val", "related", None),
+        ({"name": "other", "extends": "cutie-base", "weights": {"sources": [{"local": "x"}]}}, "mose/val", "", ()),
+        # A fine-tuned model has seen the base's data too; of an unknown base, only what it was tuned on is known.
+        ({**NEW, "finetune": {"from": "cutie-base", "data": ["lvos-v2/train"]}}, "mose/val", "related", None),
+        ({**NEW, "finetune": {"from": "edgetam", "data": ["lvos-v2/train"]}}, "lvos-v1/val", "related", None),
+        ({**NEW, "finetune": {"from": "edgetam", "data": ["lvos-v2/train"]}}, "mose/val", "", ()),
+        # Either side may say that it overlaps the other.
+        ({**NEW, "trained_on": ["youtube-vos-2018"]}, "youtube-vos-2019/valid", "related", None),
+        ({**NEW, "trained_on": ["mose"]}, {"name": "ovis", "splits": {"val": {}}}, "related", None),
+        ({**NEW, "trained_on": ["mose/train"]}, {"name": "ovis", "splits": {"val": {}}}, "related", None),
+    ],
+)
+def test_what_a_model_has_seen_of_a_split(model, split, wanted, reasons):
+    found = seen(model, split)
+    assert found[0] == wanted
+    assert reasons is None or found[1] == reasons

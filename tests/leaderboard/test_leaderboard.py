@@ -86,6 +86,7 @@ def test_two_models_ranked_with_paired_differences_and_the_same_bytes(run, tmp_p
         shown = tables[table].filter(["ci_low", "ci_high", "p_value", "p_vs_best"])
         assert shown.isna().all(axis=None), table
     assert (board["n_sequences"] == 3).all() and (board["status"] == "complete").all()
+    assert (board["seen"] == "zero-shot").all() and "| zero-shot " in (tmp_path / "one/leaderboard.md").read_text()
     assert {"j_recall", "j_decay", "j_and_f_empty"} <= set(board.columns)
     assert (board["n_objects"] == 5).all() and (board["n_objects_all"] == 6).all()
     note = "davis2017 ignores the 1 of 6 objects that appears after the first frame. To score it use sa-v, lvos, "

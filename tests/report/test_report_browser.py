@@ -37,7 +37,7 @@ from vosarena.inference.job import Job, ShardTask
 from vosarena.inference.run import track_shard
 root = Path(sys.argv[1])
 source = {"name": "squares", "splits": {"all": {"path": str(root)}}}
-models = ["static", "flow", {"name": "late-flow", "extends": "flow", "revision": 2}]
+models = ["static", "flow", {"name": "late-flow", "extends": "flow", "revision": 2, "trained_on": ["squares"]}]
 study = load_study({"datasets": [source], "models": models, "protocols": ["davis2017", "vos-benchmark"]})
 split = study.splits["squares/all"]
 paths = Paths("study", root.parent / "results", root.parent / "resources")
@@ -141,6 +141,17 @@ def test_sorting_and_filtering_the_leaderboard(page):
     sync_api.expect(column(page, 2)).to_have_text(sorted(MODELS))
     page.fill("#board-filter", "late")
     sync_api.expect(column(page, 2)).to_have_text(["late-flow"])
+
+
+@ONCE
+def test_only_rows_of_models_that_have_seen_nothing(page):
+    sync_api.expect(column(page, 2)).to_have_count(3)
+    page.get_by_label("zero-shot only").check()
+    sync_api.expect(column(page, 2)).to_have_count(2)
+    assert "late-flow" not in column(page, 2).all_inner_texts()
+    page.get_by_label("zero-shot only").uncheck()
+    sync_api.expect(column(page, 2)).to_have_count(3)
+    assert "Training data of late-flow that are related to this split: squares." in page.inner_text("#board-note")
 
 
 def test_the_layout_of_the_leaderboard(page):

@@ -19,6 +19,7 @@ from vosarena.base.errors import DataError
 from vosarena.base.escaping import csv_table
 from vosarena.base.files import atomic_path, check_folder
 from vosarena.base.sealed import SEAL, read_sealed, seal
+from vosarena.config.training_data import TrainingData
 from vosarena.datasets.table import read_counts, read_table
 from vosarena.leaderboard.attributes import derived_attributes
 from vosarena.leaderboard.boards import KEYS, BoardKey, rows_of
@@ -49,6 +50,7 @@ class LocalRun:
         metrics: The metrics file.
         table: The table of sequences of the split.
         store: Folder of the predictions.
+        training: What the model has seen of the split.
     """
 
     dataset: str
@@ -58,6 +60,7 @@ class LocalRun:
     metrics: Path
     table: Path
     store: Path
+    training: TrainingData = field(default_factory=TrainingData)
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,7 @@ class ServerRun:
         submission: The archive for the server.
         scores: The file with the server's answer, if there is one.
         notice: A sentence about the server if it is closed.
+        training: What the model has seen of the split.
     """
 
     dataset: str
@@ -83,6 +87,7 @@ class ServerRun:
     submission: Path
     scores: Path | None = None
     notice: str = ""
+    training: TrainingData = field(default_factory=TrainingData)
 
 
 @dataclass(frozen=True)
@@ -109,6 +114,7 @@ class LeaderboardRow:
     Attributes:
         details: Further scores that only some protocols and servers have, by column.
         same_as: For a published row, the model of the study that it belongs to. It is not in the file.
+        training: What the model has seen of the split.
     """
 
     model: str
@@ -133,6 +139,7 @@ class LeaderboardRow:
     note: str = ""
     details: Mapping[str, float] = field(default_factory=dict)
     same_as: str = ""
+    training: TrainingData = field(default_factory=TrainingData)
 
     @property
     def key(self) -> BoardKey:
@@ -143,6 +150,7 @@ class LeaderboardRow:
         """Return the values by column."""
         found = {name: getattr(self, name) for name in names(LEADERBOARD) if name != "rank" and hasattr(self, name)}
         found |= {"kind": self.kind.value, "status": self.status.value, "same_as": self.same_as}
+        found |= {"seen": self.training.seen.value, "seen_data": "; ".join(self.training.reasons)}
         return {**found, **asdict(self.speed), **self.details}
 
 
@@ -245,7 +253,8 @@ def _tables(runs: Sequence[LocalRun], server: Sequence[ServerRun]) -> dict[str, 
         objects += [table for table in scored.values() if len(table)]
     rows += [_server_row(run) for run in server]
     boards = {row.key for row in rows}
-    published = [_published_row(found) for found in published_scores({(key.dataset, key.split) for key in boards})]
+    splits = {(key.dataset, key.split) for key in boards}
+    published = [_published_row(found, [*runs, *server]) for found in published_scores(splits)]
     board = _ranked([*rows, *(row for row in published if row.key in boards)])
     tables = {
         "leaderboard": board.drop(columns=["same_as"]),
@@ -320,6 +329,7 @@ def _measured(
         n_objects=n_objects,
         n_objects_all=n_objects + len(unscored),
         speed=_speed(run),
+        training=run.training,
         details={
             **{name: value for name, value in means.items() if name not in names(LEADERBOARD)},
             "j_and_f_empty": empty.j_and_f(run.metrics, measured),
@@ -356,6 +366,7 @@ def _server_row(run: ServerRun) -> LeaderboardRow:
         n_expected=expected,
         speed=_speed(run),
         note=run.notice,
+        training=run.training,
     )
     if not run.scores:
         return row
@@ -373,7 +384,8 @@ def _server_row(run: ServerRun) -> LeaderboardRow:
     )
 
 
-def _published_row(found: PublishedScore) -> LeaderboardRow:
+def _published_row(found: PublishedScore, runs: Sequence[LocalRun | ServerRun]) -> LeaderboardRow:
+    same = [run for run in runs if (run.model, run.dataset, run.split) == (found.same_as, found.dataset, found.split)]
     return LeaderboardRow(
         *(found.model, found.dataset, found.split, found.protocol),
         kind=Kind.PUBLISHED,
@@ -385,6 +397,7 @@ def _published_row(found: PublishedScore) -> LeaderboardRow:
         source=found.source,
         note=found.note,
         same_as=found.same_as,
+        training=same[0].training if same else TrainingData(),
     )
 
 

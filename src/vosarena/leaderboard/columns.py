@@ -196,6 +196,17 @@ LEADERBOARD: tuple[Column, ...] = (
     ),
     Column("note", "note", _text("note"), Shown.MARKDOWN, order=24, words=True),
     Column("n_objects_all"),
+    Column(
+        "seen",
+        "training",
+        _text("seen"),
+        _ALL,
+        order=16,
+        words=True,
+        description="Whether the model was trained on this split (seen), on other videos of the dataset or data with "
+        "videos in common (related), or on neither (zero-shot); empty if that is not known",
+    ),
+    Column("seen_data"),
     Column("j_recall", "J recall", _number("j_recall"), Shown.MARKDOWN, order=8, optional=True),
     Column("j_decay", "J decay", _number("j_decay"), Shown.MARKDOWN, order=9, optional=True),
     Column("f_recall", "F recall", _number("f_recall"), Shown.MARKDOWN, order=10, optional=True),

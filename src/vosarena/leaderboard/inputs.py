@@ -2,6 +2,7 @@
 
 from vosarena.config.paths import Paths
 from vosarena.config.study import Study
+from vosarena.config.training_data import training_data
 from vosarena.leaderboard.build import LocalRun, ServerRun
 from vosarena.leaderboard.server_scores import score_files
 
@@ -17,9 +18,10 @@ def local_runs(study: Study, paths: Paths) -> list[LocalRun]:
             metrics=paths.metrics(split, model),
             table=paths.sequences(split),
             store=paths.predictions(split, model),
+            training=training_data(study, definition, split),
         )
         for split in study.local_splits()
-        for model in study.models
+        for model, definition in study.models.items()
     ]
 
 
@@ -33,7 +35,8 @@ def server_runs(study: Study, paths: Paths) -> list[ServerRun]:
     for split in study.server_splits():
         scores = score_files(paths.scores, split.dataset, split.name, study.models)
         notice = split.submission.notice if split.submission else ""
-        for model in study.models:
+        for model, definition in study.models.items():
             files = paths.sequences(split), paths.predictions(split, model), paths.submission(split, model)
-            runs.append(ServerRun(split.dataset, split.name, model, *files, scores.get(model), notice))
+            training = training_data(study, definition, split)
+            runs.append(ServerRun(split.dataset, split.name, model, *files, scores.get(model), notice, training))
     return runs

@@ -50,7 +50,7 @@ def board_note(board: pd.DataFrame) -> str:
     """
     waiting = board[(board["kind"] == Kind.SERVER.value) & (board["status"] != Status.COMPLETE.value)]
     notices = [f"{note[:1].upper()}{note[1:]}." for note in waiting["note"].unique() if note]
-    return " ".join(filter(None, [unscored_note(board), empty_note(board), *notices]))
+    return " ".join(filter(None, [unscored_note(board), empty_note(board), *_seen_notes(board), *notices]))
 
 
 def unscored_note(board: pd.DataFrame) -> str:
@@ -76,6 +76,14 @@ def unscored_note(board: pd.DataFrame) -> str:
         f"{protocol.name} ignores the {count} of {every} objects that {'appears' if one else 'appear'} after the first "
         f"frame. To score {'it' if one else 'them'} use {', '.join(most)} or {last}."
     )
+
+
+def _seen_notes(board: pd.DataFrame) -> Iterator[str]:
+    """Yield a sentence for each group of models that were trained on the same data of the split, or related to it."""
+    if "seen_data" not in board:
+        return
+    for data, rows in board[board["seen_data"].fillna("") != ""].groupby("seen_data", sort=False):
+        yield f"Training data of {', '.join(rows['model'].unique())} that are related to this split: {data}."
 
 
 def empty_note(board: pd.DataFrame) -> str:

@@ -4,7 +4,7 @@
   const v = window.vosarena, { $, el } = v;
   const LAYOUT = { topStart: null, topEnd: null, bottomStart: null, bottomEnd: null };
   const PLAIN = { autoWidth: false, info: false, layout: LAYOUT, order: [], paging: false };
-  let table = null, kinds = new Set();
+  let table = null, kinds = new Set(), zeroShot = false; // zeroShot: only models that have seen nothing of the split
 
   DataTable.ext.errMode = "throw";
   // Missing values come last in both directions.
@@ -54,12 +54,16 @@
     columns.forEach(({ description }, i) => { table.column(i).header().title = description; });
     const constant = filled.filter(same).map(({ key, title }) => `${title} ${rows[0].text[key]}`);
     $("board-note").textContent = [constant.length ? `The same in every row: ${constant.join(", ")}.` : "", v.board().note].join(" ").trim();
-    table.search.fixed("kind", (_, row) => kinds.has(row.kind)).search($("board-filter").value).draw();
+    table.search.fixed("kind", (_, row) => kinds.has(row.kind) && (!zeroShot || row.seen === "zero-shot")).search($("board-filter").value).draw();
   }
   function kindBoxes() {
     const present = [...new Set(v.board().rows.map((row) => row.kind))];
     kinds = new Set(present);
-    $("board-kinds").replaceChildren(...(present.length < 2 ? [] : present.map((kind) => el("label", {},
+    zeroShot = false;
+    const seen = new Set(v.board().rows.map((row) => row.seen));
+    const only = seen.has("zero-shot") && seen.size > 1 ? [el("label", { title: "Only models that were trained on nothing of this dataset" },
+      el("input", { type: "checkbox", onchange: (event) => { zeroShot = event.target.checked; table.draw(); } }), " zero-shot only ")] : [];
+    $("board-kinds").replaceChildren(...only, ...(present.length < 2 ? [] : present.map((kind) => el("label", {},
       el("input", { type: "checkbox", checked: true, onchange: (event) => {
         if (event.target.checked) kinds.add(kind); else kinds.delete(kind);
         table.draw();
