@@ -25,7 +25,7 @@ setup: .venv/.installed
 		{ echo "Python 3.11 or newer is needed; name one: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
 	$(PYTHON) -m venv .venv
 	$(PIP) install --constraint constraints.txt pip
-	$(PIP) install --constraint constraints.txt --editable ".[trackers,workflow]" --group dev setuptools wheel
+	$(PIP) install --constraint constraints.txt --editable ".[transformers,workflow]" --group dev setuptools wheel
 	SAM2_BUILD_CUDA=0 $(PIP) install --no-build-isolation --no-deps sam2==1.1.0
 	$(PIP) install --no-deps vos-benchmark==0.1.0
 	touch $@

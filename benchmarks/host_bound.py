@@ -214,7 +214,7 @@ def ours(gpu: Gpu, folder: Path, options: Options, clock: Clock) -> None:
     from vosarena.inference.job import Job, ShardTask
     from vosarena.io import frames
     from vosarena.predictions.manifest import ModelDefinition
-    from vosarena.trackers import cutie, cutie_network, sam2_stream, streaming
+    from vosarena.trackers import cutie, cutie_network, objects, sam2_stream, streaming
     from vosarena.trackers.sam2_network import import_sam2, instantiate_network
 
     weights, model = folder / "weights.pth", {"config": "sam2_demo", "image_size": 1024}
@@ -222,7 +222,7 @@ def ours(gpu: Gpu, folder: Path, options: Options, clock: Clock) -> None:
         import_sam2()
         stub_sam2(gpu)
         torch.save({"model": instantiate_network(**model).state_dict()}, weights)
-        sam2_stream.label_map = lambda scores, size, threshold: torch.empty(size, dtype=torch.uint8, device="meta")
+        objects.label_map = lambda scores, size, threshold: torch.empty(size, dtype=torch.uint8, device="meta")
         clock.stage("prepare", sam2_stream.Sam2Stream, "prepare")
     else:
         stub_cutie(gpu)

@@ -29,6 +29,7 @@ BUILT_IN = {
     "ensemble": "vosarena.trackers.stored:Ensemble",
     "cutie": "vosarena.trackers.cutie:Cutie",
     "sam2": "vosarena.trackers.sam2:Sam2",
+    "transformers": "vosarena.trackers.transformers:Transformers",
     "edgetam": "vosarena.trackers.sam2_forks:EdgeTam",
     "efficienttam": "vosarena.trackers.sam2_forks:EfficientTam",
 }

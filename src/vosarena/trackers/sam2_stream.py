@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import io
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -22,15 +22,16 @@ from PIL import Image
 
 from vosarena.trackers.base import BoolMask, Frame
 from vosarena.trackers.checkpoints import cast_weights
+from vosarena.trackers.objects import enlarge
 from vosarena.trackers.resize import resize_as_pillow
 from vosarena.trackers.streaming import fetch_late, frame_size, pinned_empty, prepare_ahead
 
 if TYPE_CHECKING:
     from sam2.sam2_video_predictor import SAM2VideoPredictor
 
-_MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, as upstream normalises
+    from vosarena.trackers.objects import Reduce
 
-Reduce = Callable[[Iterator[tuple[int, torch.Tensor]], tuple[int, int]], torch.Tensor]
+_MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, as upstream normalises
 
 
 @dataclass(frozen=True)
@@ -138,7 +139,7 @@ class Sam2Stream:
                     self._track(index, group)
                 self._forget(group, index)
         rows = sorted((number, row, group.scores) for group in present for row, number in enumerate(group.objects))
-        return reduce(((number, _enlarge(scores[row : row + 1], size)) for number, row, scores in rows), size)
+        return reduce(((number, enlarge(scores[row : row + 1], size)) for number, row, scores in rows), size)
 
     def _track(self, index: int, group: _Group) -> None:
         output, group.scores = self.predictor._run_single_frame_inference(
@@ -248,28 +249,6 @@ class _Encoded:
         return self._current[index]
 
 
-def label_map(
-    scores: Iterator[tuple[int, torch.Tensor]], size: tuple[int, int], threshold: float = 0.0
-) -> torch.Tensor:
-    """Return uint8 (H, W): the object with the highest logit above the threshold, of equals the lowest id."""
-    best = labels = None
-    for number, score in scores:
-        if best is None or labels is None:
-            best = torch.full_like(score, threshold)
-            labels = torch.zeros(size, dtype=torch.uint8, device=score.device)
-        labels.masked_fill_(score > best, number)
-        best = torch.maximum(best, score)
-    assert labels is not None
-    return labels
-
-
-def separate_masks(
-    scores: Iterator[tuple[int, torch.Tensor]], size: tuple[int, int], threshold: float = 0.0
-) -> torch.Tensor:
-    """Return bool (N, H, W) in the order of the ids; masks may overlap (upstream's --per_obj_png_file)."""
-    return torch.stack([score > threshold for _, score in scores])
-
-
 def _fill_holes(predictor: SAM2VideoPredictor, area: int) -> None:
     """Let a predictor fill holes without sam2's CUDA extension, without which upstream only warns and fills none."""
     if not area:
@@ -297,13 +276,6 @@ def without_holes(scores: torch.Tensor, area: int) -> torch.Tensor:
         small[0] = False  # label 0 is the foreground
         hole[0] = small[labels]
     return scores.masked_fill(torch.from_numpy(holes).to(scores.device), 0.1)
-
-
-def _enlarge(scores: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """Return logits (1, 1, h, w) in the size of the video, (H, W), resized as in upstream."""
-    if scores.shape[-2:] != size:
-        scores = torch.nn.functional.interpolate(scores, size=size, mode="bilinear", align_corners=False)
-    return scores[0, 0]
 
 
 def _join(outputs: list[dict[str, Any]]) -> dict[str, Any]:

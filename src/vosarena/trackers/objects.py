@@ -1,0 +1,236 @@
+"""What the trackers of the SAM family share: checked prompts, label maps, separate masks, running out of memory.
+
+Each of them has a stream, which turns frames and prompts into logits of every object.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+import numpy as np
+
+from vosarena.base.errors import MaskError, TrackerError
+from vosarena.io.masks import object_ids
+from vosarena.predictions.failures import is_out_of_memory
+from vosarena.trackers.base import BoolMask, Frame, LabelMap
+from vosarena.trackers.streaming import frame_size
+
+if TYPE_CHECKING:
+    import torch
+
+    Reduce = Callable[[Iterator[tuple[int, torch.Tensor]], tuple[int, int]], torch.Tensor]
+
+PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+
+
+class Stream(Protocol):
+    """Turns frames and prompts into logits."""
+
+    def run(
+        self, frames: Sequence[Frame], prompts: Mapping[int, Mapping[int, BoolMask]], settings: Any, reduce: Reduce
+    ) -> Iterator[np.ndarray]:
+        """Yield the result of `reduce` for every frame from the first prompt on.
+
+        Args:
+            frames: The frames.
+            prompts: Frame index -> object id -> bool (H, W), not empty. Every id occurs once.
+            settings: How to run.
+            reduce: Gets pairs of object id and logits, float (H, W) on the device, in the order of the ids, and the
+                size (H, W) of the frame; returns a tensor.
+        """
+        ...
+
+
+class ObjectTracker:
+    """A tracker around a stream. The constructor sets `_stream` and `_settings`, a dataclass.
+
+    If memory runs out, tracking raises the built-in MemoryError after releasing its tensors; the caller can try again
+    in the context `saving_memory`.
+    """
+
+    name: ClassVar[str]
+    """What messages call the tracker."""
+
+    saving: ClassVar[Mapping[str, Any]]
+    """The settings that need the least memory."""
+
+    _stream: Stream
+    _settings: Any
+    _use_all_masks: bool | None = None  # whether an object may have several prompts, None if there is no such option
+    _threshold = 0.0  # a pixel belongs to an object if its logit is higher
+
+    def track(self, frames: Sequence[Frame], prompts: Mapping[int, LabelMap]) -> Iterator[LabelMap]:
+        """Yield one label map per frame; see Tracker.track. Overlaps go to the object with the highest logit.
+
+        Raises:
+            MaskError: A prompt does not fit its frame, or no prompt has an object.
+        """
+        for index, labels in prompts.items():
+            if labels.dtype != np.uint8:
+                raise MaskError(
+                    f"the prompt mask of frame {index} has type {labels.dtype}; "
+                    "expected uint8 labels, 255 objects at most"
+                )
+        split = {
+            index: {number: labels == number for number in object_ids(labels)} for index, labels in prompts.items()
+        }
+        checked = _checked(frames, split, several=self._use_all_masks)
+        for _ in range(min(checked)):
+            yield np.zeros(frame_size(frames), np.uint8)
+        yield from self._run(frames, checked, partial(label_map, threshold=self._threshold))
+
+    def track_objects(
+        self, frames: Sequence[Frame], prompts: Mapping[int, Mapping[int, BoolMask]]
+    ) -> Iterator[dict[int, BoolMask]]:
+        """Track objects whose masks may overlap (SA-V), any number of them.
+
+        Yields:
+            For every frame the masks of all objects by id. The mask of an object is empty before it appears.
+
+        Raises:
+            MaskError: A prompt does not fit its frame, or no prompt has an object.
+        """
+        checked = _checked(frames, prompts, several=self._use_all_masks)
+        every_object = sorted({number for masks in checked.values() for number in masks})
+        empty = np.zeros(frame_size(frames), np.bool_)
+        for _ in range(min(checked)):
+            yield dict.fromkeys(every_object, empty)
+        present: list[int] = []
+        reduce = partial(separate_masks, threshold=self._threshold)
+        for index, masks in enumerate(self._run(frames, checked, reduce), start=min(checked)):
+            present = sorted({*present, *checked.get(index, {})})
+            yield dict.fromkeys(every_object, empty) | dict(zip(present, masks, strict=True))
+
+    def _run(
+        self, frames: Sequence[Frame], prompts: Mapping[int, Mapping[int, BoolMask]], reduce: Reduce
+    ) -> Iterator[np.ndarray]:
+        import torch
+
+        failure = ""
+        try:
+            yield from self._stream.run(frames, prompts, self._settings, reduce)
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            failure = str(error).splitlines()[0]
+        if failure:  # outside of the handler, where the traceback, and with it the tensors, have been released
+            gc.collect()
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+            raise MemoryError(f"{self.name}: out of memory: {failure}")
+
+    @contextmanager
+    def saving_memory(self) -> Iterator[dict[str, Any]]:
+        """Use the least device memory until the context ends, to try a sequence again that ran out of memory.
+
+        Yields:
+            The options that were changed; empty if nothing is left to save.
+        """
+        before = self._settings
+        self._settings = replace(before, **self.saving)
+        try:
+            yield {name: value for name, value in self.saving.items() if getattr(before, name) != value}
+        finally:
+            self._settings = before
+
+
+def autocast_of(tracker: str, precision: str, device: str) -> torch.dtype | None:
+    """Return the type of autocast for a precision, None for that of the weights.
+
+    Args:
+        tracker: Name of the tracker, for messages.
+        precision: One of `PRECISIONS`; `auto` is bf16 on CUDA and fp32 on the CPU.
+        device: `cpu` or `cuda`.
+
+    Raises:
+        TrackerError: There is no such precision, or not on this device.
+    """
+    import torch
+
+    if precision not in PRECISIONS:
+        raise TrackerError(f"{tracker}: precision is {precision!r}; use one of {', '.join(PRECISIONS)}")
+    if device.startswith("cpu") and precision == "fp16":
+        raise TrackerError(f"{tracker}: precision fp16 needs a CUDA device; use fp32 or bf16 on the CPU")
+    if precision == "auto":
+        precision = "bf16" if device.startswith("cuda") else "fp32"
+    return {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+
+
+def check_count(tracker: str, option: str, value: object) -> None:
+    """Raise TrackerError if the value of an option is not a number of 1 or more."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise TrackerError(f"{tracker}: {option} is {value!r}; use a number of 1 or more")
+
+
+def _checked(
+    frames: Sequence[Frame], prompts: Mapping[int, Mapping[int, BoolMask]], *, several: bool | None
+) -> dict[int, dict[int, BoolMask]]:
+    """Return the prompts without empty masks, in order of frames. `several`: an object may have more than one.
+
+    Raises:
+        MaskError: They do not fit the frames or each other.
+    """
+    height, width = frame_size(frames)
+    checked: dict[int, dict[int, BoolMask]] = {}
+    seen: dict[int, int] = {}
+    for index in sorted(prompts):
+        if not 0 <= index < len(frames):
+            raise MaskError(f"there is a prompt mask for frame {index}, but the sequence has {len(frames)} frames")
+        for number, mask in prompts[index].items():
+            if mask.shape != (height, width):
+                raise MaskError(
+                    f"the prompt mask of frame {index}, object {number}, is {' x '.join(map(str, mask.shape[::-1]))} "
+                    f"but the frames are {width} x {height}; use masks of the size of the frames"
+                )
+            if number in seen and not several:
+                also = "" if several is None else ", or the option `use_all_masks`"
+                raise MaskError(
+                    f"object {number} has prompt masks in frames {seen[number]} and {index}; "
+                    f"use only the mask of the first frame where it appears{also}"
+                )
+            if mask.any():
+                checked.setdefault(index, {})[number] = mask
+                seen[number] = index
+    if not checked:
+        raise MaskError("no prompt mask has an object; there is nothing to track")
+    return checked
+
+
+def label_map(
+    scores: Iterator[tuple[int, torch.Tensor]], size: tuple[int, int], threshold: float = 0.0
+) -> torch.Tensor:
+    """Return uint8 (H, W): the object with the highest logit above the threshold, of equals the lowest id."""
+    import torch
+
+    best = labels = None
+    for number, score in scores:
+        if best is None or labels is None:
+            best = torch.full_like(score, threshold)
+            labels = torch.zeros(size, dtype=torch.uint8, device=score.device)
+        labels.masked_fill_(score > best, number)
+        best = torch.maximum(best, score)
+    assert labels is not None
+    return labels
+
+
+def separate_masks(
+    scores: Iterator[tuple[int, torch.Tensor]], size: tuple[int, int], threshold: float = 0.0
+) -> torch.Tensor:
+    """Return bool (N, H, W) in the order of the ids; masks may overlap (upstream's --per_obj_png_file)."""
+    import torch
+
+    return torch.stack([score > threshold for _, score in scores])
+
+
+def enlarge(scores: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """Return logits (1, 1, h, w) in the size of the video, (H, W), resized as in upstream."""
+    import torch
+
+    if scores.shape[-2:] != size:
+        scores = torch.nn.functional.interpolate(scores, size=size, mode="bilinear", align_corners=False)
+    return scores[0, 0]
