@@ -20,7 +20,7 @@ from vosarena.config.study import BUILT_IN, load_catalog
 from vosarena.datasets.archives import roots_of
 from vosarena.datasets.table import read_table
 from vosarena.fetching.policy import RetryPolicy
-from vosarena.fetching.sources import FileEntry
+from vosarena.fetching.sources import WeightsEntry
 from vosarena.fetching.weights import fetch_weights
 
 LVOS, LVOS_META, LVOS_ATTRIBUTES = miniature.lvos({"aaaa": 6, "bbbb": 5})
@@ -147,25 +147,25 @@ def test_weights(server, tmp_path):
     outputs = [tmp_path / "weights" / f"{name}.pth" for name in ("one", "two")]
     for output in outputs:
         output.parent.mkdir(exist_ok=True)
-        fetch_weights(FileEntry(**weights), output, RetryPolicy(2, 1, 0.01))
+        fetch_weights(WeightsEntry(**weights), output, RetryPolicy(2, 1, 0.01))
         assert output.read_bytes() == b"\x80\x02weights"
     assert len(server.requests) == 1
     server.files["other/best.pth"] = b"another model's"
     other = {"sources": [{"url": server.url("other/best.pth")}]}
     for known in ({}, {"sha256": sha256(b"another model's").hexdigest()}):
         fetch_weights(
-            FileEntry.model_validate({**other, **known}), tmp_path / "weights/three.pth", RetryPolicy(2, 1, 0.01)
+            WeightsEntry.model_validate({**other, **known}), tmp_path / "weights/three.pth", RetryPolicy(2, 1, 0.01)
         )
         assert (tmp_path / "weights/three.pth").read_bytes() == b"another model's"
         assert outputs[0].read_bytes() == outputs[1].read_bytes() == b"\x80\x02weights"
     assert len(server.requests) == 2
     with pytest.raises(DataError, match="expected 0000"):
-        fetch_weights(FileEntry.model_validate({**weights, "sha256": "0" * 64}), outputs[0], RetryPolicy(2, 1, 0.01))
+        fetch_weights(WeightsEntry.model_validate({**weights, "sha256": "0" * 64}), outputs[0], RetryPolicy(2, 1, 0.01))
     own = tmp_path / "own.pth"
     for content in (b"first", b"second"):
         own.write_bytes(content)
         fetch_weights(
-            FileEntry.model_validate({"sources": [{"local": str(own)}]}), tmp_path / "weights/own.pth", RetryPolicy()
+            WeightsEntry.model_validate({"sources": [{"local": str(own)}]}), tmp_path / "weights/own.pth", RetryPolicy()
         )
         assert (tmp_path / "weights/own.pth").read_bytes() == content
 

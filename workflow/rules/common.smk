@@ -1,6 +1,7 @@
 # Load the study that the config describes, and define the functions that rules use to query it.
 
 import os
+import re
 import sys
 from argparse import Namespace
 from functools import lru_cache
@@ -18,7 +19,7 @@ from vosarena.base.errors import VosarenaError
 from vosarena.base.names import expand_home
 from vosarena.inference.devices import all_devices, visible_devices
 from vosarena.leaderboard.server_scores import score_files
-from vosarena.orchestration.checks import check_study, discard_damaged, study_name
+from vosarena.orchestration.checks import check_access, check_study, discard_damaged, study_name
 from vosarena.orchestration.machine import cpus_of_gpu_job, limit_gpu_jobs, runs_here
 from vosarena.trackers.base import uses_torch
 from vosarena.trackers.stored import folder_fingerprint
@@ -68,6 +69,10 @@ declared = Paths(study.name, *(Path(f"<{name}>") for name in _FOLDERS))
 paths = Paths(study.name, *(place(f"<{name}>") for name in _FOLDERS), scores=place("scores"))
 if workflow.is_main_process:
     discard_damaged(study, paths)
+    try:
+        check_access(study, paths)
+    except VosarenaError as error:
+        raise WorkflowError(str(error)) from None
 
 gpu_jobs = 0
 if study.inference.device != "cpu":
@@ -160,7 +165,13 @@ def weights_of(wildcards):
     model = model_of(wildcards)
     if model.finetune:
         return declared.finetuned(model.name) / "weights.pth"
-    return declared.weights(model.name) if model.weights else []
+    if not model.weights:
+        return []
+    return (declared.weights_folder if model.weights.is_folder else declared.weights)(model.name)
+
+
+# Models whose weights are a folder.
+models_with_folders = [name for name, model in study.models.items() if model.weights and model.weights.is_folder]
 
 
 def members_of(wildcards):

@@ -21,3 +21,10 @@ rule weights:
         "{wildcards.model}: weights"
     script:
         "../scripts/weights.py"
+
+
+use rule weights as weights_folder with:
+    output:
+        weights=directory(declared.weights_folder("{model}")),
+    wildcard_constraints:
+        model="|".join(re.escape(name) for name in models_with_folders) or "(?!)",

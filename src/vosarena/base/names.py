@@ -7,6 +7,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+WEIGHTS_FOLDER = ("config.json", "model.safetensors")
+"""The files of weights that are a folder, as `save_pretrained` of Hugging Face libraries writes it."""
+
 
 def escape_unprintable(text: str | Path) -> str:
     r"""Write control characters and bytes that are not UTF-8 as `\xe9`, so that the text can be shown and stored."""

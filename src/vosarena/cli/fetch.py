@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> None:
     from vosarena.config.study import load_catalog
     from vosarena.datasets.archives import collect_archives
     from vosarena.datasets.prepare import fetch_split
-    from vosarena.fetching.weights import fetch_weights
+    from vosarena.fetching.weights import fetch_weights, weights_path
 
     catalog = load_catalog(args.catalog)
     policy = RetryPolicy(attempts=args.attempts, timeout=args.timeout)
@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> None:
         if not model.weights:
             print(f"{name}: its weights are trained by the workflow" if model.finetune else f"{name}: needs no weights")
             continue
-        output = args.resources / "weights" / f"{name}.pth"
+        output = weights_path(model.weights, name, args.resources)
         fetch_weights(model.weights, output, policy)
         print(f"{name}: {output}")
 

@@ -28,11 +28,12 @@ def run(args: argparse.Namespace) -> None:
     from vosarena.config.study import load_catalog
 
     catalog = load_catalog(args.catalog)
-    table = make_table("model", "title", "tracker", "weights", "size", "description")
+    table = make_table("model", "title", "tracker", "weights", "size", "license", "description")
     for name in sorted(catalog.models):
         model = catalog.model(name)
         state, size = weights_state(model, args.resources)
-        table.add_row(name, model.title or name, model.tracker, state, format_size(size), model.description)
+        cells = (name, model.title or name, model.tracker, state, format_size(size), _license(model))
+        table.add_row(*cells, model.description)
     console(pipe_width=240).print(table)
 
 
@@ -51,6 +52,18 @@ def weights_state(model: Model, resources: Path) -> tuple[str, int]:
     path = local_weights(model.weights, model.name, resources)
     if path is None:
         return "absent", 0
-    note = sidecar_path(place_of(model.weights, model.name, resources))
-    state = "local" if str(path) in local_files(model.weights) else "verified" if note.is_file() else "downloaded"
-    return state, path.stat().st_size
+    place = place_of(model.weights, model.name, resources)
+    members = model.weights.members()
+    notes = [sidecar_path(place / name) for name in members] or [sidecar_path(place)]
+    files = [path / name for name in members] or [path]
+    local = set(map(str, files)) <= set(local_files(model.weights))
+    state = "local" if local else "verified" if all(note.is_file() for note in notes) else "downloaded"
+    return state, sum(file.stat().st_size for file in files)
+
+
+def _license(model: Model) -> str:
+    """Return the licence of the weights and, if one has to ask for them, the page."""
+    if not model.weights:
+        return ""
+    pages = [source.web_page("model") for source in model.weights.sources if getattr(source, "gated", False)]
+    return "; ask for access on ".join(filter(None, [model.weights.license, *pages]))

@@ -75,12 +75,14 @@ def run(args: argparse.Namespace) -> int:
 def _check_tracker(name: str) -> None:
     """Raise ConfigError for the name of a model, with the options that track with this model."""
     from vosarena.config.study import load_catalog
+    from vosarena.fetching.weights import weights_path
     from vosarena.trackers.base import BUILT_IN
 
     catalog = load_catalog([])
     if name in catalog.models and name not in BUILT_IN:
         model = catalog.model(name)
-        options = {**model.options, **({"weights": f"resources/weights/{name}.pth"} if model.weights else {})}
+        weights = {"weights": weights_path(model.weights, name, Path("resources"))} if model.weights else {}
+        options = {**model.options, **weights}
         flags = "".join(f" --option {key}={value}" for key, value in options.items())
         fetch = f"; `vosarena fetch {name}` downloads its weights" if model.weights else ""
         raise ConfigError(f"{name!r} is a model of the catalog: give --tracker {model.tracker}{flags}{fetch}")

@@ -75,8 +75,12 @@ class Paths:
         return self.dataset(split) / "sequences.parquet"
 
     def weights(self, model: str) -> Path:
-        """Downloaded weights of a model."""
-        return self.resources / "weights" / f"{model}.pth"
+        """Downloaded weights of a model that are one file."""
+        return self.weights_folder(f"{model}.pth")
+
+    def weights_folder(self, model: str) -> Path:
+        """Downloaded weights of a model that are a folder."""
+        return self.resources / "weights" / model
 
     # Predictions, metrics and trained weights: shared, computed once.
 

@@ -26,7 +26,7 @@ from vosarena.base.entry import (
 )
 from vosarena.base.names import expand_home
 from vosarena.fetching.policy import RetryPolicy
-from vosarena.fetching.sources import FileEntry
+from vosarena.fetching.sources import FileEntry, WeightsEntry
 
 ProtocolName = Literal[
     "davis2017",
@@ -310,16 +310,6 @@ splits:
         None, description="Extracted folder of a dataset with a single split, which is then named `all`."
     )
     splits: dict[Name, SplitEntry] | None = Field(None, min_length=1, description="Splits by name.")
-
-
-class WeightsEntry(FileEntry):
-    """The weights of a model and their hash."""
-
-    example: ClassVar[str] = """\
-weights:
-  sources:
-    - url: https://github.com/hkchengrex/Cutie/releases/download/v1.0/cutie-base-mega.pth
-  md5: a6071de6136982e396851903ab4c083a"""
 
 
 def _form_of_interval(value: Any) -> str:

@@ -13,13 +13,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 from urllib.parse import unquote, urlsplit
 
-from pydantic import BeforeValidator, Discriminator, Field, Tag
+from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
-from vosarena.base.entry import Entry, FileSize, Location, Md5, Sha256, Url, check_keys, wrong
+from vosarena.base.entry import Bool, Entry, FileSize, Location, Md5, Sha256, Url, check_keys, wrong
 from vosarena.base.errors import DataError
+from vosarena.base.names import WEIGHTS_FOLDER
 
 if TYPE_CHECKING:
     import requests
@@ -63,6 +64,10 @@ class Source(Entry):
 
     def file_name(self) -> str | None:
         """Return the name of the file, or None if the source does not give one."""
+        return None
+
+    def member(self, name: str) -> Source | None:
+        """Return the source of a file in a folder, or None if this is the source of one file."""
         return None
 
     def web_page(self, repository: Repository) -> str | None:
@@ -119,20 +124,46 @@ class UrlSource(RemoteSource):
 
 
 class HuggingFaceSource(RemoteSource):
-    """A file in a repository on Hugging Face."""
+    """A file in a repository on Hugging Face, or of weights also the repository itself."""
 
     example: ClassVar[str] = "{huggingface: FudanCVL/MOSE, file: train.tar.gz}"
 
     huggingface: str = Field(description="Repository on Hugging Face, such as `facebook/sam2-hiera-large`.")
-    file: str = Field(description="Path of the file in the repository.")
+    file: str | None = Field(
+        None,
+        description="Path of the file in the repository. Without it, weights are a folder, which is the repository.",
+    )
     revision: str | None = Field(None, description="Commit or branch. Default is the main branch.")
+    gated: Bool = Field(
+        False, description="Whether the repository is open only to accounts that were given access on its page."
+    )
 
     def describe(self) -> str:
         revision = f"@{self.revision}" if self.revision else ""
-        return f"Hugging Face {self.huggingface}{revision}: {self.file}"
+        return f"Hugging Face {self.huggingface}{revision}" + (f": {self.file}" if self.file else "")
 
     def file_name(self) -> str | None:
-        return PurePosixPath(self.file).name
+        return PurePosixPath(self.file or self.huggingface).name
+
+    def member(self, name: str) -> Source | None:
+        return None if self.file else self.model_copy(update={"file": name})
+
+    def is_denied(self) -> bool:
+        """Return whether this machine certainly has no access: no account, or one without permission."""
+        from huggingface_hub import auth_check, get_token
+        from huggingface_hub.errors import HfHubHTTPError
+
+        if not self.gated:
+            return False
+        if not get_token():
+            return True
+        try:
+            auth_check(self.huggingface)
+        except HfHubHTTPError as error:
+            return error.response.status_code in (401, 403, 404)
+        except Exception:  # without a network, the download will say what is wrong
+            return False
+        return False
 
     def web_page(self, repository: Repository) -> str | None:
         return f"https://huggingface.co/{'datasets/' if repository == 'dataset' else ''}{self.huggingface}"
@@ -141,7 +172,7 @@ class HuggingFaceSource(RemoteSource):
         from huggingface_hub import hf_hub_url
         from huggingface_hub.utils import build_hf_headers
 
-        url = hf_hub_url(self.huggingface, self.file, repo_type=repository, revision=self.revision)
+        url = hf_hub_url(self.huggingface, self.file or "", repo_type=repository, revision=self.revision)
         return Address(url, self.identity, build_hf_headers())
 
 
@@ -200,6 +231,9 @@ class LocalSource(Source):
     def file_name(self) -> str | None:
         return PurePosixPath(self.local).name
 
+    def member(self, name: str) -> Source | None:
+        return LocalSource(local=str(self.path / name))
+
     @property
     def path(self) -> Path:
         """The file or folder."""
@@ -219,6 +253,9 @@ class PageSource(Source):
 
     def file_name(self) -> str | None:
         return PurePosixPath(self.file).name if self.file else None
+
+    def member(self, name: str) -> Source | None:
+        return self.model_copy(update={"file": name})
 
     def web_page(self, repository: Repository) -> str | None:
         return shown(self.page)
@@ -295,6 +332,13 @@ class FileEntry(Entry):
     md5: Md5 | None = Field(None, description="Published MD5 hash.")
     size: FileSize | None = Field(None, description="About how large the file is, such as `20.5 GB`.")
 
+    @model_validator(mode="after")
+    def _check_files(self) -> Self:
+        repositories = [source for source in self.sources if isinstance(source, HuggingFaceSource) and not source.file]
+        if repositories and not isinstance(self, WeightsEntry):
+            raise wrong("incomplete source: `huggingface` also needs `file`")
+        return self
+
     @property
     def bytes(self) -> int | None:
         """The size in bytes; None if it is not known."""
@@ -302,6 +346,54 @@ class FileEntry(Entry):
             return None
         number, unit = self.size.split()
         return round(float(number) * 1000.0 ** _UNITS.index(unit))
+
+
+class WeightsEntry(FileEntry):
+    """The weights of a model and their hash: one file, or a folder with `config.json` and `model.safetensors`."""
+
+    example: ClassVar[str] = """\
+weights:
+  sources:
+    - url: https://github.com/hkchengrex/Cutie/releases/download/v1.0/cutie-base-mega.pth
+  md5: a6071de6136982e396851903ab4c083a"""
+
+    files: dict[Literal["config.json", "model.safetensors"], Sha256] | None = Field(
+        None,
+        description="Published SHA-256 hashes of the files of a folder. Without a hash, that of the first download is "
+        "recorded and required from then on.",
+    )
+    license: str | None = Field(None, description="Licence of the weights.")
+
+    @model_validator(mode="after")
+    def _check_hashes(self) -> Self:
+        if self.is_folder and (self.sha256 or self.md5):
+            raise wrong("these weights are a folder; give the hashes of its files as `files`")
+        return self
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether the weights are a folder: a repository on Hugging Face, or a folder on this machine."""
+        return bool(self.files) or any(
+            source.path.is_dir() if isinstance(source, LocalSource) else not source.file
+            for source in self.sources
+            if isinstance(source, HuggingFaceSource | LocalSource)
+        )
+
+    def members(self) -> dict[str, FileEntry]:
+        """Return the files of a folder by name; empty if the weights are one file."""
+        if not self.is_folder:
+            return {}
+        hashes = {str(name): value for name, value in (self.files or {}).items()}
+        return {
+            name: FileEntry(
+                sources=[found for source in self.sources if (found := source.member(name))], sha256=hashes.get(name)
+            )
+            for name in WEIGHTS_FOLDER
+        }
+
+    def denied(self) -> bool:
+        """Return whether the weights can only come from repositories to which this machine has no access."""
+        return all(isinstance(source, HuggingFaceSource) and source.is_denied() for source in self.sources)
 
 
 def _drive_address(file: str, identity: str, session: requests.Session, timeout: float) -> Address:

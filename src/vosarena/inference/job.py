@@ -10,6 +10,7 @@ import cv2
 
 from vosarena.base.errors import TrackerError
 from vosarena.base.hashing import file_sha256
+from vosarena.base.names import WEIGHTS_FOLDER
 from vosarena.inference.devices import take_device
 from vosarena.predictions.manifest import ModelDefinition, ModelIdentity
 from vosarena.predictions.store import Store
@@ -22,7 +23,7 @@ class Job:
 
     Attributes:
         definition: Tracker, options and revision.
-        weights: Local file of weights, None for a tracker without.
+        weights: Local file or folder of weights, None for a tracker without.
         device: `auto`, `cpu` or `cuda`.
         precision: `auto`, `fp32`, `bf16` or `fp16`.
         threads: Threads of the CPU, which decide the last bits of some masks. None leaves them to the libraries.
@@ -45,16 +46,18 @@ class Job:
         Raises:
             TrackerError: The tracker, one of its packages or the weights are missing.
         """
-        if self.weights and not self.weights.is_file():
-            raise TrackerError(f"there is no weights file {self.weights}")
+        weights = _weights_files(self.weights)
+        for path in weights:
+            if not path.is_file():
+                raise TrackerError(f"there is no weights file {path}")
         tracker = self.definition.tracker
         named = [tracker.rpartition(":")[0], *self.definition.options.values()]
         files = [Path(value) for value in named if isinstance(value, str) and value and Path(value).is_file()]
         return ModelIdentity(
             definition=self.definition,
             precision=self.precision,
-            weights=file_sha256(self.weights) if self.weights else None,
-            files=tuple(file_sha256(path) for path in files),
+            weights=file_sha256(weights[0]) if weights else None,
+            files=tuple(file_sha256(path) for path in (*weights[1:], *files)),
             packages=package_versions(packages_of(tracker_class(tracker))),
         )
 
@@ -135,6 +138,13 @@ class ShardTask:
             resize=content["resize"],
             minutes=content["minutes"],
         )
+
+
+def _weights_files(weights: Path | None) -> list[Path]:
+    """Return the files of weights, of a folder the largest first."""
+    if weights is None:
+        return []
+    return [weights / name for name in reversed(WEIGHTS_FOLDER)] if weights.is_dir() else [weights]
 
 
 def device_name(device: str) -> str:

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from vosarena.base.errors import ConfigError, TrackerError
+from vosarena.base.names import WEIGHTS_FOLDER
 from vosarena.base.sealed import is_damaged
 from vosarena.base.yaml_files import read_yaml
 from vosarena.config.paths import Paths
 from vosarena.config.study import Study
-from vosarena.fetching.weights import local_files
+from vosarena.fetching.weights import local_files, local_weights, place_of
 from vosarena.trackers.base import check_options
 
 logger = logging.getLogger(__name__)
@@ -49,6 +50,23 @@ def check_study(study: Study, where: str) -> None:
             check_options(model.tracker, [*model.options, *weights], elsewhere)
         except TrackerError as error:
             raise ConfigError(f"{where}: models: {model.name}: {error}") from None
+
+
+def check_access(study: Study, paths: Paths) -> None:
+    """Check that weights behind a licence are here or can be fetched.
+
+    Raises:
+        ConfigError: A model's weights are not here, and this machine has no access to them.
+    """
+    for model in study.models.values():
+        weights = model.weights
+        if weights and local_weights(weights, model.name, paths.resources) is None and weights.denied():
+            page, place = weights.sources[0].web_page("model"), place_of(weights, model.name, paths.resources)
+            raise ConfigError(
+                f"models: {model.name}: its weights ({weights.license}) need permission, which this machine does not "
+                f"have; ask for access on {page} and run `hf auth login`, or save {' and '.join(WEIGHTS_FOLDER)} in "
+                f"{place}"
+            )
 
 
 def discard_damaged(study: Study, paths: Paths) -> None:

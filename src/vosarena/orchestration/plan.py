@@ -157,7 +157,9 @@ def _weights(study: Study, paths: Paths) -> Iterable[PlannedFile]:
         if model.weights:
             place = place_of(model.weights, name, paths.resources)
             here = local_weights(model.weights, name, paths.resources) is not None
-            found[place] = _planned(f"weights of {name}", model.weights, place, "model", here, False, "")
+            found[place] = _planned(
+                f"weights of {name}", model.weights, place, "model", here, False, model.weights.license or ""
+            )
     return found.values()
 
 

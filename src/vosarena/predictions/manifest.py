@@ -42,8 +42,9 @@ class ModelIdentity:
     Attributes:
         definition: Tracker, options and revision.
         precision: Number format that was asked for, such as `auto` or `bf16`.
-        weights: SHA-256 of the weights, None for a model without.
-        files: SHA-256 of the files that the definition names: a tracker's code, files given as options.
+        weights: SHA-256 of the weights, of a folder that of `model.safetensors`; None for a model without.
+        files: SHA-256 of other files: `config.json` of a folder of weights, and those that the definition names, a
+            tracker's code and files given as options.
         packages: Versions of the packages that the tracker names.
     """
 

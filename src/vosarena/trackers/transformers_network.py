@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 
 from vosarena.base.errors import TrackerError
+from vosarena.base.names import WEIGHTS_FOLDER
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
 
-FILES = ("config.json", "model.safetensors")
 _STEP = 32  # the coarsest feature map of SAM 2 is 1/32 of the image
 
 
@@ -34,11 +34,11 @@ def load_network(
         TrackerError: The library is missing, or the folder is not that of a video model with an inference session.
     """
     folder = Path(weights)
-    for name in FILES:
+    for name in WEIGHTS_FOLDER:
         if not (folder / name).is_file():
             raise TrackerError(
-                f"transformers: there is no file {folder / name}; give `weights` a folder with {' and '.join(FILES)}, "
-                "as save_pretrained writes it"
+                f"transformers: there is no file {folder / name}; give `weights` a folder with "
+                f"{' and '.join(WEIGHTS_FOLDER)}, as save_pretrained writes it"
             )
     try:
         from transformers import AutoConfig
@@ -54,7 +54,7 @@ def load_network(
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise TrackerError(
-            f"transformers: {folder / FILES[0]} does not describe a model: {_first_line(error)}"
+            f"transformers: {folder / 'config.json'} does not describe a model: {_first_line(error)}"
         ) from error
     _resize(config, image_size)
     network: Any = _load(_class_of(config, folder), folder, config)
@@ -117,6 +117,7 @@ def _load(network_class: Any, folder: Path, config: PreTrainedConfig) -> PreTrai
     """Load the weights; every tensor must fit."""
     from safetensors import SafetensorError
 
+    file = folder / "model.safetensors"
     try:
         network, found = network_class.from_pretrained(
             folder, config=config, local_files_only=True, dtype=torch.float32, output_loading_info=True
@@ -125,15 +126,15 @@ def _load(network_class: Any, folder: Path, config: PreTrainedConfig) -> PreTrai
         raise TrackerError(f"transformers: a package is missing: {_first_line(error)}") from error
     except (SafetensorError, OSError, RuntimeError, ValueError) as error:
         raise TrackerError(
-            f"weights {folder / FILES[1]} cannot be loaded: {_first_line(error)}; the file may be truncated or belong "
-            "to another config.json; download both again"
+            f"weights {file} cannot be loaded: {_first_line(error)}; the file may be truncated or belong to another "
+            "config.json; download both again"
         ) from error
     words = (("missing_keys", "missing"), ("unexpected_keys", "unknown"), ("mismatched_keys", "of another shape"))
     differences = [f"{len(keys)} are {word} (first {_first(keys)})" for key, word in words if (keys := found[key])]
     if differences:
         raise TrackerError(
-            f"weights {folder / FILES[1]} do not fit: of the tensors {'; '.join(differences)}; use the config.json "
-            "that belongs to this file"
+            f"weights {file} do not fit: of the tensors {'; '.join(differences)}; use the config.json that belongs to "
+            "this file"
         )
     return cast("PreTrainedModel", network)
 
