@@ -191,6 +191,23 @@ def test_kinds_of_failures(common, true, predicted, kind):
     assert failure_kinds(rows) == [None, kind]
 
 
+def test_disagreement_is_the_mean_over_objects_and_other_models():
+    def tile(*labels: int) -> np.ndarray:
+        return np.array([labels], np.uint8)
+
+    masks = {
+        "a": [tile(1, 1, 2, 0), tile(0, 0, 0, 0), None],
+        "b": [tile(1, 1, 0, 0), tile(0, 0, 0, 0), tile(1, 0, 0, 0)],
+        "c": [tile(1, 1, 1, 1), tile(0, 0, 0, 0), tile(1, 0, 0, 0)],
+    }
+    found = media.disagreement(masks)
+    ab, ac, bc = 1 / 2, (1 / 2 + 1) / 2, 1 / 2  # object 1 and, where one of both has it, object 2
+    assert found["a"].tolist() == pytest.approx([(ab + ac) / 2, 0, 1])
+    assert found["b"].tolist() == pytest.approx([(ab + bc) / 2, 0, 0.5])
+    assert found["c"].tolist() == pytest.approx([(ac + bc) / 2, 0, 0.5])
+    assert media.disagreement({"a": masks["a"]}) == {}
+
+
 def test_large_tiles_only_in_small_reports():
     assert media.tile_width(28, 7) == media.LARGE_TILE_WIDTH and media.tile_width(450, 12) == media.TILE_WIDTH
 

@@ -38,14 +38,17 @@ from vosarena.inference.run import track_shard
 root = Path(sys.argv[1])
 source = {"name": "squares", "splits": {"all": {"path": str(root)}}}
 models = ["static", "flow", {"name": "late-flow", "extends": "flow", "revision": 2, "trained_on": ["squares"]}]
-study = load_study({"datasets": [source], "models": models, "protocols": ["davis2017", "vos-benchmark"]})
-split = study.splits["squares/all"]
+own = {"name": "own", "splits": {"all": {"path": str(root), "ground_truth": "none"}}}
+study = load_study({"datasets": [source, own], "models": models, "protocols": ["davis2017", "vos-benchmark"]})
 paths = Paths("study", root.parent / "results", root.parent / "resources")
+for split in study.splits.values():
+    table = paths.sequences(split)
+    table.parent.mkdir(parents=True)
+    for name in ("JPEGImages", "Annotations"):
+        (table.parent / name).symlink_to(root / name)
+    index_split(table.parent, table, split)
+split = study.splits["squares/all"]
 table = paths.sequences(split)
-table.parent.mkdir(parents=True)
-for name in ("JPEGImages", "Annotations"):
-    (table.parent / name).symlink_to(root / name)
-index_split(table.parent, table, split)
 for name, model in study.models.items():
     status = paths.predictions(split, name) / ".shards" / "all.json"
     status.parent.mkdir(parents=True)
@@ -55,6 +58,9 @@ for name, model in study.models.items():
     track_shard(ShardTask(tuple(names), root / "JPEGImages", root / "Annotations", job, folder), status)
     measure_predictions(table, folder, [status], metrics, dataset="squares", split="all", model=name,
                         protocols=["davis2017"], resize="never", jobs=1)
+unscored = paths.predictions("own/all", "static").parent
+unscored.parent.mkdir(parents=True)
+unscored.symlink_to(paths.predictions(split, "static").parent)
 build_leaderboard(local_runs(study, paths), paths.leaderboard)
 build_report(study, paths, paths.report)
 """
@@ -251,6 +257,27 @@ def test_errors_outlines_and_the_choice_of_models(page):
     page.select_option("#metric", "both")
     assert flow.locator(".now").inner_text().startswith("J&F")
     assert page.locator("#curves svg").get_attribute("aria-label") == "J&F of every model over time"
+
+
+def test_a_split_without_ground_truth_is_ordered_by_disagreement(page):
+    page.select_option("#board-choice", label="own/all, not scored")
+    assert "own/all is not scored. The models disagree most on" in page.locator("h1").inner_text()
+    for section in ("#hard", "#duel", "#speed", "#board-table", "#board-controls"):
+        assert not page.locator(section).is_visible(), section
+    links = page.locator("nav a:visible").all_inner_texts()
+    assert links == ["Predictions", "Disagreement", "Sequences", "Failures", "Provenance"]
+    assert "3 of 3" in page.locator("#state-table tbody tr").first.inner_text()
+    entries = page.evaluate("vosarena.sequences()")
+    order = [item["name"] for item in sorted(entries, key=lambda item: -item["disagreement"])]
+    assert [node.get_attribute("data-name") for node in page.locator(".seq").all()] == order
+    page.locator(".seq").first.click()
+    page.locator("#curves .curve").first.wait_for()
+    assert page.locator("#panels figcaption").nth(1).inner_text().startswith("prompt")
+    assert page.locator("#curves .curve").count() == len(MODELS)
+    assert "% apart" in page.locator("#panels figure").nth(2).inner_text()
+    assert not page.locator("#curve-controls").is_visible() and not page.locator("#curve-help").is_visible()
+    page.keyboard.press("e")
+    assert page.locator("#view").input_value() == "mask", "there are no errors to show"
 
 
 @ONCE

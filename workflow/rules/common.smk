@@ -295,5 +295,9 @@ def predictions_of_scored(wildcards):
     ]
 
 
+def tables_of_leaderboard(wildcards):
+    return [declared.leaderboard / "leaderboard.parquet"] if runs("full", "first_frame") else []
+
+
 def report_of_study(wildcards):
-    return [declared.report / "index.html", declared.figures] if runs("full") else []
+    return [declared.report / "index.html", *([declared.figures] if runs("full") else [])]

@@ -3,9 +3,9 @@
 
 rule report:
     input:
-        leaderboard=declared.leaderboard / "leaderboard.parquet",
+        leaderboard=tables_of_leaderboard,
         metrics=metrics_of_study,
-        predictions=predictions_of_scored,
+        predictions=predictions_of_study,
     output:
         page=declared.report / "index.html",
         folders=[directory(declared.report / name) for name in ("media", "tables")],

@@ -7,9 +7,10 @@ object depends on its id and is the same in every sheet and figure. Models have 
 partly desaturated, so that a mask is visible on an object of its colour.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from glob import escape
+from itertools import combinations
 from pathlib import Path
 
 import cv2
@@ -232,6 +233,34 @@ def errors(labels: LabelMap, truth: LabelMap) -> Picture:
     return np.where(wrong, np.where(truth > 0, _MISSED, _EXTRA), 0).astype(np.uint8)
 
 
+def disagreement(masks: Mapping[str, Tiles]) -> dict[str, NDArray[np.float64]]:
+    """Return for each model how much its masks differ from those of the other models, from 0 to 1, by tile.
+
+    The difference of two masks of an object is 1 - IoU. It is averaged over the objects that one of them has, and over
+    the other models. A frame without masks counts as equal. With fewer than two models nothing is returned.
+
+    Args:
+        masks: Tiles of every model.
+    """
+    models = list(masks)
+    total = {model: np.zeros(len(masks[model])) for model in models}
+    for first, second in combinations(models, 2):
+        for index, (one, other) in enumerate(zip(masks[first], masks[second], strict=True)):
+            difference = _difference(one, other)
+            total[first][index] += difference
+            total[second][index] += difference
+    return {model: values / (len(models) - 1) for model, values in total.items()} if len(models) > 1 else {}
+
+
+def _difference(one: LabelMap | None, other: LabelMap | None) -> float:
+    if one is None or other is None:
+        return float(one is not other)
+    found = np.bincount(one.ravel(), minlength=256) + np.bincount(other.ravel(), minlength=256)
+    common = np.bincount(one[one == other], minlength=256)
+    numbers = np.flatnonzero(found[1:]) + 1
+    return float(np.mean(1 - common[numbers] / (found[numbers] - common[numbers]))) if len(numbers) else 0.0
+
+
 def _outlines(labels: LabelMap) -> Picture:
     paint = painted(labels)
     lines = np.where(paint > len(OBJECT_COLOURS), paint - len(OBJECT_COLOURS), 0)
@@ -265,7 +294,9 @@ def blended(frame: Picture, labels: LabelMap | None) -> Picture:
     paint = painted(labels)
     colours = np.frombuffer(_PALETTE, np.uint8).reshape(-1, 3)[paint].astype(np.float32)
     weights = (np.frombuffer(_ALPHA, np.uint8) / 255).astype(np.float32)[paint][..., None]
-    grey = frame @ np.float32([[0.3], [0.59], [0.11]])  # the luminance of the blend mode `saturation` in CSS
+    grey = (frame * np.array([0.3, 0.59, 0.11], np.float32)).sum(
+        axis=2, keepdims=True
+    )  # the luminance of the blend mode `saturation` in CSS
     muted = frame * (1 - DESATURATED) + grey * DESATURATED
     blend: Picture = np.rint(muted * (1 - weights) + colours * weights).astype(np.uint8)
     return blend

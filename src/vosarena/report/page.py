@@ -27,7 +27,7 @@ from vosarena.base.logs import progress_bar
 from vosarena.base.version import __version__
 from vosarena.config.paths import Paths
 from vosarena.config.study import Split, Study
-from vosarena.datasets.sequences import ANNOTATIONS, IMAGES, read_sequence
+from vosarena.datasets.sequences import ANNOTATIONS, IMAGES, SequenceFiles, read_sequence
 from vosarena.datasets.table import SequenceRecord, read_table
 from vosarena.io.masks import masks_digest
 from vosarena.leaderboard.attributes import (
@@ -75,10 +75,12 @@ class SequenceEntry:
         objects: Number of objects.
         attributes: Attributes of the sequence.
         tile: Width and height of one tile of a sheet, and the number of tiles.
-        sparkline: Mean J over time, by model.
+        sparkline: Mean J over time, or without ground truth the disagreement with the other models, by model.
         fail: Tile of the first failure, by model. Models without a failure are missing.
         low: Tile of the lowest mean J, by model.
-        apart: Tile in which the mean J of the models differs most; None with one model.
+        apart: Tile in which the models differ most, in mean J or without ground truth in their masks; None with one
+            model.
+        disagreement: Without ground truth, how much the masks of the models differ, in percent; None with one model.
         layers: Number of the model's sheet of masks, by model.
         thumb: Position in the sheet of thumbnails.
     """
@@ -92,6 +94,7 @@ class SequenceEntry:
     fail: dict[str, int]
     low: dict[str, int]
     apart: int | None
+    disagreement: float | None
     layers: dict[str, int]
     thumb: int
 
@@ -139,17 +142,20 @@ def build_report(
         DataError: There is no leaderboard yet, or it is damaged.
     """
     folder = output.parent / "leaderboard"
-    if not (folder / "leaderboard.parquet").is_file():
-        raise DataError(f"{folder} has no leaderboard; run the workflow or `vosarena leaderboard` first")
-    tables = read_leaderboard(folder)
+    tables = {name: pd.DataFrame(columns=columns) for name, columns in TABLES.items()}
+    if has_scores := bool(study.local_splits() or study.server_splits()):
+        if not (folder / "leaderboard.parquet").is_file():
+            raise DataError(f"{folder} has no leaderboard; run the workflow or `vosarena leaderboard` first")
+        tables = read_leaderboard(folder)
     check_folder(output)
     for name in (MEDIA, COPIES):
         shutil.rmtree(output / name, ignore_errors=True)
         (output / name).mkdir()
-    for name in _DOWNLOADS:
+    downloads = _DOWNLOADS if has_scores else ()
+    for name in downloads:
         shutil.copyfile(folder / name, output / COPIES / name)  # the page may be passed on without the other folders
     scored = local_runs(study, paths) if runs is None else runs
-    splits = {}
+    splits: dict[str, dict[str, Any]] = {}
     for name, split in study.splits.items():
         of_split = [run for run in scored if f"{run.dataset}/{run.split}" == name]
         if of_split:
@@ -157,12 +163,28 @@ def build_report(
             metrics = {item.model: item for item in read_metrics(files, allow_incomplete=True)}
             attributes, _ = attributes_of(of_split)
             counted = _counted(tables["objects"], split)
-            entries = _Pictures(split, metrics, paths, output, attributes, counted).write(jobs)
-            splits[name] = {"sequences": [asdict(entry) for entry in entries]}
+            pictures = _ScoredPictures(split, paths, output, metrics, attributes, counted)
+            splits[name] = {"scored": True, "sequences": [asdict(entry) for entry in pictures.write(jobs)]}
+        elif split.ground_truth != "full" and paths.sequences(split).is_file():
+            unscored = _UnscoredPictures(split, paths, output, list(study.models))
+            splits[name] = {
+                "scored": False,
+                "sequences": [asdict(entry) for entry in unscored.write(jobs)],
+                "state": _state(split, list(study.models), paths, tables["leaderboard"]),
+            }
     data = [Path(split.path) for split in study.every_split() if split.path]
     local = _LocalPaths([Path(), paths.results.parent, *data])
     content = {
-        "boards": local.hide([_board(tables, key) for key in board_keys(tables["leaderboard"])]),
+        "boards": local.hide(
+            [
+                *(_board(tables, key) for key in board_keys(tables["leaderboard"])),
+                *(
+                    _unscored_board(study.splits[name], splits[name])
+                    for name in splits
+                    if study.splits[name].ground_truth == "none"
+                ),
+            ]
+        ),
         "columns": [
             {"key": column.name, "title": column.title, "words": column.words, "description": column.description}
             for column in columns_for(LEADERBOARD, Shown.PAGE)
@@ -173,10 +195,10 @@ def build_report(
         "failure_kinds": [kind.value for kind in FailureKind],
         "min_sequences": MIN_SEQUENCES,
         "failures": local.hide([asdict(failed) for failed in _failures(study, paths)]),
-        "data": {name: _data_digest(paths.sequences(study.splits[name])) for name in splits},
+        "data": {name: _data_digest(paths.sequences(study.splits[name])) for name in splits if splits[name]["scored"]},
         "version": __version__,
     }
-    page = _render(content, local.hide(_definition(study)), tables["leaderboard"])
+    page = _render(content, local.hide(_definition(study)), tables["leaderboard"], downloads)
     (output / "index.html").write_text(page, encoding="utf-8", errors="backslashreplace")
 
 
@@ -197,6 +219,37 @@ def _board(tables: Mapping[str, pd.DataFrame], key: BoardKey) -> dict[str, Any]:
         "comparisons": _records(comparisons[comparisons["attribute"] == ALL].drop(columns=KEYS)),
         "scores": scores,
     }
+
+
+def _unscored_board(split: Split, content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the board of a split that nobody scores: a sentence, without rows."""
+    entries = [entry for entry in content["sequences"] if entry["disagreement"] is not None]
+    headline = [(f"{split} is not scored. ", False)]
+    if entries:
+        most = max(entries, key=lambda entry: entry["disagreement"])
+        headline += [("The models disagree most on ", False), (most["name"], True)]
+        headline.append((f": {most['disagreement']:.0f} % of the area of their masks on average.", False))
+    parts = {"note": "", "headline": headline, "rows": [], "attributes": [], "comparisons": [], "scores": {}}
+    return {"dataset": split.dataset, "split": split.name, "protocol": "not scored", **parts}
+
+
+def _state(split: Split, models: Sequence[str], paths: Paths, board: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return how far every model is on a split without ground truth: finished sequences and the archive."""
+    names = [record.sequence for record in read_table(paths.sequences(split))]
+    rows = board[(board["dataset"] == split.dataset) & (board["split"] == split.name)].set_index("model")
+    state = []
+    for model in models:
+        archive = paths.submission(split, model)
+        state.append(
+            {
+                "model": model,
+                "finished": len(Store(paths.predictions(split, model)).manifests(names)),
+                "sequences": len(names),
+                "status": str(rows.loc[model, "status"]) if model in rows.index else "no server",
+                "archive": str(archive.relative_to(paths.study_folder)) if archive.is_file() else "",
+            }
+        )
+    return state
 
 
 def _leaderboard_rows(board: pd.DataFrame) -> list[dict[str, Any]]:
@@ -236,90 +289,60 @@ def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
 class _Pictures:
     """Sheets, curves and thumbnails of all sequences of one split."""
 
-    def __init__(
-        self,
-        split: Split,
-        metrics: Mapping[str, Metrics],
-        paths: Paths,
-        output: Path,
-        attributes: Mapping[str, Sequence[str]],
-        counted: Counted,
-    ) -> None:
-        self._split, self._paths, self._attributes, self._counted = split, paths, attributes, counted
+    def __init__(self, split: Split, paths: Paths, output: Path, models: Sequence[str]) -> None:
+        self._split, self._paths, self._models = split, paths, list(models)
         self._root = paths.sequences(split).parent
         self._table = read_table(paths.sequences(split))
-        self._models = list(metrics)
         self._folder = output / MEDIA / split.dataset / split.name
-        self._curves: Curves = {}
-        self._rows: dict[str, Rows] = {}
-        for model, item in metrics.items():
-            for rows in item.sequences:
-                self._curves.setdefault(rows.name, {})[model] = sequence_curves(rows)
-                self._rows.setdefault(rows.name, {})[model] = rows.listed
-        size = len(self._table), len(metrics) + 2
+        size = len(self._table), len(self._models) + 2
         self._most, self._widest = media.frames_per_sequence(*size), media.tile_width(*size)
 
     def write(self, jobs: int) -> list[SequenceEntry]:
         """Write all pictures, and return an entry for each sequence."""
         self._folder.mkdir(parents=True)
-        records = [record for record in self._table if record.sequence in self._curves]
+        records = [record for record in self._table if self._models_of(record.sequence)]
         with ThreadPoolExecutor(max(1, jobs)) as pool:
             made = pool.map(self._sequence, records, range(len(records)))
             done = list(progress_bar(made, total=len(records), desc=f"pictures of {self._split}"))
         self._thumbs([thumb for _, thumb in done])
         return [entry for entry, _ in done]
 
+    def _models_of(self, sequence: str) -> list[str]:
+        """Return the models that are shown on a sequence."""
+        raise NotImplementedError
+
     def _sequence(self, record: SequenceRecord, thumb: int) -> tuple[SequenceEntry, media.Picture]:
         """Write the sheets and curves of a sequence, and return its entry and its thumbnail before cropping."""
-        name, curves = record.sequence, self._curves[record.sequence]
-        files = read_sequence(self._root / IMAGES, self._root / ANNOTATIONS, name, self._split.resize)
-        # Scores refer to the names of masks, which may differ from those of frames: `7.png` may be the mask of
-        # `00007.jpg`.
-        masks = (files.masks, *files.objects.values())
-        index_of = {path.stem: index for found in masks for index, path in found.items()}
-        scored = {
-            model: [curve for curve in objects if (name, curve.object_id) in self._counted]  # by any protocol
-            for model, objects in curves.items()
-        }
-        failures = {model: _first_failure(objects, index_of) for model, objects in scored.items()}
-        lowest = {model: _lowest(objects, index_of) for model, objects in scored.items()}
-        apart = _most_apart(scored.values(), index_of)
-        wanted = [frame for frame in (apart, *failures.values(), *lowest.values()) if frame is not None]
-        shown = media.shown_frames(len(files.frames), self._most, wanted)
+        raise NotImplementedError
+
+    def _files(self, sequence: str) -> SequenceFiles:
+        return read_sequence(self._root / IMAGES, self._root / ANNOTATIONS, sequence, self._split.resize)
+
+    def _write_sheets(
+        self, files: SequenceFiles, shown: Sequence[int], truth: media.ReadLabels
+    ) -> tuple[media.Grid, media.Picture, dict[str, media.Tiles]]:
+        """Write all sheets of a sequence, and return their grid, the first frame, and the masks of every model."""
         grid = media.Grid.of(files.size, len(shown), self._widest)
-        folder = self._folder / name
+        folder = self._folder / files.name
         folder.mkdir()
         first_tile = media.write_frames(files, shown, grid, folder / "frames.jpg")
-        truth = media.read_tiles(media.truth_reader(files), shown, grid)
-        media.write_truth(truth, grid, folder)
-        layers = {model: number for number, model in enumerate(self._models) if model in curves}
-        for model, number in layers.items():
-            read = media.prediction_reader(files, Store(self._paths.predictions(self._split, model)).masks(name))
-            media.write_model(media.read_tiles(read, shown, grid), truth, grid, folder, str(number))
-        detail = {
-            "frames": len(files.frames),
-            "shown": shown,
-            "objects": [
-                item | {"scored": self._counted.get((name, item["id"]), [])}
-                for item in _objects(curves, self._rows[name], index_of)
-            ],
-        }
-        key = script_json(f"{self._split}/{name}")
-        (folder / "data.js").write_text(f"vosarena.arrived({key}, {script_json(detail)});\n")
-        entry = SequenceEntry(
-            name=name,
-            frames=len(files.frames),
-            objects=len(next(iter(curves.values()))),
-            attributes=list(self._attributes.get(name, ())),
-            tile=(grid.width, grid.height, len(shown)),
-            sparkline={model: sparkline(objects) for model, objects in scored.items()},
-            fail={model: shown.index(frame) for model, frame in failures.items() if frame in shown},
-            low={model: shown.index(frame) for model, frame in lowest.items() if frame in shown},
-            apart=shown.index(apart) if apart in shown else None,
-            layers=layers,
-            thumb=thumb,
-        )
-        return entry, first_tile
+        true = media.read_tiles(truth, shown, grid)
+        media.write_truth(true, grid, folder)
+        if self._split.ground_truth != "full":
+            true = [None] * len(shown)  # the prompts alone show no errors
+        masks = {}
+        for model in self._models_of(files.name):
+            store = Store(self._paths.predictions(self._split, model))
+            masks[model] = media.read_tiles(media.prediction_reader(files, store.masks(files.name)), shown, grid)
+            media.write_model(masks[model], true, grid, folder, str(self._layer(model)))
+        return grid, first_tile, masks
+
+    def _layer(self, model: str) -> int:
+        return self._models.index(model)
+
+    def _write_data(self, sequence: str, detail: Mapping[str, Any]) -> None:
+        key = script_json(f"{self._split}/{sequence}")
+        (self._folder / sequence / "data.js").write_text(f"vosarena.arrived({key}, {script_json(detail)});\n")
 
     def _thumbs(self, pictures: list[media.Picture]) -> None:
         """Write one sheet of thumbnails, each cropped to 16:9."""
@@ -336,6 +359,106 @@ class _Pictures:
             left, top = (image.width - _THUMB_WIDTH) // 2, (image.height - height) // 2
             sheet.paste(image.crop((left, top, left + _THUMB_WIDTH, top + height)), corner)
         sheet.save(self._folder / "thumbs.jpg", quality=75)
+
+
+class _ScoredPictures(_Pictures):
+    """The pictures of a split with ground truth."""
+
+    def __init__(
+        self,
+        split: Split,
+        paths: Paths,
+        output: Path,
+        metrics: Mapping[str, Metrics],
+        attributes: Mapping[str, Sequence[str]],
+        counted: Counted,
+    ) -> None:
+        super().__init__(split, paths, output, list(metrics))
+        self._attributes, self._counted = attributes, counted
+        self._curves: Curves = {}
+        self._rows: dict[str, Rows] = {}
+        for model, item in metrics.items():
+            for rows in item.sequences:
+                self._curves.setdefault(rows.name, {})[model] = sequence_curves(rows)
+                self._rows.setdefault(rows.name, {})[model] = rows.listed
+
+    def _models_of(self, sequence: str) -> list[str]:
+        return list(self._curves.get(sequence, ()))
+
+    def _sequence(self, record: SequenceRecord, thumb: int) -> tuple[SequenceEntry, media.Picture]:
+        name, curves = record.sequence, self._curves[record.sequence]
+        files = self._files(name)
+        # Scores refer to the names of masks, which may differ from those of frames: `7.png` may be the mask of
+        # `00007.jpg`.
+        masks = (files.masks, *files.objects.values())
+        index_of = {path.stem: index for found in masks for index, path in found.items()}
+        scored = {
+            model: [curve for curve in objects if (name, curve.object_id) in self._counted]  # by any protocol
+            for model, objects in curves.items()
+        }
+        failures = {model: _first_failure(objects, index_of) for model, objects in scored.items()}
+        lowest = {model: _lowest(objects, index_of) for model, objects in scored.items()}
+        apart = _most_apart(scored.values(), index_of)
+        wanted = [frame for frame in (apart, *failures.values(), *lowest.values()) if frame is not None]
+        shown = media.shown_frames(len(files.frames), self._most, wanted)
+        grid, first_tile, _ = self._write_sheets(files, shown, media.truth_reader(files))
+        objects = [
+            item | {"scored": self._counted.get((name, item["id"]), [])}
+            for item in _objects(curves, self._rows[name], index_of)
+        ]
+        self._write_data(name, {"frames": len(files.frames), "shown": shown, "objects": objects})
+        entry = SequenceEntry(
+            name=name,
+            frames=len(files.frames),
+            objects=len(next(iter(curves.values()))),
+            attributes=list(self._attributes.get(name, ())),
+            tile=(grid.width, grid.height, len(shown)),
+            sparkline={model: sparkline(objects) for model, objects in scored.items()},
+            fail={model: shown.index(frame) for model, frame in failures.items() if frame in shown},
+            low={model: shown.index(frame) for model, frame in lowest.items() if frame in shown},
+            apart=shown.index(apart) if apart in shown else None,
+            disagreement=None,
+            layers={model: self._layer(model) for model in curves},
+            thumb=thumb,
+        )
+        return entry, first_tile
+
+
+class _UnscoredPictures(_Pictures):
+    """The pictures of a split without ground truth: prompts and predictions, compared with each other."""
+
+    def _models_of(self, sequence: str) -> list[str]:
+        stores = {model: Store(self._paths.predictions(self._split, model)) for model in self._models}
+        return [model for model, store in stores.items() if store.manifest(sequence)]
+
+    def _sequence(self, record: SequenceRecord, thumb: int) -> tuple[SequenceEntry, media.Picture]:
+        files = self._files(record.sequence)
+        prompts, read = set(record.first_appearance), media.truth_reader(files)
+        shown = media.shown_frames(len(files.frames), self._most, sorted(prompts))
+        grid, first_tile, masks = self._write_sheets(
+            files, shown, lambda frame: read(frame) if frame in prompts else None
+        )
+        apart = media.disagreement(masks)
+        mean = np.mean(list(apart.values()), axis=0) if apart else None
+        objects = [{"id": number, "colour": media.colour_of(number)} for number in record.object_ids]
+        curves = {model: np.rint(100 * values).astype(int).tolist() for model, values in apart.items()}
+        detail = {"frames": len(files.frames), "shown": shown, "objects": objects, "apart": curves}
+        self._write_data(files.name, detail)
+        entry = SequenceEntry(
+            name=files.name,
+            frames=len(files.frames),
+            objects=len(record.object_ids),
+            attributes=list(record.attributes),
+            tile=(grid.width, grid.height, len(shown)),
+            sparkline=curves,
+            fail={},
+            low={},
+            apart=None if mean is None else int(np.argmax(mean)),
+            disagreement=None if mean is None else round(100 * float(mean.mean()), 1),
+            layers={model: self._layer(model) for model in masks},
+            thumb=thumb,
+        )
+        return entry, first_tile
 
 
 def _first_failure(objects: Iterable[ObjectCurve], index_of: Mapping[str, int]) -> int | None:
@@ -500,7 +623,9 @@ def _definition(study: Study) -> dict[str, Any]:
     }
 
 
-def _render(content: Mapping[str, Any], definition: Mapping[str, Any], board: pd.DataFrame) -> str:
+def _render(
+    content: Mapping[str, Any], definition: Mapping[str, Any], board: pd.DataFrame, downloads: Sequence[str]
+) -> str:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_PAGE), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
     )
@@ -516,6 +641,6 @@ def _render(content: Mapping[str, Any], definition: Mapping[str, Any], board: pd
             (title, column_groups(shown), shown, footnote(shown)) for title, shown in cross_dataset_tables(board)
         ],
         splits=splits,
-        downloads=[f"{COPIES}/{name}" for name in _DOWNLOADS],
+        downloads=[f"{COPIES}/{name}" for name in downloads],
         study=yaml.safe_dump({key: definition[key] for key in ("datasets", "models", "protocols")}, sort_keys=False),
     )

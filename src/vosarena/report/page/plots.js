@@ -40,19 +40,20 @@
   v.curves = (item, frames, models, width, go) => {
     const failed = models.filter((model) => model in item.fail)
       .map((model) => ({ model, at: item.fail[model], j: item.scores[model][item.at.indexOf(item.fail[model])] }));
-    const row = (model) => -6 - 11 * models.indexOf(model), low = -14 - 11 * models.length; // one row of bars for each model
-    const spans = models.flatMap((model) => runs(item, frames, model));
-    const chart = draw({ width, height: 240 + 13 * models.length, marginTop: 26, ariaLabel: `${item.label} of every model over time`,
+    const rows = item.kinds ? models : []; // without ground truth there are no failures
+    const row = (model) => -6 - 11 * models.indexOf(model), low = rows.length ? -14 - 11 * rows.length : 0; // one row of bars for each model
+    const spans = rows.flatMap((model) => runs(item, frames, model));
+    const chart = draw({ width, height: 240 + 13 * rows.length, marginTop: 26, ariaLabel: `${item.label} of every model over time`,
       x: { domain: [0, Math.max(1, frames - 1)], label: "frame" },
       y: { domain: [low, 100], ticks: [0, 20, 40, 60, 80, 100], grid: true, label: item.label }, marks: [
-        Plot.ruleY(models, { y: row, x1: 0, x2: Math.max(1, frames - 1), stroke: (model) => v.colour(model), strokeOpacity: 0.5 }),
+        Plot.ruleY(rows, { y: row, x1: 0, x2: Math.max(1, frames - 1), stroke: (model) => v.colour(model), strokeOpacity: 0.5 }),
         Plot.ruleY(spans, { x1: "start", x2: "end", y: ({ model }) => row(model), stroke: ({ kind }) => KINDS[kind], strokeWidth: 9,
           className: "kinds",
           title: ({ model, kind, from, to }) => `${model}: ${v.data.failure_kinds[kind - 1]}, frames ${from} to ${to}` }),
-        Plot.dot(models, { x: 0, y: row, dx: -7, symbol: "square", r: 4, fill: (model) => v.colour(model) }),
+        Plot.dot(rows, { x: 0, y: row, dx: -7, symbol: "square", r: 4, fill: (model) => v.colour(model) }),
         Plot.areaY(item.at, { x: (at) => at, y1: 0, y2: (_, i) => (item.visible[i] ? 0 : 100), curve: "step", fill: "currentColor",
           fillOpacity: 0.13, className: "absent" }),
-        Plot.ruleY([v.data.failure_j], { stroke: "var(--quiet)", strokeDasharray: "3 4" }),
+        Plot.ruleY(rows.length ? [v.data.failure_j] : [], { stroke: "var(--quiet)", strokeDasharray: "3 4" }),
         ...models.map((model) => Plot.line(item.at, { x: (at) => at, y: item.scores[model], stroke: v.colour(model), strokeWidth: 2,
           strokeDasharray: v.dash(model), className: "curve" })),
         Plot.dot(failed, { x: "at", y: "j", dy: -9, symbol: "triangle", rotate: 180, r: 6, fill: (mark) => v.colour(mark.model),
@@ -125,7 +126,7 @@
   }
 
   function both() {
-    if (!v.models().length) return;
+    if (!v.scored() || !v.models().length) return;
     duel();
     speed();
   }
@@ -134,7 +135,7 @@
   window.addEventListener("resize", both);
   v.onBoard(() => {
     const models = v.models();
-    if (!models.length) return;
+    if (!v.scored() || !models.length) return;
     v.options($("duel-x"), models);
     v.options($("duel-y"), models);
     $("duel-y").value = v.leader();

@@ -13,6 +13,7 @@
   function sheets(layer, view) {
     if (layer === null || view === "frame") return [];
     if (layer === "truth") return ["contour", "truth"];
+    if (!v.scored()) return view === "mask" ? [`${layer}-outline`, layer] : [`${layer}-outline`];
     return { mask: ["contour", layer], error: ["contour", `${layer}-error`], outline: [`${layer}-outline`, "contour"] }[view];
   }
   // A tile is a background that moves with the frame.
@@ -46,9 +47,10 @@
     lazy(node, () => paint(node, sequence, layer, index));
     return el("figure", {}, node, el("figcaption", {}, el("span", {}, title), el("span", {}, value || "")));
   }
-  const layers = (sequence) => [["frame", null], ["ground truth", "truth"],
+  const layers = (sequence) => [["frame", null], [v.scored() ? "ground truth" : "prompt", "truth"],
     ...v.models().filter((model) => model in sequence.layers).map((model) => [model, sequence.layers[model]])];
   const spread = (sequence) => {
+    if (!v.scored()) return sequence.disagreement ?? 0;
     const values = v.models().map((model) => v.score(sequence.name, model)).filter((x) => x !== undefined);
     return values.length > 1 ? Math.max(...values) - Math.min(...values) : 0;
   };
@@ -68,8 +70,10 @@
     el("div", { class: "strip", style: `--columns:${Math.min(6, columns)}` }, ...strip));
   }
   function galleries() {
-    const best = v.leader(), all = v.sequences().filter((item) => v.score(item.name, best) !== undefined);
-    if (!all.length) return;
+    const best = v.leader();
+    const all = v.sequences().filter((item) => !v.scored() || v.score(item.name, best) !== undefined);
+    $("fails-title").textContent = v.scored() ? "Worst sequences" : "Disagreement";
+    $("worst-title").hidden = !v.scored();
     const failed = all.filter((item) => best in item.fail);
     const worst = failed.sort((a, b) => v.score(a.name, best) - v.score(b.name, best)).slice(0, 4);
     $("worst-title").replaceChildren(...(worst.length ? ["Lowest scores of ", v.chip(best), best, ", each at its worst frame"]
@@ -78,9 +82,14 @@
       .sort((a, b) => spread(b) - spread(a)).slice(0, 4);
     $("disagree-title").hidden = !apart.length;
     $("worst").replaceChildren(...worst.map((item) => card(item, item.low[best] ?? item.fail[best], item.attributes.join(", "))));
-    $("disagree").replaceChildren(...apart.map((item) => card(item, item.apart, `${v.show(spread(item))} points between best and worst`)));
+    const far = (item) => (v.scored() ? `${v.show(spread(item))} points between best and worst` : `masks differ by ${v.show(spread(item))} %`);
+    $("disagree").replaceChildren(...apart.map((item) => card(item, item.apart, far(item))));
   }
 
+  function differs(sequence, model) {
+    const values = sequence.sparkline[model];
+    return values ? `${v.show(values.reduce((sum, value) => sum + value, 0) / values.length, 0)} % apart` : "";
+  }
   function row(sequence) {
     const i = sequence.thumb;
     const thumbs = folder("thumbs.jpg");
@@ -89,7 +98,7 @@
       el("span", {}, el("b", {}, sequence.name), el("small", {},
         `${sequence.frames} frames, ${sequence.objects} ${sequence.objects === 1 ? "object" : "objects"}${sequence.attributes.length ? ", " : ""}${sequence.attributes.join(", ")}`)),
       el("span", { class: "sparks" }, ...v.models().map((model) => el("span", { class: "spark" },
-        el("span", {}, v.chip(model), model, el("br"), el("b", {}, v.show(v.score(sequence.name, model)) || "not scored")),
+        el("span", {}, v.chip(model), model, el("br"), el("b", {}, (v.scored() ? v.show(v.score(sequence.name, model)) : differs(sequence, model)) || "not scored")),
         lazy(el("span", { "aria-hidden": "true" }), (node) => node.replaceChildren(v.sparkline(sequence.sparkline[model] || [], model)))))));
   }
   function list() {
@@ -117,7 +126,11 @@
   v.arrived = (key, detail) => { details.set(key, detail); if (waiting && waiting.key === key) waiting.then(); };
   function view(sequence, index) {
     stop();
-    open = { sequence, index: index ?? sequence.fail[v.leader()] ?? 0 };
+    open = { sequence, index: index ?? sequence.fail[v.leader()] ?? (v.scored() ? 0 : sequence.apart ?? 0) };
+    for (const id of ["curve-controls", "curve-help"]) $(id).hidden = !v.scored();
+    $("curve-help-unscored").hidden = v.scored() || sequence.apart === null;
+    $("view").querySelector("[value=error]").hidden = !v.scored();
+    if (!v.scored() && $("view").value === "error") $("view").value = "mask";
     $("viewer-title").textContent = sequence.name;
     $("viewer-facts").textContent = `${v.split()}, ${sequence.frames} frames`
       + (sequence.tile[2] < sequence.frames ? ` (${sequence.tile[2]} shown)` : "")
@@ -164,6 +177,11 @@
   }
   function loaded(detail) {
     open.detail = detail;
+    if (!v.scored()) {
+      curves();
+      go(open.index);
+      return;
+    }
     const ids = detail.objects.map((item) => String(item.id)), scored = detail.objects.filter(counts);
     v.options($("object"), ["mean", ...ids], [scored.length < ids.length ? "scored objects (mean)" : "all objects (mean)",
       ...detail.objects.map((item) => `object ${item.id}${counts(item) ? "" : " (not scored)"}`)]);
@@ -177,8 +195,11 @@
     const count = (kind) => found.filter((other) => other === kind).length;
     return found.filter((kind) => kind !== "0").sort((a, b) => count(b) - count(a) || a.localeCompare(b))[0] || "0";
   }
-  const value = (item, model, i) => ({ j: () => item.j[model][i], f: () => item.f[model][i],
-    both: () => (item.j[model][i] + item.f[model][i]) / 2 })[$("metric").value]();
+  // Without ground truth: the difference of each model from the others, on the shown frames.
+  const apart = () => ({ at: open.detail.shown, j: open.detail.apart, visible: open.detail.shown.map(() => 1), fail: {} });
+  const label = () => (v.scored() ? $("metric").selectedOptions[0].text : "apart, %");
+  const value = (item, model, i) => (!item.kinds ? item.j[model][i] : { j: () => item.j[model][i], f: () => item.f[model][i],
+    both: () => (item.j[model][i] + item.f[model][i]) / 2 }[$("metric").value]());
   // Curves of the chosen object, or the mean over the scored objects, each from its first appearance.
   function chosen() {
     const one = open.detail.objects.find((item) => String(item.id) === $("object").value);
@@ -200,22 +221,22 @@
       fail: Object.fromEntries(lost.filter(([, frame]) => frame !== undefined)) };
   }
   function curves() {
-    const item = chosen(), models = v.models().filter((model) => model in item.j && !hidden.has(model));
+    const item = v.scored() ? chosen() : apart(), models = v.models().filter((model) => model in item.j && !hidden.has(model));
     const scores = Object.fromEntries(models.map((model) => [model, item.at.map((_, i) => value(item, model, i))]));
     open.item = item;
-    open.chart = v.curves({ ...item, scores, label: $("metric").selectedOptions[0].text }, open.detail.frames, models, Math.max(340, $("curves").clientWidth), (frame) => {
+    open.chart = v.curves({ ...item, scores, label: label() }, open.detail.frames, models, Math.max(340, $("curves").clientWidth), (frame) => {
       const far = open.detail.shown.map((at) => Math.abs(at - frame));
       stop();
       go(far.indexOf(Math.min(...far)));
     });
-    $("curves").replaceChildren(open.chart);
+    $("curves").replaceChildren(...(v.scored() || models.length ? [open.chart] : []));
     legend();
     go(open.index);
   }
   function legend() {
     const swatch = (colour, text) => el("span", {}, el("span", { class: "chip", style: `background:${colour}` }), text);
     const objects = open.detail.objects.slice(0, 12).map((one) => swatch(one.colour, `object ${one.id}`));
-    const truth = el("span", {}, el("span", { class: "chip contour" }), "ground truth");
+    const truth = !v.scored() ? "" : el("span", {}, el("span", { class: "chip contour" }), "ground truth");
     $("legend").replaceChildren(...{ mask: [truth, ...objects], outline: [truth, ...objects], frame: [],
       error: [truth, swatch("#FF4A1C", "missed"), swatch("#1E90FF", "extra")] }[$("view").value]);
   }
@@ -231,8 +252,8 @@
       paint(figure.querySelector(".tile"), sequence, layer, index, $("view").value);
       if (open.item && open.item.j[title]) {
         const at = open.item.at.indexOf(frame);
-        const kind = Number(open.item.kinds[title][at] ?? 0), score = at < 0 ? "" : v.show(value(open.item, title, at), 0);
-        figure.querySelector(".now").textContent = at < 0 ? "" : [`${$("metric").selectedOptions[0].text} ${score}`,
+        const kind = Number(open.item.kinds?.[title][at] ?? 0), score = at < 0 ? "" : v.show(value(open.item, title, at), 0);
+        figure.querySelector(".now").textContent = at < 0 ? "" : [v.scored() ? `${label()} ${score}` : `${score} % apart`,
           ...(kind ? [v.data.failure_kinds[kind - 1]] : [])].join(", ");
       }
     });
@@ -276,7 +297,7 @@
   $("viewer").addEventListener("keydown", (event) => {
     if (event.key === "n") step(1);
     if (event.key === "p") step(-1);
-    if (event.key === "e" && event.target.tagName !== "SELECT") {
+    if (event.key === "e" && v.scored() && event.target.tagName !== "SELECT") {
       $("view").value = $("view").value === "error" ? "mask" : "error";
       $("view").dispatchEvent(new Event("change"));
     }
@@ -296,8 +317,9 @@
     $("sequence-attribute").parentNode.hidden = !attributes.length;
     const best = v.leader();
     const models = [best, ...v.models().filter((model) => model !== best)].filter(Boolean);
-    v.options($("sequence-order"), [...models.map((model) => `low:${model}`), "apart:", "name:", "long:"],
-      [...models.map((model) => `lowest of ${model}`), "largest difference", "name", "longest"]);
+    const low = v.scored() ? models : [];
+    v.options($("sequence-order"), [...low.map((model) => `low:${model}`), "apart:", "name:", "long:"],
+      [...low.map((model) => `lowest of ${model}`), "largest difference", "name", "longest"]);
     galleries();
     list();
   });

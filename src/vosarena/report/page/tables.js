@@ -27,6 +27,7 @@
   }
   // Ends of the axis of the interval bars: those of the data, rounded outwards to 5 points.
   function ends(rows) {
+    if (!rows.some((row) => row.j_and_f !== undefined)) return [0, 100];
     const values = rows.flatMap((row) => [row.j_and_f, row.ci_low, row.ci_high]).filter((value) => value !== undefined);
     return [Math.max(0, 5 * Math.floor(Math.min(...values) / 5)), Math.min(100, 5 * Math.ceil(Math.max(...values) / 5))];
   }
@@ -42,8 +43,11 @@
     const columns = filled.filter((column) => !same(column)), domain = ends(rows);
     const heading = ({ key, title }) => (key === "ci_low" ? `${title}, ${domain.join(" to ")}` : title);
     if (table) table.destroy(true);
+    table = null;
+    $("board-note").textContent = v.board().note;
+    if (!rows.length) return;
     $("board-table").replaceChildren(el("table", { id: "board" }));
-    table = new DataTable("#board", { ...PLAIN, data: rows, order: [columns.findIndex(({ key }) => key === "j_and_f"), "desc"],
+    table = new DataTable("#board", { ...PLAIN, data: rows, order: rows.some((row) => row.text.j_and_f) ? [columns.findIndex(({ key }) => key === "j_and_f"), "desc"] : [],
       columns: columns.map(({ title, key, words }) => ({ title: heading({ title, key }), data: null, type: "known", className: words ? key : "number",
         orderSequence: words ? ["asc", "desc"] : ["desc", "asc"],
         render: (_, purpose, row) => (purpose === "display" ? node(show(key, row, domain)) : purpose === "sort" ? row[key] ?? null
@@ -95,6 +99,14 @@
         })))));
   }
 
+  // Splits without ground truth: how far every model is.
+  function state() {
+    $("state").hidden = v.scored();
+    $("state-table").replaceChildren(
+      el("thead", {}, el("tr", {}, ...["model", "finished sequences", "state", "archive"].map((head) => el("th", { scope: "col" }, head)))),
+      el("tbody", {}, ...v.state().map((row) => el("tr", {}, el("th", { scope: "row" }, v.chip(row.model), row.model),
+        el("td", {}, `${row.finished} of ${row.sequences}`), el("td", {}, row.status), el("td", {}, row.archive || "none")))));
+  }
   // All pairs: how much better the model of the row is than that of the column.
   function pairs() {
     const models = v.models(), found = v.board().comparisons;
@@ -116,5 +128,5 @@
 
   if ($("failed")) new DataTable("#failed", PLAIN);
   $("board-filter").addEventListener("input", () => table.search($("board-filter").value).draw());
-  v.onBoard(() => { kindBoxes(); leaderboard(); heat(); pairs(); });
+  v.onBoard(() => { kindBoxes(); leaderboard(); heat(); pairs(); state(); });
 })();

@@ -28,7 +28,9 @@ window.vosarena = (() => {
   const split = () => `${board().dataset}/${board().split}`;
   const address = (sequence) => `#${encodeURIComponent(`${split()}/${sequence}`)}`;
   const sequences = () => (data.splits[split()] ? data.splits[split()].sequences : []);
-  const models = () => board().rows.filter((row) => row.kind === "measured").map((row) => row.model);
+  const scored = () => (data.splits[split()] || { scored: true }).scored; // whether the split has ground truth
+  const state = () => (data.splits[split()] || {}).state || [];
+  const models = () => (scored() ? board().rows.filter((row) => row.kind === "measured") : state()).map((row) => row.model);
   const leader = () => (board().rows.find((row) => row.rank === 1 && row.kind === "measured") || { model: models()[0] }).model;
   const score = (sequence, model) => (board().scores[sequence] || {})[model];
   const show = (value, digits = 1) => (value === undefined ? "" : Number(value).toFixed(digits));
@@ -53,8 +55,13 @@ window.vosarena = (() => {
   function draw() {
     $("headline").replaceChildren(...board().headline.map(([text, strong]) => (strong ? el("b", {}, text in data.models ? chip(text) : null, text) : text)));
     const empty = !sequences().length;
-    for (const id of ["hard", "fails", "sequences", "duel", "speed"]) $(id).hidden = empty;
+    for (const id of ["fails", "sequences"]) $(id).hidden = empty;
+    for (const id of ["hard", "duel", "speed"]) $(id).hidden = empty || !scored();
+    $("leaderboard-title").textContent = scored() || board().rows.length ? "Leaderboard" : "Predictions";
+    for (const link of document.querySelectorAll("nav a")) link.hidden = document.querySelector(link.hash).hidden;
+    for (const id of ["board-help", "board-controls", "board-table"]) $(id).hidden = !board().rows.length;
     listeners.forEach((listener) => listener());
+    for (const id of ["leaderboard", "fails"]) document.querySelector(`nav a[href="#${id}"]`).textContent = $(`${id}-title`).textContent;
   }
   // A table that is wider than the page says so until its end is reached.
   function hint(region) {
@@ -70,5 +77,5 @@ window.vosarena = (() => {
     [...region.children].forEach((child) => size.observe(child));
   }
   document.querySelectorAll(".scroll[role=region]").forEach(hint);
-  return { data, $, el, colour, dash, chip, board, split, address, sequences, models, leader, score, show, range, options, onBoard, start };
+  return { data, $, el, colour, dash, chip, board, split, scored, state, address, sequences, models, leader, score, show, range, options, onBoard, start };
 })();
