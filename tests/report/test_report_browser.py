@@ -37,7 +37,8 @@ from vosarena.inference.job import Job, ShardTask
 from vosarena.inference.run import track_shard
 root = Path(sys.argv[1])
 source = {"name": "squares", "splits": {"all": {"path": str(root)}}}
-models = ["static", "flow", {"name": "late-flow", "extends": "flow", "revision": 2, "trained_on": ["squares"]}]
+facts = {"paper": "https://arxiv.org/abs/1", "parameters": "3 M", "trained_on": ["squares"]}
+models = ["static", "flow", {"name": "late-flow", "extends": "flow", "revision": 2, **facts}]
 own = {"name": "own", "splits": {"all": {"path": str(root), "ground_truth": "none"}}}
 study = load_study({"datasets": [source, own], "models": models, "protocols": ["davis2017", "vos-benchmark"]})
 paths = Paths("study", root.parent / "results", root.parent / "resources")
@@ -170,6 +171,9 @@ def test_the_layout_of_the_leaderboard(page):
         page.locator(region).evaluate("node => node.scrollLeft = 1e4")
         name = page.locator(f"{region} tbody tr").first.locator("td.model, th").first
         assert name.bounding_box()["x"] >= 0, "the name of the model stays in view"
+    late = page.locator("#board tr", has_text="late-flow")
+    assert late.get_by_role("link", name="paper").get_attribute("href") == "https://arxiv.org/abs/1"
+    assert "3 M" in late.inner_text() and page.locator("#board").get_by_role("link").count() == 1
     hint = page.locator("#board-table").evaluate("node => [node.scrollWidth > node.clientWidth, node.matches('.wide')]")
     assert hint[0] == hint[1]
 

@@ -458,6 +458,10 @@ options: {size: 720}"""
     )
     revision: Int = Field(1, ge=1, description="Increase it to compute all predictions of the model again.")
     citation: str = Field("", description="How to cite the model.")
+    paper: str = Field("", description="Address of the paper, which the report links to.")
+    code: str = Field("", description="Address of the code, which the report links to.")
+    license: str = Field("", description="Licence of the weights.")
+    parameters: str = Field("", description="Number of parameters, such as `38.9 M`.")
 
 
 def _form_of_item(value: Any) -> str | None:

@@ -105,6 +105,11 @@ class ModelDetails:
 
     title: str
     description: str
+    paper: str
+    code: str
+    license: str
+    parameters: str
+    trained_on: str
     definition: str
     weights: str
     packages: str
@@ -530,6 +535,11 @@ def _models(study: Study, paths: Paths) -> dict[str, ModelDetails]:
         models[name] = ModelDetails(
             title=model.title or name,
             description=model.description,
+            paper=model.paper,
+            code=model.code,
+            license=model.license,
+            parameters=model.parameters,
+            trained_on=", ".join(study.trained_on(model) or ()),
             definition=yaml.safe_dump(model.definition().to_json(), default_flow_style=True, width=10_000).strip(),
             weights=_joined(weights),
             packages=_joined(packages),

@@ -32,13 +32,19 @@
     return [Math.max(0, 5 * Math.floor(Math.min(...values) / 5)), Math.min(100, 5 * Math.ceil(Math.max(...values) / 5))];
   }
   // Columns come from leaderboard/columns.py: sorted by the value of `key`, shown as text except for these.
-  const DRAW = { model: name, kind: badges, ci_low: (row, domain) => (row.ci_low === undefined ? "" : v.interval(row, domain)) };
+  // Facts of the catalog about the models of the study, in columns after those of the scores.
+  const fact = (row, key) => (row.kind === "published" ? "" : (v.data.models[row.model] || {})[key] || "");
+  const FACTS = [["parameters", "parameters"], ["trained_on", "training data"], ["license", "licence"], ["paper", "paper"], ["code", "code"]];
+  const link = (title) => (row) => (/^https?:/.test(fact(row, title)) ? el("a", { href: fact(row, title) }, title) : fact(row, title));
+  const DRAW = { paper: link("paper"), code: link("code"), model: name, kind: badges, ci_low: (row, domain) => (row.ci_low === undefined ? "" : v.interval(row, domain)) };
   const show = (key, row, domain) => (DRAW[key] ? DRAW[key](row, domain) : row.text[key]);
   const VARIES = ["rank", "model", "j_and_f", "ci_low", "kind"]; // shown even if it is the same in every row
+  const sortable = (key, row) => row[key] ?? ((key === "parameters" ? parseFloat(row.text[key]) : row.text[key]) || null);
+  const withFacts = (row) => ({ ...row, text: { ...row.text, ...Object.fromEntries(FACTS.map(([key]) => [key, fact(row, key)])) } });
   const unusual = (row) => row.kind !== "measured" || row.status !== "complete";
   function leaderboard() {
-    const rows = v.board().rows;
-    const filled = v.data.columns.filter(({ key }) => rows.some((row) => row.text[key] && (key !== "kind" || unusual(row))));
+    const rows = v.board().rows.map(withFacts);
+    const filled = [...v.data.columns, ...FACTS.map(([key, title]) => ({ key, title, words: true, description: "" }))].filter(({ key }) => rows.some((row) => row.text[key] && (key !== "kind" || unusual(row))));
     const same = ({ key }) => rows.length > 1 && !VARIES.includes(key) && rows.every((row) => row.text[key] === rows[0].text[key]);
     const columns = filled.filter((column) => !same(column)), domain = ends(rows);
     const heading = ({ key, title }) => (key === "ci_low" ? `${title}, ${domain.join(" to ")}` : title);
@@ -50,8 +56,8 @@
     table = new DataTable("#board", { ...PLAIN, data: rows, order: rows.some((row) => row.text.j_and_f) ? [columns.findIndex(({ key }) => key === "j_and_f"), "desc"] : [],
       columns: columns.map(({ title, key, words }) => ({ title: heading({ title, key }), data: null, type: "known", className: words ? key : "number",
         orderSequence: words ? ["asc", "desc"] : ["desc", "asc"],
-        render: (_, purpose, row) => (purpose === "display" ? node(show(key, row, domain)) : purpose === "sort" ? row[key] ?? null
-          : words ? [row[key], row.note, row.status].join(" ") : "") })),
+        render: (_, purpose, row) => (purpose === "display" ? node(show(key, row, domain)) : purpose === "sort" ? sortable(key, row)
+          : words ? [row[key] ?? row.text[key], row.note, row.status].join(" ") : "") })),
       language: { zeroRecords: "No row matches the filter." },
       createdRow: (line, row) => line.classList.add(row.kind === "published" ? "published" : row.status === "complete" ? "complete" : "unfinished"),
     });
