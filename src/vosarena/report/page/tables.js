@@ -31,12 +31,13 @@
     const values = rows.flatMap((row) => [row.j_and_f, row.ci_low, row.ci_high]).filter((value) => value !== undefined);
     return [Math.max(0, 5 * Math.floor(Math.min(...values) / 5)), Math.min(100, 5 * Math.ceil(Math.max(...values) / 5))];
   }
-  // Columns come from leaderboard/columns.py: sorted by the value of `key`, shown as text except for these.
   // Facts of the catalog about the models of the study, in columns after those of the scores.
   const fact = (row, key) => (row.kind === "published" ? "" : (v.data.models[row.model] || {})[key] || "");
   const FACTS = [["parameters", "parameters"], ["trained_on", "training data"], ["license", "licence"], ["paper", "paper"], ["code", "code"]];
   const link = (title) => (row) => (/^https?:/.test(fact(row, title)) ? el("a", { href: fact(row, title) }, title) : fact(row, title));
-  const DRAW = { paper: link("paper"), code: link("code"), model: name, kind: badges, ci_low: (row, domain) => (row.ci_low === undefined ? "" : v.interval(row, domain)) };
+  // Columns come from leaderboard/columns.py: sorted by the value of `key`, shown as text except for these.
+  const DRAW = { paper: link("paper"), code: link("code"), model: name, kind: badges,
+    ci_low: (row, domain) => (row.ci_low === undefined ? "" : v.interval(row, domain)) };
   const show = (key, row, domain) => (DRAW[key] ? DRAW[key](row, domain) : row.text[key]);
   const VARIES = ["rank", "model", "j_and_f", "ci_low", "kind"]; // shown even if it is the same in every row
   const sortable = (key, row) => row[key] ?? ((key === "parameters" ? parseFloat(row.text[key]) : row.text[key]) || null);
