@@ -30,6 +30,8 @@ COMMANDS = {
     "finetune": "fine-tune Cutie on videos with masks",
     "leaderboard": "write and print the tables of all scores",
     "report": "write the HTML page with all results",
+    "bundle": "write counts and provenance of a study into one file to share",
+    "merge": "verify bundles and merge them into one leaderboard",
     "submission": "make or check an archive for an evaluation server",
     "synthesize": "draw the generated videos of the demo",
 }

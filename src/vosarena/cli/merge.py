@@ -1,0 +1,36 @@
+"""The command `vosarena merge`."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from vosarena.base.errors import ConfigError
+
+
+def add_parser(commands: Any) -> None:
+    """Add `merge` to the subparsers of the command line."""
+    parser = commands.add_parser(
+        "merge",
+        description="Verify bundles and merge them into one leaderboard. Hashes, counts and scores of each bundle must "
+        "agree, and all bundles must have the same frames and ground truth. Scores are computed from the counts.",
+    )
+    parser.add_argument("bundles", type=Path, nargs="+", metavar="FILE.zip", help="bundles of `vosarena bundle`")
+    where = parser.add_mutually_exclusive_group(required=True)
+    where.add_argument("--output", type=Path, metavar="DIR", help="folder for bundle.zip and leaderboard/")
+    where.add_argument("--check", action="store_true", help="verify only, and write nothing")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Merge, and print the leaderboard."""
+    from vosarena.sharing.merge import merge
+
+    for file in args.bundles:
+        if not file.is_file():
+            raise ConfigError(f"{file}: no such file; give bundles")
+    for note in merge(args.bundles, args.output or Path(), check_only=args.check):
+        print(note)
+    if args.check:
+        print(f"{len(args.bundles)} bundles are intact and fit together")
+    else:
+        print((args.output / "leaderboard" / "leaderboard.md").read_text(encoding="utf-8"), end="")

@@ -1,0 +1,1 @@
+"""Share results: bundles of counts and provenance, and studies merged from them."""
