@@ -30,6 +30,7 @@ def test_facts():
     """Counts and hashes as published (MOSE-api's README, the datasets' papers and pages)."""
     assert {str(split): split.sequences for split in SPLITS if split.name in ("val", "valid", "test", "test-dev")} == {
         **{"davis2016/val": 20, "davis2017/val": 30, "davis2017/test-dev": 30, "demo/val": 28},
+        "davis2017-full/val": 30,
         **{"mose/val": 311, "mose/test": 331, "mosev2/val": 433, "mosev2/test": 614},
         **{"lvos-v1/val": 50, "lvos-v1/test": 50, "lvos-v2/val": 140, "lvos-v2/test": 160},
         **{"youtube-vos-2018/valid": 474, "youtube-vos-2018/test": 508},

@@ -76,6 +76,9 @@ def study(*entries: str):
     ("models=[{name: a, extends: sam2-demo, options: {use_all_masks: true}}]",
      "models: a: `use_all_masks` would give it the ground truth of demo/val, by which it is scored; "
      "leave the option out, or set `ground_truth: first_frame` if the masks are prompts"),
+    ("models=[{name: a, extends: cutie-demo, options: {full_resolution: true}}]",
+     "models: a: `full_resolution` needs larger frames, but demo/val has none; "
+     "give it `full_images` and `full_masks`, or leave the option out"),
     ("datasets=[{path: my-vidoes}]", "datasets: my-vidoes/all: no such folder: my-vidoes; fix its `path`"),
     ("datasets=[demo]", "datasets.0: 'demo' names no split; write demo/train or demo/val"),
     ("datasets=[dem/val]", "datasets.0: unknown dataset 'dem'; did you mean 'demo'?"),

@@ -19,7 +19,15 @@ from vosarena.base.names import escape_unprintable, expand_home
 from vosarena.cli import main
 from vosarena.config.study import Split, load_catalog, load_study
 from vosarena.datasets.prepare import prepare_split, source_fingerprint
-from vosarena.datasets.sequences import frame_number, in_resolution, read_names, read_sequence, subfolders
+from vosarena.datasets.sequences import (
+    FULL_ANNOTATIONS,
+    FULL_IMAGES,
+    frame_number,
+    in_resolution,
+    read_names,
+    read_sequence,
+    subfolders,
+)
 from vosarena.datasets.table import index_split, read_table, select_sequences
 from vosarena.fetching.sources import LocalSource
 from vosarena.io.frames import image_size, read_frame
@@ -352,6 +360,23 @@ def test_a_list_that_is_no_text(tmp_path):
     (tmp_path / "list.txt").write_bytes(b"caf\xe9\n")
     with pytest.raises(DataError, match=r"list\.txt: not a text file in UTF-8"):
         read_names(tmp_path / "list.txt")
+
+
+def test_frames_in_two_sizes(tmp_path):
+    """The larger ones are linked next to the ordinary ones, which the table describes."""
+    for size, resolution in (((48, 64), "480p"), ((96, 128), "Full-Resolution")):
+        write_sequence(tmp_path, "clip", size=size)
+        for kind in ("JPEGImages", "Annotations"):
+            (tmp_path / "data" / kind).mkdir(parents=True, exist_ok=True)
+            (tmp_path / kind).rename(tmp_path / "data" / kind / resolution)
+    folders = {"full_images": "JPEGImages/Full-Resolution", "full_masks": "Annotations/Full-Resolution"}
+    rows = rows_of(tmp_path, tmp_path / "data", **folders)
+    assert (rows["clip"].height, rows["clip"].width) == (48, 64)
+    prepared = tmp_path / "resources/datasets/mine/all"
+    full = read_sequence(prepared / FULL_IMAGES, prepared / FULL_ANNOTATIONS, "clip")
+    assert full.size == full.mask(0).shape == (96, 128)
+    with pytest.raises(DataError, match="no folders of sequences in Annotations/Full/; fix `full_masks` of mine/all"):
+        rows_of(tmp_path, tmp_path / "data", **folders | {"full_masks": "Annotations/Full"})
 
 
 @pytest.mark.parametrize("resolution", ["480p", "Full-Resolution", "1080p"])

@@ -57,6 +57,7 @@ def upstream(
     config.dataset, config.exp_id, config.output_dir = "generic", "test", str(output)
     config.image_directory, config.mask_directory = str(root / "JPEGImages"), str(root / "Annotations")
     config.weights, config.use_all_masks = str(weights), True
+    config.datasets.generic.size_directory = settings.pop("size_directory", None)
     for key, value in settings.items():
         config[key] = value
     with _what_it_insists_on(model, device):

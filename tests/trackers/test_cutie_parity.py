@@ -7,15 +7,21 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from held_out import first_appearances
 from tests.support.cutie_upstream import checkout, upstream, upstream_in
+from tests.support.records import task_of
 from vosarena.base.errors import TrackerError
-from vosarena.datasets.sequences import read_sequence
+from vosarena.datasets.sequences import FULL_ANNOTATIONS, FULL_IMAGES, read_sequence
 from vosarena.demo.clips import make_clip
+from vosarena.inference.job import Job
 from vosarena.inference.outputs import prompts_of
+from vosarena.inference.run import track_sequences
 from vosarena.io.frames import Frames
 from vosarena.io.masks import read_mask, write_mask
+from vosarena.predictions.manifest import ModelDefinition
+from vosarena.predictions.store import Store
 from vosarena.trackers.cutie import Cutie
 from vosarena.trackers.cutie_network import build_network, cutie_config
 
@@ -151,6 +157,34 @@ def test_all_masks_as_prompts(prompted_again: Path, weights: dict[str, Path], tm
     write_mask(last, np.minimum(read_mask(last), 1))
     with pytest.raises(TrackerError, match=r"a mask has object \[1\] only, but \[1, 2, 3\] are known"):
         assert_same(prompted_again, tmp_path / "Annotations", weights, settings, "rf-cutie")
+
+
+def test_masks_of_another_size_than_the_frames(videos: Path, weights: dict[str, Path], tmp_path: Path) -> None:
+    """As upstream's "plus" settings for DAVIS: `size_directory` gives the size of the masks."""
+    root = tmp_path / "data"
+    for kind, full in (("JPEGImages", FULL_IMAGES), ("Annotations", FULL_ANNOTATIONS)):
+        shutil.copytree(videos / kind, root / full)
+        for path in sorted(root.glob(f"{full}/*/*")):
+            small = root / kind / path.relative_to(root / full)
+            small.parent.mkdir(parents=True, exist_ok=True)
+            Image.open(path).resize((87, 58), Image.Resampling.NEAREST).save(small)
+    settings = {"model": "tiny", "size": 80, "mem_every": 3}
+    larger = tmp_path / "larger"
+    larger.mkdir()
+    (larger / "JPEGImages").symlink_to(root / FULL_IMAGES)
+    (larger / "Annotations").symlink_to(root / FULL_ANNOTATIONS)
+    upstream(larger, tmp_path / "theirs", weights["tiny"], **settings, size_directory=str(root / "JPEGImages"))
+    definition = ModelDefinition("cutie", {**settings, "arithmetic": "rf-cutie", "full_resolution": True})
+    store = Store(tmp_path / "ours")
+    task = task_of(root, ["late", "plain"], Job(definition, weights["tiny"], "cpu"), store)
+    assert not track_sequences(task).failed
+    for path in sorted((tmp_path / "theirs" / "Annotations").glob("*/*.png")):
+        ours, theirs = read_mask(store.masks(path.parent.name) / path.name), read_mask(path)
+        assert ours.shape == (58, 87)
+        assert (ours == theirs).all(), path
+    assert len(np.unique(ours)) > 1
+    next(root.glob(f"{FULL_IMAGES}/late/*5.jpg")).unlink()
+    assert "other frames" in track_sequences(task).failed["late"]
 
 
 def test_masks_of_a_real_video_are_those_of_rf_cutie(

@@ -244,6 +244,12 @@ class SplitDefaults(Entry):
     sample: Sample | None = Field(None, description="Keep a fraction of the sequences.")
     images: HomeText | None = Field(None, description="Folder of the frames or videos. Default is that of the layout.")
     masks: HomeText | None = Field(None, description="Folder of the masks. Default is that of the layout.")
+    full_images: HomeText | None = Field(
+        None,
+        description="Folder with the same frames in a larger size, for models with the option `full_resolution`, whose "
+        "masks have the size of the frames in `images`.",
+    )
+    full_masks: HomeText | None = Field(None, description="Folder of the masks of `full_images`.")
     binary: Bool = Field(False, description="Treat every non-zero pixel of a mask as object 1 (DAVIS 2016).")
     submission: SubmissionEntry | None = Field(None, description="What the evaluation server expects.")
     overlaps: tuple[OverlapEntry, ...] = Field(

@@ -82,7 +82,8 @@ def archives_of(split: Split) -> list[Archive]:
             raise ConfigError(f"dataset {split}: an archive needs a `file` name; its sources name none")
         if file in archives:
             raise ConfigError(f"dataset {split}: two archives are called {file}; give one another `file` name")
-        folders = tuple(folder for folder in (split.images, split.masks) if folder)
+        named = split.images, split.masks, split.full_images, split.full_masks
+        folders = tuple(folder for folder in named if folder)
         archives[file] = Archive(split.archive_namespace, file, split.layout, entry, folders)
     return list(archives.values())
 

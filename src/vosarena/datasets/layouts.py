@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -40,11 +40,15 @@ class SequenceSource:
         images: Folder of frames, or video file.
         masks: Folder of masks, if there is one. In layout `sa-v` it has one folder per object.
         problem: Why the sequence cannot be used, or empty.
+        full_images: Folder of the same frames in a larger size.
+        full_masks: Folder of their masks.
     """
 
     images: Path
     masks: Path | None
     problem: str = ""
+    full_images: Path | None = None
+    full_masks: Path | None = None
 
 
 @dataclass
@@ -134,11 +138,25 @@ def discover(split: Split, roots: Sequence[Path]) -> DatasetContents:
             "add the frames or remove the names from the list"
         )
     contents.sequences = dict(_source(name, images[name], masks.get(name, []), split.layout) for name in names)
+    if split.full_images:
+        _add_full_resolution(contents, split, roots)
     if alone := sorted(set(masks) - set(images)):
         names_alone = escape_unprintable(summarise_names(alone, 1))
         contents.warnings.append(f"{split}: {len(alone)} folders of masks have no frames: {names_alone}")
     _read_meta(contents, split, roots)
     return contents
+
+
+def _add_full_resolution(contents: DatasetContents, split: Split, roots: Sequence[Path]) -> None:
+    images, masks = (
+        _sequence_paths(_folders(roots, folder, ()), videos=False) for folder in (split.full_images, split.full_masks)
+    )
+    for key, folder, found in (("images", split.full_images, images), ("masks", split.full_masks, masks)):
+        if not found:
+            raise DataError(f"{roots[0]}: no folders of sequences in {folder or '?'}/; fix `full_{key}` of {split}")
+    for name, source in contents.sequences.items():
+        if name in images and name in masks:
+            contents.sequences[name] = replace(source, full_images=images[name][0], full_masks=masks[name][0])
 
 
 def _find_images(

@@ -32,7 +32,15 @@ from vosarena.datasets.archives import archives_of, extract_archive, fetch_archi
 from vosarena.datasets.facts import PREPARED, PREPARED_NOTE, facts_digests, write_facts
 from vosarena.datasets.layouts import DatasetContents, SequenceSource, discover
 from vosarena.datasets.recognise import recognise
-from vosarena.datasets.sequences import ANNOTATIONS, IMAGES, MASK_SUFFIX, PROBLEM, numbered_files
+from vosarena.datasets.sequences import (
+    ANNOTATIONS,
+    FULL_ANNOTATIONS,
+    FULL_IMAGES,
+    IMAGES,
+    MASK_SUFFIX,
+    PROBLEM,
+    numbered_files,
+)
 from vosarena.datasets.table import index_split
 from vosarena.demo import clips, procedural
 from vosarena.demo import synthesize as synthetic
@@ -119,7 +127,8 @@ def _roots(split: Split, resources: Path) -> list[Path]:
 
 def _build(contents: DatasetContents, split: Split, root: Path, resources: Path) -> None:
     """Write links, decoded videos and converted masks to temporary folders, then rename these."""
-    temporary = {name: root / f".{name}.part" for name in (IMAGES, ANNOTATIONS)}
+    folders = (IMAGES, ANNOTATIONS, FULL_IMAGES, FULL_ANNOTATIONS) if split.full_images else (IMAGES, ANNOTATIONS)
+    temporary = {name: root / f".{name}.part" for name in folders}
     for folder in temporary.values():
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
@@ -153,6 +162,9 @@ def _build_sequence(
         _link(temporary[IMAGES] / name, source.images, root / IMAGES, resources)
     else:
         decode_video(source.images, temporary[IMAGES] / name)
+    for folder, full in ((FULL_IMAGES, source.full_images), (FULL_ANNOTATIONS, source.full_masks)):
+        if full is not None:
+            _link(temporary[folder] / name, full, root / folder, resources)
     if source.masks is None:
         return
     files = numbered_files(source.masks, (MASK_SUFFIX,)) if split.binary else []
@@ -191,8 +203,9 @@ def _is_prepared(root: Path, digest: str) -> bool:
 
 
 def _links(root: Path) -> list[str]:
-    """Return `JPEGImages/<sequence>` and `Annotations/<sequence>` of all sequences."""
-    return sorted(f"{folder}/{path.name}" for folder in (IMAGES, ANNOTATIONS) for path in root.glob(f"{folder}/*"))
+    """Return `JPEGImages/<sequence>`, `Annotations/<sequence>` and so on of all sequences."""
+    folders = (IMAGES, ANNOTATIONS, FULL_IMAGES, FULL_ANNOTATIONS)
+    return sorted(f"{folder}/{path.name}" for folder in folders for path in root.glob(f"{folder}/*"))
 
 
 def _input_digest(split: Split, resources: Path) -> str:

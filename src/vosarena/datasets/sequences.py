@@ -25,6 +25,7 @@ from vosarena.io.masks import LabelMap, has_smooth_edges, read_mask, smooth_edge
 BoolMask = np.ndarray[Any, np.dtype[np.bool_]]
 
 IMAGES, ANNOTATIONS = "JPEGImages", "Annotations"  # the two folders of a prepared split
+FULL_IMAGES, FULL_ANNOTATIONS = "FullImages", "FullAnnotations"  # next to them: the same in a larger size
 ATTRIBUTES, META = "attributes.json", "meta.json"  # next to them, if the dataset has any
 FRAME_SUFFIXES = (".jpg", ".jpeg", ".png")
 MASK_SUFFIX = ".png"

@@ -18,7 +18,7 @@ from vosarena.base.hashing import digest_of, file_sha256
 from vosarena.base.locks import LockHeld
 from vosarena.base.text import summarise_names
 from vosarena.base.version import __version__
-from vosarena.datasets.sequences import SequenceFiles, read_sequence
+from vosarena.datasets.sequences import FULL_ANNOTATIONS, FULL_IMAGES, SequenceFiles, read_sequence
 from vosarena.inference.job import ShardTask, device_name
 from vosarena.inference.outputs import Prompts, combine_masks, output_names, prompted_ids, prompts_of, track_sequence
 from vosarena.inference.process import restored_process, stopped_by_signals
@@ -131,6 +131,7 @@ class _Plan:
     """What the masks of a sequence are made from. `sources`: folders of stored masks, if it is not tracked."""
 
     files: SequenceFiles
+    frames: tuple[Path, ...]
     prompts: Prompts
     fingerprint: str
     outputs: list[str]
@@ -206,14 +207,29 @@ class _Run:
         return self._plans[name]
 
     def _make_plan(self, name: str) -> _Plan:
+        options = self.task.job.definition.options
         files = read_sequence(self.task.images, self.task.annotations, name, self.task.resize)
-        prompts = prompts_of(files, self.task.job.definition.options)
+        full = self._full_resolution(files) if options.get("full_resolution") else None
+        prompts = prompts_of(full or files, options)
         outputs = output_names(files, prompts)
         sources = [folder / name for folder in self._source_folders()]
-        seen = {"model": self._identity.to_json(), "sequence": sequence_digest(files, prompts)}
+        seen = {"model": self._identity.to_json(), "sequence": sequence_digest(full or files, prompts)}
+        if full:
+            seen["size"] = list(files.size)
         if sources:
             seen["masks"] = [stored_digest(folder, outputs) for folder in sources]
-        return _Plan(files, prompts, digest_of(seen), outputs, sources)
+        return _Plan(files, (full or files).frames, prompts, digest_of(seen), outputs, sources)
+
+    def _full_resolution(self, files: SequenceFiles) -> SequenceFiles:
+        """Return a sequence in the larger size, whose folders are next to those of the ordinary size."""
+        images, masks = (self.task.images.with_name(name) for name in (FULL_IMAGES, FULL_ANNOTATIONS))
+        full = read_sequence(images, masks, files.name, self.task.resize)
+        if [path.stem for path in full.frames] != [path.stem for path in files.frames]:
+            raise DataError(
+                f"{full.frames[0].parent} has other frames than {files.frames[0].parent}; both need the same names",
+                sequence=files.name,
+            )
+        return full
 
     def _source_folders(self) -> list[Path]:
         """Return the folders whose masks a model combines; none for a tracker."""
@@ -276,7 +292,7 @@ def _write_masks(tracker: Tracker, plan: _Plan, folder: Path, title: str, worker
         if plan.sources:
             _write_all(combine_masks(tracker, plan.files, plan.prompts, plan.sources, title), folder)
             return
-        with Frames(plan.files.frames, workers=workers) as frames:
+        with Frames(plan.frames, workers=workers, mask_size=plan.files.size) as frames:
             _write_all(track_sequence(tracker, frames, plan.files, plan.prompts, title), folder)
 
     try:

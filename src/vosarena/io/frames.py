@@ -119,9 +119,16 @@ class Frames(Sequence[np.ndarray]):
         prefetch: Number of frames that are decoded ahead in the background while frames are read in order; 0 starts
             no thread. At most `prefetch` + 1 decoded frames are held in memory.
         workers: Threads that decode, and that trackers prepare frames in; None for one per available CPU, up to 3.
+        mask_size: (height, width) of the masks that a tracker is to give; None for that of the frames.
     """
 
-    def __init__(self, paths: Sequence[Path], prefetch: int = 8, workers: int | None = None) -> None:
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        prefetch: int = 8,
+        workers: int | None = None,
+        mask_size: tuple[int, int] | None = None,
+    ) -> None:
         self.paths = [Path(path) for path in paths]
         self.workers = workers or min(_MOST_WORKERS, available_cpus())
         self._prefetch = prefetch
@@ -129,6 +136,7 @@ class Frames(Sequence[np.ndarray]):
         self._ahead: dict[int, Future[np.ndarray]] = {}
         self._current: tuple[int, np.ndarray] | None = None
         self._size: tuple[int, int] | None = None
+        self._mask_size = mask_size
 
     @property
     def size(self) -> tuple[int, int]:
@@ -136,6 +144,11 @@ class Frames(Sequence[np.ndarray]):
         if self._size is None:
             self._size = image_size(self.paths[0])
         return self._size
+
+    @property
+    def mask_size(self) -> tuple[int, int]:
+        """(height, width) of the masks that a tracker is to give."""
+        return self._mask_size or self.size
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -146,7 +159,7 @@ class Frames(Sequence[np.ndarray]):
     def __getitem__(self, index: slice) -> Frames: ...
     def __getitem__(self, index: int | slice) -> np.ndarray | Frames:
         if isinstance(index, slice):
-            return Frames(self.paths[index], self._prefetch, self.workers)
+            return Frames(self.paths[index], self._prefetch, self.workers, self._mask_size)
         index = range(len(self.paths))[index]  # IndexError, and negative numbers from the end
         if self._current is not None and self._current[0] == index:
             return self._current[1]

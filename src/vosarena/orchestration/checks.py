@@ -44,6 +44,12 @@ def check_study(study: Study, where: str) -> None:
                 f"{where}: models: {model.name}: `use_all_masks` would give it the ground truth of {scored}, by which "
                 "it is scored; leave the option out, or set `ground_truth: first_frame` if the masks are prompts"
             )
+        small = next((split for split in study.splits.values() if not split.full_images), None)
+        if model.options.get("full_resolution") and small:
+            raise ConfigError(
+                f"{where}: models: {model.name}: `full_resolution` needs larger frames, but {small} has none; give it "
+                "`full_images` and `full_masks`, or leave the option out"
+            )
         weights = ["weights"] if model.weights or model.finetune else []
         elsewhere = model.python is not None or model.env != "default"
         try:

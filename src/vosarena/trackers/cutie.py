@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from vosarena.base.errors import TrackerError
+from vosarena.io.frames import Frames
 from vosarena.io.masks import object_ids
 from vosarena.trackers.base import Frame, LabelMap
 from vosarena.trackers.cutie_network import build_network, cutie_config, load_weights, upstream_blocks
@@ -48,6 +49,8 @@ class Cutie:
         stagger_updates: As upstream.
         flip_aug: As upstream.
         chunk_size: As upstream.
+        full_resolution: Whether to track in the dataset's larger frames, `full_images`, and give masks of the size of
+            its ordinary frames, as upstream does with `size_directory` (DAVIS, "plus" settings).
         use_all_masks: Whether to take all masks of an object as prompts, not its first only. As upstream, a later mask
             must contain all objects that are known by then, or a new one; the objects that it leaves out are predicted.
         device: `cpu` or `cuda`.
@@ -74,6 +77,7 @@ class Cutie:
         stagger_updates: int = 5,
         flip_aug: bool = False,
         chunk_size: int = -1,
+        full_resolution: bool = False,
         use_all_masks: bool = False,
         device: str = "cpu",
         precision: str = "auto",
@@ -121,7 +125,7 @@ class Cutie:
 
         cores = [InferenceCore(self.network, cfg=self.config) for _ in self.sizes]
         first = min(prompts, default=len(frames))
-        size = frame_size(frames)
+        size = frames.mask_size if isinstance(frames, Frames) else frame_size(frames)
         for _ in range(first):
             yield np.zeros(size, np.uint8)
         with contextlib.closing(prepare_ahead(frames, self._prepare, range(first, len(frames)))) as prepared:
@@ -203,7 +207,7 @@ class Cutie:
         resized = image.shape[1:] != size
         if prompt is not None:
             labels = Image.fromarray(prompt)
-            if resized:
+            if prompt.shape != image.shape[1:]:
                 labels = labels.resize((image.shape[2], image.shape[1]), Image.Resampling.NEAREST)
             mask = torch.from_numpy(np.array(labels, dtype=np.int64))
             objects = object_ids(np.asarray(labels))
