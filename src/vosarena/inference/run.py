@@ -213,9 +213,9 @@ class _Run:
         prompts = prompts_of(full or files, options)
         outputs = output_names(files, prompts)
         sources = [folder / name for folder in self._source_folders()]
-        seen = {"model": self._identity.to_json(), "sequence": sequence_digest(full or files, prompts)}
+        seen: dict[str, Any] = {"model": self._identity.to_json(), "sequence": sequence_digest(full or files, prompts)}
         if full:
-            seen["size"] = list(files.size)
+            seen["size"] = files.size
         if sources:
             seen["masks"] = [stored_digest(folder, outputs) for folder in sources]
         return _Plan(files, (full or files).frames, prompts, digest_of(seen), outputs, sources)

@@ -39,7 +39,8 @@ def read_frame(path: Path) -> np.ndarray:
         raise DataError(f"Frame {path.stem} cannot be read: {path}: {error.strerror}; put it back.") from error
     if not data:
         raise DataError(f"Frame {path.stem} is an empty file (0 bytes): {path}; fetch or export it again.")
-    if data.startswith(_START_OF_IMAGE) and data.rfind(_END_OF_IMAGE) < data.rfind(_START_OF_SCAN):
+    whole = data.endswith(_END_OF_IMAGE) or not data.startswith(_START_OF_IMAGE)
+    if not whole and data.rfind(_END_OF_IMAGE) < data.rfind(_START_OF_SCAN):
         # A file cut and padded with zeros, as interrupted downloads leave it, decodes without an error.
         raise DataError(f"Frame {path.stem} is truncated (no end-of-image marker): {path}; fetch or export it again.")
     try:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,7 +56,7 @@ def resize_as_torch(frame: np.ndarray, out: np.ndarray) -> None:
         out: float32 (3, h, w), written. With the size of the frame, nothing is resized.
     """
     if frame.shape[:2] == out.shape[1:]:
-        for source, target in zip(cv2.split(frame), out, strict=True):
+        for source, target in zip(_channels(frame), out, strict=True):
             np.divide(source, np.float32(255), out=target)
     elif not _resize("torch", frame, out):
         out[:] = _torch(frame, out.shape[1:])
@@ -76,7 +76,7 @@ def _resize(library: str, frame: np.ndarray, out: np.ndarray) -> bool:
 
 def _run(frame: np.ndarray, out: np.ndarray, plan: _Plan) -> None:
     (height, width), (new_height, new_width) = frame.shape[:2], out.shape[1:]
-    for source, target in zip(cv2.split(frame), out, strict=True):
+    for source, target in zip(_channels(frame), out, strict=True):
         if plan.rows_first:
             flat = _buffer("flat", (new_height, width), out.dtype)
             plan.rows(source, flat)
@@ -89,6 +89,12 @@ def _run(frame: np.ndarray, out: np.ndarray, plan: _Plan) -> None:
             narrow = _buffer("narrow", (new_width, height), out.dtype)
             plan.columns(turned, narrow)
             plan.rows(cv2.transpose(narrow, _buffer("upright", (height, new_width), out.dtype)), target)
+
+
+def _channels(frame: np.ndarray) -> Sequence[np.ndarray]:
+    channels = [_buffer(f"channel {index}", frame.shape[:2], np.uint8) for index in range(3)]
+    cv2.split(frame, channels)
+    return channels
 
 
 def _buffer(name: str, shape: Size, dtype: Any) -> np.ndarray:
