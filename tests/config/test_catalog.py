@@ -132,6 +132,15 @@ def test_models_say_what_they_were_trained_on():
     assert unknown <= {"edgetam"}  # its authors do not say it
 
 
+def test_an_ensemble_has_seen_what_its_models_have():
+    both = {"name": "both", "ensemble": ["sam2-l", "cutie-base"]}
+    made = load_study({"datasets": ["mose/val"], "models": ["sam2-l", "cutie-base", "edgetam", both]})
+    assert {"sa-v/train", "mose/train"} <= set(made.trained_on(made.models["both"]))
+    both["ensemble"].append("edgetam")
+    made = load_study({"datasets": ["mose/val"], "models": ["sam2-l", "cutie-base", "edgetam", both]})
+    assert made.trained_on(made.models["both"]) is None
+
+
 def seen(model: object, split: object, **config: object) -> tuple[str, tuple[str, ...]]:
     study = load_study({"datasets": [split], "models": [model], **config})
     found = training_data(study, next(iter(study.models.values())), next(iter(study.splits.values())))

@@ -29,6 +29,7 @@ COMMANDS = {
     "models": "list the models of the catalog and the state of their weights",
     "finetune": "fine-tune Cutie on videos with masks",
     "leaderboard": "write and print the tables of all scores",
+    "explain": "show why published numbers of a model differ from the score measured here",
     "report": "write the HTML page with all results",
     "bundle": "write counts and provenance of a study into one file to share",
     "merge": "verify bundles and merge them into one leaderboard",

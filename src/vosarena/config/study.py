@@ -162,6 +162,10 @@ class Study:
 
     def trained_on(self, model: Model) -> tuple[str, ...] | None:
         """Return the data with which a model was trained, by itself and before fine-tuning; None if it is not known."""
+        if model.ensemble:
+            members = [self.trained_on(self.model(name)) for name in model.ensemble]
+            known = [data for data in members if data is not None]
+            return tuple(dict.fromkeys(sum(known, ()))) if len(known) == len(members) else None
         if model.finetune is None:
             return model.trained_on
         before = self.trained_on(self.model(model.finetune.from_model or ""))

@@ -6,6 +6,7 @@ numbers are repeated and not corrected.
 """
 
 import csv
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +38,9 @@ class PublishedScore:
         note: A remark, with the value of (J + F) / 2 if the row is inconsistent.
         same_as: The model of the catalog that is the same, if any.
         status: PUBLISHED or INCONSISTENT.
+        checkpoint: `paper` or `released`, where the source or its authors say which of them it is.
+        n_sequences: Number of scored sequences, where the source states it.
+        frame_rate: Frames per second of the videos, where the source states it; NaN if not.
     """
 
     model: str
@@ -52,6 +56,9 @@ class PublishedScore:
     note: str
     same_as: str
     status: Status
+    checkpoint: str = ""
+    n_sequences: int | None = None
+    frame_rate: float = math.nan
 
 
 def published_scores(splits: Iterable[tuple[str, str]], file: Path = PUBLISHED) -> list[PublishedScore]:
@@ -103,4 +110,7 @@ def _parse(line: dict[str, str], where: str) -> PublishedScore:
         note=note,
         same_as=line["same_as"],
         status=status,
+        checkpoint=line.get("checkpoint") or "",
+        n_sequences=int(line["n_sequences"]) if line.get("n_sequences") else None,
+        frame_rate=parse_score(line.get("frame_rate") or "", where, "frame_rate"),
     )

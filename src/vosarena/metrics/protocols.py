@@ -342,10 +342,7 @@ def _lvos(sequence: SequenceRows, official: bool = False) -> Iterator[SequenceSc
     that the meta file states, with 0 for those that are not there, and the variance is rounded to four digits.
     """
     for object_id, rows in sequence.listed.items():
-        inside, expected = _in_range(sequence, rows), sequence.info.range_frames.get(object_id)
-        # The script skips the frame of number `frame_nums`, which is not there if the range ends one frame earlier.
-        no_number = expected is None or (len(inside) > expected and not official)
-        inside = inside[1:-1] if no_number else inside[1 : (expected or 0) - 1]
+        inside, expected = in_range(sequence, rows, official), sequence.info.range_frames.get(object_id)
         if not len(inside):
             continue
         j, f = rows.j[inside], rows.f[inside]
@@ -362,28 +359,35 @@ def _lvos(sequence: SequenceRows, official: bool = False) -> Iterator[SequenceSc
         yield replace(score, own={"v": v * 100, **score.own})
 
 
-def _in_range(sequence: SequenceRows, rows: ObjectRows) -> Integers:
-    """Rows in the range of an object, from the meta file or else from its first to its last visible frame."""
-    bounds = sequence.range(rows.object_id)
+_lvos_official = partial(_lvos, official=True)
+
+
+def in_range(sequence: SequenceRows, rows: ObjectRows, official: bool = False) -> Integers:
+    """Indices of the frames of an object that LVOS scores: those of its range without the first and the last.
+
+    The range comes from the meta file or else goes from its first to its last visible frame.
+    """
+    bounds, expected = sequence.range(rows.object_id), sequence.info.range_frames.get(rows.object_id)
     if bounds is None:
         visible = rows.numbers[rows.in_gt]
         bounds = int(visible[0]), int(visible[-1])
-    return np.flatnonzero((rows.numbers >= bounds[0]) & (rows.numbers <= bounds[1]))
-
-
-_lvos_official = partial(_lvos, official=True)
+    inside = np.flatnonzero((rows.numbers >= bounds[0]) & (rows.numbers <= bounds[1]))
+    # The script skips the frame of number `frame_nums`, which is not there if the range ends one frame earlier.
+    if expected is None or (len(inside) > expected and not official):
+        return inside[1:-1]
+    return inside[1 : expected - 1]
 
 
 def _youtube_vos(sequence: SequenceRows) -> Iterator[SequenceScore]:
     """YouTube-VOS style: every object on the frames after its first appearance; seen and unseen separately."""
     for object_id, rows in sequence.listed.items():
-        after = _after_first(sequence, rows)
+        after = after_first(sequence, rows)
         if after.any():
             unseen = sequence.info.is_unseen(object_id)
             yield _scored(sequence, object_id, rows.j[after], rows.f[after], rows.in_gt[after], unseen=unseen)
 
 
-def _after_first(sequence: SequenceRows, rows: ObjectRows) -> Booleans:
+def after_first(sequence: SequenceRows, rows: ObjectRows) -> Booleans:
     """Whether each frame comes after the one in which the object appears, by the meta file or the ground truth."""
     bounds = sequence.range(rows.object_id)
     after: Booleans = rows.numbers > (rows.numbers[np.argmax(rows.in_gt)] if bounds is None else bounds[0])
@@ -397,7 +401,7 @@ def _volumetric(sequence: SequenceRows) -> Iterator[SequenceScore]:
     Objects that are in none of these frames are not scored.
     """
     for object_id, rows in sequence.listed.items():
-        after = _after_first(sequence, rows)
+        after = after_first(sequence, rows)
         if not rows.in_gt[after].any():
             continue
         volume = rows.counts[np.flatnonzero(after)].total()
