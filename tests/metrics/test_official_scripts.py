@@ -8,12 +8,14 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pandas as pd
 import pytest
 from skimage.morphology import disk
 
 from tests.metrics.test_protocols import EMPTY, plain_scores, square
 from tests.support.mask_makers import blobs, write_clip
-from vosarena.base.errors import DataError
+from vosarena.base.errors import ConfigError, DataError
+from vosarena.cli import main
 from vosarena.config.study import load_catalog
 from vosarena.io.masks import write_mask
 from vosarena.leaderboard.published import published_scores
@@ -184,3 +186,76 @@ def test_published_scores_of_sa_v_were_made_by_its_evaluator() -> None:
     rows = published_scores({("sa-v", "val"), ("sa-v", "test")})
     assert len(rows) > 50 and {row.protocol for row in rows} == {"sa-v-official"}
     assert {split.protocol for split in load_catalog().splits("sa-v").values()} == {"sa-v-official"}
+
+
+@pytest.fixture
+def clips(tmp_path: Path) -> tuple[Path, Path]:
+    rng = np.random.default_rng(11)
+    for name, frames in (("a", 7), ("b", 12)):
+        gt = [blobs(rng, 60, 90, 5, 3) for _ in range(frames)]
+        gt[0][:3, :9] = np.repeat([1, 2, 3], 3)
+        write_clip(tmp_path / "gt" / name, gt)
+        write_clip(tmp_path / "pred" / name, [np.roll(labels, rng.integers(-5, 6, 2), (0, 1)) for labels in gt])
+    return tmp_path / "gt", tmp_path / "pred"
+
+
+def test_keeping_the_first_and_the_last_frame_equals_vos_benchmark(clips: tuple[Path, Path]) -> None:
+    peer = pytest.importorskip("vos_benchmark.benchmark", reason="vos-benchmark is not installed")
+    found = evaluate(*clips, "vos-benchmark", keep_first_and_last=True)
+    evaluator = peer.VideoEvaluator(str(clips[0]), str(clips[1]), skip_first_and_last=False)
+    for name in "ab":
+        _, j, f = evaluator(name)
+        mine = {item.object_id: item for item in found.scores if item.sequence == name}
+        assert {i: item.j for i, item in mine.items()} == j and {i: item.f for i, item in mine.items()} == f
+
+
+@pytest.mark.parametrize("protocol", SKIP_ENDS)
+def test_keeping_the_first_and_the_last_frame(clips: tuple[Path, Path], protocol: str) -> None:
+    skipped = evaluate(*clips, protocol)
+    kept = evaluate(*clips, protocol, keep_first_and_last=True)
+    more = {(item.sequence, item.object_id): item.n_frames for item in kept.scores}
+    for item in skipped.scores:
+        assert item.n_frames < more[item.sequence, item.object_id] <= {"a": 7, "b": 12}[item.sequence]
+    if protocol == "davis2017":
+        rows = kept.metrics.sequences[0].objects
+        for item in kept.scores[:3]:
+            assert (item.j, item.n_frames) == (100 * np.mean(rows[item.object_id].j), 7)
+    (clips[1] / "a" / "00000.png").unlink()
+    with pytest.raises(DataError, match="no prediction for this frame"):
+        evaluate(*clips, protocol, keep_first_and_last=True)
+
+
+def test_protocols_that_keep_these_frames_refuse_the_option(clips: tuple[Path, Path]) -> None:
+    with pytest.raises(ConfigError, match="youtube-vos does not skip the first and the last frame"):
+        evaluate(*clips, "youtube-vos", keep_first_and_last=True)
+
+
+@pytest.mark.parametrize("protocol", ["davis2017-official", "vost", "lvos-official"])
+def test_files_of_the_official_scripts(clips: tuple[Path, Path], tmp_path: Path, protocol: str) -> None:
+    files = ["--official-csv", str(tmp_path / "csv"), "--summary", str(tmp_path / "summary.json")]
+    folders = ["--gt", str(clips[0]), "--pred", str(clips[1])]
+    assert main(["evaluate", *folders, "--protocol", protocol, "--quiet", *files]) == 0
+    found = evaluate(*clips, protocol)
+    whole = pd.read_csv(tmp_path / "csv" / "global_results-val.csv").iloc[0]
+    headings = {  # of the scripts, in their order
+        "davis2017-official": "J&F-Mean J-Mean J-Recall J-Decay F-Mean F-Recall F-Decay",
+        "vost": "J-Mean J-Recall J-Decay J_last-Mean J_last-Recall J_last-Decay",
+        "lvos-official": "J&F-Mean J-Mean J-seen-Mean J-unseen-Mean F-Mean F-seen-Mean F-unseen-Mean "
+        "V-Mean V-seen-Mean V-unseen-Mean",
+    }
+    assert list(whole.index) == headings[protocol].split()
+    if protocol != "lvos-official":
+        assert whole["J-Mean"] == round(found.j / 100, 3)
+    else:
+        assert np.isnan(whole["J-Mean"]) and whole["J-seen-Mean"] == round(found.summary["j_seen"] / 100, 3)
+    each = pd.read_csv(tmp_path / "csv" / "per-sequence_results-val.csv")
+    assert each["Sequence"].tolist() == [f"{item.sequence}_{item.object_id}" for item in found.scores]
+    assert each["J-Mean"].tolist() == [round(item.j / 100, 3) for item in found.scores]
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["f_seen" if protocol == "lvos-official" else "f"] == found.summary.get("f_seen", found.summary["f"])
+
+
+def test_other_protocols_have_no_official_files(clips: tuple[Path, Path], tmp_path: Path, capsys) -> None:
+    folders = ["--gt", str(clips[0]), "--pred", str(clips[1])]
+    assert main(["evaluate", *folders, "--protocol", "mosev2", "--official-csv", str(tmp_path / "csv")]) == 1
+    assert "protocol mosev2 has no official CSV files; use one of davis2017" in capsys.readouterr().err

@@ -35,6 +35,19 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
     parser.add_argument("--protocol", metavar="NAME", help="required: one of the protocols above")
     parser.add_argument("--jobs", type=int, default=1, help="sequences to score at the same time (default: 1)")
     parser.add_argument("--output", type=Path, help="write the scores of all objects to this file (.parquet or .csv)")
+    parser.add_argument(
+        "--summary", type=Path, help="write the means of all objects, with all digits, to this .json file"
+    )
+    parser.add_argument(
+        "--official-csv",
+        type=Path,
+        metavar="FOLDER",
+        help="write global_results-val.csv and per-sequence_results-val.csv into this folder, in the form of the "
+        "official script (DAVIS, LVOS, VOST)",
+    )
+    parser.add_argument(
+        "--keep-first-and-last", action="store_true", help="also score the first and the last frame of every sequence"
+    )
     parser.add_argument("--counts", type=Path, help="write the counts of all frames and objects to this .parquet file")
     parser.add_argument(
         "--extra-ids",
@@ -70,12 +83,17 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
 
 def run(args: argparse.Namespace) -> int:
     """Score, print and write. Raises VosarenaError, also if only some sequences could be scored."""
+    from vosarena.metrics.official_csv import check_form
     from vosarena.metrics.protocols import PROTOCOLS, find_protocol
 
     if args.protocol is None:
         raise ConfigError(f"--protocol is missing; known: {', '.join(PROTOCOLS)}")
     find_protocol(args.protocol)
-    for path, endings in ((args.output, [".parquet", ".csv"]), (args.counts, [".parquet"])):
+    if args.official_csv:
+        check_form(args.protocol)
+        _check_output(args.official_csv / "global_results-val.csv", [".csv"], (args.gt, args.pred))
+    outputs = ((args.output, [".parquet", ".csv"]), (args.counts, [".parquet"]), (args.summary, [".json"]))
+    for path, endings in outputs:
         if path is not None:
             _check_output(path, endings, (args.gt, args.pred))
     if args.jobs < 1:
@@ -89,6 +107,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _evaluate(args: argparse.Namespace) -> int:
     from vosarena.metrics.evaluate import evaluate
+    from vosarena.metrics.official_csv import write_official_csv
     from vosarena.metrics.pairs import MeasureError
 
     result = evaluate(
@@ -102,12 +121,17 @@ def _evaluate(args: argparse.Namespace) -> int:
         extra_ids=args.extra_ids,
         resize=args.resize,
         binary=args.binary,
+        keep_first_and_last=args.keep_first_and_last,
         counts=args.counts,
         allow_incomplete=True,
         progress=not args.quiet and sys.stderr.isatty(),
     )
     if args.output and result.scores:
         _write(result.objects, args.output)
+    if args.summary and result.scores:
+        _write_summary(result, args.summary)
+    if args.official_csv and result.scores:
+        write_official_csv(result, args.official_csv, "val")
     notes = list(result.notes)
     if args.gt.resolve() == args.pred.resolve():
         notes.insert(0, f"warning: --gt and --pred are the same folder, {args.gt}")
@@ -161,6 +185,14 @@ def _write(scores: pd.DataFrame, path: Path) -> None:
             scores.to_parquet(temporary, index=False, compression="zstd")
         else:
             csv_table(scores).to_csv(temporary, index=False)
+
+
+def _write_summary(result: Evaluation, path: Path) -> None:
+    from vosarena.base.files import write_json
+
+    means = {name: None if value != value else value for name, value in result.summary.items()}
+    failed = sorted({failure.sequence for failure in result.failures})
+    write_json(path, {"model": result.metrics.model, "protocol": result.protocol, **means, "failed": failed})
 
 
 def _print(result: Evaluation, notes: list[str], objects: bool) -> None:

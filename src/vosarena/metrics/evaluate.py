@@ -88,6 +88,7 @@ def evaluate(
     extra_ids: ExtraIds | None = None,
     resize: Resize = "never",
     binary: bool = False,
+    keep_first_and_last: bool = False,
     counts: str | Path | None = None,
     allow_incomplete: bool = False,
     progress: bool = False,
@@ -108,6 +109,8 @@ def evaluate(
             the protocols that reproduce another evaluator, as that evaluator does, and is an error for the others.
         resize: `never` or `nearest`: predictions of another size than the ground truth.
         binary: Whether every nonzero pixel belongs to object 1, as in 0/255 masks.
+        keep_first_and_last: Also score the first and the last frame, which most protocols skip (as in
+            unsupervised tasks, and with `--do_not_skip_first_and_last_frame` of vos-benchmark).
         counts: Parquet file to write the counts of all frames and objects to.
         allow_incomplete: Return the scores of the other sequences if some cannot be scored; see `failures`.
         progress: Whether to show a progress bar.
@@ -135,6 +138,8 @@ def evaluate(
         3        b          2     95.2
     """
     gt, pred, found = Path(gt), Path(pred), find_protocol(protocol)
+    if keep_first_and_last and not found.skips_ends:
+        raise ConfigError(f"protocol {protocol} does not skip the first and the last frame; leave out the option")
     if jobs < 1:
         raise ConfigError(f"jobs is {jobs}; expected 1 or more")
     if counts is not None:
@@ -145,7 +150,7 @@ def evaluate(
         resize,
         found.adaptive,
         binary,
-        ends_optional=found.skips_ends and counts is None,
+        ends_optional=found.skips_ends and counts is None and not keep_first_and_last,
     )
     labels = RunLabels(gt.resolve().name, "", pred.resolve().name)
     results = list(count_sequences(pairs, options, jobs=jobs, title=labels.model if progress else None))
@@ -154,7 +159,7 @@ def evaluate(
         _write_counts(results, Path(counts), labels, options)
     if failures and not allow_incomplete:
         raise MeasureError(failures, len(results) - len(failures))
-    evaluation = _score(results, found, labels, failures)
+    evaluation = _score(results, found, labels, failures, keep_first_and_last)
     if found.name == "mosev2" and (note := _unpredicted_note(pairs, evaluation)):
         evaluation = replace(evaluation, notes=(*evaluation.notes, note))
     if not evaluation.scores and not failures:
@@ -174,7 +179,11 @@ def _write_counts(
 
 
 def _score(
-    results: Sequence[SequenceCounts | Failure], protocol: Protocol, labels: RunLabels, failures: tuple[Failure, ...]
+    results: Sequence[SequenceCounts | Failure],
+    protocol: Protocol,
+    labels: RunLabels,
+    failures: tuple[Failure, ...],
+    keep_ends: bool,
 ) -> Evaluation:
     counted = [result for result in results if isinstance(result, SequenceCounts)]
     metrics = Metrics(
@@ -185,7 +194,10 @@ def _score(
         infos={sequence.name: sequence.info for sequence in counted},
         adaptive=protocol.adaptive,
     )
-    scores = score_metrics(metrics, protocol)
+    scored = metrics
+    if keep_ends:
+        scored = replace(metrics, sequences=tuple(sequence.with_ends_twice() for sequence in metrics.sequences))
+    scores = score_metrics(scored, protocol)
     notes = find_notes(metrics, scores, protocol)
     summary = summarise_scores(scores, protocol)
     return Evaluation(protocol.name, summary, tuple(scores), metrics, failures, tuple(notes))

@@ -172,6 +172,23 @@ class ObjectRows:
         return replace(self, counts=counts, j=jaccard(counts), f=boundary_f(counts))
 
 
+def _repeat_ends(rows: ObjectRows) -> ObjectRows:
+    """The rows of an object with the first and the last frame twice."""
+    last = len(rows.frames) - 1
+    index = np.array([0, *range(last + 1), last])
+    adaptive = rows.tolerance_adaptive
+    return replace(
+        rows,
+        frames=("", *rows.frames, chr(0x10FFFF)),  # the first and the last by name too
+        numbers=np.array([rows.numbers[0] - 1, *rows.numbers, rows.numbers[-1] + 1]),
+        counts=rows.counts[index],
+        j=rows.j[index],
+        f=rows.f[index],
+        tolerance=rows.tolerance[index],
+        tolerance_adaptive=None if adaptive is None else adaptive[index],
+    )
+
+
 @dataclass(frozen=True)
 class SequenceRows:
     """One sequence: its objects by id, including those that only the prediction has, and facts about it."""
@@ -193,6 +210,10 @@ class SequenceRows:
         else:
             listed = {i for i in self.in_ground_truth if i != IGNORE or self.info.per_object}
         return {i: self.objects[i] for i in sorted(listed) if i in self.objects}
+
+    def with_ends_twice(self) -> SequenceRows:
+        """The same sequence with the first and the last frame twice: a protocol that skips one of each scores all."""
+        return replace(self, objects={i: _repeat_ends(rows) for i, rows in self.objects.items()})
 
     def range(self, object_id: int) -> tuple[int, int] | None:
         """First and last frame number of an object from the meta file, both inclusive; None without one."""
