@@ -77,6 +77,7 @@ def test_config_yaml_is_merged_as_snakemake_does(dataset, tmp_path, monkeypatch)
     assert done.returncode == 0, done.stderr
     assert done.stderr.startswith("snakemake --configfile mine.yaml --snakefile ")
     board = (tmp_path / "results/studies/mine/leaderboard/leaderboard.csv").read_text()
+    assert "kroeger2016dis" not in (tmp_path / "results/studies/mine/references.bib").read_text()  # no flow in it
     assert "vos-benchmark" in board and "davis2017" not in board
     assert len(list((tmp_path / "logs/track/squares/all/static").iterdir())) == 3
 

@@ -19,6 +19,7 @@ rule leaderboard:
             table=["sequences", "objects", "attributes", "comparisons", "reproduction"],
             form=["csv", "parquet"],
         ),
+        references=declared.references,
     log:
         declared.study_log("leaderboard"),
     benchmark:

@@ -136,6 +136,11 @@ class Paths:
         return self.study_folder / "failures.csv"
 
     @property
+    def references(self) -> Path:
+        """BibTeX entries of what the study uses."""
+        return self.study_folder / "references.bib"
+
+    @property
     def partial(self) -> Path:
         """Folder of the leaderboard and page of what is finished so far."""
         return self.study_folder / "partial"

@@ -311,7 +311,7 @@ splits:
     )
     homepage: str | None = Field(None, description="Home page of the dataset.")
     license: str | None = Field(None, description="Licence of the data.")
-    citation: str = Field("", description="How to cite the dataset.")
+    citation: tuple[str, ...] = Field((), description="Keys of BibTeX entries in the catalog's `references.bib`.")
     path: Location | None = Field(
         None, description="Extracted folder of a dataset with a single split, which is then named `all`."
     )
@@ -463,7 +463,7 @@ options: {size: 720}"""
         "(`docs/how-to/models.md`).",
     )
     revision: Int = Field(1, ge=1, description="Increase it to compute all predictions of the model again.")
-    citation: str = Field("", description="How to cite the model.")
+    citation: tuple[str, ...] = Field((), description="Keys of BibTeX entries in the catalog's `references.bib`.")
     paper: str = Field("", description="Address of the paper, which the report links to.")
     code: str = Field("", description="Address of the code, which the report links to.")
     license: str = Field("", description="Licence of the weights.")

@@ -14,6 +14,7 @@ from vosarena.base.errors import ConfigError
 from vosarena.base.names import expand_home, safe_path_name
 from vosarena.base.text import nearest
 from vosarena.base.yaml_files import line_of, read_yaml
+from vosarena.config.references import read_references
 from vosarena.config.schema import (
     Config,
     DatasetEntry,
@@ -69,10 +70,11 @@ class Model(ModelEntry):
 
 @dataclass(frozen=True)
 class Catalog:
-    """Datasets and models by name."""
+    """Datasets and models by name, and BibTeX entries by key."""
 
     datasets: Mapping[str, DatasetEntry]
     models: Mapping[str, Model]
+    references: Mapping[str, str] = field(default_factory=dict)
 
     def splits(self, name: str) -> dict[str, Split]:
         """Return the splits of a dataset by name. Raises ConfigError for an unknown dataset."""
@@ -185,10 +187,18 @@ def load_catalog(folders: Iterable[str | Path] = ()) -> Catalog:
         ConfigError: A mistake in a file; the error names the file, the key and the nearest valid choice.
     """
     catalogs = [_built_in(), *(_read_catalog(Path(expand_home(str(folder)))) for folder in folders)]
-    return Catalog(
+    found = Catalog(
         datasets={name: entry for catalog in catalogs for name, entry in catalog.datasets.items()},
         models={name: model for catalog in catalogs for name, model in catalog.models.items()},
+        references={key: entry for catalog in catalogs for key, entry in catalog.references.items()},
     )
+    cited = [(name, dataset.citation) for name, dataset in found.datasets.items()]
+    cited += [(name, model.citation) for name, model in found.models.items()]
+    for name, keys in cited:
+        for key in keys:
+            if key not in found.references:
+                raise ConfigError(f"catalog: {name}: citation: unknown key {key!r}; {nearest(key, found.references)}")
+    return found
 
 
 def load_study(config: Mapping[str, Any], where: str = "config", name: str = "study") -> Study:
@@ -330,7 +340,7 @@ def _read_catalog(folder: Path) -> Catalog:
             _check_name("model", name, file, files)
             with _prefix(where):
                 models[name] = _catalog_model(model, name)
-    return Catalog(datasets, models)
+    return Catalog(datasets, models, read_references(folder))
 
 
 def _check_name(kind: str, name: object, file: Path, files: dict[tuple[str, str], Path]) -> None:
