@@ -44,7 +44,8 @@ def test_a_command_imports_nothing_heavy_for_its_help(command):
 
 
 @pytest.mark.parametrize("name, words", [
-    ("davis", "write davis2016/train or davis2016/val or davis2017/train or davis2017/val or davis2017/test-dev or davis2017-full/val"),
+    ("davis", "write davis2016/train or davis2016/val or davis2017/train or davis2017/val or davis2017/test-dev or "
+              "davis2017-full/val"),
     ("DAVIS2017", "write davis2017/train or davis2017/val or davis2017/test-dev or davis2017-full/val"),
     ("davis2071", "did you mean 'davis2017'?"),
     ("cutie-dmo", "did you mean 'cutie-demo'?"),
