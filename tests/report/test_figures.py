@@ -14,14 +14,16 @@ from hypothesis import strategies as st
 from matplotlib import style
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from PIL import Image
 
 from vosarena.base.errors import DataError
 from vosarena.base.escaping import one_line
 from vosarena.config.study import Split
+from vosarena.datasets.sequences import SequenceFiles
 from vosarena.leaderboard.attributes import ObjectCurve
 from vosarena.leaderboard.columns import TABLES
 from vosarena.leaderboard.titles import BY_NAME, Titles
-from vosarena.report import figures
+from vosarena.report import figures, media
 
 PLACE = {"dataset": "d$x_1^", "split": "s$", "protocol": "davis2017"}
 NAMES = ["$x", "a$b$c", "$\\frac{$", "_hidden", "a^b_c", "\\", "a\nb", "世é", "1", "</text>", "%s {x:g}", "=1"]
@@ -131,7 +133,27 @@ def test_the_panels_of_the_overview_are_legible(fps):
     low, high = right.get_xlim()
     ticks = [tick.label1.get_window_extent() for tick in right.xaxis.get_major_ticks() if low <= tick.get_loc() <= high]
     assert ticks and all(first.x1 < second.x0 for first, second in pairwise(ticks))
-    assert left.get_legend().get_window_extent().y0 >= left.get_window_extent().y1, "the legend lies among the dots"
+    assert [label.get_text() for label in left.get_yticklabels()] == models
+    assert [text.get_text() for text in left.texts] == ["99"] * len(models)
+
+
+def test_strips_show_the_first_failures_and_the_largest_difference():
+    curves = {frame: [1.0, 0.9] for frame in range(40)}
+    curves |= {frame: [1.0, 0.4] for frame in range(9, 20)} | {23: [0.5, 0.9], 31: [0.95, 0.1]}
+    assert figures.shown_frames(range(40), curves) == [0, 9, 23, 31, 39], "39 is far from the others"
+    assert figures.shown_frames([3, 8], {}) == [3, 8]
+
+
+def test_pictures_have_few_colours_and_keep_those_of_small_objects(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (90, 160, 3), np.uint8)
+    Image.fromarray(noise).save(tmp_path / "0.png")
+    labels = np.zeros((90, 160), np.uint8)
+    labels[40:50, 40:50], labels[10:13, 10:13] = 1, 2
+    files = SequenceFiles("a", (tmp_path / "0.png",))
+    picture = figures._picture(files, 0, lambda frame: labels, 160)
+    assert len(np.unique(picture.reshape(-1, 3), axis=0)) <= 256
+    for number, place in ((1, (40, 40)), (2, (10, 10))):
+        assert tuple(picture[place]) == tuple(bytes.fromhex(media.colour_of(number)[1:]))
 
 
 def test_drawing_changes_no_setting_of_matplotlib():

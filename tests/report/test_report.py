@@ -67,6 +67,7 @@ def test_the_workflow_makes_the_report_and_figures_and_their_bytes_repeat(datase
     assert "late" in sequences[2]["attributes"]
     names = {path.name for path in (results / "figures").iterdir()}
     assert {"overview.pdf", "overview.svg"} <= names and sum(name.startswith("qualitative_") for name in names) == 4
+    assert max(path.stat().st_size for path in (results / "figures").iterdir()) < 1_000_000
     snakemake("--report", "report.zip")
     with zipfile.ZipFile(tmp_path / "report.zip") as packed:
         files = {Path(name).name for name in packed.namelist()}

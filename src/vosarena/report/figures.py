@@ -16,6 +16,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
+from PIL import Image
 
 from vosarena.base.errors import DataError
 from vosarena.base.escaping import one_line
@@ -25,7 +26,7 @@ from vosarena.config.paths import Paths
 from vosarena.config.study import Split, Study
 from vosarena.datasets.sequences import ANNOTATIONS, IMAGES, SequenceFiles, read_sequence
 from vosarena.io.frames import read_frame
-from vosarena.leaderboard.attributes import ObjectCurve, mean_curve, sequence_curves
+from vosarena.leaderboard.attributes import FAILURE_J, ObjectCurve, mean_curve, sequence_curves
 from vosarena.leaderboard.boards import board_keys, rows_of
 from vosarena.leaderboard.build import read_leaderboard
 from vosarena.leaderboard.comparison import ALL
@@ -49,7 +50,9 @@ STYLE: list[str | Path | dict[str, Any]] = [
 MODEL_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # as on the page
 MARKERS = "os^v"
 STRIPS, STRIP_FRAMES, CELL = 2, 5, 1.25  # sequences per split, frames per sequence, inches per picture
-MAX_WIDTH = 480  # pixels of one picture
+PIXELS = 900_000  # of all pictures of a figure; a PDF file stores one byte for each, so it stays below 1 MB
+MAX_WIDTH = 320  # pixels of one picture
+_BACKGROUND_COLOURS, _OBJECT_COLOURS = 128, 12  # colours of a picture, and of the inside of each object
 MAX_ASPECT = 4  # ratio of the sides of a cell; longer pictures are shown smaller
 Tables = dict[str, pd.DataFrame]
 
@@ -90,10 +93,11 @@ def draw_figures(study: Study, paths: Paths, output: Path) -> None:
             _overview(tables, models, titles, output)
         for split in study.local_splits():
             protocol = study.protocols_of(split)[0]
+            means = _mean_curves(tables, models, split, protocol, paths, chosen[str(split)])
             for name in chosen[str(split)]:
                 with _attempt(f"frames of {split}, {name}"):
-                    _strip(models, split, paths, name, titles, output)
-            for name, curves in _mean_curves(tables, models, split, protocol, paths, chosen[str(split)]).items():
+                    _strip(models, split, paths, name, means.get(name, {}), titles, output)
+            for name, curves in means.items():
                 with _attempt(f"curves of {split}, {name}"):
                     _curves(models, split, protocol, name, curves, titles, output)
 
@@ -125,37 +129,78 @@ def _save(figure: Figure, path: Path, forms: Sequence[str]) -> None:
     if len(name.encode()) > _MAX_NAME:
         digest = hashlib.blake2b(name.encode(), digest_size=8).hexdigest()
         name = f"{name.encode()[:_MAX_NAME].decode(errors='ignore')}-{digest}"
+    dpi = min(150, float(np.sqrt(0.8 * PIXELS / np.prod(figure.get_size_inches()))))
     for form in forms:
         target = path.with_name(f"{name}.{form}")
-        figure.savefig(target, bbox_inches="tight", metadata=_NO_DATE[form], dpi=200)
+        figure.savefig(target, bbox_inches="tight", metadata=_NO_DATE[form], dpi=dpi)
 
 
-def _strip(models: Sequence[str], split: Split, paths: Paths, name: str, titles: Titles, output: Path) -> None:
-    """Draw frames from left to right, and from top to bottom the frame, the ground truth and every model."""
+def shown_frames(annotated: Sequence[int], curves: Mapping[int, Sequence[float]]) -> list[int]:
+    """Return at most STRIP_FRAMES frames that show where models differ and fail.
+
+    These are the first frame, that of the largest difference between the models, the first failure of each model, and
+    for the rest frames that are far from all of them.
+
+    Args:
+        annotated: Indices of the frames with ground truth.
+        curves: Mean J of every model, by frame.
+    """
+    apart = max(curves, key=lambda frame: max(curves[frame]) - min(curves[frame]), default=annotated[0])
+    failures: dict[int, int] = {}
+    for frame in sorted(curves):
+        for model, j in enumerate(curves[frame]):
+            if j <= FAILURE_J:
+                failures.setdefault(model, frame)
+    chosen = list(dict.fromkeys([annotated[0], apart, *sorted(failures.values())]))[:STRIP_FRAMES]
+    while len(chosen) < min(STRIP_FRAMES, len(annotated)):
+        chosen.append(max(annotated, key=lambda frame: min(abs(frame - other) for other in chosen)))
+    return sorted(chosen)
+
+
+def _strip(
+    models: Sequence[str],
+    split: Split,
+    paths: Paths,
+    name: str,
+    curves: Mapping[str, ObjectCurve],
+    titles: Titles,
+    output: Path,
+) -> None:
+    """Draw frames from left to right, and from top to bottom the frame, the ground truth and every model with its J."""
     root = paths.sequences(split).parent
     files = read_sequence(root / IMAGES, root / ANNOTATIONS, name, split.resize)
     truth = media.truth_reader(files)
     annotated = sorted({index for masks in (files.masks, *files.objects.values()) for index in masks})
-    chosen = [annotated[i] for i in np.linspace(0, len(annotated) - 1, min(STRIP_FRAMES, len(annotated))).astype(int)]
-    rows: list[tuple[str, media.ReadLabels | None]] = [("frame", None), ("ground truth", truth)]
-    rows += [
-        (
-            one_line(titles.model(model)),
-            media.prediction_reader(files, Store(paths.predictions(split, model)).masks(name)),
-        )
-        for model in models
+    index_of = {path.stem: index for masks in (files.masks, *files.objects.values()) for index, path in masks.items()}
+    scores = {
+        model: {index_of[stem]: float(j) for stem, j in zip(mean.stems, mean.j, strict=True)}
+        for model, mean in curves.items()
+    }
+    common = set.intersection(*map(set, scores.values())) if scores else set()
+    chosen = shown_frames(annotated, {frame: [values[frame] for values in scores.values()] for frame in sorted(common)})
+    rows: list[tuple[str, media.ReadLabels | None, Mapping[int, float]]] = [
+        ("frame", None, {}),
+        ("ground truth", truth, {}),
     ]
+    for model in models:
+        predicted = media.prediction_reader(files, Store(paths.predictions(split, model)).masks(name))
+        rows.append((one_line(titles.model(model)), predicted, scores.get(model, {})))
+    width = min(MAX_WIDTH, int(np.sqrt(PIXELS / len(rows) / len(chosen) * files.size[1] / files.size[0])))
     height = CELL * float(np.clip(files.size[0] / files.size[1], 1 / MAX_ASPECT, MAX_ASPECT))
     figure = Figure(figsize=(CELL * len(chosen), height * len(rows)))
     grid = figure.subplots(len(rows), len(chosen), squeeze=False, gridspec_kw={"wspace": 0.03, "hspace": 0.04})
-    for line, (title, read) in zip(grid, rows, strict=True):
+    for line, (title, read, j) in zip(grid, rows, strict=True):
         line[0].set_ylabel(title, rotation=0, ha="right", va="center")
         for axes, frame in zip(line, chosen, strict=True):
-            axes.imshow(_picture(files, frame, read), interpolation="none")
+            axes.imshow(_picture(files, frame, read, width), interpolation="none")
+            if frame in j:
+                box = {"facecolor": "black", "alpha": 0.6, "linewidth": 0, "pad": 1}
+                place = {"transform": axes.transAxes, "ha": "right", "va": "bottom"}
+                axes.text(0.98, 0.03, f"J {100 * j[frame]:.0f}", fontsize=5, color="white", bbox=box, **place)
             axes.set(xticks=[], yticks=[])
             axes.spines[:].set_visible(False)
     for axes, frame in zip(grid[0], chosen, strict=True):
-        axes.set_title(one_line(files.frames[frame].stem), fontsize=7)
+        axes.set_title(f"t = {frame}", fontsize=7)
     _save(figure, output / f"qualitative_{split.dataset}_{split.name}_{name}", ["png", "pdf"])
 
 
@@ -199,14 +244,21 @@ def _curves(
     _save(figure, output / f"curves_{split.dataset}_{split.name}_{name}", ["pdf", "svg"])
 
 
-def _picture(files: SequenceFiles, frame: int, read: media.ReadLabels | None) -> media.Picture:
-    """Return a frame with masks, at most MAX_WIDTH pixels wide."""
+def _picture(files: SequenceFiles, frame: int, read: media.ReadLabels | None, width: int) -> media.Picture:
+    """Return a frame with masks, at most `width` pixels wide, in at most 256 colours."""
     picture, labels = read_frame(files.frames[frame]), read(frame) if read else None
-    if picture.shape[1] > MAX_WIDTH:
-        size = (MAX_WIDTH, max(1, round(picture.shape[0] * MAX_WIDTH / picture.shape[1])))
+    if picture.shape[1] > width:
+        size = (width, max(1, round(picture.shape[0] * width / picture.shape[1])))
         picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
         labels = None if labels is None else cv2.resize(labels, size, interpolation=cv2.INTER_NEAREST)
-    return media.blended(picture, labels)
+    few = media.blended(picture, labels)
+    paint = np.zeros(few.shape[:2], np.uint8) if labels is None else media.painted(labels)
+    for part in range(len(media.OBJECT_COLOURS) + 1):  # the background, and the inside of the objects of each colour
+        where = paint == part
+        if where.any():
+            pixels = Image.fromarray(few[where][None]).quantize(_OBJECT_COLOURS if part else _BACKGROUND_COLOURS)
+            few[where] = np.asarray(pixels.convert("RGB"))[0]
+    return few
 
 
 def _overview(tables: Tables, models: list[str], titles: Titles, output: Path) -> None:
@@ -265,19 +317,29 @@ def _bars(axes: Axes, rows: pd.DataFrame, models: list[str], titles: Titles) -> 
 
 
 def _attributes(axes: Axes, rows: pd.DataFrame, models: list[str], titles: Titles, note: str) -> None:
-    """Draw J&F by attribute. `note` is about objects that are not scored, which may have the attribute `late`."""
+    """Draw J&F by model and attribute as a heat map.
+
+    `note` is about objects that are not scored, which may have the attribute `late`.
+    """
     names = [name for name in rows["attribute"].unique() if name != ALL]
-    if not names:
+    shown = [model for model in models if model in set(rows["model"])]
+    if not names or not shown:
         axes.set_axis_off()
-    marks = {}
-    for model in models:
-        scores = rows[rows["model"] == model].set_index("attribute")["j_and_f"].reindex(names)
-        colour, marker = _colour(models, model), _marker(models, model)
-        (marks[titles.model(model)],) = axes.plot(range(len(names)), scores, marker, color=colour, markersize=4)
-    axes.set(ylim=(0, 100), ylabel="J&F")
+        return
+    scores = rows.pivot(index="model", columns="attribute", values="j_and_f").reindex(index=shown, columns=names)
+    values = scores.to_numpy(float)
+    axes.imshow(values, cmap="RdBu", vmin=0, vmax=100, alpha=0.8, aspect="auto")
+    for (row, column), value in np.ndenumerate(values):
+        if np.isfinite(value):
+            dark = value < 15 or value > 85  # ends of the colour map
+            axes.text(
+                column, row, f"{value:.0f}", ha="center", va="center", fontsize=6, color="white" if dark else "black"
+            )
     axes.set_xticks(range(len(names)), map(one_line, names), rotation=45, ha="right", rotation_mode="anchor")
-    axes.grid(axis="x", linewidth=0.3)
-    _legend(axes, marks)
+    axes.set_yticks(range(len(shown)), [one_line(titles.model(model)) for model in shown])
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    axes.set_title("J&F by attribute")
     if note and "late" in names:
         axes.set_xlabel(note, fontsize=5)
 

@@ -306,10 +306,10 @@
   for (const id of ["sequence-filter", "sequence-attribute", "sequence-order"]) $(id).addEventListener("input", () => { shown = STEP; list(); });
   $("more").addEventListener("click", () => { shown += STEP; list(); });
   window.addEventListener("hashchange", openFromAddress);
-  // A print has everything: pictures load when the page is idle, because printing does not wait for them.
-  const everything = () => document.querySelectorAll("#fails .tile, #list .seq [aria-hidden]").forEach((node) => lazily.show(node));
-  window.addEventListener("beforeprint", everything);
-  window.addEventListener("load", () => (window.requestIdleCallback || setTimeout)(everything));
+  // A print has everything. Pictures load when the page is idle, because printing does not wait for them.
+  const drawAll = (selector) => document.querySelectorAll(selector).forEach((node) => lazily.show(node));
+  window.addEventListener("beforeprint", () => drawAll("#fails .tile, #list .seq [aria-hidden]"));
+  window.addEventListener("load", () => (window.requestIdleCallback || setTimeout)(() => drawAll("#fails .tile")));
   v.onBoard(() => {
     if ($("viewer").open) $("viewer").close();
     const attributes = [...new Set(v.sequences().flatMap((item) => item.attributes))].sort();
