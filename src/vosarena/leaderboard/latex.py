@@ -1,5 +1,6 @@
 """Write the leaderboard as LaTeX (booktabs) for papers: models by split, each board, attributes, and reproduction."""
 
+import re
 from collections.abc import Iterator, Mapping
 
 import pandas as pd
@@ -14,13 +15,17 @@ from vosarena.leaderboard.titles import Titles
 
 # Properties of pandas' Styler: a LaTeX command around the cell.
 _BEST, _SECOND, _PUBLISHED = "textbf:--rwrap;", "underline:--rwrap;", "textit:--rwrap;"
+_SCORE = next(column for column in LEADERBOARD if column.name == "j_and_f")
+_INTERVAL = next(column.title for column in LEADERBOARD if column.name == "ci_low")
+_NARROW = ("model", _SCORE.title, "J", "F")  # what fits one column of a page with two
 _LEFT = {"attribute", *(column.title for column in (*LEADERBOARD, *REPRODUCTION) if column.words)}
 
 
 def latex(tables: Mapping[str, pd.DataFrame], titles: Titles) -> str:
     r"""Return all tables as LaTeX, each in a table environment.
 
-    The document needs \usepackage{booktabs}. The best ranked score of each column is bold and the second best is
+    The document needs \usepackage{booktabs}. Each board has a table for one column of a page, with model and scores,
+    and one for the whole width, with all columns. The best ranked score of each column is bold and the second best is
     underlined. Published rows are italic.
 
     Args:
@@ -28,23 +33,35 @@ def latex(tables: Mapping[str, pd.DataFrame], titles: Titles) -> str:
         titles: Titles of models and datasets.
     """
     board = _with_titles(tables["leaderboard"], titles)
+    keys = board_keys(board)
+
+    def name(key: BoardKey) -> str:
+        """Return the title of a split, with the protocol only if it has several."""
+        several = sum(other[:2] == key[:2] for other in keys) > 1
+        return titles.split(key.dataset, key.split) + (f", protocol {key.protocol}" if several else "")
+
     parts = [r"% needs \usepackage{booktabs}"]
     for title, shown in cross_dataset_tables(board, titles.split):
         label = f"matrix:{title.rpartition(' ')[2]}"
         parts.append(_table(shown, _cross_dataset_styles(shown), _sentences(title, footnote(shown)), label))
-    for key in board_keys(board):
+    for key in keys:
         rows = rows_of(board, key)
-        shown = shown_cells(rows, columns_for(LEADERBOARD, Shown.LATEX))
+        plain = shown_cells(rows, columns_for(LEADERBOARD, Shown.LATEX))
         notes = (note.rstrip(".") for note in (unscored_note(rows), empty_note(rows)))
-        caption = _sentences(_name(key, titles), *notes, _explained(shown))
-        parts.append(_table(shown, _board_styles(shown, rows), caption, _label("leaderboard", key)))
+        shown, styles = _with_intervals(plain, rows), _board_styles(plain, rows)
+        narrow = [title for title in shown if title in _NARROW]
+        caption = _sentences(name(key), *notes, _explained(plain[[title for title in plain if title != "p"]]))
+        parts.append(_table(shown[narrow], styles[narrow], caption, _label("leaderboard", key)))
+        caption = _sentences(name(key), *notes, _explained(plain))
+        label = _label("leaderboard-wide", key)
+        parts.append(_table(shown, styles[list(shown)], caption, label, environment="table*"))
     for key, shown, note in attribute_tables(_with_titles(tables["attributes"], titles)):
-        caption = _sentences(f"{_name(key, titles)}: J&F by attribute", note)
+        caption = _sentences(f"{name(key)}: J&F by attribute", note)
         parts.append(_table(shown, _attribute_styles(shown), caption, _label("attributes", key)))
     reproduction = _with_titles(tables["reproduction"], titles)
     for key in board_keys(reproduction):
         shown = shown_cells(rows_of(reproduction, key), columns_for(REPRODUCTION, Shown.LATEX))
-        caption = f"Published and reproduced: {_name(key, titles)}"
+        caption = f"Published and reproduced: {name(key)}"
         parts.append(_table(shown, shown.map(lambda _: ""), caption, _label("reproduction", key)))
     return "\n\n".join(parts) + "\n"
 
@@ -57,8 +74,12 @@ def _with_titles(table: pd.DataFrame, titles: Titles) -> pd.DataFrame:
     return table.assign(model=named)
 
 
-def _name(key: BoardKey, titles: Titles) -> str:
-    return f"{titles.split(key.dataset, key.split)}, protocol {key.protocol}"
+def _with_intervals(shown: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the cells with the interval next to its score instead of in a column of its own."""
+    if _INTERVAL not in shown:
+        return shown
+    scores = [_SCORE.page_text(row) for _, row in rows.iterrows()]
+    return shown.assign(**{_SCORE.title: scores}).drop(columns=_INTERVAL)
 
 
 def _sentences(*parts: str) -> str:
@@ -68,7 +89,7 @@ def _sentences(*parts: str) -> str:
 def _explained(shown: pd.DataFrame) -> str:
     """Explain intervals and p-values, if the table has them."""
     notes = {
-        "95% interval": "Intervals: bootstrap over sequences",
+        _INTERVAL: "Intervals: bootstrap over sequences",
         "p": "p: paired permutation test against the best model",
     }
     return _sentences(*(note for title, note in notes.items() if title in shown))
@@ -116,7 +137,7 @@ def _attribute_styles(shown: pd.DataFrame) -> pd.DataFrame:
     return _best_styles(scores).T.reindex(columns=shown.columns, fill_value="")
 
 
-def _table(shown: pd.DataFrame, styles: pd.DataFrame, caption: str, label: str) -> str:
+def _table(shown: pd.DataFrame, styles: pd.DataFrame, caption: str, label: str, environment: str = "table") -> str:
     """Return one table as LaTeX.
 
     Args:
@@ -124,6 +145,7 @@ def _table(shown: pd.DataFrame, styles: pd.DataFrame, caption: str, label: str) 
         styles: The Styler property of each cell.
         caption: The caption as plain text.
         label: The label as plain text; characters that a label cannot contain become dashes.
+        environment: `table*` for a table across both columns of a page.
     """
     titles = [column[-1] if isinstance(column, tuple) else column for column in shown.columns]
     styler = shown.style.hide(axis="index").format(_cell).format_index(latex_text, axis="columns")
@@ -131,11 +153,15 @@ def _table(shown: pd.DataFrame, styles: pd.DataFrame, caption: str, label: str) 
         hrules=True,
         column_format=f"@{{}}{''.join('l' if title in _LEFT else 'r' for title in titles)}@{{}}",
         multicol_align="c",
+        environment=environment,
         position="htbp",
         position_float="centering",
         caption=latex_text(caption),
         label="".join(c if (c.isascii() and c.isalnum()) or c in ":-" else "-" for c in label),
     )
+    # Only the score is bold or underlined, and its interval is small.
+    text = re.sub(r"\\(textbf|underline)\{([\d.]+) (\[[\d., ]+\])\}", r"\\\1{\2} \3", text)
+    text = re.sub(r"([\d.]+\}?) (\[[\d., ]+\])", r"\1\\,{\\scriptsize\2}", text)
     if shown.columns.nlevels == 2:
         groups, rules, rest = text.partition(r"\toprule" + "\n")
         first, end, rest = rest.partition("\n")
