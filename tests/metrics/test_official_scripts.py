@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.optimize import linear_sum_assignment
 from skimage.morphology import disk
 
 from tests.metrics.test_protocols import EMPTY, plain_scores, square
@@ -17,7 +18,7 @@ from tests.support.mask_makers import blobs, write_clip
 from vosarena.base.errors import ConfigError, DataError
 from vosarena.cli import main
 from vosarena.config.study import load_catalog
-from vosarena.io.masks import write_mask
+from vosarena.io.masks import read_mask, write_mask
 from vosarena.leaderboard.published import published_scores
 from vosarena.metrics.counts import count_objects
 from vosarena.metrics.evaluate import evaluate
@@ -259,3 +260,53 @@ def test_other_protocols_have_no_official_files(clips: tuple[Path, Path], tmp_pa
     folders = ["--gt", str(clips[0]), "--pred", str(clips[1])]
     assert main(["evaluate", *folders, "--protocol", "mosev2", "--official-csv", str(tmp_path / "csv")]) == 1
     assert "protocol mosev2 has no official CSV files; use one of davis2017" in capsys.readouterr().err
+
+
+def unsupervised(gt: list[np.ndarray], pred: list[np.ndarray]) -> list[tuple[float, float]]:
+    """J and F of the matched pairs, as the script for the unsupervised task of DAVIS has them; 255 is void."""
+    pred = [np.where(g == 255, 0, p) for g, p in zip(gt, pred, strict=True)]
+    gt = [np.where(labels == 255, 0, labels) for labels in gt]
+    n_objects = int(gt[0].max())
+    n_predicted = max(n_objects, *(int(labels.max()) for labels in pred))
+    table = np.zeros((2, n_predicted, n_objects))
+    for p, o in np.ndindex(n_predicted, n_objects):
+        pairs = [plain_scores(g == o + 1, q == p + 1) for g, q in zip(gt, pred, strict=True)]
+        table[:, p, o] = np.mean(pairs, axis=0)
+    rows, columns = linear_sum_assignment(-table.mean(axis=0))
+    return [tuple(100 * table[:, p, o]) for p, o in zip(rows, columns, strict=True)]
+
+
+@pytest.mark.parametrize("n_predicted", [2, 5])
+def test_the_unsupervised_task_of_davis(tmp_path: Path, n_predicted: int) -> None:
+    """All frames, and the objects of the first one, whatever ids the prediction has."""
+    rng = np.random.default_rng(n_predicted)
+    expected = []
+    for name in "abc":
+        gt = [blobs(rng, 50, 70, 6, 3) for _ in range(6)]
+        gt[0][:3, :9] = np.repeat([1, 2, 3], 3)
+        gt[3][gt[3] == 2] = 0
+        gt[4][:9, :9] = 255
+        gt[5][-9:, -9:] = 7  # appears late: no object of this task
+        ids = rng.permutation(n_predicted) + 1
+        lookup = np.array([0, *ids[:3], *[0] * 9] if n_predicted > 3 else [0, ids[0], ids[1], *[0] * 10], np.uint8)
+        pred = [np.roll(lookup[np.minimum(labels, 12)], rng.integers(-3, 4, 2), (0, 1)) for labels in gt]
+        if n_predicted > 3:
+            pred[2][20:24, 20:24] = ids[3]
+        write_clip(tmp_path / "gt" / name, gt)
+        write_clip(tmp_path / "pred" / name, pred)
+        expected += unsupervised(gt, pred)
+    options = {"match_objects": True, "keep_first_and_last": True}
+    found = evaluate(tmp_path / "gt", tmp_path / "pred", "davis2017", **options)
+    scores = np.array(sorted((item.j, item.f) for item in found.scores))
+    assert scores == pytest.approx(np.array(sorted(expected)), rel=1e-12)
+    assert found.j == pytest.approx(np.mean([j for j, _ in expected]), rel=1e-12)
+
+
+def test_matching_finds_the_ids(clips: tuple[Path, Path]) -> None:
+    wanted = evaluate(*clips, "davis2017")
+    for path in clips[1].glob("*/*.png"):
+        write_mask(path, np.array([0, 9, 4, 200], np.uint8)[read_mask(path)])
+    found = evaluate(*clips, "davis2017", match_objects=True)
+    assert found.j_and_f > 0 and len(found.scores) == len(wanted.scores)
+    shifted = evaluate(clips[0], clips[0], "sa-v", match_objects=True)
+    assert shifted.j_and_f == 100

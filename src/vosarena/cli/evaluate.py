@@ -48,6 +48,11 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
     parser.add_argument(
         "--keep-first-and-last", action="store_true", help="also score the first and the last frame of every sequence"
     )
+    parser.add_argument(
+        "--match-objects",
+        action="store_true",
+        help="match predicted objects, whose ids may be any, to those of the ground truth (unsupervised tasks)",
+    )
     parser.add_argument("--counts", type=Path, help="write the counts of all frames and objects to this .parquet file")
     parser.add_argument(
         "--extra-ids",
@@ -122,6 +127,7 @@ def _evaluate(args: argparse.Namespace) -> int:
         resize=args.resize,
         binary=args.binary,
         keep_first_and_last=args.keep_first_and_last,
+        match_objects=args.match_objects,
         counts=args.counts,
         allow_incomplete=True,
         progress=not args.quiet and sys.stderr.isatty(),

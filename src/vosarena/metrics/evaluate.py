@@ -89,6 +89,7 @@ def evaluate(
     resize: Resize = "never",
     binary: bool = False,
     keep_first_and_last: bool = False,
+    match_objects: bool = False,
     counts: str | Path | None = None,
     allow_incomplete: bool = False,
     progress: bool = False,
@@ -111,6 +112,8 @@ def evaluate(
         binary: Whether every nonzero pixel belongs to object 1, as in 0/255 masks.
         keep_first_and_last: Also score the first and the last frame, which most protocols skip (as in
             unsupervised tasks, and with `--do_not_skip_first_and_last_frame` of vos-benchmark).
+        match_objects: Match predicted objects to those of the ground truth such that the sum of their J&F over all
+            frames is largest, as in unsupervised tasks, whose predictions have ids of their own. Needs SciPy.
         counts: Parquet file to write the counts of all frames and objects to.
         allow_incomplete: Return the scores of the other sequences if some cannot be scored; see `failures`.
         progress: Whether to show a progress bar.
@@ -151,6 +154,7 @@ def evaluate(
         found.adaptive,
         binary,
         ends_optional=found.skips_ends and counts is None and not keep_first_and_last,
+        match="none" if not match_objects else "all" if found.late_objects else "first",
     )
     labels = RunLabels(gt.resolve().name, "", pred.resolve().name)
     results = list(count_sequences(pairs, options, jobs=jobs, title=labels.model if progress else None))

@@ -23,6 +23,7 @@ from vosarena.metrics.counts import (
     tolerance,
     tolerance_cap,
 )
+from vosarena.metrics.matching import ObjectMatcher
 from vosarena.metrics.pairs import Failure, SequencePair, Side
 from vosarena.metrics.records import SequenceCounts, SequenceInfo
 
@@ -41,6 +42,8 @@ class CountOptions:
         binary: Whether every nonzero pixel belongs to object 1.
         ends_optional: Whether the first and the last frame need no prediction. Without one they are counted as if
             nothing was predicted, so only protocols that skip them may score the counts.
+        match: Whether predicted objects are matched to those of the ground truth: to those of its first frame, or to
+            all of them. Predictions then do not count where the ground truth is 255.
     """
 
     extra_ids: ExtraIds = "error"
@@ -48,6 +51,7 @@ class CountOptions:
     adaptive: bool = False
     binary: bool = False
     ends_optional: bool = False
+    match: Literal["none", "first", "all"] = "none"
 
 
 class SequenceFailed(Exception):
@@ -89,7 +93,8 @@ class SequenceCounter:
         self.n_columns = len(count_names(options.adaptive))
         self.found: list[tuple[Integers, Integers]] = []  # by frame: labels and table of counts
         self.sizes: list[tuple[int, int]] = []  # by frame: (height, width)
-        self.resized = 0
+        self.resized: set[str] = set()  # keys of frames
+        self.labels: LabelMap | None = None  # the object that each predicted label is, if objects are matched
         self.unpredicted = 0  # first and last frames without a prediction
         self.overlaps = 0  # frames in which merged objects overlap
         self.no_labels: dict[str, str] = {}  # predicted objects whose id no label map can hold
@@ -97,12 +102,29 @@ class SequenceCounter:
     def count(self) -> SequenceCounts:
         """Count the whole sequence. Raises SequenceFailed for the first thing that is wrong."""
         frames = self._frames()
+        if self.options.match != "none":
+            self._match(frames)
         predictions = self._merged(frames) if self.pair.merge_objects else self._label_maps(frames)
         for frame in frames:
             self._count_frame(frame, predictions)
             self.on_frame()
         next(predictions, None)  # reads the remaining files for the digest
         return self._per_object(frames) if self.pair.per_object else self._grid(frames)
+
+    def _match(self, frames: list[_Frame]) -> None:
+        """Find out which object each predicted label is."""
+        if self.pair.per_object or self.pair.merge_objects:
+            self._fail("objects are matched in label maps only; it has folders of objects", None, "ground_truth")
+        matcher, in_gt = ObjectMatcher(self.counter), np.zeros(256, bool)
+        predictions = self._label_maps(frames)
+        for index, frame in enumerate(frames):
+            gt, pred = self._frame_masks(frame, predictions)
+            if gt.shape == pred.shape:  # else counting it fails and says so
+                matcher.add(gt, pred)
+            if index == 0 or self.options.match == "all":
+                in_gt |= np.bincount(gt[:, 1:].ravel(), minlength=256) > 0
+        objects = set(np.flatnonzero(in_gt[1:255]) + 1) | set(self.pair.objects or ())
+        self.labels = matcher.labels(sorted(int(number) for number in objects))
 
     def _fail(
         self, reason: str, frame: _Frame | None = None, side: Side = "prediction", object_id: int | None = None
@@ -231,13 +253,24 @@ class SequenceCounter:
         except MaskError as error:
             self._fail(str(error), frame, side)
 
-    def _count_frame(self, frame: _Frame, predictions: Iterator[LabelMap]) -> None:
+    def _frame_masks(self, frame: _Frame, predictions: Iterator[LabelMap]) -> tuple[LabelMap, LabelMap]:
+        """Ground truth and prediction of a frame, uint8 (H, 1 + W)."""
         gt_path = self.pair.ground_truth[frame.key]
         gt = self._decode(self._read(gt_path, frame, "ground_truth"), gt_path, frame, "ground_truth")
         pred = np.zeros_like(gt) if frame.prediction is None else next(predictions)
-        path = self.pair.prediction.get(frame.prediction or "", Path(frame.prediction or ""))
         if pred.shape != gt.shape and self.options.resize == "nearest":
-            pred, self.resized = _resize(pred, gt.shape), self.resized + 1
+            pred = _resize(pred, gt.shape)
+            self.resized.add(frame.key)
+        if self.options.match != "none" and pred.shape == gt.shape:
+            pred = np.where(gt == 255, 0, pred)
+        return gt, pred
+
+    def _count_frame(self, frame: _Frame, predictions: Iterator[LabelMap]) -> None:
+        gt, pred = self._frame_masks(frame, predictions)
+        gt_path = self.pair.ground_truth[frame.key]
+        path = self.pair.prediction.get(frame.prediction or "", Path(frame.prediction or ""))
+        if self.labels is not None:
+            pred = self.labels[pred]
         if self.options.binary:
             gt, pred = (gt != 0).astype(np.uint8), (pred != 0).astype(np.uint8)
         elif frame.object_id is not None:
@@ -340,7 +373,7 @@ class SequenceCounter:
             unseen=self.pair.unseen,
             unseen_objects=None if listed is None else {i: listed[i].unseen for i in sorted(listed)},
             extra_ids=extra,
-            resized_frames=self.resized,
+            resized_frames=len(self.resized),
             overlapping_frames=self.overlaps if self.pair.merge_objects else None,
             unpredicted_ends=self.unpredicted,
         )
