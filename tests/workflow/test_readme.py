@@ -14,6 +14,8 @@ from packaging.specifiers import SpecifierSet
 
 import vosarena
 from tests.conftest import REPOSITORY, write_sequence
+from vosarena.io.frames import read_frame
+from vosarena.io.video import write_video
 
 README = (REPOSITORY / "README.md").read_text()
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.S | re.M)
@@ -42,6 +44,8 @@ def house(tmp_path) -> Path:
     (home / ".venv/.installed").touch()
     write_sequence(home / "my-videos", "alpha", size=(96, 128))
     write_sequence(home / "my-videos", "beta", size=(96, 128), frames=8, late=3)
+    write_video(home / "my-clip.mp4", map(read_frame, sorted((home / "my-videos/JPEGImages/alpha").iterdir())), 12)
+    shutil.copy(home / "my-videos/Annotations/alpha/00000.png", home / "first-frame.png")
     return home
 
 
@@ -86,6 +90,7 @@ def test_readme_from_top_to_bottom(house, installed, monkeypatch):
     assert (house / "results/predictions/my-videos/all/mine/alpha.json").is_file()
     assert (house / "results/studies/my-study/partial/leaderboard/leaderboard.csv").is_file()
     assert len(list((house / "masks").glob("*/*.png"))) == 14
+    assert len(list((house / "tracked/my-clip").glob("*.png"))) == 6 and (house / "tracked/overlay.mp4").is_file()
 
 
 def in_a_terminal(text: str, house: Path, installed: Path) -> None:

@@ -1,32 +1,44 @@
 """The command `vosarena track`."""
 
+from __future__ import annotations
+
 import argparse
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vosarena.base.errors import ConfigError
 from vosarena.base.names import expand_home
+
+if TYPE_CHECKING:  # imported where it is needed, so that `vosarena --help` is quick
+    from vosarena.inference.job import Job
 
 
 def add_parser(commands: Any) -> None:
     """Add `track` to the subparsers of the command line."""
     parser = commands.add_parser(
         "track",
-        description="Track objects through videos, given their first masks. Sequences that are already in the output "
-        "folder are kept. A sequence that fails does not stop the others; failures are listed at the end.",
+        description="Track objects through videos, given their first masks. With CLIP, one video or folder of frames "
+        "is tracked, and overlay.mp4 shows the result. With --images, a folder of many is: sequences that are already "
+        "in the output folder are kept, and a sequence that fails does not stop the others.",
     )
-    parser.add_argument(
+    parser.add_argument("clip", type=Path, nargs="?", metavar="CLIP", help="a video file, or a folder of frames")
+    model = parser.add_mutually_exclusive_group(required=True)
+    model.add_argument("--model", metavar="NAME", help="a model of the catalog (`vosarena models`), with its weights")
+    model.add_argument(
         "--tracker",
-        required=True,
         help="static, flow, empty, cutie, sam2, an installed plug-in, or path/to/file.py:Class",
     )
     parser.add_argument(
         "--option", action="append", default=[], metavar="KEY=VALUE", help="option of the tracker (may be repeated)"
     )
-    parser.add_argument("--images", type=Path, required=True, help="folder with one folder of frames per sequence")
+    parser.add_argument("--images", type=Path, help="folder with one folder of frames per sequence")
     parser.add_argument(
-        "--masks", type=Path, required=True, help="folder with one folder of prompts (PNG masks) per sequence"
+        "--masks",
+        type=Path,
+        required=True,
+        help="folder with one folder of prompts (PNG masks) per sequence; for CLIP, the mask of its first frame or a "
+        "folder of masks named like the frames",
     )
     parser.add_argument("--output", type=Path, required=True, help="folder for the predicted masks and their manifests")
     parser.add_argument(
@@ -53,23 +65,67 @@ def add_parser(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Track, and return 1 if a sequence failed."""
+    if (args.clip is None) == (args.images is None):
+        raise ConfigError("give either a video or folder of frames, or --images with a folder of many")
+    if args.clip:
+        return _track_clip(args)
     from vosarena.inference.child import track_in_child
-    from vosarena.inference.job import Job
     from vosarena.inference.run import failure_report
     from vosarena.inference.track import folder_task
-    from vosarena.predictions.manifest import ModelDefinition
 
-    _check_tracker(args.tracker)
-    options = dict(parse_option(item) for item in args.option)
-    weights = options.pop("weights", None)
-    definition = ModelDefinition(args.tracker, options)
-    job = Job(definition, Path(weights) if weights else None, args.device, args.precision, args.threads)
+    job = _job(args)
     task = folder_task(args.images, args.masks, args.output, job, args.sequence, args.resize)
     outcome = track_in_child(task)
     if outcome.failed:
         print(failure_report(outcome, args.output), file=sys.stderr)
     print(f"{len(outcome.masks)} of {len(task.sequences)} sequences are in {args.output}")
     return 1 if outcome.failed else 0
+
+
+def _track_clip(args: argparse.Namespace) -> int:
+    from vosarena.inference.clip import track_clip
+    from vosarena.report.media import blended
+
+    if args.sequence:
+        raise ConfigError("--sequence names sequences of --images; leave it out with a single video")
+    if not args.clip.exists():
+        raise ConfigError(f"{args.clip}: no such file or folder; give a video or a folder of frames")
+    overlay = track_clip(args.clip, args.masks, args.output, _job(args), blended)
+    print(f"masks: {args.output / args.clip.resolve().with_suffix('').name}\nvideo: {overlay}")
+    return 0
+
+
+def _job(args: argparse.Namespace) -> Job:
+    """Return the model of `--model` or `--tracker`; weights of the catalog are fetched."""
+    from vosarena.inference.job import Job
+    from vosarena.predictions.manifest import ModelDefinition
+
+    options = dict(parse_option(item) for item in args.option)
+    if args.model:
+        tracker, options, weights = _catalog_model(args.model, options)
+    else:
+        _check_tracker(args.tracker)
+        tracker, given = args.tracker, options.pop("weights", None)
+        weights = Path(given) if given else None
+    return Job(ModelDefinition(tracker, options), weights, args.device, args.precision, args.threads)
+
+
+def _catalog_model(name: str, options: dict[str, Any]) -> tuple[str, dict[str, Any], Path | None]:
+    """Return tracker, options and weights of a model of the catalog, whose weights are fetched."""
+    from vosarena.config.study import load_catalog
+    from vosarena.fetching.policy import RetryPolicy
+    from vosarena.fetching.weights import fetch_weights, weights_path
+
+    model = load_catalog().model(name)
+    if model.finetune:
+        raise ConfigError(
+            f"{name} is trained by the workflow; use --tracker {model.tracker} with --option weights=FILE"
+        )
+    weights = None
+    if model.weights:
+        weights = weights_path(model.weights, name, Path("resources"))
+        fetch_weights(model.weights, weights, RetryPolicy())
+    return model.tracker, {**model.options, **options}, weights
 
 
 def _check_tracker(name: str) -> None:
@@ -85,7 +141,9 @@ def _check_tracker(name: str) -> None:
         options = {**model.options, **weights}
         flags = "".join(f" --option {key}={value}" for key, value in options.items())
         fetch = f"; `vosarena fetch {name}` downloads its weights" if model.weights else ""
-        raise ConfigError(f"{name!r} is a model of the catalog: give --tracker {model.tracker}{flags}{fetch}")
+        raise ConfigError(
+            f"{name!r} is a model of the catalog: give --model {name}, or --tracker {model.tracker}{flags}{fetch}"
+        )
 
 
 def parse_option(item: str) -> tuple[str, Any]:

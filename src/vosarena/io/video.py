@@ -1,13 +1,18 @@
-"""Video files as frames: every frame once, in the order of presentation, without loss."""
+"""Video files: as frames, every frame once, in the order of presentation, without loss; and made from frames."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import cv2
+import numpy as np
+from numpy.typing import NDArray
 
-from vosarena.base.errors import DataError, VosarenaError
+from vosarena.base.errors import ConfigError, DataError, VosarenaError
+from vosarena.base.files import atomic_path
 
 _COUNTED = (".mp4", ".mov", ".m4v")  # these count their frames exactly; others only estimate from their duration
 
@@ -33,6 +38,43 @@ def decode_video(path: Path, folder: Path) -> None:
     counted = path.suffix.lower() in _COUNTED
     if not count or (counted and count < announced and not _hides_frames(path, announced)):
         raise DataError(f"{path}: only {count} of {announced} frames can be decoded; it is damaged, fetch it again")
+
+
+def frame_rate(path: Path) -> float:
+    """Return the frames per second of a video. Raises DataError if it cannot be decoded."""
+    with _opened(path) as video:
+        return float(video.get(cv2.CAP_PROP_FPS)) or 24.0
+
+
+def write_video(path: Path, frames: Iterable[NDArray[np.uint8]], rate: float) -> None:
+    """Write a video that browsers play: H.264 in mp4, in nearly the quality of the frames.
+
+    Args:
+        path: The file.
+        frames: uint8 (H, W, 3), RGB. A last row or column that makes a side odd is left out, because H.264 needs even
+            sides.
+        rate: Frames per second.
+
+    Raises:
+        ConfigError: The package av is not installed.
+    """
+    try:
+        import av
+    except ImportError:
+        raise ConfigError(f"{path}: videos are written with the package av; pip install 'vosarena[trackers]'") from None
+
+    with atomic_path(path) as temporary, av.open(str(temporary), "w", format="mp4") as file:
+        stream: Any = None
+        for frame in frames:
+            height, width = (side // 2 * 2 for side in frame.shape[:2])
+            if stream is None:
+                stream = file.add_stream("libx264", rate=Fraction(rate).limit_denominator(1001))
+                stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+                stream.options = {"crf": "18", "preset": "medium"}
+            picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame[:height, :width]), format="rgb24")
+            file.mux(stream.encode(picture))
+        if stream is not None:
+            file.mux(stream.encode(None))
 
 
 @contextmanager

@@ -1,0 +1,80 @@
+"""Track objects through one video or folder of frames, and show the result as a video."""
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vosarena.base.errors import DataError, TrackerError
+from vosarena.base.files import check_folder
+from vosarena.base.logs import progress_bar
+from vosarena.datasets.sequences import FRAME_SUFFIXES, frame_files, read_sequence
+from vosarena.inference.child import track_in_child
+from vosarena.inference.job import Job
+from vosarena.inference.track import folder_task
+from vosarena.io.frames import Frames
+from vosarena.io.masks import read_mask
+from vosarena.io.video import decode_video, frame_rate, write_video
+
+_FRAME_RATE = 24.0  # of a folder of frames
+OVERLAY = "overlay.mp4"
+
+Blend = Callable[[Any, Any], np.ndarray[Any, Any]]  # frame and labels -> picture
+
+
+def track_clip(clip: Path, masks: Path, output: Path, job: Job, blend: Blend) -> Path:
+    """Track objects through a video or a folder of frames.
+
+    Args:
+        clip: The video, or the folder of its frames.
+        masks: Mask of the first frame, or a folder of masks that are named like the frames. Masks of a video are named
+            00000.png, 00001.png, ...
+        output: Folder for the masks, `<clip>/<frame>.png`, and for `overlay.mp4`.
+        job: The model.
+        blend: Returns the picture of a frame, uint8 (H, W, 3) RGB, with its labels, uint8 (H, W), painted over it.
+
+    Returns:
+        Path of the overlay.
+
+    Raises:
+        DataError: The clip or a mask cannot be read.
+        TrackerError: The model fails.
+    """
+    check_folder(output)
+    with tempfile.TemporaryDirectory(prefix=".clip-", dir=output) as folder:
+        root, name = Path(folder), clip.stem if clip.is_file() else clip.resolve().name
+        images, prompts = root / "images" / name, root / "masks" / name
+        if clip.is_dir():
+            images.parent.mkdir()
+            images.symlink_to(clip.resolve())
+        else:
+            decode_video(clip, images)
+        frames = list(frame_files(images, FRAME_SUFFIXES))
+        if not frames:
+            raise DataError(f"{clip}: no frames in it; give a video or a folder of JPEG or PNG files")
+        if masks.is_dir():
+            prompts.parent.mkdir()
+            prompts.symlink_to(masks.resolve())
+        elif masks.is_file():
+            prompts.mkdir(parents=True)
+            shutil.copyfile(masks, prompts / f"{frames[0]}.png")
+        else:
+            raise DataError(f"{masks}: no such file or folder; give the mask of the first frame")
+        outcome = track_in_child(folder_task(images.parent, prompts.parent, output, job, None, "never"))
+        for reason in outcome.failed.values():
+            raise TrackerError(f"{clip}: {reason}")
+        files = read_sequence(images.parent, None, name)
+        rate = frame_rate(clip) if clip.is_file() else _FRAME_RATE
+        with Frames(files.frames) as pictures:
+            write_video(output / OVERLAY, _painted(pictures, files.frames, output / name, blend), rate)
+    return output / OVERLAY
+
+
+def _painted(pictures: Frames, paths: Any, masks: Path, blend: Blend) -> Iterator[np.ndarray[Any, Any]]:
+    with progress_bar(total=len(paths), desc=OVERLAY, unit="frame") as bar:
+        for index, path in enumerate(paths):
+            yield blend(pictures[index], read_mask(masks / f"{path.stem}.png"))
+            bar.update()
