@@ -64,6 +64,17 @@ def test_late_objects_are_late_and_enter_visibly(seed: int) -> None:
     assert "late" in clip.attributes
 
 
+def test_absence_has_100_objects_that_are_gone_for_half_of_their_clip() -> None:
+    clips = list(sequences("absence"))
+    assert len(clips) == 100
+    for _, make in clips[::25]:
+        clip = make()
+        present = np.flatnonzero(areas(clip.masks, 1))
+        assert np.diff(present).max() > 0.45 * len(clip.frames)
+        assert present[-1] == len(clip.frames) - 1
+        assert {"absence", "return", "distractor"} <= set(clip.attributes)
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_return_vanishes_and_comes_back(seed: int) -> None:
     clip = make_clip(seed, frames=30, objects=2, events=("return",))
@@ -141,7 +152,7 @@ def test_streams_share_no_seed() -> None:
 def test_val_covers_every_event_and_stays_small(val: Path) -> None:
     attributes = json.loads((val / "attributes.json").read_text())
     shown = set().union(*attributes.values())
-    assert shown >= set(EVENTS) | {"disappearance", "long", "many-objects", "low-contrast"}
+    assert shown >= set(EVENTS) - {"absence"} | {"disappearance", "long", "many-objects", "low-contrast"}
     assert list(attributes) == [name for name, _ in sequences("val")]
     frames = {name: len(list((val / "JPEGImages" / name).glob("*.jpg"))) for name in attributes}
     assert frames["long"] >= 300 and sum(frames.values()) <= 1300

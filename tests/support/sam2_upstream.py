@@ -116,3 +116,33 @@ def _combine(masks):
     for number in sorted(masks, reverse=True):
         labels[masks[number]] = number
     return labels
+
+
+def three_masks(weights, path, seed, noise=0.3, certainty=1.0, presence=0.0, quality=0.0):
+    """Write a copy of the demo's weights that proposes three different masks of varying predicted quality.
+
+    certainty, presence: factor of the logit that the object is visible, and what is added to it. quality: what is added
+    to the logit of the predicted IoU. The network attends to seven maps.
+    """
+    torch.manual_seed(seed)
+    content = {key: value.float() for key, value in torch.load(weights, weights_only=True)["model"].items()}
+
+    def varied(values, scale):
+        return values + noise * scale * torch.randn_like(values)
+
+    tokens = content["sam_mask_decoder.mask_tokens.weight"]
+    tokens[1:] = varied(tokens[:1].expand(3, -1), tokens[0].std())
+    for key, value in content.items():
+        if ".output_hypernetworks_mlps.0." in key and value.ndim > 1:
+            for number in (1, 2, 3):
+                content[key.replace("mlps.0", f"mlps.{number}")].copy_(varied(value, value.std()))
+    for part in ("weight", "bias"):
+        score = content[f"sam_mask_decoder.iou_prediction_head.layers.2.{part}"]
+        score[1:] = varied(score[:1].expand(3, *score.shape[1:]), score[0].abs().mean())
+        content[f"sam_mask_decoder.pred_obj_score_head.layers.2.{part}"] *= certainty
+    content["sam_mask_decoder.pred_obj_score_head.layers.2.bias"] += presence
+    content["sam_mask_decoder.iou_prediction_head.layers.2.bias"] += quality
+    codes = content["maskmem_tpos_enc"]
+    content["maskmem_tpos_enc"] = torch.cat([codes[:-1], *[codes[-2:-1]] * 3, codes[-1:]])
+    torch.save({"model": content}, path)
+    return path

@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import sysconfig
 from importlib.metadata import distributions
 from pathlib import Path
 
@@ -16,6 +15,7 @@ import pytest
 import yaml
 
 from tests.conftest import REPOSITORY, wait_for, write_sequence
+from tests.support.environments import environment, install
 from vosarena.base.locks import read_lock
 from vosarena.config.study import load_catalog
 from vosarena.inference.interpreter import NEEDED
@@ -23,25 +23,6 @@ from vosarena.io.masks import read_mask
 from vosarena.trackers.base import tracker_class
 
 LIBRARY = REPOSITORY / "workflow" / "scripts"
-
-
-def environment(folder: Path, *packages: str, shared: bool = True) -> Path:
-    """The interpreter of a new environment with these packages. shared: it also sees the packages of this one."""
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
-    python = folder / "bin" / "python"
-    purelib = sysconfig.get_path("purelib", "venv", {"base": str(folder), "platbase": str(folder)})
-    if shared:
-        (Path(purelib) / "shared.pth").write_text(sysconfig.get_path("purelib") + "\n")
-    if packages:
-        install(python, *packages)
-    return python
-
-
-def install(python: Path, *packages: str) -> None:
-    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", str(python), "install", "--quiet"]
-    done = subprocess.run([*pip, "--no-deps", "--no-build-isolation", *packages], capture_output=True, text=True)
-    if done.returncode:
-        raise OSError(done.stderr)
 
 
 def canonical(name: str) -> str:

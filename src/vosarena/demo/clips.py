@@ -15,7 +15,7 @@ import numpy as np
 
 from vosarena.demo.procedural import Image, Labels, Pose, Sprite, make_sprite, noise_field, paste, texture
 
-EVENTS = ("occlusion", "return", "exit", "late", "small", "distractor", "lighting", "scale", "fast")
+EVENTS = ("occlusion", "return", "exit", "late", "small", "distractor", "lighting", "scale", "fast", "absence")
 DOMAINS = ("plain", "low_contrast")
 SMALL_AREA = 1 / 250  # an object is small if its median visible share of the frame is below this
 MANY_OBJECTS = 6
@@ -114,7 +114,7 @@ def make_clip(
         size: Height and width in pixels.
         objects: Number of annotated objects.
         events: Names from EVENTS; each of them happens. "late" needs two objects, because one is visible from the
-            start; "return" and "exit" need about ten frames.
+            start; "return" and "exit" need about ten frames; "absence" is a return after half of the clip.
         domain: "plain", or "low_contrast" (little contrast, noise, blur and a colour cast).
 
     Returns:
@@ -180,7 +180,13 @@ def _attempt(
         if seen[: shape.first].any() or seen[shape.first] < least:
             return None
     attributes = _attributes(visible, covered, frames, size) | ({"low-contrast"} if domain == "low_contrast" else set())
-    required = set(events) & {"occlusion", "return", "exit", "late", "small"}
+    required = ({"return"} if "absence" in events else set()) | set(events) & {
+        "occlusion",
+        "return",
+        "exit",
+        "late",
+        "small",
+    }
     if not required <= attributes:
         return None
     return Clip(video, masks, tuple(sorted(attributes | (set(events) - {"exit"}))))
@@ -294,10 +300,10 @@ def _schedule_exits(
     if "late" in events:
         for shape in shapes[-max(1, len(shapes) // 3) :]:
             shape.first = int(rng.integers(max(1, frames // 5), max(2, frames // 2) + 1))
-    for event in ("return", "exit"):
+    for event in ("return", "exit", "absence"):
         if event not in events:
             continue
-        shape = shapes[0] if event == "return" or len(shapes) == 1 else shapes[min(1, len(shapes) - 1)]
+        shape = shapes[0] if event != "exit" or len(shapes) == 1 else shapes[min(1, len(shapes) - 1)]
         side = rng.integers(4)
         reach = 2.5 * shape.radius
         shape.exit_offset = [
@@ -306,9 +312,12 @@ def _schedule_exits(
             (0.0, height + reach),
             (0.0, -height - reach),
         ][side]
-        leave = shape.first + (frames - shape.first) * rng.uniform(0.35, 0.5)
+        earliest, latest = (0.2, 0.3) if event == "absence" else (0.35, 0.5)
+        leave = shape.first + (frames - shape.first) * rng.uniform(earliest, latest)
         back = leave + max(2.0, min(frames * rng.uniform(0.1, 0.25), 60.0))
-        shape.away = (leave, back if event == "return" else 10.0 * frames)
+        if event == "absence":
+            back = leave + 0.45 * frames
+        shape.away = (leave, back if event != "exit" else 10.0 * frames)
 
 
 def _render(

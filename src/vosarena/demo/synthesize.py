@@ -1,7 +1,9 @@
 """The demo dataset: procedural clips as folders, with seeds that keep its splits and the training clips apart.
 
-demo/val has clips of both domains, demo/train only the shifted one ("low_contrast"), for fine-tuning. The demo weights
-are trained on clips of the "weights" stream and measured on the "held-out" stream; no two streams share a seed.
+demo/val has clips of both domains, demo/train only the shifted one ("low_contrast"), for fine-tuning. demo/absence has
+objects that are gone for half of the clip while another shape that looks alike stays, to compare memory rules. The
+demo weights are trained on clips of the "weights" stream and measured on the "held-out" stream; no two streams share a
+seed.
 """
 
 from __future__ import annotations
@@ -22,10 +24,10 @@ from vosarena.io.masks import write_mask
 
 SIZE = (192, 320)  # height, width
 JPEG_QUALITY = 95
-STREAMS = {"val": 1, "train": 2, "weights": 3, "held-out": 4}
+STREAMS = {"val": 1, "train": 2, "weights": 3, "held-out": 4, "absence": 5}
 
-Stream = Literal["val", "train", "weights", "held-out"]
-DemoSplit = Literal["train", "val"]
+Stream = Literal["val", "train", "weights", "held-out", "absence"]
+DemoSplit = Literal["train", "val", "absence"]
 Plan = tuple[tuple[str, int, int, tuple[str, ...]], ...]  # name, frames, objects, events
 
 _VAL_PLAIN: Plan = (
@@ -61,6 +63,7 @@ _VAL_LOW_CONTRAST: Plan = (
     ("low-contrast-single", 28, 1, ("occlusion",)),
 )
 _TRAIN_SEQUENCES, _TRAIN_FRAMES = 16, 24
+_ABSENCE_SEQUENCES, _ABSENCE_FRAMES = 100, 32
 
 
 def clip_seed(stream: Stream, number: int) -> tuple[int, int, int]:
@@ -72,7 +75,7 @@ def sequences(split: DemoSplit) -> Iterator[tuple[str, Callable[[], Clip]]]:
     """Yield the names of the split's sequences, each with the function that generates its clip.
 
     Args:
-        split: `train` or `val`.
+        split: `train`, `val` or `absence`.
 
     Raises:
         DataError: There is no such split.
@@ -87,8 +90,12 @@ def sequences(split: DemoSplit) -> Iterator[tuple[str, Callable[[], Clip]]]:
             seed = clip_seed("train", number)
             make = partial(random_clip, seed, frames=_TRAIN_FRAMES, size=SIZE, domain="low_contrast")
             yield f"train-{number + 1:02d}", make
+    elif split == "absence":
+        for number in range(_ABSENCE_SEQUENCES):
+            make = partial(make_clip, clip_seed("absence", number), frames=_ABSENCE_FRAMES, size=SIZE, objects=1)
+            yield f"absence-{number + 1:03d}", partial(make, events=("absence", "distractor"))
     else:
-        raise DataError(f"the demo dataset has no split {split!r}; use train or val")
+        raise DataError(f"the demo dataset has no split {split!r}; use train, val or absence")
 
 
 def synthesize(directory: Path, split: DemoSplit) -> None:
@@ -99,7 +106,7 @@ def synthesize(directory: Path, split: DemoSplit) -> None:
 
     Args:
         directory: Gets JPEGImages/, Annotations/ (masks of all frames) and attributes.json.
-        split: `train` or `val`.
+        split: `train`, `val` or `absence`.
     """
     directory = Path(directory)
     directory.parent.mkdir(parents=True, exist_ok=True)

@@ -22,8 +22,10 @@ from PIL import Image
 
 from vosarena.trackers.base import BoolMask, Frame
 from vosarena.trackers.checkpoints import cast_weights
+from vosarena.trackers.memory.base import MemoryRule
 from vosarena.trackers.objects import enlarge
 from vosarena.trackers.resize import resize_as_pillow
+from vosarena.trackers.sam2_memory import RuledObject, visible_above
 from vosarena.trackers.streaming import fetch_late, frame_size, pinned_empty, prepare_ahead
 
 if TYPE_CHECKING:
@@ -50,7 +52,11 @@ class _Group:
     objects: list[int]
     first: int  # frame of the first prompt
     outputs: dict[str, dict[int, dict[str, Any]]]
-    scores: torch.Tensor = field(init=False)  # float (objects, 1, h, w): mask logits, a quarter of the network's size
+    current: torch.Tensor = field(init=False)  # float (objects, 1, h, w): mask logits, a quarter of the network's size
+
+    def scores(self, back: int) -> torch.Tensor:
+        """Return the logits; `back` is 0, because without a rule every frame is decided at once."""
+        return self.current
 
 
 class Sam2Stream:
@@ -60,12 +66,18 @@ class Sam2Stream:
         predictor: The network.
         autocast: Number format of its linear layers and convolutions, None for that of the weights.
         fill_hole_area: Holes of up to so many pixels are filled; 0 for the predictor's own number.
+        rule: How memories are chosen; None for upstream's way.
     """
 
     def __init__(
-        self, predictor: SAM2VideoPredictor, autocast: torch.dtype | None = None, fill_hole_area: int = 0
+        self,
+        predictor: SAM2VideoPredictor,
+        autocast: torch.dtype | None = None,
+        fill_hole_area: int = 0,
+        rule: MemoryRule | None = None,
     ) -> None:
         self.predictor = predictor
+        self.rule = rule
         _fill_holes(predictor, fill_hole_area or predictor.fill_hole_area)
         self.device = predictor.device
         self._autocast = autocast
@@ -99,16 +111,31 @@ class Sam2Stream:
         """
         first, size = min(prompts), frame_size(frames)
         self._begin(len(frames), size, settings)
-        groups: list[_Group] = []
+        groups: list[_Group | RuledObject] = []
         numbers = [number for masks in prompts.values() for number in masks]
         if len(numbers) > len(set(numbers)):
             groups, prompts = list(self._groups(self._memories(frames, prompts), settings)), {}
         left = range(first, len(frames))
         with contextlib.closing(prepare_ahead(frames, self.prepare, left, settings.encoder_batch + 1)) as images:
             self._state["cached_features"] = _Encoded(self, images, first, settings.encoder_batch)
-            yield from fetch_late(
-                self._step(index, groups, prompts.get(index, {}), size, settings, reduce) for index in left
-            )
+            yield from fetch_late(self._results(left, groups, prompts, size, settings, reduce))
+
+    def _results(
+        self,
+        indices: range,
+        groups: list[_Group | RuledObject],
+        prompts: Mapping[int, Mapping[int, BoolMask]],
+        size: tuple[int, int],
+        settings: Settings,
+        reduce: Reduce,
+    ) -> Iterator[torch.Tensor]:
+        """Yield the result of every frame, by as many frames late as the memory rule wants."""
+        lag = self.rule.lag if self.rule else 0
+        for index in range(indices.start, indices.stop + lag):
+            if index in indices:
+                self._step(index, groups, prompts.get(index, {}), settings)
+            if index - lag in indices:
+                yield self._reduced(groups, index - lag, min(index, indices[-1]), size, reduce)
 
     def _begin(self, count: int, size: tuple[int, int], settings: Settings) -> None:
         self.predictor.reset_state(self._state)
@@ -120,29 +147,34 @@ class Sam2Stream:
 
     @torch.inference_mode()
     def _step(
-        self,
-        index: int,
-        groups: list[_Group],
-        new: Mapping[int, BoolMask],
-        size: tuple[int, int],
-        settings: Settings,
-        reduce: Reduce,
-    ) -> torch.Tensor:
+        self, index: int, groups: list[_Group | RuledObject], new: Mapping[int, BoolMask], settings: Settings
+    ) -> None:
+        """Track the objects in a frame, after adding those that appear in it."""
         with self._precision():
             groups += self._groups({number: {index: self._prompt(index, new[number])} for number in new}, settings)
-            present = [group for group in groups if group.first <= index]
-            for group in present:
-                prompted = group.outputs["cond_frame_outputs"].get(index)
-                if prompted:
-                    group.scores = prompted["pred_masks"].to(self.device)
-                else:
+            for group in groups:
+                if isinstance(group, RuledObject):
+                    group.track(index)
+                elif group.first <= index:
                     self._track(index, group)
-                self._forget(group, index)
-        rows = sorted((number, row, group.scores) for group in present for row, number in enumerate(group.objects))
+                    self._forget(group, index)
+
+    @torch.inference_mode()
+    def _reduced(
+        self, groups: list[_Group | RuledObject], shown: int, last: int, size: tuple[int, int], reduce: Reduce
+    ) -> torch.Tensor:
+        """Return the result of frame `shown` when `last` is the last one that was tracked."""
+        present = [group for group in groups if group.first <= shown]
+        rows = sorted(
+            (number, row, group.scores(last - shown)) for group in present for row, number in enumerate(group.objects)
+        )
         return reduce(((number, enlarge(scores[row : row + 1], size)) for number, row, scores in rows), size)
 
     def _track(self, index: int, group: _Group) -> None:
-        output, group.scores = self.predictor._run_single_frame_inference(
+        if prompted := group.outputs["cond_frame_outputs"].get(index):
+            group.current = prompted["pred_masks"].to(self.device)
+            return
+        output, group.current = self.predictor._run_single_frame_inference(
             inference_state=self._state,
             output_dict=group.outputs,
             frame_idx=index,
@@ -155,8 +187,14 @@ class Sam2Stream:
         )
         group.outputs["non_cond_frame_outputs"][index] = output
 
-    def _groups(self, memories: Mapping[int, Mapping[int, dict[str, Any]]], settings: Settings) -> Iterator[_Group]:
+    def _groups(
+        self, memories: Mapping[int, Mapping[int, dict[str, Any]]], settings: Settings
+    ) -> Iterator[_Group | RuledObject]:
         """Yield groups of objects with prompts in the same frames. `memories`: by object and frame."""
+        if self.rule is not None:
+            for number, prompted in memories.items():
+                yield RuledObject(self.predictor, self._state, self.rule, number, *next(iter(prompted.items())))
+            return
         together: dict[tuple[int, ...], list[int]] = {}
         for number in sorted(memories):
             together.setdefault(tuple(memories[number]), []).append(number)
@@ -188,7 +226,8 @@ class Sam2Stream:
     def _prompt(self, index: int, mask: BoolMask) -> dict[str, Any]:
         """Return upstream's memory of one object after its first mask, as in a run for this object alone."""
         self.predictor.reset_state(self._state)
-        self.predictor.add_new_mask(self._state, frame_idx=index, obj_id=1, mask=mask)
+        with visible_above(self.predictor, self.rule.presence if self.rule else 0.0):
+            self.predictor.add_new_mask(self._state, frame_idx=index, obj_id=1, mask=mask)
         self.predictor.propagate_in_video_preflight(self._state)
         output: dict[str, Any] = self._state["output_dict_per_obj"][0]["cond_frame_outputs"][index]
         return output
