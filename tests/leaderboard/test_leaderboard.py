@@ -20,6 +20,7 @@ from vosarena.datasets.table import index_split
 from vosarena.inference.job import Job
 from vosarena.inference.run import track_sequences
 from vosarena.io.masks import write_mask
+from vosarena.leaderboard.attributes import FailureKind
 from vosarena.leaderboard.build import build_leaderboard, read_leaderboard, write_parquet
 from vosarena.leaderboard.columns import TABLES
 from vosarena.leaderboard.inputs import local_runs, server_runs
@@ -135,6 +136,25 @@ def test_objects_that_a_protocol_does_not_score_are_explained():
     half, published = row | {"n_objects": 2, "n_objects_all": 2}, {"kind": "published", "protocol": "lvos"}
     found = unscored_note(pd.DataFrame([half, published, row | {"n_objects_all": 5}]))
     assert found == "lvos ignores the 2 of 5 objects that are in none of the frames that it scores."
+
+
+def test_how_long_objects_are_followed(run, tmp_path):
+    study, paths, track, measure = run
+    track("static")
+    measure("static")
+    (static,) = (item for item in local_runs(study, paths) if item.model == "static")
+    tables = build_leaderboard([static], tmp_path)
+    objects, counts = tables["objects"], pd.read_parquet(static.metrics)
+    for item in objects.itertuples():
+        rows = counts[(counts["sequence"] == item.sequence) & (counts["object_id"] == item.object_id)]
+        j = rows.sort_values("frame_index")["j"].to_numpy()[1:]  # all scored objects are in the first frame
+        failed = np.flatnonzero(j <= 0.5)
+        assert item.survived == pytest.approx(100 * failed[0] / len(j) if len(failed) else 100)
+        assert bool(item.failure) == bool(len(failed))
+    assert set(objects["failure"]) <= {"", *FailureKind} and (objects["failure"] != "").any()
+    curve = tables["survival"].set_index("part")["share"]
+    assert list(curve.index) == list(range(0, 101, 5)) and curve[0] == 100 and curve.is_monotonic_decreasing
+    assert curve[100] == pytest.approx(100 * (objects["failure"] == "").mean())
 
 
 @pytest.mark.parametrize(

@@ -66,24 +66,45 @@ def failure_kinds(rows: ObjectRows) -> list[FailureKind | None]:
     A mask is on something else if at most a share of WRONG_OBJECT of its pixels is on the object, and it covers at most
     the same share of the object.
     """
-    counts = rows.counts
     start = int(np.argmax(rows.in_gt)) if rows.in_gt.any() else len(rows.j)
-    kinds: list[FailureKind | None] = []
-    for index, j in enumerate(rows.j):
-        common, true, predicted = (
-            int(values[index]) for values in (counts.intersection, counts.gt_pixels, counts.pred_pixels)
-        )
-        if index <= start or j > FAILURE_J:
-            kinds.append(None)
-        elif not predicted:
-            kinds.append(FailureKind.LOST)
-        elif not true:
-            kinds.append(FailureKind.ABSENT)
-        elif common <= WRONG_OBJECT * min(true, predicted):
-            kinds.append(FailureKind.WRONG)
-        else:
-            kinds.append(FailureKind.DRIFT)
-    return kinds
+    return [None if index <= start or j > FAILURE_J else _failure_kind(rows, index) for index, j in enumerate(rows.j)]
+
+
+def _failure_kind(rows: ObjectRows, index: int) -> FailureKind:
+    counts = rows.counts
+    common, true, predicted = (
+        int(values[index]) for values in (counts.intersection, counts.gt_pixels, counts.pred_pixels)
+    )
+    if not predicted:
+        return FailureKind.LOST
+    if not true:
+        return FailureKind.ABSENT
+    return FailureKind.WRONG if common <= WRONG_OBJECT * min(true, predicted) else FailureKind.DRIFT
+
+
+@dataclass(frozen=True)
+class Survival:
+    """How long a model followed an object.
+
+    Attributes:
+        share: Fraction of the frames after the object's first one before the first failure; 1 without a failure, NaN if
+            no frame comes after its first one.
+        failure: The first failure, if there is one.
+    """
+
+    share: float
+    failure: FailureKind | None = None
+
+
+def survival(rows: ObjectRows) -> Survival:
+    """Return how long a model followed an object: until the first frame with J at or below FAILURE_J."""
+    curve = ObjectCurve(rows.object_id, rows.frames, rows.j, rows.in_gt)
+    after = len(curve.j) - curve.start - 1
+    if after < 1:
+        return Survival(float("nan"))
+    if curve.failure is None:
+        return Survival(1.0)
+    return Survival((curve.failure - curve.start - 1) / after, _failure_kind(rows, curve.failure))
 
 
 def mean_curve(curves: Sequence[ObjectCurve]) -> ObjectCurve | None:

@@ -21,7 +21,7 @@ from vosarena.base.files import atomic_path, check_folder
 from vosarena.base.sealed import SEAL, read_sealed, seal
 from vosarena.config.training_data import TrainingData
 from vosarena.datasets.table import read_counts, read_table
-from vosarena.leaderboard.attributes import derived_attributes
+from vosarena.leaderboard.attributes import Survival, derived_attributes, survival
 from vosarena.leaderboard.boards import KEYS, BoardKey, rows_of
 from vosarena.leaderboard.columns import LEADERBOARD, TABLES, names
 from vosarena.leaderboard.comparison import ALL, Comparison, PairDifference
@@ -240,12 +240,14 @@ def _tables(runs: Sequence[LocalRun], server: Sequence[ServerRun]) -> dict[str, 
     attributes: list[dict[str, Any]] = []
     comparisons: list[dict[str, Any]] = []
     objects: list[pd.DataFrame] = []
+    survivals: dict[Path, dict[tuple[str, int], Survival]] = {}
     for key, board_runs in members.items():
         scored = {run.model: score(run.metrics, key.protocol, allow_incomplete=True) for run in board_runs}
         of_sequences, derived = attributes_of(board_runs)
         comparison = Comparison(scored, of_sequences)
         differences = comparison.differences()
         empty = EmptyPrediction(key.protocol)
+        scored = {run.model: _with_survival(run, scored[run.model], survivals) for run in board_runs}
         measured = [_measured(run, key, scored[run.model], comparison, empty) for run in board_runs]
         rows += _against_best(measured, differences)
         attributes += [{**key._asdict(), **asdict(row), "derived": derived} for row in comparison.attributes()]
@@ -260,6 +262,7 @@ def _tables(runs: Sequence[LocalRun], server: Sequence[ServerRun]) -> dict[str, 
         "leaderboard": board.drop(columns=["same_as"]),
         "sequences": _frame([], TABLES["sequences"]),
         "objects": _frame([], TABLES["objects"]),
+        "survival": _frame([], TABLES["survival"]),
         "attributes": _frame(attributes, TABLES["attributes"]),
         "comparisons": _frame(comparisons, TABLES["comparisons"]),
         "reproduction": _frame(list(_reproduction(board)), TABLES["reproduction"]),
@@ -268,12 +271,44 @@ def _tables(runs: Sequence[LocalRun], server: Sequence[ServerRun]) -> dict[str, 
         every = pd.concat(objects, ignore_index=True)
         keys = [*KEYS, "model", "sequence"]
         tables["objects"] = every[[*keys, *(column for column in every if column not in keys)]]
+        tables["survival"] = _frame(_survival_curves(every), TABLES["survival"])
         tables["sequences"] = (
             every.groupby(keys, observed=True, sort=True)
             .agg(j_and_f=("j_and_f", "mean"), j=("j", "mean"), f=("f", "mean"), n_objects=("object_id", "size"))
             .reset_index()
         )
     return tables
+
+
+def _with_survival(
+    run: LocalRun, objects: pd.DataFrame, found: dict[Path, dict[tuple[str, int], Survival]]
+) -> pd.DataFrame:
+    """Return the scores of objects with how long each was followed. `found` keeps what was read for other protocols."""
+    if run.metrics not in found:
+        (counts,) = read_metrics(run.metrics, allow_incomplete=True)
+        found[run.metrics] = {
+            (sequence.name, number): survival(rows)
+            for sequence in counts.sequences
+            for number, rows in sequence.objects.items()
+        }
+    lasted = [
+        found[run.metrics].get(key, Survival(math.nan))
+        for key in zip(objects["sequence"], objects["object_id"], strict=True)
+    ]
+    return objects.assign(
+        survived=[100 * item.share for item in lasted], failure=[str(item.failure or "") for item in lasted]
+    )
+
+
+def _survival_curves(objects: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return the share of objects that are not yet lost, for each twentieth of the frames after their first ones."""
+    rows = []
+    for key, group in objects.groupby([*KEYS, "model"], observed=True, sort=True):
+        lasted = group["survived"].dropna()
+        for part in range(0, 101, 5) if len(lasted) else ():
+            share = 100 * float((lasted >= part).mean())
+            rows.append({**dict(zip([*KEYS, "model"], key, strict=True)), "part": part, "share": share})
+    return rows
 
 
 class EmptyPrediction:

@@ -289,7 +289,8 @@ def shown_cells(rows: pd.DataFrame, columns: Iterable[Column]) -> pd.DataFrame:
 TABLES: dict[str, list[str]] = {
     "leaderboard": names(LEADERBOARD),
     "sequences": [*KEYS, "model", "sequence", "j_and_f", "j", "f", "n_objects"],
-    "objects": [*KEYS, "model", "sequence", "object_id", "n_frames", "j_and_f", "j", "f"],
+    "objects": [*KEYS, "model", "sequence", "object_id", "n_frames", "j_and_f", "j", "f", "survived", "failure"],
+    "survival": [*KEYS, "model", "part", "share"],
     "attributes": [*KEYS, "attribute", "model", "n_sequences", "j_and_f", "ci_low", "ci_high", "derived"],
     "comparisons": [
         *KEYS,
