@@ -12,7 +12,7 @@ import yaml
 
 from tests.conftest import write_sequence
 from vosarena.base.errors import DataError
-from vosarena.config.study import Split
+from vosarena.config.study import Split, read_study
 from vosarena.datasets.prepare import prepare_split
 from vosarena.datasets.recognise import recognise
 from vosarena.io.masks import read_mask, write_mask
@@ -128,7 +128,22 @@ def test_the_config_runs(tmp_path):
     assert "flow" in (tmp_path / "results/studies/s/leaderboard/leaderboard.md").read_text()
 
 
+@pytest.mark.parametrize("folder", ["we ird ü", "a{1}", "007", "-x", "ü"])
+def test_odd_names_of_folders(tmp_path, folder):
+    davis(tmp_path / folder)
+    done = init(tmp_path, f"./{folder}")
+    assert done.returncode == 0, done.stderr
+    (file,) = tmp_path.glob("*.yaml")
+    study = read_study(file)
+    assert study.name == file.stem and len(study.local_splits()) == 1
+    done = init(tmp_path, f"./{folder}", "--output", "o d d.yaml")
+    assert done.returncode == 0 and read_study(tmp_path / "o d d.yaml").name == file.stem
+    assert "vosarena run 'o d d.yaml'" in done.stdout
+
+
 def test_mistakes_are_sentences(tmp_path):
+    davis(tmp_path / "good")
+    assert init(tmp_path, "good", "--output", "/proc/x.yaml").stderr.startswith("error: /proc: ")
     assert init(tmp_path, "nowhere").stderr.startswith("error: nowhere: no such folder; ")
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="no frames in JPEGImages/"):

@@ -39,6 +39,21 @@ def test_files_are_here_downloaded_or_fetched_by_hand(tmp_path):
     assert not plan(config, tmp_path).by_hand
 
 
+def test_weights_behind_a_licence_are_fetched_by_hand(tmp_path, monkeypatch):
+    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HF_TOKEN_PATH", str(tmp_path / "none"))
+    (file,) = plan({"datasets": ["demo/val"], "models": ["sam3"]}, tmp_path).by_hand
+    assert (file.name, file.licence) == ("weights of sam3", "SAM License")
+    assert file.origin == "https://huggingface.co/facebook/sam3"
+    assert file.source_file == "config.json and model.safetensors"
+    (tmp_path / "s.yaml").write_text("datasets: [demo/val]\nmodels: [sam3]\n")
+    run = [sys.executable, "-m", "vosarena", "run", "s.yaml", "--dry-run"]
+    done = subprocess.run(run, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 1 and "models: sam3: its weights (SAM License) need permission" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
 def test_the_command_says_what_a_person_must_do(tmp_path):
     (tmp_path / "s.yaml").write_text("datasets: [mose/test]\nmodels: [static]\n")
     done = command(tmp_path, "s.yaml")

@@ -2,11 +2,12 @@
 
 import shutil
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from vosarena.base.errors import DataError
+from vosarena.base.names import WEIGHTS_FOLDER
 from vosarena.config.paths import Paths
 from vosarena.config.study import Model, Split, Study
 from vosarena.datasets.archives import archive_state, archives_of
@@ -157,9 +158,12 @@ def _weights(study: Study, paths: Paths) -> Iterable[PlannedFile]:
         if model.weights:
             place = place_of(model.weights, name, paths.resources)
             here = local_weights(model.weights, name, paths.resources) is not None
-            found[place] = _planned(
-                f"weights of {name}", model.weights, place, "model", here, False, model.weights.license or ""
-            )
+            licence = model.weights.license or ""
+            file = _planned(f"weights of {name}", model.weights, place, "model", here, False, licence)
+            if not here and model.weights.denied():
+                page = model.weights.sources[0].web_page("model") or ""
+                file = replace(file, how="by hand", origin=page, source_file=" and ".join(WEIGHTS_FOLDER))
+            found[place] = file
     return found.values()
 
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from vosarena.base.errors import ConfigError, VosarenaError
 from vosarena.base.locks import LockHeld, acquire, read_lock
-from vosarena.config.paths import workflow_folder
+from vosarena.config.paths import Paths, workflow_folder
 from vosarena.config.study import read_study, with_line
-from vosarena.orchestration.checks import check_study
+from vosarena.orchestration.checks import check_access, check_study
 
 _STATE = Path(".snakemake")
 _RUN_LOCK = _STATE / "run.lock"
@@ -38,6 +38,7 @@ def start(file: Path, cores: str | None, slurm: bool, more: Sequence[str]) -> No
         study = read_study(file)
         try:
             check_study(study, str(file))
+            check_access(study, Paths(study.name, Path(study.pathvars.results), Path(study.pathvars.resources)))
         except ConfigError as error:
             raise with_line(error, str(file), [file]) from None
     unlock()
