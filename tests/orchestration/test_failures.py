@@ -2,6 +2,7 @@
 
 import csv
 import errno
+import io
 import json
 import os
 import re
@@ -21,7 +22,7 @@ from vosarena.base.errors import DataError, Stopped, TrackerError
 from vosarena.inference.job import Job
 from vosarena.inference.run import failure_report, track_sequences
 from vosarena.orchestration.failures import COLUMNS, TrackedRun, collect_failures, write_failures
-from vosarena.orchestration.summary import show_failures
+from vosarena.orchestration.summary import show_boards, show_failures
 from vosarena.predictions.failures import classify, is_deterministic
 from vosarena.predictions.manifest import ModelDefinition
 from vosarena.predictions.store import Store
@@ -302,3 +303,21 @@ def test_a_run_ends_with_its_failures_and_the_command_repeats_one(dataset, tmp_p
     assert store.manifest("beta")
     assert {name: (store.folder / f"{name}.json").stat().st_mtime_ns for name in times} == times
     assert (tmp_path / "results/studies/config/failures.csv").read_text() == ",".join(COLUMNS) + "\n"
+
+
+def test_the_scores_are_shown_in_80_columns(tmp_path):
+    columns = "model,dataset,split,protocol,j_and_f,j,f,ci_low,ci_high,kind,status,fps,rank"
+    scores = "62.91,61,64.2,57.88,68.4"
+    rows = [f"m{i},d,s,p,{scores},measured,complete,{i}.25,{i}" for i in range(1, 26)]
+    rows += [f"[red]x,d,s,q,{scores},measured,incomplete,,", f"{'long-name' * 20},d,s,q,{scores},measured,complete,3,1"]
+    rows += [f"paper,d,s,q,{scores},published,published,,", "none,d,s,q,,,,,,server,awaiting server,,"]
+    file = tmp_path / "leaderboard.csv"
+    file.write_text("\n".join([columns, *rows]))
+    out = io.StringIO()
+    show_boards(file, Console(file=out, width=80))
+    text = out.getvalue()
+    assert re.search(r"^ +1 +m1 +62.9 \[57.9, 68.4\] +61.0 +64.2 +1.2$", text, re.M)
+    assert "d/s, p" in text and "5 more in" in text and "[red]x (incomplete)" in text
+    assert "paper" not in text and "none" not in text and max(map(len, text.splitlines())) <= 80
+    show_boards(tmp_path / "nothing.csv", Console(file=out))
+    assert out.getvalue() == text

@@ -12,7 +12,7 @@ from vosarena.orchestration.failures import TrackedRun, collect_failures, write_
 from vosarena.orchestration.job_errors import JobErrors
 from vosarena.orchestration.rerun import rerun_start
 from vosarena.orchestration.start import record_run
-from vosarena.orchestration.summary import show_failures, show_other_stages, show_results
+from vosarena.orchestration.summary import show_boards, show_failures, show_other_stages, show_results
 
 _started = time.time()
 _errors = JobErrors()
@@ -71,6 +71,7 @@ def leaderboard_of_finished():
 def print_summary(rows, jobs, notes, failed):
     show_failures(rows, paths.failures)
     show_other_stages(jobs)
+    show_boards((paths.partial if failed else paths.study_folder) / "leaderboard" / "leaderboard.csv")
     show_results([paths.leaderboard / "leaderboard.md", paths.report / "index.html"], _started, show_older=failed)
     for note in notes:
         print(note, file=sys.stderr)

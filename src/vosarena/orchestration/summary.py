@@ -1,5 +1,6 @@
 """Show on the terminal, at the end of a run, what failed, why, and where the results are."""
 
+import csv
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -8,11 +9,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from vosarena.base.escaping import csv_text
 from vosarena.base.text import summarise_names
 from vosarena.orchestration.job_errors import FailedJob, last_error
 
 _COMMANDS = 3  # shown on the terminal
-_ROWS = 20  # of the table on the terminal
+_ROWS = 20  # of a table on the terminal
+_BOARDS = 5  # tables of scores on the terminal
 
 
 def show_failures(rows: Sequence[Mapping[str, str]], file: Path, console: Console | None = None) -> None:
@@ -57,6 +60,44 @@ def show_other_stages(jobs: Iterable[FailedJob], console: Console | None = None)
         if not job.rule.endswith("track"):  # a module may have a prefix
             reason = last_error(job.log) or "it died without an error message"
             _print_plain(console, f"{job.rule} failed: {reason} ({job.log})")
+
+
+def show_boards(file: Path, console: Console | None = None) -> None:
+    """Show rank, model, scores and speed of every board on the terminal, in 80 columns.
+
+    Published rows are left out. Nothing is shown if there is no leaderboard.
+
+    Args:
+        file: The leaderboard as CSV.
+        console: Where to show it; by default standard error.
+    """
+    if not file.is_file():
+        return
+    console = console or Console(stderr=True)
+    boards: dict[str, list[dict[str, str]]] = {}
+    with file.open(encoding="utf-8", newline="") as lines:
+        for row in csv.DictReader(lines):
+            if row["kind"] != "published" and row["j_and_f"]:
+                boards.setdefault(f"{row['dataset']}/{row['split']}, {row['protocol']}", []).append(row)
+    for name, rows in list(boards.items())[:_BOARDS]:
+        table = Table(title=Text(name), title_justify="left", box=None, pad_edge=False)
+        for column in ("rank", "model", "J&F", "J", "F", "fps"):
+            words = column == "model"
+            table.add_column(column, justify="left" if words else "right", overflow="fold", no_wrap=not words)
+        for row in rows[:_ROWS]:
+            interval = f" [{_decimal(row['ci_low'])}, {_decimal(row['ci_high'])}]" if row["ci_low"] else ""
+            scores = (f"{_decimal(row['j_and_f'])}{interval}", *(_decimal(row[key]) for key in ("j", "f", "fps")))
+            status = "" if row["status"] == "complete" else f" ({row['status']})"
+            table.add_row(row["rank"], Text(csv_text(row["model"]) + status), *scores)
+        if len(rows) > _ROWS:
+            table.add_row("...", Text(f"{len(rows) - _ROWS} more in {file}"))
+        console.print(table)
+    if len(boards) > _BOARDS:
+        _print_plain(console, f"{len(boards) - _BOARDS} more boards are in {file}")
+
+
+def _decimal(number: str) -> str:
+    return f"{float(number):.1f}" if number else ""
 
 
 def show_results(files: Iterable[Path], started: float, show_older: bool = False) -> None:
