@@ -10,6 +10,7 @@ import pytest
 from vosarena.base.errors import ConfigError
 from vosarena.config.study import load_study
 from vosarena.io.masks import read_mask, write_mask
+from vosarena.orchestration.checks import check_study
 from vosarena.trackers.stored import Ensemble
 
 BOARD = "results/studies/config/leaderboard/leaderboard.csv"
@@ -83,11 +84,11 @@ def test_a_grid_makes_one_model_for_each_combination():
     (["static", "flow", {"name": "e", "ensemble": ["static", "flwo"]}], "did you mean 'flow'"),
     (["static", {"name": "e", "ensemble": ["static"]}], "ensemble: 'static' is alone"),
     (["static", {"name": "e", "ensemble": ["static", "e"]}], "'e' is no model before"),
-    ([{"name": "e", "masks": "nowhere"}], "masks: nowhere is not a folder"),
+    ([{"name": "e", "masks": "nowhere"}], "config: models: e: masks: no such folder: nowhere"),
     ([{"name": "e", "masks": ".", "tracker": "flow"}], "either `masks` or `tracker`, not both"),
     (["static", "flow", {"name": "e", "ensemble": ["static", "flow"], "by": "mean"}], "by"),
     ([{"name": "e", "extends": "cutie-demo", "grid": {"size": []}}], "grid"),
 ])  # fmt: skip
 def test_mistakes_are_sentences(models, message):
     with pytest.raises(ConfigError, match=message):
-        models_of(*models)
+        check_study(load_study({"datasets": ["demo/val"], "models": list(models)}), "config")

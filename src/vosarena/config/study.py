@@ -473,8 +473,6 @@ def _inline_model(entry: ModelEntry, catalog: Catalog) -> Model:
         if clash := [*made_of_masks[1:], *others]:
             raise ConfigError(f"give either `{made_of_masks[0]}` or `{clash[0]}`, not both")
         options = {"folder": entry.masks} if entry.masks else {"of": list(entry.ensemble), "by": entry.by}
-        if entry.masks and not Path(entry.masks).is_dir():
-            raise ConfigError(f"masks: {entry.masks} is not a folder; give one with a folder of masks per sequence")
         return Model(**values, tracker=made_of_masks[0], options=options)
     if entry.extends:
         base = catalog.model(values.pop("extends"))

@@ -34,6 +34,8 @@ def check_study(study: Study, where: str) -> None:
         if split.path and not Path(split.path).is_dir():
             raise ConfigError(f"{where}: datasets: {split}: no such folder: {split.path}; fix its `path`")
     for model in study.models.values():
+        if model.masks and not Path(model.masks).is_dir():
+            raise ConfigError(f"{where}: models: {model.name}: masks: no such folder: {model.masks}; fix the path")
         for file in local_files(model.weights):
             if set(file) & set("{}<>"):
                 words = "contains { } < or >, which Snakemake reads as patterns; rename the file or use a link to it"
