@@ -16,7 +16,7 @@ rule leaderboard:
         texts=multiext(str(declared.leaderboard / "leaderboard"), ".md", ".tex", ".parquet"),
         tables=expand(
             declared.leaderboard / "{table}.{form}",
-            table=["sequences", "objects", "attributes", "comparisons", "reproduction"],
+            table=["sequences", "objects", "attributes", "comparisons", "survival", "reproduction"],
             form=["csv", "parquet"],
         ),
         references=declared.references,
