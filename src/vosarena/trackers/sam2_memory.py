@@ -117,7 +117,7 @@ class RuledObject:
             if past in kept or past > frame - self._limits.pointers
         }
         memories[frame] = self._remember(choice, found, features)
-        scores = found.logits[:, choice.candidate : choice.candidate + 1].to(self._state["storage_device"])
+        scores = found.logits[:, choice.candidate : choice.candidate + 1].clone().to(self._state["storage_device"])
         path = Path(records, choice.motion, choice.total)
         return _Branch(path, memories, (*branch.scores, scores)[-1 - self._rule.lag :])
 
