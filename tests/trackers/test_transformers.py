@@ -2,6 +2,7 @@
 
 import gc
 import json
+import shutil
 import sys
 
 import numpy as np
@@ -12,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from held_out import first_appearances
 from tests.support import transformers_session as library
 from vosarena.base.errors import TrackerError
+from vosarena.base.hashing import file_sha256
 from vosarena.demo.clips import make_clip
 from vosarena.trackers.transformers import Transformers
 from vosarena.trackers.transformers_stream import Settings
@@ -283,3 +285,22 @@ def test_a_missing_package_is_named(folders, monkeypatch):
     monkeypatch.setitem(sys.modules, "transformers", None)
     with pytest.raises(TrackerError, match=r"pip install 'vosarena\[transformers\]'"):
         Transformers(str(folders["sam3"]))
+
+
+@pytest.mark.slow
+def test_a_study_with_a_folder_of_weights(dataset, tmp_path, snakemake, folders):
+    """Both files are linked, and both hashes are in the manifest; another configuration tracks again."""
+    own = shutil.copytree(folders["sam2"], tmp_path / "own")
+    model = {"name": "mine", "tracker": "transformers", "weights": {"sources": [{"local": str(own)}]}}
+    config = {"datasets": [{"path": str(dataset)}], "models": [model], "protocols": ["davis2017"]}
+    target = "results/metrics/squares/all/mine.parquet"
+    snakemake("--cores", "2", target, config=config)
+    manifest = tmp_path / "results/predictions/squares/all/mine/alpha.json"
+    found = json.loads(manifest.read_text())["identity"]
+    assert found["weights"] == file_sha256(own / "model.safetensors")
+    assert found["files"] == [file_sha256(own / "config.json")]
+    assert "Nothing to be done" in snakemake("--cores", "2", target, config=config).stderr
+    with (own / "config.json").open("a") as file:
+        file.write("\n")
+    snakemake("--cores", "2", target, config=config)
+    assert json.loads(manifest.read_text())["identity"]["files"] == [file_sha256(own / "config.json")]

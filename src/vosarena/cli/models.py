@@ -62,8 +62,7 @@ def weights_state(model: Model, resources: Path) -> tuple[str, int]:
 
 
 def _license(model: Model) -> str:
-    """Return the licence of the weights and, if one has to ask for them, the page."""
-    if not model.weights:
-        return ""
-    pages = [source.web_page("model") for source in model.weights.sources if getattr(source, "gated", False)]
-    return "; ask for access on ".join(filter(None, [model.weights.license, *pages]))
+    """Return the licence of a model and, if one has to ask for its weights, the page."""
+    sources = model.weights.sources if model.weights else ()
+    pages = [source.web_page("model") for source in sources if getattr(source, "gated", False)]
+    return "; ask for access on ".join(filter(None, [model.license, *pages]))

@@ -362,7 +362,6 @@ weights:
         description="Published SHA-256 hashes of the files of a folder. Without a hash, that of the first download is "
         "recorded and required from then on.",
     )
-    license: str | None = Field(None, description="Licence of the weights.")
 
     @model_validator(mode="after")
     def _check_hashes(self) -> Self:

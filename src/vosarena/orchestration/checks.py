@@ -71,7 +71,7 @@ def check_access(study: Study, paths: Paths) -> None:
         if weights and local_weights(weights, model.name, paths.resources) is None and weights.denied():
             page, place = weights.sources[0].web_page("model"), place_of(weights, model.name, paths.resources)
             raise ConfigError(
-                f"models: {model.name}: its weights ({weights.license}) need permission, which this machine does not "
+                f"models: {model.name}: its weights ({model.license}) need permission, which this machine does not "
                 f"have; ask for access on {page} and run `hf auth login`, or save {' and '.join(WEIGHTS_FOLDER)} in "
                 f"{place}"
             )

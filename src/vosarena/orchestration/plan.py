@@ -158,8 +158,7 @@ def _weights(study: Study, paths: Paths) -> Iterable[PlannedFile]:
         if model.weights:
             place = place_of(model.weights, name, paths.resources)
             here = local_weights(model.weights, name, paths.resources) is not None
-            licence = model.weights.license or ""
-            file = _planned(f"weights of {name}", model.weights, place, "model", here, False, licence)
+            file = _planned(f"weights of {name}", model.weights, place, "model", here, False, model.license)
             if not here and model.weights.denied():
                 page = model.weights.sources[0].web_page("model") or ""
                 file = replace(file, how="by hand", origin=page, source_file=" and ".join(WEIGHTS_FOLDER))
