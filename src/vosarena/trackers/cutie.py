@@ -18,9 +18,9 @@ import numpy as np
 from vosarena.base.errors import TrackerError
 from vosarena.io.frames import Frames
 from vosarena.io.masks import object_ids
+from vosarena.io.resize import resize_as_torch
 from vosarena.trackers.base import Frame, LabelMap
 from vosarena.trackers.cutie_network import build_network, cutie_config, load_weights, upstream_blocks
-from vosarena.trackers.resize import resize_as_torch
 from vosarena.trackers.streaming import fetch_late, frame_size, pinned_empty, prepare_ahead
 
 if TYPE_CHECKING:

@@ -20,11 +20,11 @@ import numpy as np
 import torch
 from PIL import Image
 
+from vosarena.io.resize import resize_as_pillow
 from vosarena.trackers.base import BoolMask, Frame
 from vosarena.trackers.checkpoints import cast_weights
 from vosarena.trackers.memory.base import MemoryRule
 from vosarena.trackers.objects import enlarge
-from vosarena.trackers.resize import resize_as_pillow
 from vosarena.trackers.sam2_memory import RuledObject, visible_above
 from vosarena.trackers.streaming import fetch_late, frame_size, pinned_empty, prepare_ahead
 

@@ -122,7 +122,7 @@ def _blend(
     kernel: str, table: Table, *options: int, buffer: tuple[int, Any] | None = None
 ) -> Callable[[np.ndarray, np.ndarray], None]:
     """Return a kernel with its table. `buffer`: number of rows and type of an array that it needs to work in."""
-    run = compiled("vosarena.trackers.resize_kernels", kernel)
+    run = compiled("vosarena.io.resize_kernels", kernel)
 
     def blend(rows: np.ndarray, out: np.ndarray) -> None:
         buffers = []
