@@ -1,7 +1,6 @@
 """`vosarena init`: what is in a folder, and a config for it that runs."""
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -115,17 +114,6 @@ def test_an_error_names_the_layout_to_set(tmp_path, make, given):
     split = Split(dataset="clips", name="all", path=str(tmp_path / "clips"), layout=given)
     with pytest.raises(DataError, match=f"; it looks like another layout: set `layout: {layout}`$"):
         prepare_split(split, tmp_path)
-
-
-def test_the_config_runs(tmp_path):
-    davis(tmp_path / "my clips")
-    assert init(tmp_path, "my clips", "--output", "s.yaml").returncode == 0
-    command = [sys.executable, "-m", "vosarena", "run", "s.yaml", "--cores", "2", "leaderboard"]
-    done = subprocess.run(
-        command, cwd=tmp_path, capture_output=True, text=True, env={**os.environ, "PYTHONWARNINGS": ""}
-    )
-    assert done.returncode == 0, done.stderr
-    assert "flow" in (tmp_path / "results/studies/s/leaderboard/leaderboard.md").read_text()
 
 
 @pytest.mark.parametrize("folder", ["we ird ü", "a{1}", "007", "-x", "ü"])

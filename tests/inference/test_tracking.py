@@ -211,7 +211,7 @@ def test_editing_a_tracker_of_ones_own_tracks_again(dataset, tmp_path):
     (["--tracker", "nowhere.py:Mine"], "there is no file nowhere.py"),
     (["--tracker", "static", "--sequence", "alfa"], "did you mean 'alpha'?"),
     (["--tracker", "static", "--images", "{}"], "JPEGImages; give that one"),
-    (["--tracker", "cutie-demo"], "is a model of the catalog: give --tracker cutie --option model=tiny "),
+    (["--tracker", "cutie-demo"], "catalog: give --model cutie-demo, or --tracker cutie --option model=tiny "),
     (["--tracker", "cutie-demo"], " --option arithmetic=stable --option weights=resources/weights/cutie-demo.pth; "),
     (["--tracker", "cutie", "--option", "weights=nowhere.pth"], "there is no weights file nowhere.pth"),
 ])  # fmt: skip

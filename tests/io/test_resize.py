@@ -7,8 +7,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from vosarena.io import resize
 from vosarena.io.resize import resize_as_pillow, resize_as_torch
-from vosarena.trackers import resize
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 sides = st.integers(1, 260)

@@ -107,7 +107,7 @@ def test_everything_lands_under_the_prefix(parent):
     assert names(home / "vos") == {"results", "resources", "logs", "scores"}
     assert names(home / "vos/results") == {"predictions", "metrics", "benchmarks", "studies"}
     assert names(home / "vos/results/studies/mine") == {
-        *("leaderboard", "report", "figures", "submissions", "partial", "failures.csv"),
+        *("leaderboard", "report", "figures", "submissions", "partial", "failures.csv", "references.bib"),
     }
     again = parent("--dry-run")
     assert "Nothing to be done" in again.stdout + again.stderr
