@@ -5,8 +5,6 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from vosarena.base.errors import ConfigError
-
 
 def add_parser(commands: Any) -> None:
     """Add `bundle` to the subparsers of the command line."""
@@ -27,8 +25,6 @@ def run(args: argparse.Namespace) -> None:
     from vosarena.config.study import read_study
     from vosarena.sharing.bundle import collect, timings_file
 
-    if not args.study.is_file():
-        raise ConfigError(f"{args.study}: no such file; give the config of a study")
     study = read_study(args.study)
     output = args.output or Path(f"{study.name}.zip")
     paths = Paths(study.name, Path(study.pathvars.results), Path(study.pathvars.resources))

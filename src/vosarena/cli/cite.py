@@ -4,8 +4,6 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from vosarena.base.errors import ConfigError
-
 
 def add_parser(commands: Any) -> None:
     """Add `cite` to the subparsers of the command line."""
@@ -23,6 +21,4 @@ def run(args: argparse.Namespace) -> None:
     from vosarena.config.study import read_study
     from vosarena.leaderboard.references import references
 
-    if not args.study.is_file():
-        raise ConfigError(f"{args.study}: no such file; give the config of a study")
     print(references(read_study(args.study)), end="")

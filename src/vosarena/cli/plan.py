@@ -36,21 +36,13 @@ def add_parser(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the plan."""
-    from vosarena.base.errors import ConfigError
     from vosarena.base.escaping import console
     from vosarena.config.paths import Paths
-    from vosarena.config.study import read_study, with_line
     from vosarena.inference.devices import all_devices, visible_devices
-    from vosarena.orchestration.checks import check_study
+    from vosarena.orchestration.checks import read_checked_study
     from vosarena.orchestration.plan import plan_study
 
-    if not args.study.is_file():
-        raise ConfigError(f"{args.study}: no such file; give the config of a study")
-    study = read_study(args.study)
-    try:
-        check_study(study, str(args.study))
-    except ConfigError as error:
-        raise with_line(error, str(args.study), [args.study]) from None
+    study = read_checked_study(args.study)
     paths = Paths(study.name, Path(study.pathvars.results), Path(study.pathvars.resources))
     gpus = len(visible_devices(os.environ, all_devices()))
     plan = plan_study(study, paths, gpus=gpus, cores=args.cores, cluster=args.slurm)

@@ -250,8 +250,10 @@ def read_study(file: Path) -> Study:
     """Read the config of a study as the workflow does: on top of `config.yaml` in the working directory.
 
     Raises:
-        ConfigError: One sentence with the file, the line and the path of the key.
+        ConfigError: There is no such file, or a mistake in it: one sentence with the line and the path of the key.
     """
+    if not file.is_file():
+        raise ConfigError(f"{file}: no such file; give the config of a study")
     content, shared = read_yaml(file), Path("config.yaml")
     files = [file]
     if shared.is_file() and not shared.samefile(file):

@@ -12,7 +12,7 @@ from vosarena.base.names import WEIGHTS_FOLDER
 from vosarena.base.sealed import is_damaged
 from vosarena.base.yaml_files import read_yaml
 from vosarena.config.paths import Paths
-from vosarena.config.study import Study
+from vosarena.config.study import Study, read_study, with_line
 from vosarena.fetching.weights import local_files, local_weights, place_of
 from vosarena.trackers.base import check_options
 
@@ -58,6 +58,20 @@ def check_study(study: Study, where: str) -> None:
             check_options(model.tracker, [*model.options, *weights], elsewhere)
         except TrackerError as error:
             raise ConfigError(f"{where}: models: {model.name}: {error}") from None
+
+
+def read_checked_study(file: Path) -> Study:
+    """Read the config of a study and check it.
+
+    Raises:
+        ConfigError: One sentence about the first mistake, with the line and the path of the key.
+    """
+    study = read_study(file)
+    try:
+        check_study(study, str(file))
+    except ConfigError as error:
+        raise with_line(error, str(file), [file]) from None
+    return study
 
 
 def check_access(study: Study, paths: Paths) -> None:

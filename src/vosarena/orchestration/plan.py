@@ -118,60 +118,106 @@ def plan_study(study: Study, paths: Paths, *, gpus: int, cores: int, cluster: bo
         DataError: A table of sequences is damaged.
         ConfigError: An archive of a dataset has no name.
     """
-    files = [*_archives(study, paths), *_weights(study, paths)]
-    runs = [
-        _plan_run(study, split, model, paths, gpus, cores, cluster)
-        for split in study.splits.values()
-        for model in study.models.values()
-    ]
-    trainings = {
-        model.name: model.finetune.iterations
-        for model in study.models.values()
-        if model.finetune and not (paths.finetuned(model.name) / "weights.pth").is_file()
-    }
-    fetched = sum((file.size or 0) * (2 if file.is_archive else 1) for file in files if file.how != "here")
-    needed = fetched + sum(run.mask_bytes for run in runs)
-    return Plan(files, runs, trainings, needed, _free_bytes(paths.results))
+    return _Planner(study, paths, gpus, cores, cluster).plan()
 
 
-def _archives(study: Study, paths: Paths) -> Iterable[PlannedFile]:
-    found: dict[Path, PlannedFile] = {}
-    for split in study.every_split():
-        entry = study.catalog.datasets.get(split.dataset)
-        for archive in archives_of(split):
-            here = paths.sequences(split).is_file() or archive_state(archive, paths.resources) not in (
-                "absent",
-                "partial",
-            )
-            place, name = archive.place(paths.resources), f"{archive.namespace}/{archive.file}"
-            licence = entry.license if entry and entry.license else ""
-            file = _planned(name, archive.entry, place, "dataset", here, archive.entry.optional, licence)
-            if place not in found or file.how != "here":
+@dataclass(frozen=True)
+class _Planner:
+    study: Study
+    paths: Paths
+    gpus: int
+    cores: int
+    cluster: bool
+
+    def plan(self) -> Plan:
+        files = [*self._archives(), *self._weights()]
+        models = self.study.models.values()
+        runs = [self._run(split, model) for split in self.study.splits.values() for model in models]
+        trainings = {
+            model.name: model.finetune.iterations
+            for model in models
+            if model.finetune and not (self.paths.finetuned(model.name) / "weights.pth").is_file()
+        }
+        fetched = sum((file.size or 0) * (2 if file.is_archive else 1) for file in files if file.how != "here")
+        needed = fetched + sum(run.mask_bytes for run in runs)
+        return Plan(files, runs, trainings, needed, _free_bytes(self.paths.results))
+
+    def _archives(self) -> Iterable[PlannedFile]:
+        found: dict[Path, PlannedFile] = {}
+        for split in self.study.every_split():
+            entry = self.study.catalog.datasets.get(split.dataset)
+            for archive in archives_of(split):
+                state = archive_state(archive, self.paths.resources)
+                here = self.paths.sequences(split).is_file() or state not in ("absent", "partial")
+                place, name = archive.place(self.paths.resources), f"{archive.namespace}/{archive.file}"
+                licence = entry.license if entry and entry.license else ""
+                file = _planned(name, archive.entry, place, "dataset", here, archive.entry.optional, licence)
+                if place not in found or file.how != "here":
+                    found[place] = file
+        return found.values()
+
+    def _weights(self) -> Iterable[PlannedFile]:
+        found: dict[Path, PlannedFile] = {}
+        for name in dict.fromkeys([*self.study.models, *self._bases()]):
+            model = self.study.model(name)
+            if model.weights:
+                place = place_of(model.weights, name, self.paths.resources)
+                here = local_weights(model.weights, name, self.paths.resources) is not None
+                file = _planned(f"weights of {name}", model.weights, place, "model", here, False, model.license)
+                if not here and model.weights.denied():
+                    page = model.weights.sources[0].web_page("model") or ""
+                    file = replace(file, how="by hand", origin=page, source_file=" and ".join(WEIGHTS_FOLDER))
                 found[place] = file
-    return found.values()
+        return found.values()
 
+    def _bases(self) -> Iterable[str]:
+        """Return the models that fine-tuning of the study starts from."""
+        for model in self.study.models.values():
+            for step in self.study.trainings(model):
+                if step.from_model:
+                    yield step.from_model
 
-def _weights(study: Study, paths: Paths) -> Iterable[PlannedFile]:
-    found: dict[Path, PlannedFile] = {}
-    for name in dict.fromkeys([*study.models, *_bases(study)]):
-        model = study.model(name)
-        if model.weights:
-            place = place_of(model.weights, name, paths.resources)
-            here = local_weights(model.weights, name, paths.resources) is not None
-            file = _planned(f"weights of {name}", model.weights, place, "model", here, False, model.license)
-            if not here and model.weights.denied():
-                page = model.weights.sources[0].web_page("model") or ""
-                file = replace(file, how="by hand", origin=page, source_file=" and ".join(WEIGHTS_FOLDER))
-            found[place] = file
-    return found.values()
+    def _run(self, split: Split, model: Model) -> PlannedRun:
+        kind = self._kind(model)
+        table = self.paths.sequences(split)
+        assumed = not table.is_file()
+        if assumed and split.sequences is None:
+            return PlannedRun(str(split), model.name, kind)
+        records = _assumed_records(split) if assumed else [record for record in read_table(table) if not record.problem]
+        work = {record.sequence: Workload.of(record) for record in records}
+        finished = set() if assumed else _finished(Store(self.paths.predictions(split, model.name)), model, work)
+        if finished == set(work):
+            return PlannedRun(str(split), model.name, kind, len(work), len(work), jobs=0, hours=0.0, assumed=assumed)
+        gpu_jobs = self.gpus * self.study.inference.jobs_per_gpu
+        cpus = (
+            cpus_of_gpu_job(self.study.inference.cpus_per_gpu_job, self.cores, gpu_jobs)
+            if kind == "gpu" and gpu_jobs
+            else 1
+        )
+        at_once = None if self.cluster else max(1, min(self.cores // cpus, gpu_jobs if kind == "gpu" else self.cores))
+        shards = split_into_shards(work, self.study.inference, kind, at_once)
+        left = [names for names in shards.values() if not finished.issuperset(names)]
+        todo = [work[name] for name in work if name not in finished]
+        speed = _measured(model, self.paths, kind)
+        seconds = (speed or 1) * sum(found.usual_seconds(kind) for found in todo) + len(left) * START_SECONDS[kind]
+        size = sum(found.frames * found.pixels for found in todo) // _PIXELS_PER_BYTE
+        return PlannedRun(
+            split=str(split),
+            model=model.name,
+            kind=kind,
+            sequences=len(work),
+            finished=len(finished),
+            jobs=len(left),
+            hours=seconds / 3600,
+            measured=speed is not None,
+            mask_bytes=size,
+            assumed=assumed,
+        )
 
-
-def _bases(study: Study) -> Iterable[str]:
-    """Return the models that fine-tuning of the study starts from."""
-    for model in study.models.values():
-        for step in study.trainings(model):
-            if step.from_model:
-                yield step.from_model
+    def _kind(self, model: Model) -> str:
+        if not (model.weights or model.finetune or uses_torch(model.tracker)):
+            return "baseline"
+        return "cpu" if self.study.inference.device == "cpu" or not (self.gpus or self.cluster) else "gpu"
 
 
 def _planned(
@@ -190,48 +236,6 @@ def _planned(
         how, origin = "optional" if optional else "by hand", pages[0] if pages else ""
     source_file = next((file for source in manual if (file := source.file_name())), place.name)
     return PlannedFile(name, how, entry.bytes, origin, source_file, place, licence, repository == "dataset")
-
-
-def _plan_run(
-    study: Study, split: Split, model: Model, paths: Paths, gpus: int, cores: int, cluster: bool
-) -> PlannedRun:
-    kind = _kind(study, model, gpus, cluster)
-    table = paths.sequences(split)
-    assumed = not table.is_file()
-    if assumed and split.sequences is None:
-        return PlannedRun(str(split), model.name, kind)
-    records = _assumed_records(split) if assumed else [record for record in read_table(table) if not record.problem]
-    work = {record.sequence: Workload.of(record) for record in records}
-    finished = set() if assumed else _finished(Store(paths.predictions(split, model.name)), model, work)
-    if finished == set(work):
-        return PlannedRun(str(split), model.name, kind, len(work), len(work), jobs=0, hours=0.0, assumed=assumed)
-    gpu_jobs = gpus * study.inference.jobs_per_gpu
-    cpus = cpus_of_gpu_job(study.inference.cpus_per_gpu_job, cores, gpu_jobs) if kind == "gpu" and gpu_jobs else 1
-    at_once = None if cluster else max(1, min(cores // cpus, gpu_jobs if kind == "gpu" else cores))
-    shards = split_into_shards(work, study.inference, kind, at_once)
-    left = [names for names in shards.values() if not finished.issuperset(names)]
-    todo = [work[name] for name in work if name not in finished]
-    speed = _measured(model, paths, kind)
-    seconds = (speed or 1) * sum(found.usual_seconds(kind) for found in todo) + len(left) * START_SECONDS[kind]
-    size = sum(found.frames * found.pixels for found in todo) // _PIXELS_PER_BYTE
-    return PlannedRun(
-        split=str(split),
-        model=model.name,
-        kind=kind,
-        sequences=len(work),
-        finished=len(finished),
-        jobs=len(left),
-        hours=seconds / 3600,
-        measured=speed is not None,
-        mask_bytes=size,
-        assumed=assumed,
-    )
-
-
-def _kind(study: Study, model: Model, gpus: int, cluster: bool) -> str:
-    if not (model.weights or model.finetune or uses_torch(model.tracker)):
-        return "baseline"
-    return "cpu" if study.inference.device == "cpu" or not (gpus or cluster) else "gpu"
 
 
 def _finished(store: Store, model: Model, names: Iterable[str]) -> set[str]:

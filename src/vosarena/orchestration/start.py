@@ -8,11 +8,11 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from vosarena.base.errors import ConfigError, VosarenaError
+from vosarena.base.errors import VosarenaError
 from vosarena.base.locks import LockHeld, acquire, read_lock
+from vosarena.base.yaml_files import read_yaml
 from vosarena.config.paths import Paths, workflow_folder
-from vosarena.config.study import read_study, with_line
-from vosarena.orchestration.checks import check_access, check_study
+from vosarena.orchestration.checks import check_access, read_checked_study
 
 _STATE = Path(".snakemake")
 _RUN_LOCK = _STATE / "run.lock"
@@ -32,15 +32,11 @@ def start(file: Path, cores: str | None, slurm: bool, more: Sequence[str]) -> No
         ConfigError: A mistake in the config, with its line, or there is no Snakefile.
         VosarenaError: Another run is working in this folder.
     """
-    if not file.is_file():
-        raise ConfigError(f"{file}: no such file; give the config of a study")
-    if not {"--config", "-C"} & set(more):  # values on the command line may complete the config
-        study = read_study(file)
-        try:
-            check_study(study, str(file))
-            check_access(study, Paths(study.name, Path(study.pathvars.results), Path(study.pathvars.resources)))
-        except ConfigError as error:
-            raise with_line(error, str(file), [file]) from None
+    if {"--config", "-C"} & set(more):
+        read_yaml(file)  # values on the command line may complete the config, so the rest is not checked yet
+    else:
+        study = read_checked_study(file)
+        check_access(study, Paths(study.name, Path(study.pathvars.results), Path(study.pathvars.resources)))
     unlock()
     command = snakemake_command(file, cores, slurm, more)
     print(shlex.join(["snakemake", *command]), file=sys.stderr, flush=True)
