@@ -18,7 +18,7 @@ REPOSITORY = Path(__file__).parents[1]
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """Real frames and masks beside the checkout; tests that need them skip where they are absent."""
+    """Real frames and masks next to the checkout; tests that need them skip where they are absent."""
     folder = REPOSITORY.parent / "shared" / "data"
     if not folder.is_dir():
         pytest.skip(f"real test data are not in {folder}")
@@ -79,7 +79,7 @@ def workflow_command(directory: Path, config: dict | None, *arguments: str) -> l
     if config is not None:
         (directory / "config.yaml").write_text(yaml.safe_dump(config))
     executable = shutil.which("snakemake", path=str(Path(sys.executable).parent))
-    assert executable, "snakemake is not installed beside this Python"
+    assert executable, "snakemake is not installed next to this Python"
     common = ["--configfile", str(directory / "config.yaml"), "--snakefile", str(REPOSITORY / "Snakefile")]
     return [executable, *common, "--directory", str(directory), "--cores", "2", *arguments]
 

@@ -306,7 +306,7 @@ def test_an_entry_that_is_mended_has_its_archive_extracted_again(tmp_path):
     ],
 )
 def test_frames_whose_order_is_not_certain(tmp_path, names, words):
-    """They fail by name; other files beside the frames do not matter."""
+    """They fail by name; other files next to the frames do not matter."""
     (tmp_path / "good").mkdir()
     for name in ("f02.jpg", "f10.jpg", "f03.jpg", "notes.txt", ".hidden.jpg"):
         (tmp_path / "good" / name).touch()

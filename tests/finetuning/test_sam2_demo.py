@@ -68,7 +68,7 @@ def test_schedules_follow_the_progress():
 
 
 def test_the_committed_weights_track_and_are_documented():
-    """On a few held-out clips clearly ahead of repeating the first mask; ahead of flow in the log beside them."""
+    """On a few held-out clips clearly ahead of repeating the first mask; ahead of flow in the log next to them."""
     tracker, static = Sam2("sam2_demo", weights()), Static()
     clips = [random_clip(clip_seed("held-out", number), frames=16, size=SIZE) for number in range(5)]
     ours, theirs = (np.array([clip_score(t, clip.frames, clip.masks) for clip in clips]) for t in (tracker, static))

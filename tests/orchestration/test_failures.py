@@ -251,7 +251,7 @@ def small_disk(tmp_path):
 def test_a_full_disk_is_named_and_leaves_nothing_half_written(dataset, tmp_path, small_disk):
     store, job = Store(small_disk / "out"), Job(ModelDefinition("static"))
     ballast = small_disk / "ballast"
-    ballast.write_bytes(b"0" * 40_000)  # some masks fit beside it, but not all of a sequence
+    ballast.write_bytes(b"0" * 40_000)  # some masks fit next to it, but not all of a sequence
     outcome = track_sequences(task_of(dataset, ["alpha"], job, store))
     assert "No space left on device" in outcome.failed["alpha"]
     assert [path.name for path in store.folder.iterdir()] == [".alpha.failed.json"]

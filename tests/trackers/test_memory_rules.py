@@ -1,4 +1,4 @@
-"""Memory rules: each decision alone, and the masks beside plain loops and beside the package of SAMURAI."""
+"""Memory rules: each decision alone, and the masks next to plain loops and next to the package of SAMURAI."""
 
 import gc
 import json
@@ -232,7 +232,7 @@ def track(config, weights, paths, prompts, memory, **options):
     ],
 )
 def test_masks_equal_those_of_a_plain_implementation(tmp_path, three, name, seed, frames, weights, expected):
-    """Three objects in one pass, beside one object at a time with all memories."""
+    """Three objects in one pass, next to one object at a time with all memories."""
     demo = config_path("sam2_demo").parents[2] / "config" / "catalog" / "weights" / "sam2-demo.pth"
     weights = upstream.three_masks(demo, tmp_path / "weights.pth", **weights)
     paths, prompts = video(tmp_path, seed, frames)

@@ -1,4 +1,4 @@
-"""Models with an environment of their own: a plug-in and the forks of SAM 2, beside built-in ones."""
+"""Models with an environment of their own: a plug-in and the forks of SAM 2, next to built-in ones."""
 
 import csv
 import json

@@ -1,4 +1,4 @@
-"""The workflow as a module of another one: everything lands under the prefix, and nothing beside it."""
+"""The workflow as a module of another one: everything lands under the prefix, and nothing next to it."""
 
 import json
 import os

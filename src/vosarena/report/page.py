@@ -7,6 +7,7 @@ when the sequence is opened. Data files are scripts, because browsers do not let
 import math
 import re
 import shutil
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -291,7 +292,7 @@ def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
     return [{key: clean(value) for key, value in row.items() if known(value)} for row in table.to_dict("records")]
 
 
-class _Pictures:
+class _Pictures(ABC):
     """Sheets, curves and thumbnails of all sequences of one split."""
 
     def __init__(self, split: Split, paths: Paths, output: Path, models: Sequence[str]) -> None:
@@ -312,13 +313,13 @@ class _Pictures:
         self._thumbs([thumb for _, thumb in done])
         return [entry for entry, _ in done]
 
+    @abstractmethod
     def _models_of(self, sequence: str) -> list[str]:
         """Return the models that are shown on a sequence."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _sequence(self, record: SequenceRecord, thumb: int) -> tuple[SequenceEntry, media.Picture]:
         """Write the sheets and curves of a sequence, and return its entry and its thumbnail before cropping."""
-        raise NotImplementedError
 
     def _files(self, sequence: str) -> SequenceFiles:
         return read_sequence(self._root / IMAGES, self._root / ANNOTATIONS, sequence, self._split.resize)

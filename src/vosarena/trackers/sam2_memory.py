@@ -255,7 +255,7 @@ def attend(
     positions: torch.Tensor,
     most_pointers: int,
 ) -> torch.Tensor:
-    """Return the features of a frame after attention to the selected memories: SAM 2's (Ravi et al., 2024, section 4).
+    """Return the features of a frame after attention to the selected memories: SAM 2's (Ravi et al., 2024).
 
     Args:
         network: The network.

@@ -31,7 +31,7 @@ class Long:
     lag: ClassVar[int] = 100
 
     def choose(self, frame: int, paths: Sequence[Path], found: Sequence[Candidates]) -> list[Choice]:
-        """Choose the masks of the best paths (section 3.2). In the first frame all paths are the same."""
+        """Choose the masks of the best paths. In the first frame all paths are the same."""
         if frame == 1:
             index = best_of(found[0])
             return [Choice(Record(float(found[0].ious[index]), found[0].presence), index)] * PATHS
@@ -47,7 +47,7 @@ class Long:
         ]
 
     def select(self, records: Records, frame: int, limits: Limits) -> Selection:
-        """Attend to the prompt, the latest frames with a good mask and in any case the last one (section 3.3).
+        """Attend to the prompt, the latest frames with a good mask and in any case the last one.
 
         Codes for time and distances go by rank. Of the pointers the oldest one is left out, as in the code.
         """
@@ -71,7 +71,7 @@ class Long:
 def best_branches(
     totals: Sequence[Sequence[float]], ious: Sequence[Sequence[float]], presences: Sequence[float]
 ) -> list[tuple[int, int]]:
-    """Choose the branches that become the new paths, as many as there were (section 3.2).
+    """Choose the branches that become the new paths, as many as there were.
 
     Args:
         totals: For every path and mask the sum of the logarithms of the predicted IoU.
@@ -99,7 +99,7 @@ def best_branches(
 
 
 def key_weights(presences: Sequence[float]) -> tuple[float, ...]:
-    """Return the factors of the keys of the prompt and of other memories, by the order of their presence (section 3.3).
+    """Return the factors of the keys of the prompt and of other memories, by the order of their presence.
 
     How the factor enters (before the keys are projected) is our reading of the paper.
     """

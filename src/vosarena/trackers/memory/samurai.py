@@ -53,7 +53,7 @@ class Samurai:
         return [Choice(record, index, motion=motion)]
 
     def select(self, records: Records, frame: int, limits: Limits) -> Selection:
-        """Attend to the latest good frames and in any case to the last one (section 4.2); pointers are those of SAM 2.
+        """Attend to the latest good frames and in any case to the last one; pointers are those of SAM 2.
 
         Codes for time go by rank. Frame 1 is attended to by frame 2 only, as in the code.
         """
@@ -71,7 +71,7 @@ def _good(records: Records, frame: int) -> list[int]:
     """Return the frames before this one that are worth remembering, from the oldest to the latest.
 
     They have a predicted IoU above 0.5, a logit of presence above 0 and, where motion counts, a box that overlaps the
-    predicted one (section 4.2).
+    predicted one.
     """
     return [past for past in sorted(records) if past < frame and _is_good(records, past)]
 
@@ -85,7 +85,7 @@ def _is_good(records: Records, frame: int) -> bool:
 def choose_by_motion(
     motion: Motion | None, ious: NDArray[np.float32], boxes: Sequence[Box | None]
 ) -> tuple[int, Motion, float | None]:
-    """Choose a mask by its predicted IoU and by how well its box fits the motion so far (section 4.1).
+    """Choose a mask by its predicted IoU and by how well its box fits the motion so far.
 
     The mask is the one with the highest w * IoU(box, predicted box) + (1 - w) * predicted IoU, once the motion has been
     right for 15 frames; until then the one with the highest predicted IoU.
