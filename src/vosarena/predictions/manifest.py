@@ -5,10 +5,12 @@ for JSON that is something else.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Self
 
 from vosarena.predictions.failures import FailureClass
+
+_SHARED_IDENTITY = ("precision", "weights", "files", "packages")  # besides the definition
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,10 @@ class ModelDefinition:
     def from_json(cls, content: Mapping[str, Any]) -> Self:
         """Read what `to_json` returned."""
         return cls(content["tracker"], dict(content["options"]), content["revision"])
+
+    def without_paths(self) -> Self:
+        """Return the definition in which a path of this machine is shortened to the name of the file."""
+        return replace(self, tracker=_without_paths(self.tracker), options=_without_paths(self.options))
 
 
 @dataclass(frozen=True)
@@ -178,6 +184,47 @@ class Manifest:
             versions=Versions(content["vosarena"], content["python"], content["interpreter"]),
         )
 
+    def shared(self) -> dict[str, Any]:
+        """Return what two runs of the same model on the same frames have in common, without paths of this machine."""
+        identity = self.identity.to_json()
+        return {
+            "definition": self.identity.definition.without_paths().to_json(),
+            **{key: identity[key] for key in _SHARED_IDENTITY},
+            "masks": self.masks_digest,
+            "frames": list(self.frames),
+            "saving_memory": dict(self.saving),
+            "vosarena": self.versions.vosarena,
+        }
+
+    def run_facts(self) -> dict[str, Any]:
+        """Return what differs between two runs: times, memory and where it ran."""
+        return {
+            "load": self.timing.load,
+            "track": self.timing.track,
+            "host_mb": self.memory.host,
+            "gpu_mb": self.memory.gpu,
+            "device": self.device,
+            "python": self.versions.python,
+        }
+
+    @classmethod
+    def from_shared(cls, sequence: str, shared: Mapping[str, Any], run_facts: Mapping[str, Any]) -> Self:
+        """Return the manifest of a sequence, as far as `shared` and `run_facts` have it."""
+        identity = {**shared["definition"], **{key: shared[key] for key in _SHARED_IDENTITY}}
+        return cls(
+            sequence=sequence,
+            fingerprint="",
+            masks_digest=shared["masks"],
+            frames=tuple(shared["frames"]),
+            prompts={},
+            timing=Timing(run_facts["load"], run_facts["track"]),
+            memory=MemoryUse(run_facts["host_mb"], run_facts["gpu_mb"]),
+            saving=shared["saving_memory"],
+            device=run_facts["device"],
+            identity=ModelIdentity.from_json(identity),
+            versions=Versions(shared["vosarena"], run_facts["python"], ""),
+        )
+
 
 @dataclass(frozen=True)
 class FailureRecord:
@@ -216,3 +263,11 @@ class FailureRecord:
         """Read what `to_json` returned."""
         fields = dict(content)
         return cls(failure_class=FailureClass(fields.pop("class")), **fields)
+
+
+def _without_paths(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _without_paths(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_paths(item) for item in value]
+    return value.rpartition("/")[2] if isinstance(value, str) and value.startswith(("/", "~")) else value

@@ -37,7 +37,6 @@ from vosarena.leaderboard.inputs import local_runs
 from vosarena.metrics.counts import boundary_f, jaccard
 from vosarena.metrics.protocols import score, summarise
 from vosarena.metrics.read import read_metrics
-from vosarena.predictions.manifest import Manifest, MemoryUse, ModelDefinition, ModelIdentity, Timing, Versions
 from vosarena.predictions.store import Store
 
 FORMAT = 1
@@ -159,10 +158,10 @@ def collect(study: Study, paths: Paths, folder: Path) -> Bundle:
         if lost := sorted(set(counted) - set(manifests)):
             raise DataError(f"{run.store / lost[0]}.json: is missing; run the workflow again")
         _copy(run.metrics, folder / "metrics" / f"{place}.parquet")
-        write_member(folder / "manifests" / f"{place}.json", {name: _shared(it) for name, it in manifests.items()})
-        timings[place] = {name: _timing(found) for name, found in manifests.items()}
+        write_member(folder / "manifests" / f"{place}.json", {name: it.shared() for name, it in manifests.items()})
+        timings[place] = {name: it.run_facts() for name, it in manifests.items()}
     models: dict[str, Any] = {
-        name: {"title": model.title, "definition": _without_paths(model.definition().to_json()), "training": {}}
+        name: {"title": model.title, "definition": model.definition().without_paths().to_json(), "training": {}}
         for name, model in study.models.items()
     }
     for run in runs:
@@ -279,71 +278,6 @@ def _info(name: str) -> zipfile.ZipInfo:
 def _copy(source: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_bytes(source.read_bytes())
-
-
-def _shared(manifest: Manifest) -> dict[str, Any]:
-    """Return what two runs of the same model on the same frames have in common."""
-    identity = manifest.identity.to_json()
-    return {
-        "definition": _without_paths(manifest.identity.definition.to_json()),
-        "precision": identity["precision"],
-        "weights": identity["weights"],
-        "files": identity["files"],
-        "packages": identity["packages"],
-        "masks": manifest.masks_digest,
-        "frames": list(manifest.frames),
-        "saving_memory": dict(manifest.saving),
-        "vosarena": manifest.versions.vosarena,
-    }
-
-
-def full_manifest(name: str, shared: Mapping[str, Any], timing: Mapping[str, Any]) -> Manifest:
-    """Return the manifest of a sequence, as far as a bundle has it.
-
-    Args:
-        name: Name of the sequence.
-        shared: What `Bundle.manifests` has of it.
-        timing: What `Bundle.timings` has of it.
-    """
-    return Manifest(
-        sequence=name,
-        fingerprint="",
-        masks_digest=shared["masks"],
-        frames=tuple(shared["frames"]),
-        prompts={},
-        timing=Timing(timing["load"], timing["track"]),
-        memory=MemoryUse(timing["host_mb"], timing["gpu_mb"]),
-        saving=shared["saving_memory"],
-        device=timing["device"],
-        identity=ModelIdentity(
-            ModelDefinition.from_json(shared["definition"]),
-            shared["precision"],
-            shared["weights"],
-            tuple(shared["files"]),
-            shared["packages"],
-        ),
-        versions=Versions(shared["vosarena"], timing["python"], ""),
-    )
-
-
-def _timing(manifest: Manifest) -> dict[str, Any]:
-    return {
-        "load": manifest.timing.load,
-        "track": manifest.timing.track,
-        "host_mb": manifest.memory.host,
-        "gpu_mb": manifest.memory.gpu,
-        "device": manifest.device,
-        "python": manifest.versions.python,
-    }
-
-
-def _without_paths(value: Any) -> Any:
-    """Return a definition in which a path of this machine is shortened to the name of the file."""
-    if isinstance(value, Mapping):
-        return {key: _without_paths(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_paths(item) for item in value]
-    return value.rpartition("/")[2] if isinstance(value, str) and value.startswith(("/", "~")) else value
 
 
 def _fingerprints(root: Path, names: Sequence[str], resize: str) -> dict[str, dict[str, str]]:

@@ -15,7 +15,8 @@ from vosarena.config.training_data import Seen, TrainingData
 from vosarena.leaderboard.build import LocalRun, build_leaderboard
 from vosarena.leaderboard.titles import Titles
 from vosarena.metrics.write import METADATA_KEY, SEAL_KEY
-from vosarena.sharing.bundle import Bundle, full_manifest, read_bundle, write_member
+from vosarena.predictions.manifest import Manifest
+from vosarena.sharing.bundle import Bundle, read_bundle, write_member
 
 
 def merge(files: Sequence[Path], output: Path, check_only: bool = False) -> list[str]:
@@ -169,7 +170,7 @@ def _runs(bundle: Bundle, stores: Path) -> list[LocalRun]:
         times = bundle.timings.get(f"{dataset}/{split}/{model}", {})
         for name, shared in bundle.manifests(dataset, split, model).items():
             if name in times:
-                write_member(store / f"{name}.json", full_manifest(name, shared, times[name]).to_json())
+                write_member(store / f"{name}.json", Manifest.from_shared(name, shared, times[name]).to_json())
         entry, table = bundle.splits[f"{dataset}/{split}"], bundle.table(f"{dataset}/{split}")
         metrics = bundle.metrics(dataset, split, model)
         seen = bundle.models[model]["training"][f"{dataset}/{split}"]
