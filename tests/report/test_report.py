@@ -32,7 +32,8 @@ from vosarena.metrics.read import metrics_from_rows
 from vosarena.metrics.records import ObjectRows, SequenceInfo
 from vosarena.report import media
 from vosarena.report.figures import draw_figures
-from vosarena.report.page import _LocalPaths, build_report
+from vosarena.report.local_paths import LocalPaths
+from vosarena.report.page import build_report
 
 
 def page_data(page: Path) -> dict:
@@ -121,7 +122,7 @@ SECRET = [
     "text, shown", [*SECRET, *((text, text) for text in ["https://host/a/b c", "3/5, J/F, a / b"])]
 )
 def test_paths_of_this_machine_are_not_published(text, shown):
-    paths = _LocalPaths([Path(), Path("/data/anna smith/set")])
+    paths = LocalPaths([Path(), Path("/data/anna smith/set")])
     assert paths.hide({"x": [text, 1, None]}) == {"x": [shown, 1, None]}
     assert paths.hide(shown) == shown
 
