@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import REPOSITORY
 from vosarena.base.errors import ConfigError
 from vosarena.config.study import read_study
 
@@ -32,6 +33,23 @@ class Slow:
 def vosarena(folder: Path, *arguments: str, **options) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "vosarena", *arguments]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, **options)
+
+
+def snakemake(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(REPOSITORY / "Snakefile"), *arguments]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("arguments, missing", [
+    (["--configfile", "s.yaml", "partial"], "partial"),
+    (["-n", "--configfiles", "s.yaml", "t.yaml", "--cores", "1"], "t.yaml"),
+    (["--configfile=none.yaml", "--config", "study=x"], "none.yaml"),
+])  # fmt: skip
+def test_a_word_after_configfile_that_is_no_file_is_one_line(tmp_path, arguments, missing):
+    (tmp_path / "s.yaml").touch()
+    done = snakemake(tmp_path, *arguments)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert done.stderr.splitlines()[-1].startswith(f"error: no such config file: {missing}; write targets after --")
 
 
 def test_a_mistake_is_one_line_with_file_and_line(tmp_path):
@@ -103,7 +121,7 @@ def test_a_killed_run_is_continued_and_a_living_one_is_left_alone(dataset, tmp_p
         first.wait()
     assert list((tmp_path / ".snakemake/locks").iterdir())
     study.write_text(f"datasets: [{{path: {dataset}}}]\nmodels: [static]\n")
-    third = vosarena(tmp_path, "run", "s.yaml", "--cores", "2", "leaderboard")
+    third = snakemake(tmp_path, "--cores", "2", "--configfile", "s.yaml", "--", "leaderboard")
     assert third.returncode == 0, third.stderr
     assert "The last run was killed; its locks are removed." in third.stderr
     assert (tmp_path / "results/studies/s/leaderboard/leaderboard.md").is_file()

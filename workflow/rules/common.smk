@@ -4,6 +4,7 @@ import os
 import re
 import sys
 from argparse import Namespace
+from contextlib import suppress
 from functools import lru_cache
 
 from snakemake.settings.types import RerunTrigger
@@ -16,6 +17,7 @@ from vosarena.datasets.table import read_table
 from vosarena.datasets.prepare import source_fingerprint
 from vosarena.fetching.weights import local_files
 from vosarena.base.errors import VosarenaError
+from vosarena.base.locks import LockHeld
 from vosarena.base.names import expand_home
 from vosarena.inference.devices import all_devices, visible_devices
 from vosarena.leaderboard.server_scores import score_files
@@ -24,6 +26,7 @@ from vosarena.orchestration.machine import cpus_of_gpu_job, limit_gpu_jobs, runs
 from vosarena.trackers.base import uses_torch
 from vosarena.trackers.stored import folder_fingerprint
 from vosarena.orchestration.shards import Workload, split_into_shards
+from vosarena.orchestration.start import unlock
 from vosarena.predictions.store import Store
 
 try:
@@ -68,6 +71,8 @@ _FOLDERS = ("results", "resources", "logs", "benchmarks")
 declared = Paths(study.name, *(Path(f"<{name}>") for name in _FOLDERS))
 paths = Paths(study.name, *(place(f"<{name}>") for name in _FOLDERS), scores=place("scores"))
 if workflow.is_main_process:
+    with suppress(LockHeld, OSError):  # another run is alive: Snakemake says so
+        unlock()
     discard_damaged(study, paths)
     try:
         check_access(study, paths)

@@ -1,5 +1,6 @@
 """Start Snakemake for `vosarena run`."""
 
+import argparse
 import os
 import shlex
 import shutil
@@ -14,13 +15,13 @@ from vosarena.base.yaml_files import read_yaml
 from vosarena.config.paths import Paths, workflow_folder
 from vosarena.orchestration.checks import check_access, read_checked_study
 
-_STATE = Path(".snakemake")
-_RUN_LOCK = _STATE / "run.lock"
+_LOCKS = Path(".snakemake/locks")  # of Snakemake
+_RUN_LOCK = Path(".snakemake/run.lock")
 _LIVE: list[object] = []
 
 
 def start(file: Path, cores: str | None, slurm: bool, more: Sequence[str]) -> None:
-    """Check a study, remove the locks of a run that was killed, and replace this process by Snakemake.
+    """Check a study and that nothing else runs in this folder, and replace this process by Snakemake.
 
     Args:
         file: Config of the study.
@@ -37,7 +38,7 @@ def start(file: Path, cores: str | None, slurm: bool, more: Sequence[str]) -> No
     else:
         study = read_checked_study(file)
         check_access(study, Paths(study.name, Path(study.pathvars.results), Path(study.pathvars.resources)))
-    unlock()
+    _check_alone()
     command = snakemake_command(file, cores, slurm, more)
     print(shlex.join(["snakemake", *command]), file=sys.stderr, flush=True)
     os.execv(sys.executable, [sys.executable, "-m", "snakemake", *command])
@@ -55,44 +56,69 @@ def snakemake_command(file: Path, cores: str | None, slurm: bool, more: Iterable
     if slurm:
         profile = root / "workflow" / "profiles" / "slurm"
         command += ["--profile", os.path.relpath(profile) if root == Path.cwd() else str(profile)]
-    else:
-        command += ["--keep-going", "--rerun-incomplete"]
     if cores or not slurm:
         command += ["--cores", cores or "all"]
     return [*command, *more]
 
 
+def check_config_files() -> None:
+    """End this process with one sentence if `--configfile` names a file that does not exist.
+
+    Snakemake calls this through `profiles/default` when it starts. It would answer with a traceback, also to a target
+    after `--configfile`, which it takes for one more file.
+    """
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("--config", "-C", nargs="*")  # else it counts as an abbreviation of --configfile
+    parser.add_argument("--configfile", "--configfiles", nargs="+", default=[])
+    files = parser.parse_known_args()[0].configfile
+    if missing := [name for name in files if not Path(name).exists()]:
+        sys.exit(
+            f"error: no such config file: {missing[0]}; write targets after --, as in: "
+            f"snakemake --configfile my-study.yaml -- {missing[0]}"
+        )
+
+
 def record_run() -> None:
     """Record that this process runs the workflow in the working directory, until it ends.
 
-    Snakemake's own locks do not say whose they are, so that nobody could tell whether their run was killed.
+    Snakemake's own locks do not say whose they are. With this record, those of a run that was killed can be removed.
     """
     with suppress(LockHeld, OSError):  # a second run with --nolock, or a full disk: Snakemake deals with both
         _LIVE.append(acquire(_RUN_LOCK))
 
 
 def unlock() -> None:
-    """Remove Snakemake's locks on the working directory if the run that made them has ended.
+    """Remove Snakemake's locks on the working directory if the run that made them was killed.
 
     Raises:
-        VosarenaError: That run is alive, or it is not known which run it was.
+        LockHeld: That run is alive.
     """
-    locks = _STATE / "locks"
-    if not locks.is_dir() or not any(locks.iterdir()):
+    if read_lock(_RUN_LOCK) is None:
         return
+    record = acquire(_RUN_LOCK)
+    if any(_LOCKS.glob("*")):
+        shutil.rmtree(_LOCKS)
+        print("The last run was killed; its locks are removed.", file=sys.stderr)
+    record.release()
+
+
+def _check_alone() -> None:
+    """Check that no other run works in the working directory, and remove the locks of one that was killed.
+
+    Raises:
+        VosarenaError: Another run is alive, or there are locks and it is not known which run made them.
+    """
     found = read_lock(_RUN_LOCK)
-    if found is None:
-        raise VosarenaError(
-            f"{Path.cwd()} is locked by a run of Snakemake that left no record; if none is running, type: "
-            "snakemake --unlock"
-        )
     try:
-        acquire(_RUN_LOCK).release()
+        unlock()
     except LockHeld:
-        owner = found[0]
+        owner = found[0] if found else {}
         raise VosarenaError(
             f"another run works in {Path.cwd()}: process {owner.get('pid', '?')} on {owner.get('host', '?')}; wait "
             "until it has ended, or stop it"
         ) from None
-    shutil.rmtree(locks)
-    print("The last run was killed; its locks are removed.", file=sys.stderr)
+    if any(_LOCKS.glob("*")):
+        raise VosarenaError(
+            f"{Path.cwd()} is locked by a run of Snakemake that left no record; if none is running, type: "
+            "snakemake --unlock"
+        )
