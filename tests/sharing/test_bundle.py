@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -20,26 +21,34 @@ from vosarena.base.hashing import digest_of
 from vosarena.base.sealed import SEAL, seal
 from vosarena.cli import main
 from vosarena.config.paths import Paths
-from vosarena.config.study import load_study
+from vosarena.config.study import Study, load_study
 from vosarena.datasets.prepare import prepare_split
 from vosarena.datasets.table import index_split, read_table
 from vosarena.inference.job import Job, ShardTask
 from vosarena.inference.run import track_sequences
+from vosarena.io import rle
+from vosarena.io.masks import read_mask, write_mask
 from vosarena.leaderboard.inputs import local_runs
 from vosarena.metrics.measure_split import measure_predictions
 from vosarena.sharing.bundle import collect, read_bundle
 from vosarena.sharing.merge import merge
 
 
-def study_in(root: Path, models: list[Any], *, protocols: list[str] | None = None, jobs: int = 1) -> Path:
-    """Run a study on `clips` next to `root` with these models, without Snakemake, and bundle it."""
+def study_of(root: Path, models: list[Any], protocols: list[str] | None = None) -> tuple[Study, Paths]:
     config = {
         "study": "small",
         "datasets": [{"path": str(root.parent / "clips"), "name": "clips"}],
         "models": models,
         "protocols": protocols or ["davis2017"],
     }
-    study, paths = load_study(config), Paths("small", root / "results", root / "resources")
+    return load_study(config), Paths("small", root / "results", root / "resources")
+
+
+def study_in(
+    root: Path, models: list[Any], *, protocols: list[str] | None = None, jobs: int = 1, with_masks: bool = False
+) -> Path:
+    """Run a study on `clips` next to `root` with these models, without Snakemake, and bundle it."""
+    study, paths = study_of(root, models, protocols)
     (split,) = study.local_splits()
     prepare_split(split, paths.resources)
     index_split(paths.dataset(split), paths.sequences(split), split)
@@ -56,7 +65,7 @@ def study_in(root: Path, models: list[Any], *, protocols: list[str] | None = Non
     output = root / "small.zip"
     folder = root / "members"
     folder.mkdir()
-    collect(study, paths, folder).write(output)
+    collect(study, paths, folder, with_masks).write(output)
     return output
 
 
@@ -70,12 +79,15 @@ def clips(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def whole(clips) -> Path:
-    return study_in(clips / "whole", ["static", "flow", "empty"], jobs=2)
+    return study_in(clips / "whole", ["static", "flow", "empty"], jobs=2, with_masks=True)
 
 
 @pytest.fixture(scope="module")
 def halves(clips) -> list[Path]:
-    return [study_in(clips / "a", ["static"]), study_in(clips / "b", ["flow", "empty"])]
+    return [
+        study_in(clips / "a", ["static"], with_masks=True),
+        study_in(clips / "b", ["flow", "empty"], with_masks=True),
+    ]
 
 
 def test_halves_merge_to_the_bytes_of_the_whole(whole, halves, tmp_path):
@@ -184,7 +196,31 @@ def member(name: str, edit: Callable[[Any], None]) -> Change:
     return change
 
 
+def masks(edit: Callable[[list[dict[str, Any]]], None]) -> Change:
+    def change(members: dict[str, bytes], index: dict[str, Any]) -> None:
+        name = f"masks/{RUN}.parquet"
+        table = pq.read_table(io.BytesIO(members[name]))
+        rows = table.to_pylist()
+        edit(rows)
+        buffer = io.BytesIO()
+        pq.write_table(pa.Table.from_pylist(rows, table.schema), buffer)
+        members[name] = buffer.getvalue()
+
+    return change
+
+
+def moved(rows: list[dict[str, Any]]) -> None:
+    """Move an object down by one pixel."""
+    mask = rle.decode(rows[3]["counts"][0], 48, 64)
+    rows[3]["counts"][0] = rle.encode(np.roll(mask, 1, axis=0))
+
+
 HIDDEN: dict[str, Change] = {
+    "larger mask": masks(lambda rows: rows[3]["counts"].__setitem__(0, rle.encode(np.ones((48, 64), bool)))),
+    "no run lengths": masks(lambda rows: rows[3]["counts"].__setitem__(0, "?!")),
+    "other object": masks(lambda rows: rows[3]["object_ids"].__setitem__(0, 7)),
+    "no mask": masks(lambda rows: rows.pop()),
+    "mask elsewhere": masks(lambda rows: rows[3].update(mask="../../evil")),
     "score": score,
     **{column: counts(column) for column in ("intersection", "gt_pixels", "pred_pixels", "gt_matched", "j", "f")},
     "model of the manifest": member(
@@ -203,6 +239,43 @@ HIDDEN: dict[str, Change] = {
     "format": lambda members, index: index.update(format=2),
     "no splits": lambda members, index: index.update(splits=[]),
 }
+
+
+def test_masks_are_counted_again_where_the_ground_truth_is(whole, tmp_path):
+    resources = whole.parent / "resources"
+    notes = merge([whole], tmp_path, check_only=True, resources=resources)
+    assert (
+        len(notes) == 3 and notes[1] == "small: the counts of clips/all/flow follow from its masks and the ground truth"
+    )
+    assert merge([whole], tmp_path, check_only=True, resources=tmp_path) == []
+    file = tampered(whole, tmp_path / "moved.zip", masks(moved), hide=True)
+    assert merge([file], tmp_path, check_only=True) == []  # the pixels of each object are as many as before
+    with pytest.raises(DataError, match="moved: counts of clips/all/flow do not follow from its masks"):
+        merge([file], tmp_path, check_only=True, resources=resources)
+    other = shutil.copytree(resources, tmp_path / "resources", symlinks=False)
+    (truth, *_) = other.rglob("Annotations/alpha/00002.png")
+    shutil.copy(truth.with_name("00004.png"), truth)
+    with pytest.raises(DataError, match="small has other frames or ground truth of clips/all than"):
+        merge([whole], tmp_path, check_only=True, resources=other)
+
+
+def test_masks_of_objects_that_may_overlap(tmp_path):
+    write_sequence(tmp_path / "clips", "alpha")
+    folder = tmp_path / "clips/Annotations/alpha"
+    for file in list(folder.iterdir()):
+        for number in (1, 2):
+            (folder / f"{number:03d}").mkdir(exist_ok=True)
+            write_mask(folder / f"{number:03d}" / file.name, (read_mask(file) == number).astype(np.uint8))
+        file.unlink()
+    file = study_in(tmp_path / "lab", ["flow"], with_masks=True)
+    with zipfile.ZipFile(file) as zipped:
+        rows = pq.read_table(io.BytesIO(zipped.read("masks/clips/all/flow.parquet"))).to_pylist()
+    assert [row["mask"] for row in rows] == [f"{number:03d}/{index:05d}" for number in (1, 2) for index in range(6)]
+    assert len(merge([file], tmp_path, check_only=True, resources=tmp_path / "lab/resources")) == 1
+    mask = tmp_path / "lab/results/predictions/clips/all/flow/alpha/001/00003.png"
+    write_mask(mask, 1 - read_mask(mask))
+    with pytest.raises(DataError, match="flow/alpha: the masks are not those that were written; run the workflow"):
+        collect(*study_of(tmp_path / "lab", ["flow"]), tmp_path / "members", with_masks=True)
 
 
 @pytest.mark.parametrize("name", HIDDEN)

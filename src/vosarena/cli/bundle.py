@@ -11,11 +11,14 @@ def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
         "bundle",
         description="Write everything from which the scores of a finished study follow into one zip file: counts, "
-        "manifests, hashes of frames, ground truth and weights, versions. It has no pixels and no paths of this "
+        "manifests, hashes of frames, ground truth and weights, versions. It has no frames and no paths of this "
         "machine. The same results give the same bytes; times and memory go to a file next to it.",
     )
     parser.add_argument("study", type=Path, metavar="STUDY.yaml", help="config of the study")
     parser.add_argument("--output", type=Path, metavar="FILE.zip", help="file to write (default: <study>.zip)")
+    parser.add_argument(
+        "--with-masks", action="store_true", help="add the predictions as run lengths, so that others can count again"
+    )
     parser.set_defaults(run=run)
 
 
@@ -29,5 +32,5 @@ def run(args: argparse.Namespace) -> None:
     output = args.output or Path(f"{study.name}.zip")
     paths = Paths(study.name, Path(study.pathvars.results), Path(study.pathvars.resources))
     with tempfile.TemporaryDirectory() as folder:
-        collect(study, paths, Path(folder)).write(output)
+        collect(study, paths, Path(folder), args.with_masks).write(output)
     print(f"{output}\n{timings_file(output)}")

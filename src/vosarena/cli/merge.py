@@ -18,6 +18,12 @@ def add_parser(commands: Any) -> None:
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument("--output", type=Path, metavar="DIR", help="folder for bundle.zip and leaderboard/")
     where.add_argument("--check", action="store_true", help="verify only, and write nothing")
+    parser.add_argument(
+        "--resources",
+        type=Path,
+        metavar="DIR",
+        help="folder of prepared datasets: count the masks in bundles again wherever their ground truth is in it",
+    )
     parser.set_defaults(run=run)
 
 
@@ -28,7 +34,9 @@ def run(args: argparse.Namespace) -> None:
     for file in args.bundles:
         if not file.is_file():
             raise ConfigError(f"{file}: no such file; give bundles")
-    for note in merge(args.bundles, args.output or Path(), check_only=args.check):
+    if args.resources and not args.resources.is_dir():
+        raise ConfigError(f"{args.resources}: no such folder; give the folder `resources` of a study")
+    for note in merge(args.bundles, args.output or Path(), check_only=args.check, resources=args.resources):
         print(note)
     if args.check:
         print(f"{len(args.bundles)} bundles are intact and fit together")

@@ -68,14 +68,15 @@ def measure_predictions(
                 logger.warning("sequence %s: %s", name, gap)
 
 
-def pair_predictions(table: Path, store: Store, digests: Mapping[str, str]) -> list[SequencePair]:
+def pair_predictions(table: Path, store: Store, digests: Mapping[str, str | None]) -> list[SequencePair]:
     """Pair the ground truth of sequences with their predictions, whose masks must match their manifests.
 
     Args:
         table: Table of sequences of the split. Masks and, where the dataset has one, the meta file that says which
             objects are scored on which frames are next to it.
         store: Predictions of the model.
-        digests: Digest of the masks of each sequence; empty if it has no prediction, which makes it a failure.
+        digests: Digest of the masks of each sequence; empty if it has no prediction, which makes it a failure, and None
+            if any masks are fine.
     """
     check_facts(table.parent)
     annotations, meta = table.parent / ANNOTATIONS, table.parent / META

@@ -1,10 +1,11 @@
-"""Bundles: everything of a study from which its scores follow, in one zip file without pixels.
+"""Bundles: everything of a study from which its scores follow, in one zip file.
 
 bundle.json                                   the study, its models and splits, and the hashes of all other members
 sequences/<dataset>/<split>.parquet           the table of sequences
 fingerprints/<dataset>/<split>.json           hashes of the frames and of the ground truth of every sequence
 metrics/<dataset>/<split>/<model>.parquet     counts per frame and object
 manifests/<dataset>/<split>/<model>.json      how the masks of every sequence were made
+masks/<dataset>/<split>/<model>.parquet       the masks as run lengths, if they were asked for
 scores.json                                   the scores that follow from the counts
 
 The same results give the same bytes. What differs between two runs, such as times, is in a file next to the bundle,
@@ -38,10 +39,11 @@ from vosarena.metrics.counts import boundary_f, jaccard
 from vosarena.metrics.protocols import score, summarise
 from vosarena.metrics.read import read_metrics
 from vosarena.predictions.store import Store
+from vosarena.sharing.masks import check_masks, pack_masks
 
 FORMAT = 1
 INDEX, SCORES = "bundle.json", "scores.json"
-_FOLDERS = "sequences|fingerprints|metrics|manifests"
+_FOLDERS = "sequences|fingerprints|metrics|manifests|masks"
 _MEMBER = re.compile(rf"scores\.json|({_FOLDERS})(/[A-Za-z0-9%][^/\\]*){{2,3}}\.(json|parquet)")
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 _THREADS = 4
@@ -75,6 +77,10 @@ class Bundle:
     def metrics(self, dataset: str, split: str, model: str) -> Path:
         """Return the counts of a run."""
         return self.folder / "metrics" / dataset / split / f"{model}.parquet"
+
+    def masks(self, dataset: str, split: str, model: str) -> Path:
+        """Return the masks of a run, a file that a bundle may have."""
+        return self.folder / "masks" / dataset / split / f"{model}.parquet"
 
     def table(self, split: str) -> Path:
         """Return the table of sequences of a split."""
@@ -128,13 +134,14 @@ def timings_file(bundle: Path) -> Path:
     return bundle.with_name(f"{bundle.name}.timings.json")
 
 
-def collect(study: Study, paths: Paths, folder: Path) -> Bundle:
+def collect(study: Study, paths: Paths, folder: Path, with_masks: bool = False) -> Bundle:
     """Collect the results of a finished study.
 
     Args:
         study: The study.
         paths: Its files.
         folder: An empty folder for the members of the bundle.
+        with_masks: Whether to collect the predictions too.
 
     Raises:
         DataError: A result is missing or damaged.
@@ -149,7 +156,7 @@ def collect(study: Study, paths: Paths, folder: Path) -> Bundle:
         table = paths.sequences(split)
         names = [record.sequence for record in read_table(table) if not record.problem]
         _copy(table, folder / "sequences" / f"{split}.parquet")
-        write_member(folder / "fingerprints" / f"{split}.json", _fingerprints(table.parent, names, split.resize))
+        write_member(folder / "fingerprints" / f"{split}.json", fingerprints(table.parent, names, split.resize))
     timings = {}
     for run in runs:
         place = f"{run.dataset}/{run.split}/{run.model}"
@@ -158,6 +165,8 @@ def collect(study: Study, paths: Paths, folder: Path) -> Bundle:
         if lost := sorted(set(counted) - set(manifests)):
             raise DataError(f"{run.store / lost[0]}.json: is missing; run the workflow again")
         _copy(run.metrics, folder / "metrics" / f"{place}.parquet")
+        if with_masks:
+            pack_masks(Store(run.store), manifests, folder / "masks" / f"{place}.parquet")
         write_member(folder / "manifests" / f"{place}.json", {name: it.shared() for name, it in manifests.items()})
         timings[place] = {name: it.run_facts() for name, it in manifests.items()}
     models: dict[str, Any] = {
@@ -245,6 +254,9 @@ def _verify(bundle: Bundle) -> None:
         for name, manifest in manifests.items():
             if manifest["definition"] != bundle.models[model]["definition"]:
                 raise DataError(f"the manifest of {name} of {place} is of another model")
+        masks = bundle.masks(dataset, split, model)
+        if masks.is_file():
+            check_masks(masks, metrics, manifests)
         for sequence in metrics.sequences:
             for rows in sequence.objects.values():
                 same_j = np.array_equal(jaccard(rows.counts), rows.j)
@@ -280,7 +292,7 @@ def _copy(source: Path, target: Path) -> None:
     target.write_bytes(source.read_bytes())
 
 
-def _fingerprints(root: Path, names: Sequence[str], resize: str) -> dict[str, dict[str, str]]:
+def fingerprints(root: Path, names: Sequence[str], resize: str) -> dict[str, dict[str, str]]:
     """Return hashes of the frames with the prompts, and of the ground truth, by sequence."""
 
     def of(name: str) -> dict[str, str]:

@@ -2,24 +2,28 @@
 
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from vosarena.base.errors import DataError
+from vosarena.base.errors import DataError, VosarenaError
 from vosarena.base.sealed import SEAL, seal
+from vosarena.config.paths import Paths
 from vosarena.config.training_data import Seen, TrainingData
+from vosarena.datasets.table import read_table
 from vosarena.leaderboard.build import LocalRun, build_leaderboard
 from vosarena.leaderboard.titles import Titles
+from vosarena.metrics.read import read_metadata
 from vosarena.metrics.write import METADATA_KEY, SEAL_KEY
 from vosarena.predictions.manifest import Manifest
-from vosarena.sharing.bundle import Bundle, read_bundle, write_member
+from vosarena.sharing.bundle import Bundle, fingerprints, read_bundle, write_member
+from vosarena.sharing.masks import recount
 
 
-def merge(files: Sequence[Path], output: Path, check_only: bool = False) -> list[str]:
+def merge(files: Sequence[Path], output: Path, check_only: bool = False, resources: Path | None = None) -> list[str]:
     """Verify bundles and merge them into one study.
 
     The same model in two bundles stays two rows, named after the bundles, unless its counts are the same.
@@ -28,9 +32,10 @@ def merge(files: Sequence[Path], output: Path, check_only: bool = False) -> list
         files: The bundles.
         output: Folder for the merged bundle, `bundle.zip`, and its tables, `leaderboard/`.
         check_only: Verify only, and write nothing.
+        resources: Folder of prepared datasets. The counts of masks in bundles are verified with their ground truth.
 
     Returns:
-        A sentence about each model that is in several bundles.
+        A sentence about each model that is in several bundles, and about each run that was counted again.
 
     Raises:
         DataError: A bundle was changed, or two bundles have different frames or ground truth under one name.
@@ -40,6 +45,8 @@ def merge(files: Sequence[Path], output: Path, check_only: bool = False) -> list
         labels = _labels(files)
         _check_same_data(bundles, labels)
         merged, notes = _merged(bundles, labels, Path(folder, "merged"))
+        if resources:
+            notes += _recounted(bundles, labels, Paths(resources=resources))
         if check_only:
             return notes
         output.mkdir(parents=True, exist_ok=True)
@@ -79,6 +86,29 @@ def _check_same_data(bundles: Sequence[Bundle], labels: Sequence[str]) -> None:
                         )
 
 
+def _recounted(bundles: Sequence[Bundle], labels: Sequence[str], paths: Paths) -> Iterator[str]:
+    """Count masks again where the ground truth is here, and yield a sentence about each run."""
+    here: dict[str, dict[str, dict[str, str]]] = {}
+    for bundle, label in zip(bundles, labels, strict=True):
+        for dataset, split, model in bundle.runs:
+            name, masks = f"{dataset}/{split}", bundle.masks(dataset, split, model)
+            table = paths.sequences(name)
+            if not masks.is_file() or not table.is_file():
+                continue
+            counts, known = bundle.metrics(dataset, split, model), bundle.fingerprints(name)
+            if name not in here:
+                resize = read_metadata(counts).policies["resize"]
+                names = [record.sequence for record in read_table(table) if not record.problem]
+                here[name] = fingerprints(table.parent, names, resize)
+            if here[name] != known:
+                raise DataError(f"{label} has other frames or ground truth of {name} than {table.parent}")
+            try:
+                recount(masks, counts, table)
+            except VosarenaError as error:
+                raise DataError(f"{label}: {error}") from None
+            yield f"{label}: the counts of {name}/{model} follow from its masks and the ground truth"
+
+
 def _merged(bundles: Sequence[Bundle], labels: Sequence[str], folder: Path) -> tuple[Bundle, list[str]]:
     models: dict[str, Any] = {}
     splits: dict[str, Any] = {}
@@ -104,6 +134,8 @@ def _merged(bundles: Sequence[Bundle], labels: Sequence[str], folder: Path) -> t
                 _copy(source, target)
             else:
                 _copy_renamed(source, target, name)
+            if (masks := bundle.masks(dataset, split, model)).is_file():
+                _copy(masks, folder / "masks" / dataset / split / f"{name}.parquet")
             write_member(
                 folder / "manifests" / dataset / split / f"{name}.json", bundle.manifests(dataset, split, model)
             )
