@@ -6,8 +6,8 @@ import pytest
 import yaml
 
 from vosarena.base.errors import ConfigError
-from vosarena.config.study import BUILT_IN, load_catalog, load_study
-from vosarena.config.training_data import training_data
+from vosarena.config.catalogs import BUILT_IN, load_catalog
+from vosarena.config.study import load_study
 from vosarena.datasets.archives import archives_of, collect_archives
 from vosarena.fetching.sources import HuggingFaceSource, PageSource
 from vosarena.metrics.protocols import find_protocol
@@ -143,7 +143,7 @@ def test_an_ensemble_has_seen_what_its_models_have():
 
 def seen(model: object, split: object, **config: object) -> tuple[str, tuple[str, ...]]:
     study = load_study({"datasets": [split], "models": [model], **config})
-    found = training_data(study, next(iter(study.models.values())), next(iter(study.splits.values())))
+    found = study.seen(next(iter(study.models.values())), next(iter(study.splits.values())))
     return found.seen.value, found.reasons
 
 

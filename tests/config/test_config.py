@@ -16,8 +16,9 @@ from vosarena.base.errors import ConfigError
 from vosarena.base.names import safe_path_name
 from vosarena.base.yaml_files import read_yaml
 from vosarena.config import schema
+from vosarena.config.catalogs import load_catalog
 from vosarena.config.reference import config_schema, nested_entries, reference
-from vosarena.config.study import from_command_line, load_catalog, load_study
+from vosarena.config.study import from_command_line, load_study
 from vosarena.config.validation import PATTERNS
 from vosarena.fetching.policy import RetryPolicy
 from vosarena.fetching.sources import SOURCES

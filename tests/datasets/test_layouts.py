@@ -13,7 +13,7 @@ import pytest
 from tests.support import miniature
 from tests.support.miniature import SIZE, frame, mask, tar_of, zip_of
 from vosarena.base.errors import DataError
-from vosarena.config.study import Split, load_catalog
+from vosarena.config.catalogs import Split, load_catalog
 from vosarena.datasets.archives import archives_of
 from vosarena.datasets.prepare import fetch_split, prepare_split, source_fingerprint
 from vosarena.datasets.sequences import numbered_files, read_sequence

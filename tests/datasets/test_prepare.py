@@ -17,7 +17,8 @@ from tests.conftest import write_sequence
 from vosarena.base.errors import DataError
 from vosarena.base.names import escape_unprintable, expand_home
 from vosarena.cli import main
-from vosarena.config.study import Split, load_catalog, load_study
+from vosarena.config.catalogs import Split, load_catalog
+from vosarena.config.study import load_study
 from vosarena.datasets.prepare import prepare_split, source_fingerprint
 from vosarena.datasets.sequences import (
     FULL_ANNOTATIONS,

@@ -11,7 +11,8 @@ import yaml
 
 from tests.conftest import write_sequence
 from vosarena.base.errors import DataError
-from vosarena.config.study import Split, read_study
+from vosarena.config.catalogs import Split
+from vosarena.config.study import read_study
 from vosarena.datasets.prepare import prepare_split
 from vosarena.datasets.recognise import recognise
 from vosarena.io.masks import read_mask, write_mask

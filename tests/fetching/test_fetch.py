@@ -15,8 +15,8 @@ from tests.support.miniature import tar_of, zip_of
 from vosarena.base.errors import DataError
 from vosarena.base.notes import read_note
 from vosarena.cli import main
+from vosarena.config.catalogs import BUILT_IN, load_catalog
 from vosarena.config.schema import ArchiveEntry
-from vosarena.config.study import BUILT_IN, load_catalog
 from vosarena.datasets.archives import roots_of
 from vosarena.datasets.table import read_table
 from vosarena.fetching.policy import RetryPolicy

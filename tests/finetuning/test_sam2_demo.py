@@ -10,7 +10,7 @@ import torch
 
 import demo_sam2
 from held_out import clip_score
-from vosarena.config.study import load_catalog
+from vosarena.config.catalogs import load_catalog
 from vosarena.demo.clips import random_clip
 from vosarena.demo.synthesize import SIZE, clip_seed
 from vosarena.trackers.baselines import Static

@@ -13,8 +13,10 @@ from tests.support.records import task_of
 from vosarena.base.errors import DataError
 from vosarena.base.files import write_json
 from vosarena.cli import main
+from vosarena.config.catalogs import Split
 from vosarena.config.paths import Paths
-from vosarena.config.study import Split, load_study
+from vosarena.config.study import load_study
+from vosarena.config.titles import BY_NAME, Titles
 from vosarena.datasets.sequences import META
 from vosarena.datasets.table import index_split
 from vosarena.inference.job import Job
@@ -28,7 +30,6 @@ from vosarena.leaderboard.latex import latex
 from vosarena.leaderboard.partial import partial_leaderboard
 from vosarena.leaderboard.statistics import EXACT, MIN_SEQUENCES, Bootstrap
 from vosarena.leaderboard.tables import empty_note, markdown, unscored_note
-from vosarena.leaderboard.titles import BY_NAME, Titles
 from vosarena.metrics.measure_split import measure_predictions
 from vosarena.metrics.pairs import MeasureError
 from vosarena.metrics.read import read_metadata

@@ -8,7 +8,8 @@ import yaml
 
 from tests.conftest import REPOSITORY
 from vosarena.base.errors import DataError
-from vosarena.config.study import load_catalog, load_study
+from vosarena.config.catalogs import load_catalog
+from vosarena.config.study import load_study
 from vosarena.leaderboard.published import PUBLISHED, published_scores
 from vosarena.leaderboard.server_scores import read_scores, score_files
 

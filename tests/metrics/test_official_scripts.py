@@ -17,7 +17,7 @@ from tests.metrics.test_protocols import EMPTY, plain_scores, square
 from tests.support.mask_makers import blobs, write_clip
 from vosarena.base.errors import ConfigError, DataError
 from vosarena.cli import main
-from vosarena.config.study import load_catalog
+from vosarena.config.catalogs import load_catalog
 from vosarena.io.masks import read_mask, write_mask
 from vosarena.leaderboard.published import published_scores
 from vosarena.metrics.counts import count_objects

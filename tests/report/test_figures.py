@@ -18,11 +18,11 @@ from PIL import Image
 
 from vosarena.base.errors import DataError
 from vosarena.base.escaping import one_line
-from vosarena.config.study import Split
+from vosarena.config.catalogs import Split
+from vosarena.config.titles import BY_NAME, Titles
 from vosarena.datasets.sequences import SequenceFiles
 from vosarena.leaderboard.attributes import ObjectCurve
 from vosarena.leaderboard.columns import TABLES
-from vosarena.leaderboard.titles import BY_NAME, Titles
 from vosarena.report import figures, media
 
 PLACE = {"dataset": "d$x_1^", "split": "s$", "protocol": "davis2017"}

@@ -26,7 +26,8 @@ MODELS = ("static", "flow", "late-flow")
 BUILD = """
 import sys
 from pathlib import Path
-from vosarena.config.study import Split, load_study
+from vosarena.config.catalogs import Split
+from vosarena.config.study import load_study
 from vosarena.datasets.table import index_split
 from vosarena.leaderboard.build import build_leaderboard
 from vosarena.report.page import build_report

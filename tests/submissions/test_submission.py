@@ -15,7 +15,7 @@ from tests.support.records import make_manifest
 from vosarena.base.errors import DataError
 from vosarena.base.files import write_json
 from vosarena.cli import main
-from vosarena.config.study import Split, load_catalog
+from vosarena.config.catalogs import Split, load_catalog
 from vosarena.datasets.table import index_split
 from vosarena.io.masks import masks_digest, write_mask
 from vosarena.submissions.check import (

@@ -17,7 +17,7 @@ import yaml
 from tests.conftest import REPOSITORY, wait_for, write_sequence
 from tests.support.environments import environment, install
 from vosarena.base.locks import read_lock
-from vosarena.config.study import load_catalog
+from vosarena.config.catalogs import load_catalog
 from vosarena.inference.interpreter import NEEDED
 from vosarena.io.masks import read_mask
 from vosarena.trackers.base import tracker_class

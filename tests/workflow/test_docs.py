@@ -9,7 +9,8 @@ import pytest
 import yaml
 
 from tests.conftest import REPOSITORY
-from vosarena.config.study import load_catalog, load_study
+from vosarena.config.catalogs import load_catalog
+from vosarena.config.study import load_study
 
 PAGES = [REPOSITORY / "README.md", REPOSITORY / "config/README.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
 

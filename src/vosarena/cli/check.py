@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _job(args: argparse.Namespace) -> Job:
     """Return the model of the catalog, or the tracker, with the given options."""
-    from vosarena.config.study import load_catalog
+    from vosarena.config.catalogs import load_catalog
     from vosarena.fetching.weights import local_weights
     from vosarena.inference.job import Job
     from vosarena.predictions.manifest import ModelDefinition

@@ -19,6 +19,5 @@ def add_parser(commands: Any) -> None:
 def run(args: argparse.Namespace) -> None:
     """Print the entries."""
     from vosarena.config.study import read_study
-    from vosarena.leaderboard.references import references
 
-    print(references(read_study(args.study)), end="")
+    print(read_study(args.study).references(), end="")

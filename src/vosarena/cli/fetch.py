@@ -11,7 +11,7 @@ from vosarena.cli.catalog_options import add_catalog_options
 from vosarena.fetching.policy import RetryPolicy
 
 if TYPE_CHECKING:  # imported where it is needed, so that `vosarena --help` is quick
-    from vosarena.config.study import Catalog
+    from vosarena.config.catalogs import Catalog
 
 
 def add_parser(commands: Any) -> None:
@@ -41,7 +41,7 @@ def add_parser(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Fetch every split and model that is named."""
-    from vosarena.config.study import load_catalog
+    from vosarena.config.catalogs import load_catalog
     from vosarena.datasets.archives import collect_archives
     from vosarena.datasets.prepare import fetch_split
     from vosarena.fetching.weights import fetch_weights, weights_path

@@ -24,7 +24,6 @@ def run(args: argparse.Namespace) -> None:
     from vosarena.leaderboard.build import build_leaderboard
     from vosarena.leaderboard.inputs import local_runs, server_runs
     from vosarena.leaderboard.partial import partial_leaderboard
-    from vosarena.leaderboard.titles import Titles
 
     study, paths = read_study(args), study_paths(args)
     if args.partial:
@@ -36,5 +35,5 @@ def run(args: argparse.Namespace) -> None:
         for file in [*(run.metrics for run in runs), *(run.table for run in server)]:
             if not file.is_file():
                 raise DataError(f"no such file: {file}; run the workflow first, or add --partial")
-        build_leaderboard(runs, output, server, Titles.of(study))
+        build_leaderboard(runs, output, server, study.titles())
     print((output / "leaderboard.md").read_text(encoding="utf-8"), end="")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from vosarena.cli.catalog_options import add_catalog_options, format_size, make_table
 
 if TYPE_CHECKING:  # imported where it is needed, so that `vosarena --help` is quick
-    from vosarena.config.study import Model
+    from vosarena.config.catalogs import Model
 
 
 def add_parser(commands: Any) -> None:
@@ -25,7 +25,7 @@ def add_parser(commands: Any) -> None:
 def run(args: argparse.Namespace) -> None:
     """Print the table."""
     from vosarena.base.escaping import console
-    from vosarena.config.study import load_catalog
+    from vosarena.config.catalogs import load_catalog
 
     catalog = load_catalog(args.catalog)
     table = make_table("model", "title", "tracker", "weights", "size", "license", "description")

@@ -10,8 +10,8 @@ from vosarena.base.errors import ConfigError, DataError
 from vosarena.cli.study_options import add_study_options, read_study, study_paths
 
 if TYPE_CHECKING:  # imported where it is needed, so that `vosarena --help` is quick
+    from vosarena.config.catalogs import Split
     from vosarena.config.paths import Paths
-    from vosarena.config.study import Split
 
 
 def add_parser(commands: Any) -> None:
@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _find_split(args: argparse.Namespace, paths: Paths) -> Split:
     """Return the split of `--dataset`, or the indexed split that shares most sequences with the archive."""
-    from vosarena.config.study import load_catalog
+    from vosarena.config.catalogs import load_catalog
     from vosarena.datasets.table import read_table
     from vosarena.submissions.check import sequences_in
 

@@ -112,7 +112,7 @@ def _job(args: argparse.Namespace) -> Job:
 
 def _catalog_model(name: str, options: dict[str, Any]) -> tuple[str, dict[str, Any], Path | None]:
     """Return tracker, options and weights of a model of the catalog, whose weights are fetched."""
-    from vosarena.config.study import load_catalog
+    from vosarena.config.catalogs import load_catalog
     from vosarena.fetching.policy import RetryPolicy
     from vosarena.fetching.weights import fetch_weights, weights_path
 
@@ -130,7 +130,7 @@ def _catalog_model(name: str, options: dict[str, Any]) -> tuple[str, dict[str, A
 
 def _check_tracker(name: str) -> None:
     """Raise ConfigError for the name of a model, with the options that track with this model."""
-    from vosarena.config.study import load_catalog
+    from vosarena.config.catalogs import load_catalog
     from vosarena.fetching.weights import weights_path
     from vosarena.trackers.base import BUILT_IN
 

@@ -1,10 +1,11 @@
 """Whether a model has seen a split, or data that have videos in common with it, when it was trained."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
+from vosarena.config.catalogs import Catalog, Split
 from vosarena.config.schema import OverlapEntry
-from vosarena.config.study import Model, Split, Study
 
 
 class Seen(StrEnum):
@@ -29,23 +30,21 @@ class TrainingData:
     reasons: tuple[str, ...] = ()
 
 
-def training_data(study: Study, model: Model, split: Split) -> TrainingData:
-    """Compare the training data of a model with a split.
+def training_data(trained: Iterable[str], split: Split, catalog: Catalog, complete: bool) -> TrainingData:
+    """Compare training data with a split.
 
     Args:
-        study: The study; training data of its catalog may say that they overlap the split.
-        model: The model. For a fine-tuned one, also the data of the model that it starts from count.
+        trained: Names of the datasets or splits that a model was trained on.
         split: The split.
+        catalog: Its datasets may say that they have videos in common with the split.
+        complete: Whether these are all training data of the model.
 
     Returns:
-        What the model has seen. It is unknown if the training data of a model are unknown, except where the known part
-        of them is enough.
+        What the model has seen. It is unknown if not all training data are known, unless the known part is enough.
     """
-    known = study.trained_on(model)
-    trained = known if known is not None else model.finetune.data if model.finetune else ()
     whole, related = [], []
     for data in trained:
-        for overlap in [None, *_overlaps(study, data, split)]:
+        for overlap in [None, *_overlaps(data, split, catalog)]:
             if overlap is None and data == str(split):
                 whole.append(data)
             elif overlap is None and data.partition("/")[0] == split.dataset:
@@ -57,17 +56,17 @@ def training_data(study: Study, model: Model, split: Split) -> TrainingData:
         return TrainingData(Seen.SPLIT, tuple(whole))
     if related:
         return TrainingData(Seen.RELATED, tuple(dict.fromkeys(related)))
-    return TrainingData(Seen.UNKNOWN if known is None else Seen.NOTHING)
+    return TrainingData(Seen.NOTHING if complete else Seen.UNKNOWN)
 
 
-def _overlaps(study: Study, data: str, split: Split) -> list[OverlapEntry]:
+def _overlaps(data: str, split: Split, catalog: Catalog) -> list[OverlapEntry]:
     """Return what is known about videos that training data and a split have in common, whichever of them says it.
 
     A share is that of the split's videos, so it is left out where the training data say it.
     """
     own = [overlap for overlap in split.overlaps if _touches(overlap.data, data)]
     dataset, _, name = data.partition("/")
-    splits = study.catalog.splits(dataset) if dataset in study.catalog.datasets else {}
+    splits = catalog.splits(dataset) if dataset in catalog.datasets else {}
     trained = [item for item in splits.values() if name in ("", item.name)]
     theirs = {overlap for item in trained for overlap in item.overlaps if _touches(overlap.data, str(split))}
     return own or [overlap.model_copy(update={"share": None}) for overlap in theirs]

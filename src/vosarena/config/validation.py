@@ -1,8 +1,8 @@
 """Entries from what users wrote, and one sentence for the first mistake in it."""
 
 import re
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from datetime import date
 from pathlib import Path
 from typing import Any, TypeVar
@@ -148,3 +148,12 @@ def _check_keys(value: object, where: str, at: str) -> None:
         parts = list(enumerate(value))
     for key, item in parts:
         _check_keys(item, where, f"{at}.{key}" if at else str(key))
+
+
+@contextmanager
+def prefix_errors(place: str) -> Iterator[None]:
+    """Prefix the ConfigErrors that are raised inside with `place`."""
+    try:
+        yield
+    except ConfigError as error:
+        raise ConfigError(f"{place}: {error}") from None

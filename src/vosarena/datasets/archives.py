@@ -16,9 +16,9 @@ from typing import Any
 from vosarena.base.errors import ConfigError, DataError
 from vosarena.base.locks import lock
 from vosarena.base.notes import read_note, sidecar_path, write_note
+from vosarena.config.catalogs import Split
 from vosarena.config.paths import Paths
 from vosarena.config.schema import ArchiveEntry, Layout
-from vosarena.config.study import Split
 from vosarena.datasets.layouts import is_needed_member
 from vosarena.fetching.policy import RetryPolicy
 from vosarena.fetching.unpack import extract

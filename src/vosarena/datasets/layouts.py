@@ -11,7 +11,7 @@ from typing import Any
 from vosarena.base.errors import DataError
 from vosarena.base.names import escape_unprintable
 from vosarena.base.text import summarise_names
-from vosarena.config.study import Split
+from vosarena.config.catalogs import Split
 from vosarena.datasets.sequences import (
     ANNOTATIONS,
     ATTRIBUTES,

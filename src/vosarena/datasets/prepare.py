@@ -26,8 +26,8 @@ from vosarena.base.hashing import file_sha256
 from vosarena.base.locks import lock
 from vosarena.base.names import escape_unprintable
 from vosarena.base.notes import read_note, sidecar_path, write_note
+from vosarena.config.catalogs import Split
 from vosarena.config.paths import Paths
-from vosarena.config.study import Split
 from vosarena.datasets.archives import archives_of, extract_archive, fetch_archive, roots_of
 from vosarena.datasets.facts import PREPARED, PREPARED_NOTE, facts_digests, write_facts
 from vosarena.datasets.layouts import DatasetContents, SequenceSource, discover

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, get_args
 
 from vosarena.base.errors import DataError
+from vosarena.config.catalogs import Split
 from vosarena.config.schema import GroundTruth, Layout
-from vosarena.config.study import Split
 from vosarena.datasets.layouts import SequenceSource, discover
 from vosarena.datasets.sequences import FRAME_SUFFIXES
 from vosarena.io.masks import object_ids, read_mask

@@ -19,7 +19,7 @@ from vosarena.base.files import atomic_path
 from vosarena.base.names import escape_unprintable
 from vosarena.base.sealed import SEAL, read_sealed, seal
 from vosarena.base.text import nearest
-from vosarena.config.study import Split
+from vosarena.config.catalogs import Split
 from vosarena.datasets.facts import read_attributes
 from vosarena.datasets.sequences import ANNOTATIONS, IMAGES, read_sequence, sequence_names
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from vosarena.base.errors import ConfigError
+from vosarena.config.resolve import check_recipe
 from vosarena.config.schema import FinetuneEntry
-from vosarena.config.study import check_recipe
 from vosarena.config.validation import read_entry
 
 if TYPE_CHECKING:

@@ -19,6 +19,7 @@ from vosarena.base.errors import DataError
 from vosarena.base.escaping import csv_table
 from vosarena.base.files import atomic_path, check_folder
 from vosarena.base.sealed import SEAL, read_sealed, seal
+from vosarena.config.titles import BY_NAME, Titles
 from vosarena.config.training_data import TrainingData
 from vosarena.datasets.table import read_counts, read_table
 from vosarena.leaderboard.attributes import Survival, derived_attributes, survival
@@ -30,7 +31,6 @@ from vosarena.leaderboard.latex import latex
 from vosarena.leaderboard.published import PublishedScore, published_scores
 from vosarena.leaderboard.server_scores import read_scores
 from vosarena.leaderboard.tables import markdown
-from vosarena.leaderboard.titles import BY_NAME, Titles
 from vosarena.metrics.protocols import empty_score, find_protocol, score, summarise
 from vosarena.metrics.read import read_metadata, read_metrics
 from vosarena.predictions.store import Store

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from vosarena.config.catalogs import Model, Split
 from vosarena.config.paths import Paths
-from vosarena.config.study import Model, Split, Study
-from vosarena.config.training_data import training_data
+from vosarena.config.study import Study
 from vosarena.datasets.table import read_table
 from vosarena.leaderboard.published import PublishedScore, published_scores
 from vosarena.metrics.choices import CHOICES, Step, steps
@@ -180,7 +180,7 @@ def _here(study: Study, model: Model, split: Split, paths: Paths, metrics: Metri
                 for manifest in manifests
             ),
         )
-    training = training_data(study, model, split)
+    training = study.seen(model, split)
     if training.seen.value:
         yield "training", ": ".join(filter(None, [training.seen.value, "; ".join(training.reasons)]))
 

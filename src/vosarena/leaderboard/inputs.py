@@ -2,7 +2,6 @@
 
 from vosarena.config.paths import Paths
 from vosarena.config.study import Study
-from vosarena.config.training_data import training_data
 from vosarena.leaderboard.build import LocalRun, ServerRun
 from vosarena.leaderboard.server_scores import score_files
 
@@ -18,7 +17,7 @@ def local_runs(study: Study, paths: Paths) -> list[LocalRun]:
             metrics=paths.metrics(split, model),
             table=paths.sequences(split),
             store=paths.predictions(split, model),
-            training=training_data(study, definition, split),
+            training=study.seen(definition, split),
         )
         for split in study.local_splits()
         for model, definition in study.models.items()
@@ -37,6 +36,6 @@ def server_runs(study: Study, paths: Paths) -> list[ServerRun]:
         notice = split.submission.notice if split.submission else ""
         for model, definition in study.models.items():
             files = paths.sequences(split), paths.predictions(split, model), paths.submission(split, model)
-            training = training_data(study, definition, split)
+            training = study.seen(definition, split)
             runs.append(ServerRun(split.dataset, split.name, model, *files, scores.get(model), notice, training))
     return runs

@@ -6,12 +6,12 @@ from collections.abc import Iterator, Mapping
 import pandas as pd
 
 from vosarena.base.escaping import latex_text
+from vosarena.config.titles import Titles
 from vosarena.leaderboard.boards import BoardKey, board_keys, rows_of
 from vosarena.leaderboard.columns import LEADERBOARD, REPRODUCTION, Shown, columns_for, shown_cells
 from vosarena.leaderboard.cross_dataset import column_groups, cross_dataset_tables, footnote
 from vosarena.leaderboard.kinds import Kind
 from vosarena.leaderboard.tables import attribute_tables, empty_note, unscored_note
-from vosarena.leaderboard.titles import Titles
 
 # Properties of pandas' Styler: a LaTeX command around the cell.
 _BEST, _SECOND, _PUBLISHED = "textbf:--rwrap;", "underline:--rwrap;", "textit:--rwrap;"

@@ -5,12 +5,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from vosarena.base.errors import DataError
+from vosarena.config.catalogs import Model
 from vosarena.config.paths import Paths
-from vosarena.config.study import Model, Study
+from vosarena.config.study import Study
 from vosarena.datasets.table import read_table
 from vosarena.leaderboard.build import LocalRun, build_leaderboard
 from vosarena.leaderboard.inputs import local_runs, server_runs
-from vosarena.leaderboard.titles import Titles
 from vosarena.metrics.measure import Resize, measure
 from vosarena.metrics.measure_split import pair_predictions
 from vosarena.metrics.pairs import MeasureError
@@ -49,7 +49,7 @@ def partial_leaderboard(study: Study, paths: Paths, jobs: int = 1) -> list[Local
         if missing := [table for table in tables if not table.is_file()]:
             raise DataError(f"{missing[0]}: there is no table of sequences yet; run the workflow again to create it")
         raise DataError(f"nothing is finished yet: {paths.results / 'predictions'} has no sequence of the config")
-    build_leaderboard(runs, output / "leaderboard", server, Titles.of(study))
+    build_leaderboard(runs, output / "leaderboard", server, study.titles())
     return runs
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vosarena.base.errors import DataError
-from vosarena.config.study import BUILT_IN
+from vosarena.config.catalogs import BUILT_IN
 from vosarena.leaderboard.kinds import Status
 from vosarena.leaderboard.score_checks import SCORES, check_range, decimals, is_consistent, parse_score
 

@@ -8,8 +8,9 @@ from typing import Literal
 
 from vosarena.base.errors import DataError
 from vosarena.base.names import WEIGHTS_FOLDER
+from vosarena.config.catalogs import Model, Split
 from vosarena.config.paths import Paths
-from vosarena.config.study import Model, Split, Study
+from vosarena.config.study import Study
 from vosarena.datasets.archives import archive_state, archives_of
 from vosarena.datasets.table import SequenceRecord, read_table
 from vosarena.fetching.sources import FileEntry, LocalSource, PageSource, RemoteSource, Repository

@@ -22,8 +22,10 @@ from vosarena.base.errors import DataError
 from vosarena.base.escaping import one_line
 from vosarena.base.files import check_folder
 from vosarena.base.text import nearest
+from vosarena.config.catalogs import Split
 from vosarena.config.paths import Paths
-from vosarena.config.study import Split, Study
+from vosarena.config.study import Study
+from vosarena.config.titles import Titles
 from vosarena.datasets.sequences import ANNOTATIONS, IMAGES, SequenceFiles, read_sequence
 from vosarena.io.frames import read_frame
 from vosarena.leaderboard.attributes import FAILURE_J, ObjectCurve, mean_curve, sequence_curves
@@ -32,7 +34,6 @@ from vosarena.leaderboard.build import read_leaderboard
 from vosarena.leaderboard.comparison import ALL
 from vosarena.leaderboard.kinds import Kind
 from vosarena.leaderboard.tables import unscored_note
-from vosarena.leaderboard.titles import Titles
 from vosarena.metrics.read import read_metrics
 from vosarena.predictions.store import Store
 from vosarena.report import media
@@ -77,7 +78,7 @@ def draw_figures(study: Study, paths: Paths, output: Path) -> None:
         DataError: There is no leaderboard, or the study names a sequence that is not scored.
     """
     tables = read_leaderboard(paths.leaderboard)
-    titles, models = Titles.of(study), list(study.models)
+    titles, models = study.titles(), list(study.models)
     wanted = [item.rpartition("/") for item in study.figures.sequences]
     chosen = {
         str(split): _chosen(

@@ -20,8 +20,9 @@ from vosarena.base.errors import DataError
 from vosarena.base.escaping import script_json
 from vosarena.base.files import check_folder
 from vosarena.base.version import __version__
+from vosarena.config.catalogs import Split
 from vosarena.config.paths import Paths
-from vosarena.config.study import Split, Study
+from vosarena.config.study import Study
 from vosarena.datasets.table import read_table
 from vosarena.leaderboard.attributes import FAILURE_J, FailureKind
 from vosarena.leaderboard.boards import KEYS, BoardKey, board_keys, rows_of

@@ -13,8 +13,8 @@ from PIL import Image
 
 from vosarena.base.escaping import script_json
 from vosarena.base.logs import progress_bar
+from vosarena.config.catalogs import Split
 from vosarena.config.paths import Paths
-from vosarena.config.study import Split
 from vosarena.datasets.sequences import ANNOTATIONS, IMAGES, SequenceFiles, read_sequence
 from vosarena.datasets.table import SequenceRecord, read_table
 from vosarena.leaderboard.attributes import (

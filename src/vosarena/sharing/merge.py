@@ -12,10 +12,10 @@ import pyarrow.parquet as pq
 from vosarena.base.errors import DataError, VosarenaError
 from vosarena.base.sealed import SEAL, seal
 from vosarena.config.paths import Paths
+from vosarena.config.titles import Titles
 from vosarena.config.training_data import Seen, TrainingData
 from vosarena.datasets.table import read_table
 from vosarena.leaderboard.build import LocalRun, build_leaderboard
-from vosarena.leaderboard.titles import Titles
 from vosarena.metrics.read import read_metadata
 from vosarena.metrics.write import METADATA_KEY, SEAL_KEY
 from vosarena.predictions.manifest import Manifest
@@ -51,9 +51,9 @@ def merge(files: Sequence[Path], output: Path, check_only: bool = False, resourc
             return notes
         output.mkdir(parents=True, exist_ok=True)
         merged.write(output / "bundle.zip")
-        titles = Titles(
-            {name: model["title"] for name, model in merged.models.items() if model["title"]},
-            {name.partition("/")[0]: split["title"] for name, split in merged.splits.items() if split["title"]},
+        titles = Titles.of(
+            {name: model["title"] for name, model in merged.models.items()},
+            {name.partition("/")[0]: split["title"] for name, split in merged.splits.items()},
         )
         build_leaderboard(_runs(merged, Path(folder, "stores")), output / "leaderboard", titles=titles)
     return notes

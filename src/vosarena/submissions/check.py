@@ -22,8 +22,8 @@ import numpy as np
 
 from vosarena.base.errors import DataError, MaskError
 from vosarena.base.text import summarise_names
+from vosarena.config.catalogs import Split
 from vosarena.config.schema import SubmissionEntry
-from vosarena.config.study import Split
 from vosarena.datasets.facts import check_facts
 from vosarena.datasets.sequences import IMAGES, META, read_sequence
 from vosarena.datasets.table import read_table

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from vosarena.base.errors import ConfigError, DataError
 from vosarena.base.files import atomic_path, check_folder
-from vosarena.config.study import Split
+from vosarena.config.catalogs import Split
 from vosarena.io.masks import masks_digest
 from vosarena.predictions.store import Store
 from vosarena.submissions.check import TEAM, ExpectedSequence, find_faults, submission_format

@@ -4,8 +4,6 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from vosarena.config.study import Study
-
 
 @dataclass(frozen=True)
 class Titles:
@@ -15,12 +13,9 @@ class Titles:
     datasets: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, study: Study) -> "Titles":
-        """Return the titles of a study. Two models or datasets with the same title keep their names."""
-        return cls(
-            models=_unique_titles({name: model.title for name, model in study.models.items()}),
-            datasets=_unique_titles(study.dataset_titles),
-        )
+    def of(cls, models: Mapping[str, str], datasets: Mapping[str, str]) -> "Titles":
+        """Leave out empty titles, and those that two models or datasets have: these keep their names."""
+        return cls(_unique_titles(models), _unique_titles(datasets))
 
     def model(self, name: str) -> str:
         """Return the title of a model."""

@@ -5,8 +5,9 @@ import re
 import pytest
 
 from vosarena.base.errors import ConfigError
-from vosarena.config.study import load_catalog, load_study
-from vosarena.leaderboard.references import _PROTOCOLS, references
+from vosarena.config.catalogs import load_catalog
+from vosarena.config.references import PROTOCOLS
+from vosarena.config.study import load_study
 
 CATALOG = load_catalog()
 
@@ -15,7 +16,7 @@ def test_a_study_cites_its_data_models_and_protocols():
     study = load_study({
         "datasets": ["mose/val-local"], "models": ["flow", "cutie-base-plus-finetuned"], "protocols": ["lvos", "sa-v"],
     })  # fmt: skip
-    keys = re.findall(r"^@\w+\{([^,]+),$", references(study), re.M)
+    keys = re.findall(r"^@\w+\{([^,]+),$", study.references(), re.M)
     assert len(keys) == len(set(keys)) and keys[0] == "vosarena"
     assert {"ding2023mose", "kroeger2016dis", "cheng2023cutie", "hong2025lvos", "ravi2024sam2"} <= set(keys)
     assert "zhou2025edgetam" not in keys and "ponttuset2017davis" not in keys
@@ -35,7 +36,7 @@ def test_everything_in_the_catalog_is_cited():
     uncited = {name for name, entry in {**CATALOG.datasets, **CATALOG.models}.items() if not entry.citation}
     assert uncited == {"demo", "static", "empty", "favos"}  # no authors of FaVOS could be read
     used = {key for entry in [*CATALOG.datasets.values(), *CATALOG.models.values()] for key in entry.citation}
-    assert used | {key for keys in _PROTOCOLS.values() for key in keys} == set(CATALOG.references)
+    assert used | {key for keys in PROTOCOLS.values() for key in keys} == set(CATALOG.references)
 
 
 def test_a_catalog_may_bring_its_own(tmp_path):
