@@ -14,6 +14,7 @@ rule leaderboard:
             caption="../report/leaderboard.rst",
         ),
         texts=multiext(str(declared.leaderboard / "leaderboard"), ".md", ".tex", ".parquet"),
+        speed=multiext(str(declared.leaderboard / "speed"), ".md", ".tex", ".csv", ".parquet"),
         tables=expand(
             declared.leaderboard / "{table}.{form}",
             table=["sequences", "objects", "attributes", "comparisons", "survival", "reproduction"],

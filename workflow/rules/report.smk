@@ -8,6 +8,7 @@ rule report:
         predictions=predictions_of_study,
     output:
         page=declared.report / "index.html",
+        speed=declared.report / "speed.js",
         folders=[directory(declared.report / name) for name in ("media", "tables")],
     log:
         declared.study_log("report"),
@@ -27,7 +28,7 @@ rule report:
 
 rule figures:
     input:
-        leaderboard=declared.leaderboard / "leaderboard.parquet",
+        leaderboard=[declared.leaderboard / f"{name}.parquet" for name in ("leaderboard", "speed")],
         metrics=metrics_of_study,
         predictions=predictions_of_scored,
     output:

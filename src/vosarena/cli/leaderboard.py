@@ -36,4 +36,5 @@ def run(args: argparse.Namespace) -> None:
             if not file.is_file():
                 raise DataError(f"no such file: {file}; run the workflow first, or add --partial")
         build_leaderboard(runs, output, server, study.titles())
-    print((output / "leaderboard.md").read_text(encoding="utf-8"), end="")
+    for name in ("leaderboard.md", "speed.md"):
+        print((output / name).read_text(encoding="utf-8"), end="")

@@ -41,4 +41,5 @@ def run(args: argparse.Namespace) -> None:
     if args.check:
         print(f"{len(args.bundles)} bundles are intact and fit together")
     else:
-        print((args.output / "leaderboard" / "leaderboard.md").read_text(encoding="utf-8"), end="")
+        for name in ("leaderboard.md", "speed.md"):
+            print((args.output / "leaderboard" / name).read_text(encoding="utf-8"), end="")

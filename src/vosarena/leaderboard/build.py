@@ -27,13 +27,13 @@ from vosarena.leaderboard.boards import KEYS, BoardKey, rows_of
 from vosarena.leaderboard.columns import LEADERBOARD, TABLES, names
 from vosarena.leaderboard.comparison import ALL, Comparison, PairDifference
 from vosarena.leaderboard.kinds import Kind, Status
-from vosarena.leaderboard.latex import latex
+from vosarena.leaderboard.latex import latex, speed_latex
 from vosarena.leaderboard.published import PublishedScore, published_scores
 from vosarena.leaderboard.server_scores import read_scores
-from vosarena.leaderboard.tables import markdown
+from vosarena.leaderboard.speed import Speed, measured_speed, split_speed
+from vosarena.leaderboard.tables import markdown, speed_markdown
 from vosarena.metrics.protocols import empty_score, find_protocol, score, summarise
 from vosarena.metrics.read import read_metadata, read_metrics
-from vosarena.predictions.store import Store
 
 SERVER = "server"  # the protocol of splits whose ground truth is not public
 
@@ -91,21 +91,6 @@ class ServerRun:
 
 
 @dataclass(frozen=True)
-class Speed:
-    """Speed and memory of one model on one split, from the manifests.
-
-    Attributes:
-        fps: Frames per second of tracking, including decoding and writing; NaN if not known.
-        peak_memory_mb: Peak GPU memory, or peak memory of the process without a GPU.
-        device: All devices, separated by commas.
-    """
-
-    fps: float = math.nan
-    peak_memory_mb: float = math.nan
-    device: str = ""
-
-
-@dataclass(frozen=True)
 class LeaderboardRow:
     """One row of leaderboard.csv, without its rank.
 
@@ -132,7 +117,7 @@ class LeaderboardRow:
     n_expected: int | None = None
     n_objects: int | None = None
     n_objects_all: int | None = None
-    speed: Speed = Speed()
+    speed: Speed = field(default_factory=Speed)
     source: str = ""
     behind_best: float = math.nan
     p_vs_best: float = math.nan
@@ -157,17 +142,17 @@ class LeaderboardRow:
 def build_leaderboard(
     runs: Sequence[LocalRun], output: Path, server: Sequence[ServerRun] = (), titles: Titles = BY_NAME
 ) -> dict[str, pd.DataFrame]:
-    """Write all tables as Parquet and CSV files, and leaderboard.md and leaderboard.tex.
+    """Write all tables as Parquet and CSV files, and leaderboard and speed as Markdown and LaTeX.
 
     Scores are in percent. Intervals are at 95 %, from a cluster bootstrap over sequences, paired between models. A
-    metrics file that covers a part of its split gives a row with status `incomplete` and no rank. The same inputs give
-    the same bytes.
+    metrics file that covers a part of its split gives a row with status `incomplete` and no rank. The same masks give
+    the same bytes, except for the files of `speed`: only these have the speed of models that ran here.
 
     Args:
         runs: The runs that are measured here.
         output: The folder to write to.
         server: The runs that evaluation servers score.
-        titles: Titles of models and datasets for leaderboard.tex; the other files use the names from the config.
+        titles: Titles of models and datasets for LaTeX; the other files use the names from the config.
 
     Returns:
         The tables by name.
@@ -182,6 +167,8 @@ def build_leaderboard(
         csv_table(table).to_csv(output / f"{name}.csv", index=False, float_format="%.6g")
     (output / "leaderboard.md").write_text(markdown(tables), encoding="utf-8")
     (output / "leaderboard.tex").write_text(latex(tables, titles), encoding="utf-8")
+    (output / "speed.md").write_text(speed_markdown(tables["speed"]), encoding="utf-8")
+    (output / "speed.tex").write_text(speed_latex(tables["speed"], titles), encoding="utf-8")
     return tables
 
 
@@ -257,9 +244,10 @@ def _tables(runs: Sequence[LocalRun], server: Sequence[ServerRun]) -> dict[str, 
     boards = {row.key for row in rows}
     splits = {(key.dataset, key.split) for key in boards}
     published = [_published_row(found, [*runs, *server]) for found in published_scores(splits)]
-    board = _ranked([*rows, *(row for row in published if row.key in boards)])
+    board, speed = split_speed(_ranked([*rows, *(row for row in published if row.key in boards)]))
     tables = {
         "leaderboard": board.drop(columns=["same_as"]),
+        "speed": speed,
         "sequences": _frame([], TABLES["sequences"]),
         "objects": _frame([], TABLES["objects"]),
         "survival": _frame([], TABLES["survival"]),
@@ -363,7 +351,7 @@ def _measured(
         n_expected=expected,
         n_objects=n_objects,
         n_objects_all=n_objects + len(unscored),
-        speed=_speed(run),
+        speed=measured_speed(run.store, run.table),
         training=run.training,
         details={
             **{name: value for name, value in means.items() if name not in names(LEADERBOARD)},
@@ -399,7 +387,7 @@ def _server_row(run: ServerRun) -> LeaderboardRow:
         kind=Kind.SERVER,
         status=Status.AWAITING_SERVER if run.submission.is_file() else Status.NO_SUBMISSION,
         n_expected=expected,
-        speed=_speed(run),
+        speed=measured_speed(run.store, run.table),
         note=run.notice,
         training=run.training,
     )
@@ -434,17 +422,6 @@ def _published_row(found: PublishedScore, runs: Sequence[LocalRun | ServerRun]) 
         same_as=found.same_as,
         training=same[0].training if same else TrainingData(),
     )
-
-
-def _speed(run: LocalRun | ServerRun) -> Speed:
-    manifests = Store(run.store).manifests(record.sequence for record in read_table(run.table)).values()
-    if not manifests:
-        return Speed()
-    frames = sum(len(manifest.frames) for manifest in manifests)
-    seconds = sum(manifest.timing.track for manifest in manifests)
-    devices = sorted({manifest.device for manifest in manifests})
-    memory = max(manifest.peak_memory_mb for manifest in manifests)
-    return Speed(round(frames / seconds, 2) if seconds > 0 else math.nan, memory, ", ".join(devices))
 
 
 def _ranked(rows: Iterable[LeaderboardRow]) -> pd.DataFrame:

@@ -105,6 +105,25 @@ def _kind(row: pd.Series) -> str:
     return str(row["kind"] if row["status"] in plain else row["status"])
 
 
+_SPEED: tuple[Column, ...] = (
+    Column(
+        "fps",
+        "fps",
+        _number("fps"),
+        Shown.PAGE,
+        order=20,
+        description="Frames per second, reading and writing included",
+    ),
+    Column(
+        "peak_memory_mb",
+        "peak MB",
+        _number("peak_memory_mb", "{:.0f}"),
+        Shown.PAGE,
+        order=21,
+        description="Peak GPU memory, or memory of the process without a GPU, in MiB",
+    ),
+    Column("device", "device", _text("device"), Shown.PAGE, order=22, words=True),
+)
 LEADERBOARD: tuple[Column, ...] = (
     Column("model", "model", _text("model"), _ALL, order=2, words=True),
     Column("dataset"),
@@ -148,16 +167,7 @@ LEADERBOARD: tuple[Column, ...] = (
         order=19,
         description="Measured objects, of all objects if the protocol ignores some",
     ),
-    Column("fps", "fps", _number("fps"), _ALL, order=20, description="Frames per second, reading and writing included"),
-    Column(
-        "peak_memory_mb",
-        "peak MB",
-        _number("peak_memory_mb", "{:.0f}"),
-        Shown.MARKDOWN | Shown.PAGE,
-        order=21,
-        description="Peak GPU memory, or memory of the process without a GPU, in MiB",
-    ),
-    Column("device", "device", _text("device"), Shown.MARKDOWN | Shown.PAGE, order=22, words=True),
+    *_SPEED,
     Column("kind", "kind", _kind, _ALL, order=3, words=True, description="Who computed the scores"),
     Column(
         "source",
@@ -235,6 +245,12 @@ LEADERBOARD: tuple[Column, ...] = (
     ),
     Column("j_and_f_empty", optional=True),
 )
+SPEED: tuple[Column, ...] = (
+    Column("dataset"),
+    Column("split"),
+    Column("model", "model", _text("model"), words=True),
+    *_SPEED,
+)
 _TEXTS = Shown.MARKDOWN | Shown.LATEX
 REPRODUCTION: tuple[Column, ...] = (
     Column("dataset"),
@@ -288,6 +304,7 @@ def shown_cells(rows: pd.DataFrame, columns: Iterable[Column]) -> pd.DataFrame:
 # All tables with their columns in the CSV and Parquet files.
 TABLES: dict[str, list[str]] = {
     "leaderboard": names(LEADERBOARD),
+    "speed": names(SPEED),
     "sequences": [*KEYS, "model", "sequence", "j_and_f", "j", "f", "n_objects"],
     "objects": [*KEYS, "model", "sequence", "object_id", "n_frames", "j_and_f", "j", "f", "survived", "failure"],
     "survival": [*KEYS, "model", "part", "share"],

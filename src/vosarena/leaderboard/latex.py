@@ -8,7 +8,7 @@ import pandas as pd
 from vosarena.base.escaping import latex_text
 from vosarena.config.titles import Titles
 from vosarena.leaderboard.boards import BoardKey, board_keys, rows_of
-from vosarena.leaderboard.columns import LEADERBOARD, REPRODUCTION, Shown, columns_for, shown_cells
+from vosarena.leaderboard.columns import LEADERBOARD, REPRODUCTION, SPEED, Shown, columns_for, shown_cells
 from vosarena.leaderboard.cross_dataset import column_groups, cross_dataset_tables, footnote
 from vosarena.leaderboard.kinds import Kind
 from vosarena.leaderboard.tables import attribute_tables, empty_note, unscored_note
@@ -64,6 +64,21 @@ def latex(tables: Mapping[str, pd.DataFrame], titles: Titles) -> str:
         caption = f"Published and reproduced: {name(key)}"
         parts.append(_table(shown, shown.map(lambda _: ""), caption, _label("reproduction", key)))
     return "\n\n".join(parts) + "\n"
+
+
+def speed_latex(speed: pd.DataFrame, titles: Titles) -> str:
+    """Return the table `speed` as LaTeX, one table for each split.
+
+    Args:
+        speed: The table.
+        titles: Titles of models and datasets.
+    """
+    parts = []
+    for (dataset, split), rows in _with_titles(speed, titles).groupby(["dataset", "split"], sort=True):
+        shown = shown_cells(rows, SPEED[2:])
+        caption = _sentences(f"{titles.split(dataset, split)}: speed", SPEED[3].description)
+        parts.append(_table(shown, shown.map(lambda _: ""), caption, f"speed:{dataset}-{split}"))
+    return "\n\n".join([r"% needs \usepackage{booktabs}", *parts]) + "\n"
 
 
 def _with_titles(table: pd.DataFrame, titles: Titles) -> pd.DataFrame:

@@ -12,6 +12,7 @@ import pandas as pd
 from vosarena.base.errors import DataError
 from vosarena.base.text import nearest
 from vosarena.config.paths import Paths
+from vosarena.leaderboard.speed import with_speed
 from vosarena.metrics.protocols import score
 from vosarena.metrics.read import read_rows
 
@@ -44,7 +45,7 @@ class Results:
 
     @property
     def leaderboard(self) -> pd.DataFrame:
-        """One row per model, dataset, split and protocol; the columns are those of leaderboard.csv.
+        """One row per model, dataset, split and protocol; the columns are those of leaderboard.csv, with the speeds.
 
         Raises:
             DataError: The study has no leaderboard.
@@ -109,4 +110,7 @@ def load_results(folder: str | Path = "results", *, study: str | None = None) ->
     if study is None:
         study = studies[0] if len(studies) == 1 else ""
     tables = sorted(Paths(study, folder).leaderboard.glob("*.parquet")) if study else []
-    return Results(files, {path.stem: pd.read_parquet(path) for path in tables}, study)
+    found = {path.stem: pd.read_parquet(path) for path in tables}
+    if "speed" in found:
+        found["leaderboard"] = with_speed(found["leaderboard"], found["speed"])
+    return Results(files, found, study)

@@ -6,7 +6,7 @@ import pandas as pd
 
 from vosarena.base.escaping import markdown_text
 from vosarena.leaderboard.boards import BoardKey, board_keys, rows_of
-from vosarena.leaderboard.columns import LEADERBOARD, REPRODUCTION, Shown, columns_for, shown_cells
+from vosarena.leaderboard.columns import LEADERBOARD, REPRODUCTION, SPEED, Shown, columns_for, shown_cells
 from vosarena.leaderboard.comparison import ALL
 from vosarena.leaderboard.cross_dataset import cross_dataset_tables, footnote
 from vosarena.leaderboard.kinds import Kind, Status
@@ -40,6 +40,12 @@ def markdown(tables: Mapping[str, pd.DataFrame]) -> str:
         shown = shown_cells(rows, columns_for(REPRODUCTION, Shown.MARKDOWN))
         parts.append(_section(f"Published and reproduced: {_heading(key)}", shown))
     return "\n".join([*parts, f"{_NOTES}\n"])
+
+
+def speed_markdown(speed: pd.DataFrame) -> str:
+    """Return the table `speed` as Markdown, one table for each split."""
+    splits = speed.groupby(["dataset", "split"], sort=True)
+    return "\n".join(_section(f"Speed: {'/'.join(key)}", shown_cells(rows, SPEED[2:])) for key, rows in splits)
 
 
 def board_note(board: pd.DataFrame) -> str:

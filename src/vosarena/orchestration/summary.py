@@ -2,7 +2,7 @@
 
 import csv
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -68,17 +68,18 @@ def show_boards(file: Path, console: Console | None = None) -> None:
     Published rows are left out. Nothing is shown if there is no leaderboard.
 
     Args:
-        file: The leaderboard as CSV.
+        file: The leaderboard as CSV. The speeds are next to it.
         console: Where to show it; by default standard error.
     """
     if not file.is_file():
         return
     console = console or Console(stderr=True)
     boards: dict[str, list[dict[str, str]]] = {}
-    with file.open(encoding="utf-8", newline="") as lines:
-        for row in csv.DictReader(lines):
-            if row["kind"] != "published" and row["j_and_f"]:
-                boards.setdefault(f"{row['dataset']}/{row['split']}, {row['protocol']}", []).append(row)
+    speeds = {_run(row): row["fps"] for row in _rows(file.with_name("speed.csv"))}
+    for row in _rows(file):
+        if row["kind"] != "published" and row["j_and_f"]:
+            row["fps"] = speeds.get(_run(row), "")
+            boards.setdefault(f"{row['dataset']}/{row['split']}, {row['protocol']}", []).append(row)
     for name, rows in list(boards.items())[:_BOARDS]:
         table = Table(title=Text(name), title_justify="left", box=None, pad_edge=False)
         for column in ("rank", "model", "J&F", "J", "F", "fps"):
@@ -94,6 +95,15 @@ def show_boards(file: Path, console: Console | None = None) -> None:
         console.print(table)
     if len(boards) > _BOARDS:
         _print_plain(console, f"{len(boards) - _BOARDS} more boards are in {file}")
+
+
+def _rows(file: Path) -> Iterator[dict[str, str]]:
+    with file.open(encoding="utf-8", newline="") as lines:
+        yield from csv.DictReader(lines)
+
+
+def _run(row: Mapping[str, str]) -> tuple[str, ...]:
+    return row["dataset"], row["split"], row["model"]
 
 
 def _decimal(number: str) -> str:

@@ -33,6 +33,7 @@ from vosarena.leaderboard.boards import board_keys, rows_of
 from vosarena.leaderboard.build import read_leaderboard
 from vosarena.leaderboard.comparison import ALL
 from vosarena.leaderboard.kinds import Kind
+from vosarena.leaderboard.speed import with_speed
 from vosarena.leaderboard.tables import unscored_note
 from vosarena.metrics.read import read_metrics
 from vosarena.predictions.store import Store
@@ -63,9 +64,10 @@ _NO_DATE = {"pdf": {"CreationDate": None}, "svg": {"Date": None}, "png": {}}
 
 
 def draw_figures(study: Study, paths: Paths, output: Path) -> None:
-    """Write `overview`, `qualitative_<dataset>_<split>_<sequence>` and `curves_<dataset>_<split>_<sequence>`.
+    """Write `overview`, `speed`, `qualitative_<dataset>_<split>_<sequence>` and `curves_<dataset>_<split>_<sequence>`.
 
-    Strips of frames are written as PNG and PDF files, and the others as PDF and SVG files. The sequences of a split are
+    Strips of frames are written as PNG and PDF files, and the others as PDF and SVG files. The same masks give the same
+    bytes, except for `speed`. The sequences of a split are
     those that the study names, or else those on which J&F of the models differs most. A figure that cannot be drawn is
     left out with a warning.
 
@@ -78,6 +80,7 @@ def draw_figures(study: Study, paths: Paths, output: Path) -> None:
         DataError: There is no leaderboard, or the study names a sequence that is not scored.
     """
     tables = read_leaderboard(paths.leaderboard)
+    tables["leaderboard"] = with_speed(tables["leaderboard"], tables["speed"])
     titles, models = study.titles(), list(study.models)
     wanted = [item.rpartition("/") for item in study.figures.sequences]
     chosen = {
@@ -263,21 +266,27 @@ def _picture(files: SequenceFiles, frame: int, read: media.ReadLabels | None, wi
 
 
 def _overview(tables: Tables, models: list[str], titles: Titles, output: Path) -> None:
-    """Draw one row of panels for each board with measured rows: bars, attributes, speed."""
+    """Draw one row of panels for each board with measured rows: bars and attributes; and `speed`, one panel for each.
+
+    Speeds are a figure of their own because they differ between two runs.
+    """
     board = tables["leaderboard"]
     measured = board[(board["kind"] == Kind.MEASURED.value) & board["j_and_f"].notna()]
     keys = board_keys(measured)
-    figure = Figure(figsize=(10, 2.6 * max(1, len(keys))))
+    figure, speeds = (Figure(figsize=(width, 2.6 * max(1, len(keys)))) for width in (7.5, 3))
     grid = figure.subplots(
-        max(1, len(keys)), 3, squeeze=False, gridspec_kw={"width_ratios": [1, 1.5, 1], "wspace": 0.3, "hspace": 0.9}
+        max(1, len(keys)), 2, squeeze=False, gridspec_kw={"width_ratios": [1, 1.5], "wspace": 0.3, "hspace": 0.9}
     )
-    for (bars, by_attribute, speed), key in zip(grid, keys, strict=False):
+    panels = speeds.subplots(max(1, len(keys)), 1, squeeze=False, gridspec_kw={"hspace": 0.9})[:, 0]
+    for (bars, by_attribute), speed, key in zip(grid, panels, keys, strict=False):
         rows = rows_of(measured, key)
         _bars(bars, rows, models, titles)
-        bars.set_title(one_line(f"{titles.split(key.dataset, key.split)}, {key.protocol}"))
+        for axes in (bars, speed):
+            axes.set_title(one_line(f"{titles.split(key.dataset, key.split)}, {key.protocol}"))
         _attributes(by_attribute, rows_of(tables["attributes"], key), models, titles, unscored_note(rows))
-        _speed(speed, rows, models)
+        _speed(speed, rows, models, titles)
     _save(figure, output / "overview", ["pdf", "svg"])
+    _save(speeds, output / "speed", ["pdf", "svg"])
 
 
 def _colour(models: Sequence[str], model: str) -> str:
@@ -289,21 +298,20 @@ def _marker(models: list[str], model: str) -> str:
     return MARKERS[models.index(model) // len(MODEL_COLOURS) % len(MARKERS)]
 
 
-def _legend(axes: Axes, entries: Mapping[str, Artist]) -> None:
-    """Draw a legend above the axes.
+def _legend(axes: Axes, entries: Mapping[str, Artist], **place: Any) -> None:
+    """Draw a legend at a place, by default above the axes.
 
     `entries` has artists by title, because Matplotlib hides labels that begin with `_`.
     """
+    where: dict[str, Any] = {"loc": "lower left", "bbox_to_anchor": (0, 1), "ncols": 3, **place}
     axes.legend(
         list(entries.values()),
         list(map(one_line, entries)),
-        loc="lower left",
-        bbox_to_anchor=(0, 1),
         borderaxespad=0.2,
         frameon=False,
         fontsize=6,
-        ncols=3,
         numpoints=1,
+        **where,
     )
 
 
@@ -345,14 +353,16 @@ def _attributes(axes: Axes, rows: pd.DataFrame, models: list[str], titles: Title
         axes.set_xlabel(note, fontsize=5)
 
 
-def _speed(axes: Axes, rows: pd.DataFrame, models: list[str]) -> None:
+def _speed(axes: Axes, rows: pd.DataFrame, models: list[str], titles: Titles) -> None:
     """Draw speeds on the device that most models ran on, because speeds of different devices cannot be compared."""
     rows = rows[np.isfinite(rows["fps"]) & (rows["fps"] > 0)]
     if rows.empty:
         return
     device = rows["device"].value_counts().sort_index().idxmax()
+    dots = {}
     for row in rows[rows["device"] == device].itertuples():
-        axes.plot(row.fps, row.j_and_f, _marker(models, row.model), color=_colour(models, row.model))
+        colour, dot = _colour(models, row.model), _marker(models, row.model)
+        (dots[titles.model(row.model)],) = axes.plot(row.fps, row.j_and_f, dot, color=colour)
     axes.set_xscale("log")
     axes.margins(x=0.25)
     low, high = axes.get_xlim()
@@ -361,3 +371,4 @@ def _speed(axes: Axes, rows: pd.DataFrame, models: list[str]) -> None:
     axes.xaxis.set_major_formatter("{x:g}")
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set(ylim=(0, 100), xlabel=one_line(f"frames per second, {device}"), ylabel="J&F")
+    _legend(axes, dots, loc="center left", bbox_to_anchor=(1, 0.5), ncols=1)

@@ -27,11 +27,12 @@ from vosarena.datasets.table import read_table
 from vosarena.leaderboard.attributes import FAILURE_J, FailureKind
 from vosarena.leaderboard.boards import KEYS, BoardKey, board_keys, rows_of
 from vosarena.leaderboard.build import LocalRun, attributes_of, read_leaderboard
-from vosarena.leaderboard.columns import LEADERBOARD, TABLES, Shown, columns_for
+from vosarena.leaderboard.columns import LEADERBOARD, SPEED, TABLES, Shown, columns_for
 from vosarena.leaderboard.comparison import ALL
 from vosarena.leaderboard.cross_dataset import column_groups, cross_dataset_tables, footnote
 from vosarena.leaderboard.headline import headline
 from vosarena.leaderboard.inputs import local_runs
+from vosarena.leaderboard.speed import SPEED_KEYS
 from vosarena.leaderboard.statistics import MIN_SEQUENCES
 from vosarena.leaderboard.tables import board_note
 from vosarena.metrics.read import read_metrics
@@ -49,7 +50,9 @@ _DOWNLOADS = (*(f"{name}.csv" for name in TABLES), "leaderboard.tex", "leaderboa
 def build_report(
     study: Study, paths: Paths, output: Path, jobs: int = 1, runs: Sequence[LocalRun] | None = None
 ) -> None:
-    """Write the page `index.html` and its folders `media/` and `tables/`. The same inputs give the same bytes.
+    """Write the page `index.html`, `speed.js` and the folders `media/` and `tables/`.
+
+    The same masks give the same bytes, except for `speed.js` and `tables/speed.csv`.
 
     Args:
         study: The study.
@@ -119,7 +122,16 @@ def build_report(
         "version": __version__,
     }
     page = _render(content, local.hide(_definition(study)), tables["leaderboard"], downloads)
+    (output / "speed.js").write_text(_speed_script(tables["speed"]), encoding="utf-8")
     (output / "index.html").write_text(page, encoding="utf-8", errors="backslashreplace")
+
+
+def _speed_script(speed: pd.DataFrame) -> str:
+    """Return the speeds as a script, which is a file of its own because they differ between two runs."""
+    columns = [column for column in columns_for(SPEED, Shown.PAGE) if column.name not in SPEED_KEYS]
+    texts = [{column.name: column.page_text(row) for column in columns} for _, row in speed.iterrows()]
+    rows = [record | {"text": text} for record, text in zip(_records(speed), texts, strict=True)]
+    return f"window.vosarenaSpeed = {script_json(rows)};\n"
 
 
 def _board(tables: Mapping[str, pd.DataFrame], key: BoardKey) -> dict[str, Any]:

@@ -2,6 +2,10 @@
 // Shared by all parts of the page: data, elements, colours, the chosen board (a split under one protocol).
 window.vosarena = (() => {
   const data = JSON.parse(document.getElementById("data").textContent);
+  for (const speed of window.vosarenaSpeed || [])
+    for (const item of data.boards) if (item.dataset === speed.dataset && item.split === speed.split)
+      for (const row of item.rows) if (row.kind !== "published" && row.model === speed.model)
+        Object.assign(row, { ...speed, text: { ...row.text, ...speed.text } });
   const names = Object.keys(data.models);
   const palette = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"]; // Okabe-Ito without yellow and black
   const dashes = ["", "6 3", "2 3"];
