@@ -16,57 +16,15 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.conftest import write_sequence
+from tests.support.small_study import study_in, study_of
 from vosarena.base.errors import DataError
 from vosarena.base.hashing import digest_of
 from vosarena.base.sealed import SEAL, seal
 from vosarena.cli import main
-from vosarena.config.paths import Paths
-from vosarena.config.study import Study, load_study
-from vosarena.datasets.prepare import prepare_split
-from vosarena.datasets.table import index_split, read_table
-from vosarena.inference.job import Job, ShardTask
-from vosarena.inference.run import track_sequences
 from vosarena.io import rle
 from vosarena.io.masks import read_mask, write_mask
-from vosarena.leaderboard.inputs import local_runs
-from vosarena.metrics.measure_split import measure_predictions
 from vosarena.sharing.bundle import collect, read_bundle
 from vosarena.sharing.merge import merge
-
-
-def study_of(root: Path, models: list[Any], protocols: list[str] | None = None) -> tuple[Study, Paths]:
-    config = {
-        "study": "small",
-        "datasets": [{"path": str(root.parent / "clips"), "name": "clips"}],
-        "models": models,
-        "protocols": protocols or ["davis2017"],
-    }
-    return load_study(config), Paths("small", root / "results", root / "resources")
-
-
-def study_in(
-    root: Path, models: list[Any], *, protocols: list[str] | None = None, jobs: int = 1, with_masks: bool = False
-) -> Path:
-    """Run a study on `clips` next to `root` with these models, without Snakemake, and bundle it."""
-    study, paths = study_of(root, models, protocols)
-    (split,) = study.local_splits()
-    prepare_split(split, paths.resources)
-    index_split(paths.dataset(split), paths.sequences(split), split)
-    names = tuple(record.sequence for record in read_table(paths.sequences(split)))
-    for run in local_runs(study, paths):
-        job = Job(study.models[run.model].definition())
-        folder = paths.dataset(split)
-        task = ShardTask(names, folder / "JPEGImages", folder / "Annotations", job, run.store)
-        assert not track_sequences(task).failed
-        labels = {"dataset": "clips", "split": "all", "model": run.model}
-        measure_predictions(
-            run.table, run.store, [], run.metrics, **labels, protocols=["davis2017"], resize="never", jobs=jobs
-        )
-    output = root / "small.zip"
-    folder = root / "members"
-    folder.mkdir()
-    collect(study, paths, folder, with_masks).write(output)
-    return output
 
 
 @pytest.fixture(scope="module")

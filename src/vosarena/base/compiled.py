@@ -112,7 +112,7 @@ def _machine_code(module: str, name: str) -> tuple[str, bytes]:
     assert spec is not None
     assert spec.origin is not None
     features = llvm.get_host_cpu_features().flatten()
-    version = f"{llvmlite.__version__} {features} {Path(spec.origin).read_text()}"
+    version = f"{llvmlite.__version__} {features} {Path(spec.origin).read_text(encoding='utf-8')}"
     file = folder / f"{module}.{name}-{hashlib.sha256(version.encode()).hexdigest()[:16]}.bin"
     with contextlib.suppress(OSError, ValueError):
         return _read(file)

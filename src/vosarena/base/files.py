@@ -64,7 +64,7 @@ def new_token() -> str:
 def write_text(path: Path, content: str) -> None:
     """Write a text file completely or not at all."""
     with atomic_path(path) as temporary:
-        temporary.write_text(content)
+        temporary.write_text(content, encoding="utf-8")
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

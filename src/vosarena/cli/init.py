@@ -42,7 +42,9 @@ def run(args: argparse.Namespace) -> None:
     check_folder(file.parent)
     with atomic_path(file) as temporary:
         renamed = name if safe_path_name(folder) != folder else ""
-        temporary.write_text("\n".join(lines + _config(args.folder, renamed, found, bool(all_devices()))))
+        temporary.write_text(
+            "\n".join(lines + _config(args.folder, renamed, found, bool(all_devices()))), encoding="utf-8"
+        )
     read_study(file)
     truth = "with ground truth" if found.ground_truth == "full" else "without ground truth"
     count = "1 sequence" if found.sequences == 1 else f"{found.sequences} sequences"

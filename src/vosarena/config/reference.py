@@ -57,8 +57,8 @@ def _without_null(schema: Any) -> Any:
 
 def write_reference(folder: Path) -> None:
     """Write `config.md` and `config.schema.json` into a folder."""
-    (folder / "config.md").write_text(reference())
-    (folder / "config.schema.json").write_text(json.dumps(config_schema(), indent=2) + "\n")
+    (folder / "config.md").write_text(reference(), encoding="utf-8")
+    (folder / "config.schema.json").write_text(json.dumps(config_schema(), indent=2) + "\n", encoding="utf-8")
 
 
 def nested_entries(kind: type[Entry]) -> Iterator[tuple[str, type[Entry]]]:

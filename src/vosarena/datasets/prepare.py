@@ -112,7 +112,7 @@ def prepare_split(split: Split, resources: Path) -> None:
             _build(contents, split, root, resources)
         write_note(root / PREPARED_NOTE, {"input": digest, "links": _links(root), "facts": facts_digests(root)})
         came_from = ", ".join(archive.file for archive in archives_of(split)) or split.path or "procedural clips"
-        (root / PREPARED).write_text(f"{split} from {came_from}\n")
+        (root / PREPARED).write_text(f"{split} from {came_from}\n", encoding="utf-8")
 
 
 def _roots(split: Split, resources: Path) -> list[Path]:

@@ -394,7 +394,7 @@ def read_sequence(images: Path, masks: Path | None, name: str, resize: str = "ne
     if not folder.is_dir():
         raise DataError(f"there is no folder {folder}", sequence=name)
     if not folder.is_symlink() and (folder / PROBLEM).exists():  # links lead to the user's folder
-        raise DataError((folder / PROBLEM).read_text().strip(), sequence=name)
+        raise DataError((folder / PROBLEM).read_text(encoding="utf-8").strip(), sequence=name)
     folder = _resolve_link(folder)
     frames = numbered_files(folder, FRAME_SUFFIXES)
     if not frames:

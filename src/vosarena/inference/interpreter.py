@@ -81,5 +81,5 @@ def main() -> None:
 
 def _refuse(log: str, reason: str) -> NoReturn:
     sentence = f"error: the interpreter {sys.executable} {reason}"
-    Path(log).write_text(f"{sentence}\n")
+    Path(log).write_text(f"{sentence}\n", encoding="utf-8")
     sys.exit(sentence)

@@ -238,8 +238,8 @@ def _render(
         (name, definition["ground_truth"][name], definition["protocols"][name]) for name in definition["datasets"]
     ]
     return environment.get_template("page.html.j2").render(
-        css=(_PAGE / "page.css").read_text(),
-        scripts=[(_PAGE / name).read_text() for name in _SCRIPTS],
+        css=(_PAGE / "page.css").read_text(encoding="utf-8"),
+        scripts=[(_PAGE / name).read_text(encoding="utf-8") for name in _SCRIPTS],
         data=script_json(content),
         content=content,
         matrices=[

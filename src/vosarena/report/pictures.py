@@ -128,7 +128,9 @@ class _Pictures(ABC):
 
     def _write_data(self, sequence: str, detail: Mapping[str, Any]) -> None:
         key = script_json(f"{self._split}/{sequence}")
-        (self._folder / sequence / "data.js").write_text(f"vosarena.arrived({key}, {script_json(detail)});\n")
+        (self._folder / sequence / "data.js").write_text(
+            f"vosarena.arrived({key}, {script_json(detail)});\n", encoding="ascii"
+        )
 
     def _thumbs(self, pictures: list[media.Picture]) -> None:
         """Write one sheet of thumbnails, each cropped to 16:9."""

@@ -102,7 +102,7 @@ def submission_format(split: Split, table: Path) -> SubmissionFormat:
 def _required_frames(meta: Path) -> dict[str, set[str]]:
     """Frames of each sequence in a meta file of YouTube-VOS. Raises DataError if the file is not one."""
     try:
-        videos = json.loads(meta.read_text())["videos"]
+        videos = json.loads(meta.read_text(encoding="utf-8"))["videos"]
         return {
             name: {str(frame) for item in video["objects"].values() for frame in item["frames"]}
             for name, video in videos.items()

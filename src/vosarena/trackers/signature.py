@@ -34,7 +34,7 @@ def parse_signature(file: Path, name: str) -> TrackerSignature:
         TrackerError: The file is not Python, does not define the name, or defines something that is not a tracker.
     """
     try:
-        text = file.read_text()
+        text = file.read_text(encoding="utf-8")
         defined = {node.name: node for node in ast.parse(text).body if isinstance(node, ast.ClassDef | ast.FunctionDef)}
     except (SyntaxError, ValueError) as error:
         raise TrackerError(f"{file} is not valid Python: {error}") from None
