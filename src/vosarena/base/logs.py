@@ -39,7 +39,11 @@ def logged(path: str | Path) -> Iterator[None]:
     shown.setFormatter(logging.Formatter("warning: %(message)s"))
     for part in ("config", "datasets", "fetching", "io", "leaderboard", "report", "submissions"):
         logging.getLogger(f"vosarena.{part}").addHandler(shown)
-    with Path(path).open("w", buffering=1, encoding="utf-8", errors="backslashreplace") as log, redirect_stdout(log), redirect_stderr(log):
+    with (
+        Path(path).open("w", buffering=1, encoding="utf-8", errors="backslashreplace") as log,
+        redirect_stdout(log),
+        redirect_stderr(log),
+    ):
         logging.basicConfig(stream=log, level=logging.INFO, format="%(asctime)s %(message)s", force=True)
         try:
             yield
