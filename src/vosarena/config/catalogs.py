@@ -47,6 +47,14 @@ class Model(ModelEntry):
         """Return what decides the predictions, without names and prose: part of every prediction's fingerprint."""
         return ModelDefinition(self.tracker, dict(self.options), self.revision)
 
+    def open_weights(self) -> bool | None:
+        """Return whether everybody can download the weights, or the model needs none; None if that is not known."""
+        if self.weights:
+            return self.weights.is_open
+        if self.finetune:
+            return False
+        return None if ":" in self.tracker or self.tracker in ("masks", "ensemble") else True
+
 
 @dataclass(frozen=True)
 class Catalog:

@@ -378,6 +378,14 @@ weights:
             if isinstance(source, HuggingFaceSource | LocalSource)
         )
 
+    @property
+    def is_open(self) -> bool:
+        """Whether a source gives the weights to everybody, without an account or a click."""
+        return any(
+            isinstance(source, RemoteSource) and not (isinstance(source, HuggingFaceSource) and source.gated)
+            for source in self.sources
+        )
+
     def members(self) -> dict[str, FileEntry]:
         """Return the files of a folder by name; empty if the weights are one file."""
         if not self.is_folder:

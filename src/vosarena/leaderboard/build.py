@@ -51,6 +51,7 @@ class LocalRun:
         table: The table of sequences of the split.
         store: Folder of the predictions.
         training: What the model has seen of the split.
+        speed: Its speed, by default that of the manifests in the store.
     """
 
     dataset: str
@@ -61,6 +62,7 @@ class LocalRun:
     table: Path
     store: Path
     training: TrainingData = field(default_factory=TrainingData)
+    speed: Speed | None = None
 
 
 @dataclass(frozen=True)
@@ -218,17 +220,37 @@ def attributes_of(runs: Sequence[LocalRun]) -> tuple[dict[str, list[str]], bool]
     return derived, True
 
 
-def _tables(runs: Sequence[LocalRun], server: Sequence[ServerRun]) -> dict[str, pd.DataFrame]:
+def scores_of(runs: Sequence[LocalRun]) -> pd.DataFrame:
+    """Return the table `leaderboard` with speeds, but without comparisons, which take long for many models.
+
+    Args:
+        runs: The runs that are measured here.
+    """
+    rows: list[LeaderboardRow] = []
+    boards = _by_board(runs)
+    for key, board_runs in boards.items():
+        scored = {run.model: score(run.metrics, key.protocol, allow_incomplete=True) for run in board_runs}
+        comparison, empty = Comparison(scored, {}), EmptyPrediction(key.protocol)
+        rows += [_measured(run, key, scored[run.model], comparison, empty) for run in board_runs]
+    published = (_published_row(found, runs) for found in published_scores({key[:2] for key in boards}))
+    return _ranked([*rows, *(row for row in published if row.key in boards)]).drop(columns=["same_as"])
+
+
+def _by_board(runs: Sequence[LocalRun]) -> dict[BoardKey, list[LocalRun]]:
     members: dict[BoardKey, list[LocalRun]] = {}
     for run in runs:
         for protocol in run.protocols:
             members.setdefault(BoardKey(run.dataset, run.split, protocol), []).append(run)
+    return members
+
+
+def _tables(runs: Sequence[LocalRun], server: Sequence[ServerRun]) -> dict[str, pd.DataFrame]:
     rows: list[LeaderboardRow] = []
     attributes: list[dict[str, Any]] = []
     comparisons: list[dict[str, Any]] = []
     objects: list[pd.DataFrame] = []
     survivals: dict[Path, dict[tuple[str, int], Survival]] = {}
-    for key, board_runs in members.items():
+    for key, board_runs in _by_board(runs).items():
         scored = {run.model: score(run.metrics, key.protocol, allow_incomplete=True) for run in board_runs}
         of_sequences, derived = attributes_of(board_runs)
         comparison = Comparison(scored, of_sequences)
@@ -351,7 +373,7 @@ def _measured(
         n_expected=expected,
         n_objects=n_objects,
         n_objects_all=n_objects + len(unscored),
-        speed=measured_speed(run.store, run.table),
+        speed=run.speed or measured_speed(run.store, run.table),
         training=run.training,
         details={
             **{name: value for name, value in means.items() if name not in names(LEADERBOARD)},

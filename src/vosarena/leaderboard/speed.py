@@ -1,6 +1,7 @@
 """Speed and memory: the only numbers of a study that differ between two runs, so they are in a table of their own."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +29,16 @@ class Speed:
     peak_memory_mb: float = math.nan
     device: str = ""
 
+    @classmethod
+    def of(cls, sequences: Iterable[tuple[int, float, float, str]]) -> "Speed":
+        """Return the speed of finished sequences, each given by its frames, seconds, peak memory and device."""
+        found = list(sequences)
+        if not found:
+            return cls()
+        frames, seconds, memory, devices = zip(*found, strict=True)
+        fps = round(sum(frames) / sum(seconds), 2) if sum(seconds) > 0 else math.nan
+        return cls(fps, max(memory), ", ".join(sorted(set(devices))))
+
 
 def measured_speed(store: Path, table: Path) -> Speed:
     """Return the speed of the predictions in a store.
@@ -37,13 +48,7 @@ def measured_speed(store: Path, table: Path) -> Speed:
         table: The table of sequences of the split.
     """
     manifests = Store(store).manifests(record.sequence for record in read_table(table)).values()
-    if not manifests:
-        return Speed()
-    frames = sum(len(manifest.frames) for manifest in manifests)
-    seconds = sum(manifest.timing.track for manifest in manifests)
-    devices = sorted({manifest.device for manifest in manifests})
-    memory = max(manifest.peak_memory_mb for manifest in manifests)
-    return Speed(round(frames / seconds, 2) if seconds > 0 else math.nan, memory, ", ".join(devices))
+    return Speed.of((len(it.frames), it.timing.track, it.peak_memory_mb, it.device) for it in manifests)
 
 
 def split_speed(board: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:

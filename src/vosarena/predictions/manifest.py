@@ -10,8 +10,6 @@ from typing import Any, Self
 
 from vosarena.predictions.failures import FailureClass
 
-_SHARED_IDENTITY = ("precision", "weights", "files", "packages")  # besides the definition
-
 
 @dataclass(frozen=True)
 class ModelDefinition:
@@ -189,7 +187,7 @@ class Manifest:
         identity = self.identity.to_json()
         return {
             "definition": self.identity.definition.without_paths().to_json(),
-            **{key: identity[key] for key in _SHARED_IDENTITY},
+            **{key: identity[key] for key in ("precision", "weights", "files", "packages")},
             "masks": self.masks_digest,
             "frames": list(self.frames),
             "saving_memory": dict(self.saving),
@@ -206,24 +204,6 @@ class Manifest:
             "device": self.device,
             "python": self.versions.python,
         }
-
-    @classmethod
-    def from_shared(cls, sequence: str, shared: Mapping[str, Any], run_facts: Mapping[str, Any]) -> Self:
-        """Return the manifest of a sequence, as far as `shared` and `run_facts` have it."""
-        identity = {**shared["definition"], **{key: shared[key] for key in _SHARED_IDENTITY}}
-        return cls(
-            sequence=sequence,
-            fingerprint="",
-            masks_digest=shared["masks"],
-            frames=tuple(shared["frames"]),
-            prompts={},
-            timing=Timing(run_facts["load"], run_facts["track"]),
-            memory=MemoryUse(run_facts["host_mb"], run_facts["gpu_mb"]),
-            saving=shared["saving_memory"],
-            device=run_facts["device"],
-            identity=ModelIdentity.from_json(identity),
-            versions=Versions(shared["vosarena"], run_facts["python"], ""),
-        )
 
 
 @dataclass(frozen=True)

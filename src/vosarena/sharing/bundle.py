@@ -29,12 +29,14 @@ from vosarena.base.files import atomic_path
 from vosarena.base.hashing import digest_of, file_sha256
 from vosarena.base.logs import progress_bar
 from vosarena.base.version import __version__
+from vosarena.config.catalogs import Catalog, Model, Split
 from vosarena.config.paths import Paths
 from vosarena.config.study import Study
 from vosarena.datasets.sequences import ANNOTATIONS, IMAGES, SequenceFiles, read_sequence
 from vosarena.datasets.table import read_table
 from vosarena.inference.run import sequence_digest
 from vosarena.leaderboard.inputs import local_runs
+from vosarena.leaderboard.speed import Speed
 from vosarena.metrics.counts import boundary_f, jaccard
 from vosarena.metrics.protocols import score, summarise
 from vosarena.metrics.read import read_metrics
@@ -57,8 +59,8 @@ class Bundle:
     Attributes:
         folder: Folder with the members, as in the zip file, without bundle.json.
         study: Name of the study.
-        models: Title and definition of each model and what it has seen of each split, by name.
-        splits: Title of the dataset and protocols of each split, by `<dataset>/<split>`.
+        models: Title, definition and facts of each model and what it has seen of each split, by name.
+        splits: Title of the dataset, protocols and facts of each split, by `<dataset>/<split>`.
         timings: Seconds, memory and device by run and sequence; empty if they were not passed on.
     """
 
@@ -93,6 +95,15 @@ class Bundle:
     def fingerprints(self, split: str) -> dict[str, Any]:
         """Return the hashes of frames and ground truth, by sequence."""
         return dict(read_member(self.folder / "fingerprints" / f"{split}.json"))
+
+    def speed(self, dataset: str, split: str, model: str) -> Speed:
+        """Return speed and memory of a run, as far as times were passed on."""
+        times = self.timings.get(f"{dataset}/{split}/{model}", {})
+        frames = {name: len(it["frames"]) for name, it in self.manifests(dataset, split, model).items()}
+        return Speed.of(
+            (frames[name], float(it["track"]), float(it["gpu_mb"] or it["host_mb"]), str(it["device"]))
+            for name, it in times.items()
+        )
 
     def scores(self) -> list[dict[str, Any]]:
         """Compute the scores of all runs from their counts."""
@@ -170,17 +181,46 @@ def collect(study: Study, paths: Paths, folder: Path, with_masks: bool = False) 
         write_member(folder / "manifests" / f"{place}.json", {name: it.shared() for name, it in manifests.items()})
         timings[place] = {name: it.run_facts() for name, it in manifests.items()}
     models: dict[str, Any] = {
-        name: {"title": model.title, "definition": model.definition().without_paths().to_json(), "training": {}}
+        name: {
+            "title": model.title,
+            "definition": model.definition().without_paths().to_json(),
+            "training": {},
+            "facts": _model_facts(study, model),
+        }
         for name, model in study.models.items()
     }
     for run in runs:
         seen = {"seen": run.training.seen.value, "reasons": list(run.training.reasons)}
         models[run.model]["training"][f"{run.dataset}/{run.split}"] = seen
     splits = {
-        str(split): {"title": study.dataset_titles[split.dataset], "protocols": list(study.protocols_of(split))}
+        str(split): {
+            "title": study.dataset_titles[split.dataset],
+            "protocols": list(study.protocols_of(split)),
+            "facts": _split_facts(study.catalog, split),
+        }
         for split in study.local_splits()
     }
     return Bundle(folder, study.name, models, splits, timings)
+
+
+def _model_facts(study: Study, model: Model) -> dict[str, Any]:
+    """Return what readers of results want to know about a model."""
+    return {
+        **{name: getattr(model, name) for name in ("description", "paper", "code", "license", "parameters")},
+        "trained_on": study.trained_on(model),
+        "open_weights": model.open_weights(),
+        "citation": [study.catalog.references[key] for key in model.citation],
+    }
+
+
+def _split_facts(catalog: Catalog, split: Split) -> dict[str, Any]:
+    """Return what readers of results want to know about a split."""
+    dataset = catalog.datasets.get(split.dataset)
+    return {
+        "homepage": dataset.homepage if dataset else None,
+        "license": dataset.license if dataset else None,
+        "citation": [catalog.references[key] for key in dataset.citation] if dataset else [],
+    }
 
 
 def read_bundle(file: Path, folder: Path) -> Bundle:
@@ -244,6 +284,7 @@ def _verify(bundle: Bundle) -> None:
     """Raise DataError if parts of a bundle contradict each other."""
     for dataset, split, model in bundle.runs:
         place = f"{dataset}/{split}/{model}"
+        bundle.speed(dataset, split, model)  # fails if the times do not belong to the sequences
         (metrics,) = read_metrics(bundle.metrics(dataset, split, model), allow_incomplete=True)
         if (metrics.dataset, metrics.split, metrics.model) != (dataset, split, model):
             raise DataError(f"metrics of {place} are of {metrics.dataset}/{metrics.split}/{metrics.model}")

@@ -2,7 +2,9 @@
 
 import json
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from vosarena.base.errors import DataError, VosarenaError
+from vosarena.base.hashing import file_sha256
 from vosarena.base.sealed import SEAL, seal
 from vosarena.config.paths import Paths
 from vosarena.config.titles import Titles
@@ -18,8 +21,7 @@ from vosarena.datasets.table import read_table
 from vosarena.leaderboard.build import LocalRun, build_leaderboard
 from vosarena.metrics.read import read_metadata
 from vosarena.metrics.write import METADATA_KEY, SEAL_KEY
-from vosarena.predictions.manifest import Manifest
-from vosarena.sharing.bundle import Bundle, fingerprints, read_bundle, write_member
+from vosarena.sharing.bundle import Bundle, fingerprints, read_bundle
 from vosarena.sharing.masks import recount
 
 
@@ -41,22 +43,46 @@ def merge(files: Sequence[Path], output: Path, check_only: bool = False, resourc
         DataError: A bundle was changed, or two bundles have different frames or ground truth under one name.
     """
     with tempfile.TemporaryDirectory() as folder:
-        bundles = [read_bundle(file, Path(folder, str(index))) for index, file in enumerate(files)]
-        labels = _labels(files)
-        _check_same_data(bundles, labels)
-        merged, notes = _merged(bundles, labels, Path(folder, "merged"))
-        if resources:
-            notes += _recounted(bundles, labels, Paths(resources=resources))
+        merged = merge_bundles(files, Path(folder), resources)
         if check_only:
-            return notes
+            return merged.notes
+        bundle = merged.bundle
         output.mkdir(parents=True, exist_ok=True)
-        merged.write(output / "bundle.zip")
-        titles = Titles.of(
-            {name: model["title"] for name, model in merged.models.items()},
-            {name.partition("/")[0]: split["title"] for name, split in merged.splits.items()},
+        bundle.write(output / "bundle.zip")
+        titles = Titles(
+            {name: model["title"] for name, model in bundle.models.items() if model["title"]},
+            {name.partition("/")[0]: split["title"] for name, split in bundle.splits.items() if split["title"]},
         )
-        build_leaderboard(_runs(merged, Path(folder, "stores")), output / "leaderboard", titles=titles)
-    return notes
+        build_leaderboard(runs_of(bundle), output / "leaderboard", titles=titles)
+    return merged.notes
+
+
+@dataclass(frozen=True)
+class Merged:
+    """One study from many bundles.
+
+    Attributes:
+        bundle: The study.
+        sources: Positions of the bundles that have each run, by `<dataset>/<split>/<model>`.
+        labels: Names of the bundles.
+        notes: A sentence about each model that is in several bundles, and about each run that was counted again.
+    """
+
+    bundle: Bundle
+    sources: Mapping[str, list[int]]
+    labels: list[str]
+    notes: list[str]
+
+
+def merge_bundles(files: Sequence[Path], folder: Path, resources: Path | None = None) -> Merged:
+    """Verify bundles and merge them into one in an empty folder. See `merge`."""
+    bundles = [read_bundle(file, folder / str(index)) for index, file in enumerate(files)]
+    labels = _labels(files)
+    _check_same_data(bundles, labels)
+    merged = _merged(bundles, labels, folder / "merged")
+    if resources:
+        merged.notes.extend(_recounted(bundles, labels, Paths(resources=resources)))
+    return merged
 
 
 def _labels(files: Sequence[Path]) -> list[str]:
@@ -109,36 +135,36 @@ def _recounted(bundles: Sequence[Bundle], labels: Sequence[str], paths: Paths) -
             yield f"{label}: the counts of {name}/{model} follow from its masks and the ground truth"
 
 
-def _merged(bundles: Sequence[Bundle], labels: Sequence[str], folder: Path) -> tuple[Bundle, list[str]]:
+def _merged(bundles: Sequence[Bundle], labels: Sequence[str], folder: Path) -> Merged:
+    sources: dict[str, list[int]] = {}
     models: dict[str, Any] = {}
     splits: dict[str, Any] = {}
     timings: dict[str, Any] = {}
     notes = []
     names = _names(bundles, labels)
-    for bundle, renamed in zip(bundles, names, strict=True):
+    for number, (bundle, renamed) in enumerate(zip(bundles, names, strict=True)):
         for split, entry in bundle.splits.items():
             protocols = [*splits.get(split, entry)["protocols"], *entry["protocols"]]
-            splits[split] = {"title": entry["title"], "protocols": list(dict.fromkeys(protocols))}
-            _copy(bundle.table(split), folder / "sequences" / f"{split}.parquet")
-            write_member(folder / "fingerprints" / f"{split}.json", bundle.fingerprints(split))
+            splits[split] = {**entry, "protocols": list(dict.fromkeys(protocols))}
+            _link(bundle.table(split), folder / "sequences" / f"{split}.parquet")
+            _link(bundle.folder / "fingerprints" / f"{split}.json", folder / "fingerprints" / f"{split}.json")
         for model, entry in bundle.models.items():
             title = entry["title"] if renamed[model] == model else ""
             training = {**models.get(renamed[model], entry)["training"], **entry["training"]}
             models[renamed[model]] = {**entry, "title": title, "training": training}
         for dataset, split, model in bundle.runs:
             name = renamed[model]
+            sources.setdefault(f"{dataset}/{split}/{name}", []).append(number)
             source = bundle.metrics(dataset, split, model)
             target = folder / "metrics" / dataset / split / f"{name}.parquet"
-            target.parent.mkdir(parents=True, exist_ok=True)
             if name == model:
-                _copy(source, target)
+                _link(source, target)
             else:
                 _copy_renamed(source, target, name)
             if (masks := bundle.masks(dataset, split, model)).is_file():
-                _copy(masks, folder / "masks" / dataset / split / f"{name}.parquet")
-            write_member(
-                folder / "manifests" / dataset / split / f"{name}.json", bundle.manifests(dataset, split, model)
-            )
+                _link(masks, folder / "masks" / dataset / split / f"{name}.parquet")
+            manifests = Path("manifests", dataset, split)
+            _link(bundle.folder / manifests / f"{model}.json", folder / manifests / f"{name}.json")
             if found := bundle.timings.get(f"{dataset}/{split}/{model}"):
                 timings[f"{dataset}/{split}/{name}"] = found
     for model in dict.fromkeys(model for bundle in bundles for model in bundle.models):
@@ -148,7 +174,7 @@ def _merged(bundles: Sequence[Bundle], labels: Sequence[str], folder: Path) -> t
         elif sum(model in bundle.models for bundle in bundles) > 1:
             notes.append(f"{model} is the same in several bundles and has one row")
     studies = list(dict.fromkeys(bundle.study for bundle in bundles))
-    return Bundle(folder, "-".join(studies), models, splits, timings), notes
+    return Merged(Bundle(folder, "-".join(studies), models, splits, timings), sources, list(labels), notes)
 
 
 def _names(bundles: Sequence[Bundle], labels: Sequence[str]) -> list[dict[str, str]]:
@@ -169,12 +195,17 @@ def _differs(one: Bundle, other: Bundle, model: str) -> bool:
     if one.models[model]["definition"] != other.models[model]["definition"]:
         return True
     runs = {run for run in one.runs if run[2] == model} & set(other.runs)
-    return any(one.metrics(*run).read_bytes() != other.metrics(*run).read_bytes() for run in runs)
+    return any(_sha256(one.metrics(*run)) != _sha256(other.metrics(*run)) for run in runs)
 
 
-def _copy(source: Path, target: Path) -> None:
+_sha256 = cache(file_sha256)  # one file is compared with those of many bundles
+
+
+def _link(source: Path, target: Path) -> None:
+    """Make a file appear in the merged bundle too, unless it is there already."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_bytes(source.read_bytes())
+    if not target.exists():
+        target.hardlink_to(source)
 
 
 def _copy_renamed(source: Path, target: Path, model: str) -> None:
@@ -184,6 +215,7 @@ def _copy_renamed(source: Path, target: Path, model: str) -> None:
     facts = metadata[METADATA_KEY].decode()
     facts = json.dumps({**json.loads(facts), "model": model}, sort_keys=True)
     schema = file.schema_arrow.remove_metadata()
+    target.parent.mkdir(parents=True, exist_ok=True)
     with pq.ParquetWriter(target, schema, compression="zstd", write_page_checksum=True) as writer:
         for group in range(file.num_row_groups):
             table = file.read_row_group(group)
@@ -194,18 +226,18 @@ def _copy_renamed(source: Path, target: Path, model: str) -> None:
     seal(target)
 
 
-def _runs(bundle: Bundle, stores: Path) -> list[LocalRun]:
-    """Return the runs of a bundle; the manifests with their times are written to `stores`."""
+def runs_of(bundle: Bundle) -> list[LocalRun]:
+    """Return the runs of a bundle, for the leaderboard."""
     runs = []
     for dataset, split, model in bundle.runs:
-        store = stores / dataset / split / model
-        times = bundle.timings.get(f"{dataset}/{split}/{model}", {})
-        for name, shared in bundle.manifests(dataset, split, model).items():
-            if name in times:
-                write_member(store / f"{name}.json", Manifest.from_shared(name, shared, times[name]).to_json())
         entry, table = bundle.splits[f"{dataset}/{split}"], bundle.table(f"{dataset}/{split}")
-        metrics = bundle.metrics(dataset, split, model)
         seen = bundle.models[model]["training"][f"{dataset}/{split}"]
-        training = TrainingData(Seen(seen["seen"]), tuple(seen["reasons"]))
-        runs.append(LocalRun(dataset, split, model, entry["protocols"], metrics, table, store, training))
+        runs.append(
+            LocalRun(
+                *(dataset, split, model, entry["protocols"], bundle.metrics(dataset, split, model), table),
+                store=bundle.folder,  # no predictions are read
+                training=TrainingData(Seen(seen["seen"]), tuple(seen["reasons"])),
+                speed=bundle.speed(dataset, split, model),
+            )
+        )
     return runs
