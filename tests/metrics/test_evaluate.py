@@ -123,6 +123,11 @@ def damage_missing(pred: Path) -> None:
     (pred / "b" / "00004.png").unlink()
 
 
+def damage_numbered_from_one(pred: Path) -> None:
+    for number in range(5, -1, -1):
+        (pred / "b" / f"{number:05d}.png").rename(pred / "b" / f"{number + 1:05d}.png")
+
+
 def damage_truncated(pred: Path) -> None:
     data = (pred / "b" / "00002.png").read_bytes()
     (pred / "b" / "00002.png").write_bytes(data[: len(data) // 2])
@@ -162,6 +167,10 @@ def damage_folder_empty(pred: Path) -> None:
     ("damage", "sentence"),
     [
         (damage_missing, r"sequence b, frame 00002: no prediction for this frame \(and 1 more of its frames\)"),
+        (
+            damage_numbered_from_one,
+            r"sequence b: its masks are 00001 to 00006, but those .* 00000 to 00005; number",
+        ),
         (damage_truncated, r"sequence b, frame 00002: mask .*00002\.png is damaged \(it is truncated\)"),
         (damage_zero_bytes, r"sequence b, frame 00002: mask .*00002\.png is empty \(zero bytes\)"),
         (damage_size, r"sequence b, frame 00002: the prediction is 61x40 pixels but the ground truth is 60x40"),

@@ -144,7 +144,7 @@ class SequenceCounter:
             others = predicted.get(group, {})
             prefix = f"{group}/" if group else ""
             ends = _ends(list(stems)) if self.options.ends_optional and others else ()
-            missing = []
+            missing, unpredicted = [], self.unpredicted
             for stem, number in stems.items():
                 other = _same_frame(stem, others)
                 object_id = int(group) if group else None
@@ -158,6 +158,10 @@ class SequenceCounter:
             if missing:
                 more = f" (and {len(missing) - 1} more of its frames)" if len(missing) > 1 else ""
                 self._fail(f"no prediction for this frame{more}; every frame with ground truth needs one", missing[0])
+            if self.unpredicted > unpredicted and len(others) == len(stems):  # as many masks, but other names
+                self._fail(
+                    f"its masks are {_span(others)}, but those of the ground truth {_span(stems)}; number them alike"
+                )
         return frames
 
     def _groups(self, files: Iterable[str], side: Side) -> dict[str, dict[str, int]]:
@@ -377,6 +381,11 @@ class SequenceCounter:
             overlapping_frames=self.overlaps if self.pair.merge_objects else None,
             unpredicted_ends=self.unpredicted,
         )
+
+
+def _span(stems: Iterable[str]) -> str:
+    names = list(stems)
+    return f"{names[0]} to {names[-1]}"
 
 
 def _ends(stems: list[str]) -> tuple[str, ...]:
