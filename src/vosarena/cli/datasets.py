@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> None:
                 _number_of_sequences(split, args.resources),
                 state,
                 format_size(size),
-                split.layout,
+                split.reader or split.layout,
                 split.protocol,
                 _truth(split),
                 entry.license or "not stated",

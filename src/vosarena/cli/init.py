@@ -64,6 +64,8 @@ def _config(folder: Path, name: str, found: Any, gpu: bool) -> list[str]:
         lines.append(f"    name: {json.dumps(name)}")
     if found.layout != "davis":
         lines.append(f"    layout: {found.layout}")
+    if found.masks:
+        lines.append(f"    masks: {json.dumps(found.masks)}")
     if found.binary:
         lines.append("    binary: true               # 255 is the object")
     if found.ground_truth == "none":

@@ -29,6 +29,12 @@ def add_parser(commands: Any) -> None:
         help="split of the archive (default with --check: the split that shares most sequences with the archive)",
     )
     parser.add_argument("--model", help="model whose predictions are submitted")
+    parser.add_argument(
+        "--coco-rle",
+        action="store_true",
+        help="write run lengths of COCO in one JSON file, in the form of YouTube-VIS, instead of an archive; also for "
+        "splits without a server",
+    )
     parser.set_defaults(run=run)
 
 
@@ -50,6 +56,13 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError("vosarena submission needs --check FILE.zip, or --dataset and --model")
     split = _find_split(args, paths)
     output = paths.submission(split, args.model)
+    if args.coco_rle:
+        from vosarena.submissions.coco import write_coco
+
+        output = output.with_suffix(".json")
+        write_coco(paths.sequences(split), paths.predictions(split, args.model), output)
+        print(output)
+        return 0
     pack_submission(split, paths.sequences(split), paths.predictions(split, args.model), output)
     print(output)
     return 0

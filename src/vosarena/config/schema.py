@@ -43,7 +43,7 @@ ProtocolName = Literal[
 ]
 PROTOCOL_NAMES: tuple[ProtocolName, ...] = get_args(ProtocolName)
 GroundTruth = Literal["full", "first_frame", "none"]
-Layout = Literal["davis", "youtube-vos", "lvos", "sa-v", "folder", "video"]
+Layout = Literal["davis", "youtube-vos", "lvos", "sa-v", "folder", "video", "youtube-vis", "burst"]
 Resize = Literal["never", "nearest"]
 
 
@@ -243,13 +243,20 @@ class SplitDefaults(Entry):
     attributes: tuple[str, ...] = Field((), description="Keep only sequences with one of these attributes.")
     sample: Sample | None = Field(None, description="Keep a fraction of the sequences.")
     images: HomeText | None = Field(None, description="Folder of the frames or videos. Default is that of the layout.")
-    masks: HomeText | None = Field(None, description="Folder of the masks. Default is that of the layout.")
+    masks: HomeText | None = Field(
+        None, description="Folder of the masks, or file of their run lengths. Default is that of the layout."
+    )
     full_images: HomeText | None = Field(
         None,
         description="Folder with the same frames in a larger size, for models with the option `full_resolution`, whose "
         "masks have the size of the frames in `images`.",
     )
     full_masks: HomeText | None = Field(None, description="Folder of the masks of `full_images`.")
+    reader: HomeText | None = Field(
+        None,
+        description="Instead of `layout`: a class that reads the dataset, as `path/to/file.py:Class` or the name of an "
+        "entry point of the group `vosarena.layouts` (`docs/how-to/datasets.md`).",
+    )
     binary: Bool = Field(False, description="Treat every non-zero pixel of a mask as object 1 (DAVIS 2016).")
     submission: SubmissionEntry | None = Field(None, description="What the evaluation server expects.")
     overlaps: tuple[OverlapEntry, ...] = Field(
@@ -307,7 +314,9 @@ splits:
         "`Annotations/<sequence>/`, optionally under a resolution such as `480p`. `youtube-vos`: `davis` with "
         "`meta.json`. `lvos`: `davis` with `*_meta.json` and `*_meta_attribute.json`. `sa-v`: "
         "`JPEGImages_24fps/<video>/` and `Annotations_6fps/<video>/<object>/`. `folder`: in `images`, one folder of "
-        "frames per sequence, or the frames of one sequence. `video`: in `images`, one video file per sequence.",
+        "frames per sequence, or the frames of one sequence. `video`: in `images`, one video file per sequence. "
+        "`youtube-vis` and `burst`: run lengths in the JSON file `masks`, in the form of YouTube-VIS (`videos` and "
+        "`annotations`) or of BURST (`sequences`).",
     )
     homepage: str | None = Field(None, description="Home page of the dataset.")
     license: str | None = Field(None, description="Licence of the data.")
@@ -316,6 +325,12 @@ splits:
         None, description="Extracted folder of a dataset with a single split, which is then named `all`."
     )
     splits: dict[Name, SplitEntry] | None = Field(None, min_length=1, description="Splits by name.")
+
+    @model_validator(mode="after")
+    def _check_layout(self) -> Self:
+        if self.reader and "layout" in self.model_fields_set:
+            raise wrong("give either `reader` or `layout`, not both")
+        return self
 
 
 def _form_of_interval(value: Any) -> str:

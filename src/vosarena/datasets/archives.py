@@ -18,8 +18,14 @@ from vosarena.base.locks import lock
 from vosarena.base.notes import read_note, sidecar_path, write_note
 from vosarena.config.catalogs import Split
 from vosarena.config.paths import Paths
+<<<<<<< HEAD
 from vosarena.config.schema import ArchiveEntry, Layout
 from vosarena.datasets.layouts import is_needed_member
+=======
+from vosarena.config.schema import ArchiveEntry
+from vosarena.config.study import Split
+from vosarena.datasets.layouts import READER, is_needed_member
+>>>>>>> 25986d2 (Classes of users read datasets in any format; run lengths of COCO)
 from vosarena.fetching.policy import RetryPolicy
 from vosarena.fetching.unpack import extract
 from vosarena.fetching.verified import RemoteFile, fetch_file
@@ -34,14 +40,14 @@ class Archive:
     Attributes:
         namespace: Name of the dataset that the archive is kept under.
         file: File name of the archive.
-        layout: Layout of the dataset.
+        layout: Layout of the dataset, or `reader`.
         entry: Entry of the archive in the catalog, with its sources.
         folders: Folders of frames and masks in the archive, if they are different from those of the layout.
     """
 
     namespace: str
     file: str
-    layout: Layout
+    layout: str
     entry: ArchiveEntry
     folders: tuple[str, ...] = ()
 
@@ -84,7 +90,8 @@ def archives_of(split: Split) -> list[Archive]:
             raise ConfigError(f"dataset {split}: two archives are called {file}; give one another `file` name")
         named = split.images, split.masks, split.full_images, split.full_masks
         folders = tuple(folder for folder in named if folder)
-        archives[file] = Archive(split.archive_namespace, file, split.layout, entry, folders)
+        layout = READER if split.reader else split.layout
+        archives[file] = Archive(split.archive_namespace, file, layout, entry, folders)
     return list(archives.values())
 
 

@@ -11,7 +11,13 @@ from typing import Any
 from vosarena.base.errors import DataError
 from vosarena.base.names import escape_unprintable
 from vosarena.base.text import summarise_names
+<<<<<<< HEAD
 from vosarena.config.catalogs import Split
+=======
+from vosarena.config.study import Split
+from vosarena.datasets.readers import CheckedReader, is_read_by_class
+from vosarena.datasets.rle_layouts import READERS
+>>>>>>> 25986d2 (Classes of users read datasets in any format; run lengths of COCO)
 from vosarena.datasets.sequences import (
     ANNOTATIONS,
     ATTRIBUTES,
@@ -22,6 +28,7 @@ from vosarena.datasets.sequences import (
     read_names,
 )
 
+READER = "reader"  # in place of a layout: any file may be needed
 # Names of the folders of frames and of masks; the first that exists counts.
 _IMAGES = {"sa-v": ("JPEGImages_24fps",), "folder": (IMAGES, "images", "frames", "."), "video": ("videos", IMAGES, ".")}
 _MASKS = {"sa-v": ("Annotations_6fps",)} | dict.fromkeys(("folder", "video"), (ANNOTATIONS, "masks", "annotations"))
@@ -42,6 +49,8 @@ class SequenceSource:
         problem: Why the sequence cannot be used, or empty.
         full_images: Folder of the same frames in a larger size.
         full_masks: Folder of their masks.
+        reader: Gives frames and masks in place of `images` and `masks`, if it has that layout.
+        name: What the reader calls the sequence.
     """
 
     images: Path
@@ -49,6 +58,8 @@ class SequenceSource:
     problem: str = ""
     full_images: Path | None = None
     full_masks: Path | None = None
+    reader: CheckedReader | None = None
+    name: str = ""
 
 
 @dataclass
@@ -80,7 +91,9 @@ def is_needed_member(name: str, layout: str, folders: Iterable[str] = ()) -> boo
     path = PurePosixPath(name)
     if path.suffix.lower() in (".json", ".txt"):
         return True
-    if layout in ("folder", "video"):
+    if layout == READER:
+        return True
+    if layout in ("folder", "video", *READERS):
         return path.suffix.lower() in (*FRAME_SUFFIXES, *_VIDEOS)
     known = {*_image_folders(layout), *_mask_folders(layout)}
     known |= {part for folder in folders for part in PurePosixPath(folder).parts}
@@ -108,6 +121,8 @@ def discover(split: Split, roots: Sequence[Path]) -> DatasetContents:
     Raises:
         DataError: Something is missing; the message names it.
     """
+    if is_read_by_class(split):
+        return _read(split, roots)
     roots = [_find_root(root, split) for root in roots]
     contents = DatasetContents()
     frames = _folders(roots, split.images, _image_folders(split.layout))
@@ -131,12 +146,7 @@ def discover(split: Split, roots: Sequence[Path]) -> DatasetContents:
     names = _read_list(split, roots) or sorted(images)
     if not names:
         raise DataError(_no_sequences_message(frames[0], split.layout))
-    missing = [name for name in names if name not in images]
-    if missing:
-        raise DataError(
-            f"{split}: no frames of {len(missing)} listed sequences in {roots[0]}: {summarise_names(missing)}; "
-            "add the frames or remove the names from the list"
-        )
+    _check_listed(names, images, split, roots)
     contents.sequences = dict(_source(name, images[name], masks.get(name, []), split.layout) for name in names)
     if split.full_images:
         _add_full_resolution(contents, split, roots)
@@ -145,6 +155,28 @@ def discover(split: Split, roots: Sequence[Path]) -> DatasetContents:
         contents.warnings.append(f"{split}: {len(alone)} folders of masks have no frames: {names_alone}")
     _read_meta(contents, split, roots)
     return contents
+
+
+def _read(split: Split, roots: Sequence[Path]) -> DatasetContents:
+    reader, contents = CheckedReader(split, roots), DatasetContents()
+    known = reader.sequences()
+    names = _read_list(split, roots) or sorted(known)
+    _check_listed(names, known, split, roots)
+    for name in names:
+        shown, source = _source(name, [roots[0]], [], split.layout)
+        contents.sequences[shown] = replace(source, reader=reader, name=name)
+        if attributes := reader.attributes(name):
+            contents.attributes[shown] = attributes
+    return contents
+
+
+def _check_listed(names: Sequence[str], known: Collection[str], split: Split, roots: Sequence[Path]) -> None:
+    missing = sorted(set(names) - set(known))
+    if missing:
+        raise DataError(
+            f"{split}: no frames of {len(missing)} listed sequences in {roots[0]}: {summarise_names(missing)}; "
+            "add the frames or remove the names from the list"
+        )
 
 
 def _add_full_resolution(contents: DatasetContents, split: Split, roots: Sequence[Path]) -> None:

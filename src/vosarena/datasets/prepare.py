@@ -31,6 +31,7 @@ from vosarena.config.paths import Paths
 from vosarena.datasets.archives import archives_of, extract_archive, fetch_archive, roots_of
 from vosarena.datasets.facts import PREPARED, PREPARED_NOTE, facts_digests, write_facts
 from vosarena.datasets.layouts import DatasetContents, SequenceSource, discover
+from vosarena.datasets.readers import is_read_by_class, reader_state, write_sequence
 from vosarena.datasets.recognise import recognise
 from vosarena.datasets.sequences import (
     ANNOTATIONS,
@@ -156,6 +157,11 @@ def _build(contents: DatasetContents, split: Split, root: Path, resources: Path)
 def _build_sequence(
     name: str, source: SequenceSource, split: Split, temporary: Mapping[str, Path], root: Path, resources: Path
 ) -> None:
+    if source.reader:
+        final = root / IMAGES / name
+        folders = temporary[IMAGES] / name, temporary[ANNOTATIONS] / name
+        write_sequence(source.reader, source.name, *folders, lambda link, target: _link(link, target, final, resources))
+        return
     if not source.images.exists():
         raise DataError(f"{source.images}: broken link; put the frames there")
     if source.images.is_dir():
@@ -232,8 +238,11 @@ def source_fingerprint(split: Split) -> str:
         split: The split.
 
     Returns:
-        The number of sequences and a digest; empty for a split without `path`.
+        The number of sequences and a digest; of a split that a class reads, the class and a digest; empty for others
+        without `path`.
     """
+    if is_read_by_class(split):
+        return reader_state(split, Path(split.path) if split.path else None)
     if not split.path or not Path(split.path).is_dir():
         return ""
     try:
@@ -252,12 +261,13 @@ def _discover(split: Split, roots: Sequence[Path]) -> DatasetContents:
     try:
         return discover(split, roots)
     except DataError as error:
-        if not split.path or split.imageset or split.images or split.masks or "`layout: " in str(error):
+        named = split.imageset or split.images or split.masks or split.reader
+        if not split.path or named or "`layout: " in str(error):
             raise
         with suppress(DataError, OSError):
             found = recognise(Path(split.path))
             if found.layout != split.layout:
-                error = DataError(f"{error}; it looks like another layout: set `layout: {found.layout}`")
+                error = DataError(f"{error}; it looks like another layout: set {found.keys}")
         raise error from None
     except OSError as error:
         raise DataError(f"{split}: {error.filename} cannot be read ({error.strerror}); make it readable") from error

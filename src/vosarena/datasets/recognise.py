@@ -1,5 +1,6 @@
 """Recognise what is in a folder: its layout, and what its masks are."""
 
+import sys
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
@@ -10,11 +11,14 @@ from vosarena.base.errors import DataError
 from vosarena.config.catalogs import Split
 from vosarena.config.schema import GroundTruth, Layout
 from vosarena.datasets.layouts import SequenceSource, discover
+from vosarena.datasets.readers import CheckedReader
+from vosarena.datasets.rle_layouts import annotations_in
 from vosarena.datasets.sequences import FRAME_SUFFIXES
 from vosarena.io.masks import object_ids, read_mask
 
 _ORDER: tuple[Layout, ...] = ("sa-v", "lvos", "youtube-vos", "davis", "video", "folder")  # special ones first
-assert set(_ORDER) == set(get_args(Layout))
+_WITH_RUN_LENGTHS: tuple[Layout, ...] = ("youtube-vis", "burst")
+assert {*_ORDER, *_WITH_RUN_LENGTHS} == set(get_args(Layout))
 _SAMPLE = 20  # sequences whose masks are looked at
 
 
@@ -28,6 +32,7 @@ class Recognised:
         ground_truth: `full` if sequences have masks for several frames, else `none`.
         has_masks: Whether there are any masks.
         binary: Whether 255 is the only object in the first mask.
+        masks: The file of masks, relative to the folder, if the masks are run lengths.
     """
 
     layout: Layout
@@ -35,6 +40,12 @@ class Recognised:
     ground_truth: GroundTruth
     has_masks: bool
     binary: bool
+    masks: str = ""
+
+    @property
+    def keys(self) -> str:
+        """The keys of a config that name the layout."""
+        return f"`layout: {self.layout}`" + (f" and `masks: {self.masks}`" if self.masks else "")
 
 
 def recognise(folder: Path) -> Recognised:
@@ -48,6 +59,9 @@ def recognise(folder: Path) -> Recognised:
     """
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder; give the folder that contains the frames and masks")
+    for layout in _WITH_RUN_LENGTHS:
+        if annotations := annotations_in(folder, layout):
+            return _of_run_lengths(folder, layout, annotations[0])
     for layout in _ORDER:
         split = Split(dataset=folder.resolve().name, name="all", path=str(folder), layout=layout, ground_truth="none")
         with suppress(DataError, OSError):
@@ -64,6 +78,15 @@ def recognise(folder: Path) -> Recognised:
         f"{folder}: no frames in JPEGImages/<sequence>/, no folders of frames and no videos; give "
         "the folder of a dataset"
     )
+
+
+def _of_run_lengths(folder: Path, layout: Layout, file: Path) -> Recognised:
+    masks = str(file.relative_to(folder))
+    split = Split(dataset="folder", name="all", path=str(folder), layout=layout, masks=masks)
+    reader = CheckedReader(split, [folder])
+    names = reader.sequences()
+    counts = [len(list(islice(reader.masks(name, sys.maxsize), 2))) for name in names[:_SAMPLE]]
+    return Recognised(layout, len(names), "full" if max(counts) > 1 else "none", any(counts), False, masks)
 
 
 def _fits(layout: Layout, source: SequenceSource, meta: dict[str, dict[str, Any]]) -> bool:

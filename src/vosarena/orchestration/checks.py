@@ -7,12 +7,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from vosarena.base.errors import ConfigError, TrackerError
+from vosarena.base.errors import ConfigError, DataError, TrackerError
 from vosarena.base.names import WEIGHTS_FOLDER
 from vosarena.base.sealed import is_damaged
 from vosarena.base.yaml_files import read_yaml
 from vosarena.config.paths import Paths
 from vosarena.config.study import Study, read_study, with_line
+from vosarena.datasets.readers import check_reader
 from vosarena.fetching.weights import local_files, local_weights, place_of
 from vosarena.trackers.base import check_options
 
@@ -33,6 +34,11 @@ def check_study(study: Study, where: str) -> None:
     for split in study.every_split():
         if split.path and not Path(split.path).is_dir():
             raise ConfigError(f"{where}: datasets: {split}: no such folder: {split.path}; fix its `path`")
+        try:
+            if split.reader:
+                check_reader(split.reader)
+        except DataError as error:
+            raise ConfigError(f"{where}: datasets: {split}: {error}") from None
     for model in study.models.values():
         if model.masks and not Path(model.masks).is_dir():
             raise ConfigError(f"{where}: models: {model.name}: masks: no such folder: {model.masks}; fix the path")

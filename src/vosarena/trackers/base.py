@@ -1,12 +1,11 @@
 """What a tracker is, and how one is found and built by name."""
 
 import importlib
-import importlib.util
 import inspect
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
-from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, cast
 
@@ -14,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vosarena.base.errors import Stopped, TrackerError, VosarenaError
+from vosarena.base.plugins import file_of, installed, is_in_file, load_from_file
 from vosarena.base.text import nearest
 from vosarena.io.masks import LabelMap
 from vosarena.trackers.signature import TrackerSignature, check_names, parse_signature
@@ -34,7 +34,7 @@ BUILT_IN = {
     "efficienttam": "vosarena.trackers.sam2_forks:EfficientTam",
 }
 
-
+_GROUP = "vosarena.trackers"
 _NOT_FROM_TRACKERS = (VosarenaError, Stopped, KeyboardInterrupt)
 
 
@@ -73,12 +73,12 @@ def tracker_class(name: str) -> type[Tracker]:
         TrackerError: There is no such tracker, or it cannot be imported.
     """
     try:
-        if ".py:" in name:
-            return _from_file(name)
+        if is_in_file(name):
+            return cast(type[Tracker], load_from_file(name, "tracker", TrackerError))
         if name in BUILT_IN:
             module, _, attribute = BUILT_IN[name].partition(":")
             return cast(type[Tracker], getattr(importlib.import_module(module), attribute))
-        if name in (plugins := _plugins()):
+        if name in (plugins := installed(_GROUP)):
             return cast(type[Tracker], plugins[name].load())
     except ImportError as error:
         raise TrackerError(f"tracker {name!r} cannot be imported ({error}); install the packages it needs") from error
@@ -89,12 +89,8 @@ def tracker_class(name: str) -> type[Tracker]:
     raise _unknown(name)
 
 
-def _plugins() -> dict[str, EntryPoint]:
-    return {point.name: point for point in entry_points(group="vosarena.trackers")}
-
-
 def _unknown(name: str) -> TrackerError:
-    hint = nearest(name, [*BUILT_IN, *_plugins()])
+    hint = nearest(name, [*BUILT_IN, *installed(_GROUP)])
     return TrackerError(f"unknown tracker {name!r}; {hint} (or give path/to/file.py:Class)")
 
 
@@ -136,7 +132,7 @@ def check_options(name: str, options: Iterable[str], elsewhere: bool = False) ->
         TrackerError: The tracker or an option is unknown, or an option is missing.
     """
     signature = _signature(name)
-    if signature is None and not elsewhere and name not in _plugins():
+    if signature is None and not elsewhere and name not in installed(_GROUP):
         raise _unknown(name)
     if signature is not None and signature.options is not None:
         check_names(name, options, signature.options)
@@ -154,7 +150,9 @@ def _signature(name: str) -> TrackerSignature | None:
     if name in BUILT_IN:
         module, _, attribute = BUILT_IN[name].partition(":")
         return parse_signature(Path(__file__).with_name(f"{module.rpartition('.')[2]}.py"), attribute)
-    return parse_signature(_file_of(name), name.rpartition(":")[2]) if ".py:" in name else None
+    if not is_in_file(name):
+        return None
+    return parse_signature(file_of(name, "tracker", TrackerError), name.rpartition(":")[2])
 
 
 def resolve_device(cls: type[Tracker], device: str) -> str:
@@ -190,22 +188,3 @@ def package_versions(packages: Iterable[str]) -> dict[str, str]:
                 "built-in trackers; give a model that needs others its own environment (docs/how-to/models.md)"
             ) from None
     return versions
-
-
-def _file_of(name: str) -> Path:
-    file = Path(name.rpartition(":")[0])
-    if not file.is_file():
-        raise TrackerError(f"tracker {name!r}: there is no file {file}")
-    return file
-
-
-def _from_file(name: str) -> type[Tracker]:
-    file, attribute = _file_of(name), name.rpartition(":")[2]
-    spec = importlib.util.spec_from_file_location(file.stem, file)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    if not hasattr(module, attribute):
-        raise TrackerError(f"tracker {name!r}: {file} defines no {attribute!r}")
-    return cast(type[Tracker], getattr(module, attribute))
