@@ -10,7 +10,7 @@ from PIL import Image
 
 from tests.conftest import write_sequence
 from vosarena.base.errors import DataError
-from vosarena.config.study import Split
+from vosarena.config.catalogs import Split
 from vosarena.datasets.prepare import fetch_split, prepare_split, source_fingerprint
 from vosarena.datasets.recognise import recognise
 from vosarena.datasets.rle_layouts import Burst

@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.records import task_of
 from vosarena.cli import main
-from vosarena.config.study import Split
+from vosarena.config.catalogs import Split
 from vosarena.datasets.prepare import fetch_split
 from vosarena.datasets.sequences import read_sequence
 from vosarena.fetching.policy import RetryPolicy

@@ -32,6 +32,7 @@ rule track:
         inference=study.inference,
         device=study.inference.device,
         precision=study.inference.precision,
+        real_time=study.inference.real_time,
     message:
         "{wildcards.model} on {wildcards.dataset}/{wildcards.split}: {wildcards.shard}"
     script:

@@ -97,6 +97,13 @@ class Inference(Entry):
         "auto", description="Number format of the models. `auto` is the reference implementation's own choice."
     )
 
+    real_time: Float | None = Field(
+        None,
+        gt=0,
+        description="Frames per second that models must keep up with: a frame whose mask is late keeps the mask before "
+        "it (`docs/reference/protocols.md#real-time`). By default, models have all the time.",
+    )
+
     @model_validator(mode="after")
     def _check_job_size(self) -> Self:
         if self.minutes_per_job and self.sequences_per_job and "sequences_per_job" in self.model_fields_set:

@@ -18,14 +18,8 @@ from vosarena.base.locks import lock
 from vosarena.base.notes import read_note, sidecar_path, write_note
 from vosarena.config.catalogs import Split
 from vosarena.config.paths import Paths
-<<<<<<< HEAD
-from vosarena.config.schema import ArchiveEntry, Layout
-from vosarena.datasets.layouts import is_needed_member
-=======
 from vosarena.config.schema import ArchiveEntry
-from vosarena.config.study import Split
 from vosarena.datasets.layouts import READER, is_needed_member
->>>>>>> 25986d2 (Classes of users read datasets in any format; run lengths of COCO)
 from vosarena.fetching.policy import RetryPolicy
 from vosarena.fetching.unpack import extract
 from vosarena.fetching.verified import RemoteFile, fetch_file

@@ -11,13 +11,9 @@ from typing import Any
 from vosarena.base.errors import DataError
 from vosarena.base.names import escape_unprintable
 from vosarena.base.text import summarise_names
-<<<<<<< HEAD
 from vosarena.config.catalogs import Split
-=======
-from vosarena.config.study import Split
 from vosarena.datasets.readers import CheckedReader, is_read_by_class
 from vosarena.datasets.rle_layouts import READERS
->>>>>>> 25986d2 (Classes of users read datasets in any format; run lengths of COCO)
 from vosarena.datasets.sequences import (
     ANNOTATIONS,
     ATTRIBUTES,

@@ -22,7 +22,7 @@ from vosarena.base.hashing import file_sha256
 from vosarena.base.names import escape_unprintable
 from vosarena.base.plugins import file_of, installed, is_in_file, load_from_file
 from vosarena.base.text import nearest
-from vosarena.config.study import Split
+from vosarena.config.catalogs import Split
 from vosarena.datasets.rle_layouts import READERS
 from vosarena.datasets.sequences import FRAME_SUFFIXES, MASK_SUFFIX, BoolMask, frame_order
 from vosarena.io.frames import image_size

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from vosarena.base.errors import DataError
-from vosarena.config.study import Split
+from vosarena.config.catalogs import Split
 from vosarena.datasets.sequences import BoolMask
 from vosarena.io import rle
 

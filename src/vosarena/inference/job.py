@@ -30,6 +30,8 @@ class Job:
         jobs_per_gpu: Jobs that may share a GPU.
         workers: Threads that read and prepare frames for the model, in which no mask depends on their number. None
             for one per available CPU, up to 3.
+        real_time: Frames per second that the model must keep up with (see inference.real_time); None if it has all the
+            time.
     """
 
     definition: ModelDefinition
@@ -39,6 +41,7 @@ class Job:
     threads: int | None = None
     jobs_per_gpu: int = 1
     workers: int | None = None
+    real_time: float | None = None
 
     def identity(self) -> ModelIdentity:
         """Return everything of the model that decides the masks.

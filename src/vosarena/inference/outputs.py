@@ -10,6 +10,7 @@ import numpy as np
 from vosarena.base.errors import TrackerError
 from vosarena.base.logs import progress_bar
 from vosarena.datasets.sequences import SequenceFiles
+from vosarena.inference.real_time import RealTime
 from vosarena.io.masks import LabelMap, object_ids, read_mask
 from vosarena.trackers.base import Frame, Tracker
 
@@ -44,7 +45,12 @@ def output_names(files: SequenceFiles, prompts: Prompts) -> list[str]:
 
 
 def track_sequence(
-    tracker: Tracker, frames: Sequence[Frame], files: SequenceFiles, prompts: Prompts, title: str
+    tracker: Tracker,
+    frames: Sequence[Frame],
+    files: SequenceFiles,
+    prompts: Prompts,
+    title: str,
+    real_time: RealTime | None = None,
 ) -> Iterator[tuple[str, LabelMap]]:
     """Yield name and uint8 (H, W) of every mask of `output_names`, with a progress bar.
 
@@ -56,23 +62,31 @@ def track_sequence(
         files: The sequence.
         prompts: Its prompts.
         title: Title of the progress bar.
+        real_time: Decides which mask a frame gets if the tracker's is late; None if it has all the time.
 
     Raises:
-        TrackerError: The tracker does not yield, for every frame, one mask of its size with prompted objects only.
+        TrackerError: The tracker does not yield, for every frame, one mask of its size with prompted objects only, or
+            its objects overlap and it cannot track them together in real time.
     """
+
+    def timed(outputs: Any) -> Any:
+        return outputs if real_time is None else real_time.hold(outputs, prompts)
+
     stems = [path.stem for path in files.frames]
     prompts = copy.deepcopy(prompts)  # the tracker may write into them
     if not files.objects:
         ids = {number for prompt in prompts.values() for number in prompted_ids(prompt)}
         check = label_map_check(files.size, ids)
-        yield from zip(stems, _checked(tracker.track(frames, prompts), files, title, check), strict=True)
+        yield from zip(stems, timed(_checked(tracker.track(frames, prompts), files, title, check)), strict=True)
     elif hasattr(tracker, "track_objects"):
         together = tracker.track_objects(frames, prompts)
         folders = {number: files.object_folder(number) for prompt in prompts.values() for number in prompt}
         check = _objects_check(files.size, set(folders))
-        for stem, masks in zip(stems, _checked(together, files, title, check), strict=True):
+        for stem, masks in zip(stems, timed(_checked(together, files, title, check)), strict=True):
             for number, folder in folders.items():
                 yield f"{folder}/{stem}", masks[number].astype(np.uint8)
+    elif real_time is not None:
+        raise TrackerError("its objects overlap; `real_time` needs a tracker with `track_objects`", sequence=files.name)
     else:
         check = label_map_check(files.size, {1})
         for number in dict.fromkeys(number for prompt in prompts.values() for number in prompt):

@@ -19,14 +19,15 @@ from vosarena.base.locks import LockHeld
 from vosarena.base.text import summarise_names
 from vosarena.base.version import __version__
 from vosarena.datasets.sequences import FULL_ANNOTATIONS, FULL_IMAGES, SequenceFiles, read_sequence
-from vosarena.inference.job import ShardTask, device_name
+from vosarena.inference.job import Job, ShardTask, device_name
 from vosarena.inference.outputs import Prompts, combine_masks, output_names, prompted_ids, prompts_of, track_sequence
 from vosarena.inference.process import restored_process, stopped_by_signals
+from vosarena.inference.real_time import RealTime
 from vosarena.inference.usage import PeakMemory
 from vosarena.io.frames import Frames
 from vosarena.io.masks import LabelMap, masks_digest, write_mask
 from vosarena.predictions.failures import breaks_cuda, is_out_of_memory, reason_of
-from vosarena.predictions.manifest import Manifest, MemoryUse, Timing, Versions
+from vosarena.predictions.manifest import LateMasks, Manifest, MemoryUse, Timing, Versions
 from vosarena.predictions.store import Store
 from vosarena.trackers.base import BoolMask, Tracker, resolve_device, tracker_class
 
@@ -216,6 +217,8 @@ class _Run:
         seen: dict[str, Any] = {"model": self._identity.to_json(), "sequence": sequence_digest(full or files, prompts)}
         if full:
             seen["size"] = files.size
+        if self.task.job.real_time and not sources:
+            seen["real_time"] = self.task.job.real_time
         if sources:
             seen["masks"] = [stored_digest(folder, outputs) for folder in sources]
         return _Plan(files, (full or files).frames, prompts, digest_of(seen), outputs, sources)
@@ -258,7 +261,7 @@ class _Run:
             self._load_seconds = time.perf_counter() - started
         stems = tuple(path.stem for path in plan.files.frames)
         memory, started = PeakMemory(), time.perf_counter()
-        saving = _write_masks(self.tracker, plan, folder, title, self.task.job.workers)
+        saving, real_time = _write_masks(self.tracker, plan, folder, title, self.task.job)
         seconds = time.perf_counter() - started
         manifest = Manifest(
             sequence=plan.files.name,
@@ -272,32 +275,36 @@ class _Run:
             device=device_name(resolve_device(type(self.tracker), self.task.job.device)),
             identity=self._identity,
             versions=Versions(__version__, platform.python_version(), sys.executable),
+            real_time=real_time,
         )
         self.store.commit(folder, manifest)
         return manifest
 
 
-def _write_masks(tracker: Tracker, plan: _Plan, folder: Path, title: str, workers: int | None) -> dict[str, Any]:
+def _write_masks(
+    tracker: Tracker, plan: _Plan, folder: Path, title: str, job: Job
+) -> tuple[dict[str, Any], LateMasks | None]:
     """Track and write; if memory runs out, try again with the tracker's options that need less of it.
 
     A tracker offers them as `saving_memory()`, a context manager that yields the options it changed.
 
     Returns:
-        The options that were changed, empty after a normal run.
+        The options that were changed, empty after a normal run; and which masks were late, in real time only.
     """
     for parent in {(folder / name).parent for name in plan.outputs}:
         parent.mkdir(exist_ok=True)
 
-    def attempt() -> None:
+    def attempt() -> LateMasks | None:
         if plan.sources:
             _write_all(combine_masks(tracker, plan.files, plan.prompts, plan.sources, title), folder)
-            return
-        with Frames(plan.frames, workers=workers, mask_size=plan.files.size) as frames:
-            _write_all(track_sequence(tracker, frames, plan.files, plan.prompts, title), folder)
+            return None
+        real_time = RealTime(job.real_time) if job.real_time else None
+        with Frames(plan.frames, workers=job.workers, mask_size=plan.files.size) as frames:
+            _write_all(track_sequence(tracker, frames, plan.files, plan.prompts, title, real_time), folder)
+        return LateMasks(job.real_time, real_time.late) if job.real_time and real_time else None
 
     try:
-        attempt()
-        return {}
+        return {}, attempt()
     except Exception as error:
         if not is_out_of_memory(error) or not hasattr(tracker, "saving_memory"):
             raise
@@ -307,8 +314,8 @@ def _write_masks(tracker: Tracker, plan: _Plan, folder: Path, title: str, worker
         if not saving:
             raise MemoryError(reason)
         logger.warning("%s: %s; trying again with %s", plan.files.name, reason, saving)
-        attempt()
-        return dict(saving)
+        late = attempt()
+        return dict(saving), late
 
 
 def _write_all(masks: Iterable[tuple[str, LabelMap]], folder: Path) -> None:

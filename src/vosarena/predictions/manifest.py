@@ -106,6 +106,14 @@ class Versions:
 
 
 @dataclass(frozen=True)
+class LateMasks:
+    """What real time did to a sequence: `late` frames kept an earlier mask, at `fps` frames per second."""
+
+    fps: float
+    late: int
+
+
+@dataclass(frozen=True)
 class Manifest:
     """What is known of a finished sequence: `<sequence>.json` next to the folder of its masks.
 
@@ -121,6 +129,7 @@ class Manifest:
         device: Name of the GPU, or the processor's architecture.
         identity: The model.
         versions: The software.
+        real_time: Which masks were late, None if the tracker had all the time.
     """
 
     sequence: str
@@ -134,6 +143,7 @@ class Manifest:
     device: str
     identity: ModelIdentity
     versions: Versions
+    real_time: LateMasks | None = None
 
     @property
     def fps(self) -> float:
@@ -163,6 +173,7 @@ class Manifest:
             "vosarena": self.versions.vosarena,
             "python": self.versions.python,
             "interpreter": self.versions.interpreter,
+            **({"real_time": asdict(self.real_time)} if self.real_time else {}),
         }
 
     @classmethod
@@ -180,6 +191,7 @@ class Manifest:
             device=content["device"],
             identity=ModelIdentity.from_json(content["identity"]),
             versions=Versions(content["vosarena"], content["python"], content["interpreter"]),
+            real_time=_late_masks(content),
         )
 
     def shared(self) -> dict[str, Any]:
@@ -192,6 +204,7 @@ class Manifest:
             "frames": list(self.frames),
             "saving_memory": dict(self.saving),
             "vosarena": self.versions.vosarena,
+            **({"real_time": asdict(self.real_time)} if self.real_time else {}),
         }
 
     def run_facts(self) -> dict[str, Any]:
@@ -243,6 +256,10 @@ class FailureRecord:
         """Read what `to_json` returned."""
         fields = dict(content)
         return cls(failure_class=FailureClass(fields.pop("class")), **fields)
+
+
+def _late_masks(content: Mapping[str, Any]) -> LateMasks | None:
+    return LateMasks(**content["real_time"]) if "real_time" in content else None
 
 
 def _without_paths(value: Any) -> Any:
