@@ -44,6 +44,8 @@ def study(*entries: str):
     ("models=[flow, {name: a, extends: flwo}]", "models.1: unknown model 'flwo'; did you mean 'flow'?"),
     ("models=[{name: a, extends: flow, revision: two}]", "models.0.revision: 'two' is not a whole number"),
     ("models=[{name: a, extends: flow, optoins: {}}]", "models.0: unknown key 'optoins'; did you mean 'options'?"),
+    ("models=[{name: a, extends: flow, citation: [cheng2023cute]}]",
+     "models: a: citation: unknown key 'cheng2023cute'; did you mean 'cheng2023cutie'?"),
     ("models=[{name: a, tracker: flow, weights: {sources: [{ulr: x}]}}]",
      "models.0.weights.sources.0: unknown key 'ulr'; did you mean 'url'?"),
     ("models=[{name: a, tracker: flow, weights: {sources: [{drive_folder: x}]}}]",

@@ -33,6 +33,7 @@ COMMANDS = {
     "report": "write the HTML page with all results",
     "bundle": "write counts and provenance of a study into one file to share",
     "merge": "verify bundles and merge them into one leaderboard",
+    "site": "write a static site from bundles",
     "cite": "print the BibTeX entries of everything that a study uses",
     "submission": "make or check an archive for an evaluation server",
     "synthesize": "draw the generated videos of the demo",

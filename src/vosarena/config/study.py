@@ -157,6 +157,10 @@ def load_study(config: Mapping[str, Any], where: str = "config", name: str = "st
             words = f"{sequence!r} is in none of the datasets; {nearest(split, study.splits)}"
             raise ConfigError(f"{where}: figures.sequences.{index}: {words}")
     for model in study.models.values():
+        for key in model.citation:
+            if key not in catalog.references:
+                words = f"unknown key {key!r}; {nearest(key, catalog.references)}"
+                raise ConfigError(f"{where}: models: {model.name}: citation: {words}")
         with prefix_errors(f"{where}: models: {model.name}: finetune"):
             for step in study.trainings(model):
                 check_recipe(step)

@@ -43,7 +43,7 @@ from vosarena.report.provenance import data_digest, failed_sequences, model_deta
 
 COPIES = "tables"  # folder next to the page
 _PAGE = Path(__file__).with_name("page")
-_SCRIPTS = ("vendor/libraries.min.js", "tools.js", "plots.js", "tables.js", "sequences.js")
+_SCRIPTS = ("vendor/libraries.min.js", "dom.js", "tools.js", "plots.js", "tables.js", "sequences.js")
 _DOWNLOADS = (*(f"{name}.csv" for name in TABLES), "leaderboard.tex", "leaderboard.md")
 
 
@@ -130,7 +130,7 @@ def _speed_script(speed: pd.DataFrame) -> str:
     """Return the speeds as a script, which is a file of its own because they differ between two runs."""
     columns = [column for column in columns_for(SPEED, Shown.PAGE) if column.name not in SPEED_KEYS]
     texts = [{column.name: column.page_text(row) for column in columns} for _, row in speed.iterrows()]
-    rows = [record | {"text": text} for record, text in zip(_records(speed), texts, strict=True)]
+    rows = [record | {"text": text} for record, text in zip(records(speed), texts, strict=True)]
     return f"window.vosarenaSpeed = {script_json(rows)};\n"
 
 
@@ -147,8 +147,8 @@ def _board(tables: Mapping[str, pd.DataFrame], key: BoardKey) -> dict[str, Any]:
         "note": board_note(board),
         "headline": headline(board, attributes),
         "rows": _leaderboard_rows(board),
-        "attributes": _records(attributes.drop(columns=KEYS)),
-        "comparisons": _records(comparisons[comparisons["attribute"] == ALL].drop(columns=KEYS)),
+        "attributes": records(attributes.drop(columns=KEYS)),
+        "comparisons": records(comparisons[comparisons["attribute"] == ALL].drop(columns=KEYS)),
         "scores": scores,
     }
 
@@ -190,8 +190,8 @@ def _leaderboard_rows(board: pd.DataFrame) -> list[dict[str, Any]]:
         {column.name: column.page_text(row) for column in columns_for(LEADERBOARD, Shown.PAGE)}
         for _, row in board.iterrows()
     ]
-    records = _records(board.drop(columns=KEYS))
-    return [record | {"text": text} for record, text in zip(records, texts, strict=True)]
+    rows = records(board.drop(columns=KEYS))
+    return [record | {"text": text} for record, text in zip(rows, texts, strict=True)]
 
 
 def _counted(objects: pd.DataFrame, split: Split) -> Counted:
@@ -204,7 +204,7 @@ def _counted(objects: pd.DataFrame, split: Split) -> Counted:
     return counted
 
 
-def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
+def records(table: pd.DataFrame) -> list[dict[str, Any]]:
     """Return rows for JSON, with rounded numbers and without missing and infinite values."""
 
     def known(value: Any) -> bool:

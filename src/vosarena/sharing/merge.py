@@ -166,7 +166,7 @@ def _merged(bundles: Sequence[Bundle], labels: Sequence[str], folder: Path) -> M
             manifests = Path("manifests", dataset, split)
             _link(bundle.folder / manifests / f"{model}.json", folder / manifests / f"{name}.json")
             if found := bundle.timings.get(f"{dataset}/{split}/{model}"):
-                timings[f"{dataset}/{split}/{name}"] = found
+                timings.setdefault(f"{dataset}/{split}/{name}", found)
     for model in dict.fromkeys(model for bundle in bundles for model in bundle.models):
         rows = list(dict.fromkeys(renamed[model] for renamed in names if model in renamed))
         if len(rows) > 1:

@@ -1,21 +1,9 @@
 "use strict";
 // Leaderboard and failures, sorted and filtered by DataTables, and the table of attributes.
 (() => {
-  const v = window.vosarena, { $, el } = v;
-  const LAYOUT = { topStart: null, topEnd: null, bottomStart: null, bottomEnd: null };
-  const PLAIN = { autoWidth: false, info: false, layout: LAYOUT, order: [], paging: false };
+  const v = window.vosarena, { $, el, node, PLAIN } = window.dom;
   let table = null, kinds = new Set(), zeroShot = false; // zeroShot: only models that have seen nothing of the split
 
-  DataTable.ext.errMode = "throw";
-  // Missing values come last in both directions.
-  const compare = (sign) => (a, b) => {
-    if (a === null || b === null) return (a === null) - (b === null);
-    return sign * (typeof a === "string" ? a.localeCompare(b) : a - b);
-  };
-  DataTable.ext.type.order["known-asc"] = compare(1);
-  DataTable.ext.type.order["known-desc"] = compare(-1);
-
-  const node = (shown) => (shown instanceof Node ? shown : document.createTextNode(shown ?? "")); // DataTables reads strings as HTML
   function name(row) {
     return el("span", {}, row.kind === "published" ? null : v.chip(row.model), row.model,
       row.note ? el("span", { title: row.note, "aria-label": row.note }, " *") : null);

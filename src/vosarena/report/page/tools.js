@@ -12,17 +12,7 @@ window.vosarena = (() => {
   const listeners = [];
   let chosen = 0;
 
-  const $ = (id) => document.getElementById(id);
-  function el(tag, attributes = {}, ...children) {
-    const node = document.createElement(tag);
-    for (const [key, value] of Object.entries(attributes)) {
-      if (key.startsWith("on")) node.addEventListener(key.slice(2), value);
-      else if (value !== undefined && value !== false && value !== null) node.setAttribute(key, value === true ? "" : value);
-    }
-    node.append(...children.filter((child) => child !== null && child !== undefined));
-    return node;
-  }
-
+  const { $, el, options } = window.dom;
   const number = (model) => Math.max(0, names.indexOf(model));
   const colour = (model) => palette[number(model) % palette.length];
   const dash = (model) => dashes[Math.floor(number(model) / palette.length) % dashes.length];
@@ -39,11 +29,6 @@ window.vosarena = (() => {
   const score = (sequence, model) => (board().scores[sequence] || {})[model];
   const show = (value, digits = 1) => (value === undefined ? "" : Number(value).toFixed(digits));
   const range = (row) => (row.ci_low === undefined ? "" : `${show(row.ci_low)} to ${show(row.ci_high)}`);
-  const options = (select, values, titles) => {
-    const before = select.value;
-    select.replaceChildren(...values.map((value, i) => el("option", { value }, titles ? titles[i] : value)));
-    if (values.includes(before)) select.value = before;
-  };
 
   function onBoard(listener) { listeners.push(listener); }
   function start() {
@@ -67,19 +52,5 @@ window.vosarena = (() => {
     listeners.forEach((listener) => listener());
     for (const id of ["leaderboard", "fails"]) document.querySelector(`nav a[href="#${id}"]`).textContent = $(`${id}-title`).textContent;
   }
-  // A table that is wider than the page says so until its end is reached.
-  function hint(region) {
-    const more = () => {
-      const hidden = region.scrollWidth - region.clientWidth;
-      region.classList.toggle("wide", hidden > 4);
-      region.classList.toggle("more", hidden - region.scrollLeft > 4);
-    };
-    region.addEventListener("scroll", more, { passive: true });
-    const size = new ResizeObserver(more);
-    size.observe(region);
-    new MutationObserver(() => [...region.children].forEach((child) => size.observe(child))).observe(region, { childList: true });
-    [...region.children].forEach((child) => size.observe(child));
-  }
-  document.querySelectorAll(".scroll[role=region]").forEach(hint);
   return { data, $, el, colour, dash, chip, board, split, scored, state, address, sequences, models, leader, score, show, range, options, onBoard, start };
 })();
