@@ -30,7 +30,8 @@ window.site = (() => {
 
   // A sorted table. Columns that are empty in every row are left out.
   function draw(place, rows, columns, order, cells = DRAW) {
-    const shown = columns.filter(({ key }) => rows.some((row) => value(key, row) !== null));
+    const unusual = (row) => row.kind !== "measured" || row.status !== "complete";
+    const shown = columns.filter(({ key }) => rows.some((row) => value(key, row) !== null && (key !== "kind" || unusual(row))));
     const element = el("table", { id: place === "board-table" ? "board" : `${place}-rows` });
     $(place).replaceChildren(element);
     const at = Math.max(0, shown.findIndex(({ key }) => key === order[0]));
