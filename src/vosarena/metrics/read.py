@@ -6,6 +6,7 @@ import io
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -13,7 +14,7 @@ import numpy as np
 
 from vosarena.base.errors import DataError
 from vosarena.base.sealed import read_sealed
-from vosarena.metrics.counts import ADAPTIVE_COUNTS, COUNTS, Counts
+from vosarena.metrics.counts import ADAPTIVE_COUNTS, COUNTS, Counts, Integers
 from vosarena.metrics.records import SequenceCounts, SequenceInfo, SequenceRows, split_by_object
 from vosarena.metrics.write import METADATA_KEY, SCHEMA_VERSION, check_parquet
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
     Source: TypeAlias = str | Path | pd.DataFrame | Iterable[str | Path]
+
+_FLOATS = ("j", "f", "tolerance", "tolerance_adaptive")
 
 
 @dataclass(frozen=True)
@@ -155,20 +158,37 @@ def metrics_from_rows(
 
 
 def _sequences(rows: pd.DataFrame, infos: Mapping[str, SequenceInfo]) -> Iterator[SequenceRows]:
+    """Yield the sequences in the order of their names, or of the categories if the column has any."""
     names = COUNTS + ADAPTIVE_COUNTS if set(ADAPTIVE_COUNTS) <= set(rows.columns) else COUNTS
-    for name, group in rows.groupby("sequence", observed=True, sort=True):
-        group = group.sort_values(["object_id", "frame_index"], kind="stable")
-        adaptive = "tolerance_adaptive" in group.columns
+    codes, labels = _codes(rows["sequence"])
+    order = np.lexsort((rows["frame_index"].to_numpy(), rows["object_id"].to_numpy(), codes))
+    integers = {name: rows[name].to_numpy(np.int64)[order] for name in ("object_id", "frame_index", *names)}
+    floats = {name: rows[name].to_numpy(np.float64)[order] for name in _FLOATS if name in rows.columns}
+    frames, codes = rows["frame"].to_numpy(object)[order], codes[order]
+    bounds = [0, *(np.flatnonzero(np.diff(codes)) + 1).tolist(), len(codes)]
+    for start, end in pairwise(bounds if len(codes) else []):
+        name, part = str(labels[codes[start]]), slice(start, end)
+        adaptive = floats.get("tolerance_adaptive")
         sequence = SequenceCounts(
-            str(name),
-            object_ids=group["object_id"].to_numpy(np.int64),
-            frames=group["frame"].tolist(),
-            frame_indices=group["frame_index"].to_numpy(np.int64),
-            counts=Counts(**{column: group[column].to_numpy(np.int64) for column in names}),
-            j=group["j"].to_numpy(np.float64),
-            f=group["f"].to_numpy(np.float64),
-            tolerance=group["tolerance"].to_numpy(np.float64),
-            tolerance_adaptive=group["tolerance_adaptive"].to_numpy(np.float64) if adaptive else None,
-            info=infos.get(str(name), SequenceInfo()),
+            name,
+            object_ids=integers["object_id"][part],
+            frames=frames[part].tolist(),
+            frame_indices=integers["frame_index"][part],
+            counts=Counts(**{column: integers[column][part] for column in names}),
+            j=floats["j"][part],
+            f=floats["f"][part],
+            tolerance=floats["tolerance"][part],
+            tolerance_adaptive=None if adaptive is None else adaptive[part],
+            info=infos.get(name, SequenceInfo()),
         )
         yield split_by_object(sequence)
+
+
+def _codes(column: pd.Series[str]) -> tuple[Integers, Any]:
+    """Return a number for each value of a column and the values by number, in the order of `groupby`."""
+    import pandas as pd
+
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        return column.cat.codes.to_numpy(np.int64), column.cat.categories
+    codes, labels = pd.factorize(column, sort=True)
+    return codes, labels
