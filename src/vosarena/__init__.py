@@ -4,6 +4,7 @@ The functions and classes below are the public Python interface:
 
 - `evaluate` scores a folder of predicted masks.
 - `track` predicts masks with one tracker.
+- `Prompt` and `Click` are boxes and clicks for it.
 - `load_results` reads the results of a study as DataFrames.
 - `errors.VosarenaError` is the base of all errors.
 """
@@ -18,8 +19,20 @@ if TYPE_CHECKING:
     from vosarena.inference.track import Tracked, track
     from vosarena.leaderboard.results import Results, load_results
     from vosarena.metrics.evaluate import Evaluation, evaluate
+    from vosarena.trackers.prompts import Click, Prompt
 
-__all__ = ["Evaluation", "Results", "Tracked", "__version__", "errors", "evaluate", "load_results", "track"]
+__all__ = [
+    "Click",
+    "Evaluation",
+    "Prompt",
+    "Results",
+    "Tracked",
+    "__version__",
+    "errors",
+    "evaluate",
+    "load_results",
+    "track",
+]
 
 # Imported at first use, so that `import vosarena` is quick.
 _MODULES = {
@@ -28,6 +41,8 @@ _MODULES = {
     "track": "vosarena.inference.track",
     "Tracked": "vosarena.inference.track",
     "load_results": "vosarena.leaderboard.results",
+    "Prompt": "vosarena.trackers.prompts",
+    "Click": "vosarena.trackers.prompts",
     "Results": "vosarena.leaderboard.results",
 }
 

@@ -1,5 +1,8 @@
 """`vosarena track CLIP`: a video or folder of frames becomes masks and a video that shows them."""
 
+import argparse
+import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +13,10 @@ import numpy as np
 import pytest
 
 from tests.conftest import write_sequence
+from vosarena import Click, Prompt
+from vosarena.base.errors import ConfigError
+from vosarena.cli.prompts import add_prompt_options, read_prompts
+from vosarena.config.catalogs import BUILT_IN
 from vosarena.inference.track import track
 from vosarena.io.frames import read_frame
 from vosarena.io.masks import read_mask
@@ -73,6 +80,59 @@ def test_folders_of_frames_and_masks_with_late_objects(tmp_path):
     assert found == [{0, 1}] * 3 + [{0, 1, 2}] * 3
 
 
+def test_clicks_and_boxes_of_several_objects_with_a_correction(clip, tmp_path):
+    weights = BUILT_IN / "weights/sam2-demo.pth"
+    model = ["--tracker", "sam2", "--option", "config=sam2_demo", "--option", f"weights={weights}", "--threads", 1]
+    first = ["--click", "12,12", "--not", "40,40", "--box", "4,28,19,43", "--click", "2:10,30"]
+    done = command(tmp_path, clip, *model, *first, "--frame", 3, "--click", "1:14,12", "--output", "out")
+    assert done.returncode == 0, done.stderr
+    decode_video(clip, tmp_path / "decoded")
+    frames = [read_frame(path) for path in sorted((tmp_path / "decoded").iterdir())]
+    one = Prompt(clicks=(Click(12, 12), Click(40, 40, inside=False)))
+    two = Prompt(box=(4, 28, 19, 43), clicks=(Click(10, 30),))
+    prompts = {0: {1: [one], 2: [two]}, 3: {1: [Prompt(clicks=(Click(14, 12),))]}}
+    options = {"config": "sam2_demo"}
+    expected = track(frames, prompts, tracker="sam2", options=options, weights=weights, threads=1)
+    masks = [read_mask(path) for path in sorted((tmp_path / "out/my clip").glob("*.png"))]
+    assert len(masks) == 6 and all(map(np.array_equal, masks, expected))
+    manifest = json.loads((tmp_path / "out/my clip.json").read_text())
+    assert manifest["given"]["00003"] == {"1": [{"clicks": [[14, 12, True]]}]}
+    assert manifest["prompts"] == {"00000": [1, 2], "00003": [1]}
+    assert frame_rate(tmp_path / "out/overlay.mp4") == 12
+
+
+def given(*words):
+    """What the options in `words` mean."""
+    parser = argparse.ArgumentParser()
+    add_prompt_options(parser)
+    found = read_prompts(parser.parse_args(list(words)).given)
+    return {
+        frame: {number: (prompt.box, prompt.clicks) for number, prompt in of.items()} for frame, of in found.items()
+    }
+
+
+def test_options_are_read_in_order():
+    words = "--click 1,2 --click 3,4 --not 5,6 --click 1:7,8 --frame 9 --box 0,1,2,3 --click 2:1,1 --not 1:0,0"
+    assert given(*words.split()) == {
+        0: {1: (None, ((1, 2, True), (7, 8, True))), 2: (None, ((3, 4, True), (5, 6, False)))},
+        9: {3: ((0, 1, 2, 3), ()), 2: (None, ((1, 1, True),)), 1: (None, ((0, 0, False),))},
+    }
+
+
+@pytest.mark.parametrize("words, sentence", [
+    ("--click 5", "--click 5: expected X,Y in pixels, or ID:X,Y"),
+    ("--box 1,2,3", "--box 1,2,3: expected X0,Y0,X1,Y1 in pixels"),
+    ("--click 0:1,2", "expected X,Y in pixels"),
+    ("--click 1..2,3", "expected X,Y in pixels"),
+    ("--not 1,2", "give a --click or --box before it"),
+    ("--frame x", "--frame x: expected the number of a frame"),
+    ("--box 0,0,5,5 --box 1:1,1,3,3", "object 1 has two boxes in frame 0"),
+])  # fmt: skip
+def test_mistakes_in_clicks_are_sentences(words, sentence):
+    with pytest.raises(ConfigError, match=re.escape(sentence)):
+        given(*words.split())
+
+
 @pytest.mark.parametrize("arguments, words", [
     (["none.mp4", "--model", "flow", "--masks", "first.png"], "none.mp4: no such file or folder; give a video"),
     (["my clip.mp4", "--model", "flwo", "--masks", "first.png"], "unknown model 'flwo'; did you mean 'flow'?"),
@@ -80,6 +140,11 @@ def test_folders_of_frames_and_masks_with_late_objects(tmp_path):
     (["--model", "flow", "--masks", "first.png"], "give either a video or folder of frames, or --images"),
     (["text.mp4", "--model", "flow", "--masks", "first.png"], "text.mp4: not a video that can be decoded"),
     (["my clip.mp4", "--model", "flow", "--masks", "my clip.mp4"], "not a PNG"),
+    (["my clip.mp4", "--model", "flow", "--click", "3,4"], "'flow' takes mask prompts only, and no click;"),
+    (["my clip.mp4", "--model", "flow"], "which objects? give --click X,Y, --box X0,Y0,X1,Y1 or --masks"),
+    (["my clip.mp4", "--model", "sam2-demo", "--click", "99,4"], "has the point 99,4 but the frames are 80 x 60"),
+    (["my clip.mp4", "--model", "flow", "--masks", "first.png", "--click", "9,4"], "with --masks, name the object"),
+    (["--images", "data/JPEGImages", "--model", "flow", "--click", "9,4"], "clicks and boxes are for one CLIP"),
     (["my clip.mp4", "--model", "cutie-demo-finetuned", "--masks", "first.png"], "is trained by the workflow"),
 ])  # fmt: skip
 def test_mistakes_are_sentences(clip, tmp_path, arguments, words):

@@ -6,7 +6,14 @@ from pathlib import Path
 import pytest
 
 from vosarena.base.errors import TrackerError
-from vosarena.trackers.base import BUILT_IN, build_tracker, check_options, tracker_class, uses_torch
+from vosarena.trackers.base import (
+    BUILT_IN,
+    build_tracker,
+    check_options,
+    prompt_kinds_of,
+    tracker_class,
+    uses_torch,
+)
 from vosarena.trackers.signature import TrackerSignature, parse_signature
 
 MINE = """
@@ -51,10 +58,12 @@ def test_the_source_says_what_the_class_does(name):
     signature = parse_signature(source, attribute)
     assert signature.options == {item.name: item.default is not item.empty for item in parameters}
     assert signature.packages == tracker_class(name).packages
+    assert signature.prompt_kinds == prompt_kinds_of(tracker_class(name))
 
 
 def test_what_the_source_does_not_say_is_left_open(mine):
-    assert parse_signature(mine, "Base") == parse_signature(mine, "Heir") == TrackerSignature(None, ())
+    assert parse_signature(mine, "Base") == TrackerSignature(None, (), ("mask",))
+    assert parse_signature(mine, "Heir") == TrackerSignature(None, ())
     everything = {"scale": False, "size": True, "colour": False, "blur": True, "device": True, "precision": True}
     assert parse_signature(mine, "Mine") == TrackerSignature(everything, ("numpy", "torch"))
     assert parse_signature(mine, "made") == TrackerSignature(None, ())

@@ -25,7 +25,7 @@ rule track:
     params:
         store=store_of,
         sequences=lambda wildcards: shards_of(wildcards)[wildcards.shard],
-        definition=lambda wildcards: model_of(wildcards).definition().to_json(),
+        definition=lambda wildcards: model_of(wildcards).definition(split_of(wildcards)).to_json(),
         python=lambda wildcards: model_of(wildcards).python,
         stored=stored_masks_of,
         resize=lambda wildcards: split_of(wildcards).resize,

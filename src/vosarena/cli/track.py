@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from vosarena.base.errors import ConfigError
 from vosarena.base.names import expand_home
+from vosarena.cli.prompts import add_prompt_options, read_prompts
 
 if TYPE_CHECKING:  # imported where it is needed, so that `vosarena --help` is quick
     from vosarena.inference.job import Job
@@ -18,9 +19,11 @@ def add_parser(commands: Any) -> None:
     """Add `track` to the subparsers of the command line."""
     parser = commands.add_parser(
         "track",
-        description="Track objects through videos, given their first masks. With CLIP, one video or folder of frames "
-        "is tracked, and overlay.mp4 shows the result. With --images, a folder of many is: sequences that are already "
-        "in the output folder are kept, and a sequence that fails does not stop the others.",
+        description="Track objects through videos, given their first masks, boxes or clicks. With CLIP, one video or "
+        "folder of frames is tracked, and overlay.mp4 shows the result. With --images, a folder of many is: sequences "
+        "that are already in the output folder are kept, and a sequence that fails does not stop the others. Every "
+        "--click or --box without ID is a new object, 1, 2 and so on. --click 1:X,Y adds to object 1, or corrects it "
+        "in a later --frame.",
     )
     parser.add_argument("clip", type=Path, nargs="?", metavar="CLIP", help="a video file, or a folder of frames")
     model = parser.add_mutually_exclusive_group(required=True)
@@ -36,10 +39,10 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--masks",
         type=Path,
-        required=True,
         help="folder with one folder of prompts (PNG masks) per sequence; for CLIP, the mask of its first frame or a "
         "folder of masks named like the frames",
     )
+    add_prompt_options(parser)
     parser.add_argument("--output", type=Path, required=True, help="folder for the predicted masks and their manifests")
     parser.add_argument(
         "--sequence", action="append", metavar="NAME", help="track only this sequence (may be repeated; default: all)"
@@ -69,6 +72,9 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError("give either a video or folder of frames, or --images with a folder of many")
     if args.clip:
         return _track_clip(args)
+    if args.given or not args.masks:
+        wrong = "clicks and boxes are for one CLIP" if args.given else "--masks is missing"
+        raise ConfigError(f"{wrong}; give --images the folder of --masks, or a CLIP instead of --images")
     from vosarena.inference.child import track_in_child
     from vosarena.inference.run import failure_report
     from vosarena.inference.track import folder_task
@@ -90,7 +96,10 @@ def _track_clip(args: argparse.Namespace) -> int:
         raise ConfigError("--sequence names sequences of --images; leave it out with a single video")
     if not args.clip.exists():
         raise ConfigError(f"{args.clip}: no such file or folder; give a video or a folder of frames")
-    overlay = track_clip(args.clip, args.masks, args.output, _job(args), blended)
+    if not args.masks and not args.given:
+        raise ConfigError(f"{args.clip}: which objects? give --click X,Y, --box X0,Y0,X1,Y1 or --masks")
+    given = read_prompts(args.given, masks=args.masks is not None)
+    overlay = track_clip(args.clip, args.masks, args.output, _job(args), blended, given)
     print(f"masks: {args.output / args.clip.resolve().with_suffix('').name}\nvideo: {overlay}")
     return 0
 

@@ -43,9 +43,14 @@ class Model(ModelEntry):
     name: str
     tracker: HomeText
 
-    def definition(self) -> ModelDefinition:
-        """Return what decides the predictions, without names and prose: part of every prediction's fingerprint."""
-        return ModelDefinition(self.tracker, dict(self.options), self.revision)
+    def definition(self, split: Split | None = None) -> ModelDefinition:
+        """Return what decides the predictions, without names and prose: part of every prediction's fingerprint.
+
+        Args:
+            split: The split, whose `prompts` count if the model has none of its own.
+        """
+        prompts = self.prompts or (split.prompts if split else "mask")
+        return ModelDefinition(self.tracker, dict(self.options), self.revision, prompts)
 
     def open_weights(self) -> bool | None:
         """Return whether everybody can download the weights, or the model needs none; None if that is not known."""

@@ -45,6 +45,7 @@ PROTOCOL_NAMES: tuple[ProtocolName, ...] = get_args(ProtocolName)
 GroundTruth = Literal["full", "first_frame", "none"]
 Layout = Literal["davis", "youtube-vos", "lvos", "sa-v", "folder", "video", "youtube-vis", "burst"]
 Resize = Literal["never", "nearest"]
+PromptKind = Literal["mask", "box", "1-click", "3-click", "5-click"]
 
 
 def _form_of_size(value: Any) -> str:
@@ -264,6 +265,11 @@ class SplitDefaults(Entry):
         description="Instead of `layout`: a class that reads the dataset, as `path/to/file.py:Class` or the name of an "
         "entry point of the group `vosarena.layouts` (`docs/how-to/datasets.md`).",
     )
+    prompts: PromptKind = Field(
+        "mask",
+        description="What models get of each object where it first appears: its mask, its box, or clicks that are "
+        "derived from the mask by the rule of SAM 2's evaluation.",
+    )
     binary: Bool = Field(False, description="Treat every non-zero pixel of a mask as object 1 (DAVIS 2016).")
     submission: SubmissionEntry | None = Field(None, description="What the evaluation server expects.")
     overlaps: tuple[OverlapEntry, ...] = Field(
@@ -466,6 +472,9 @@ options: {size: 720}"""
         "labels with the same number of votes, that of the first model counts. Only in the config.",
     )
     by: Literal["vote"] = Field("vote", description="How an `ensemble` combines the predictions.")
+    prompts: PromptKind | None = Field(
+        None, description="What this model gets of each object. Default is what `prompts` of the dataset says."
+    )
     weights: WeightsEntry | None = Field(None, description="Where the weights come from.")
     finetune: FinetuneEntry | None = Field(None, description="How to train the weights.")
     trained_on: Annotated[tuple[NonEmpty, ...], Unique] | None = Field(

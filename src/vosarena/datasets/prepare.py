@@ -55,7 +55,7 @@ _THREADS = 16  # for the folders of sequences: each takes a file server some tim
 # Options that select or describe prepared sequences, but change no prepared file.
 _CHOICE = {
     *("protocol", "ground_truth", "resize", "sequences", "select", "exclude", "attributes", "sample"),
-    *("submission", "overlaps"),
+    *("submission", "overlaps", "prompts"),
 }
 
 

@@ -3,6 +3,7 @@
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from vosarena.base.files import check_folder
 from vosarena.base.logs import progress_bar
 from vosarena.datasets.sequences import FRAME_SUFFIXES, frame_files, read_sequence
 from vosarena.inference.child import track_in_child
-from vosarena.inference.job import Job
+from vosarena.inference.job import Given, Job
 from vosarena.inference.track import folder_task
 from vosarena.io.frames import Frames
 from vosarena.io.masks import read_mask
@@ -25,16 +26,19 @@ OVERLAY = "overlay.mp4"
 Blend = Callable[[Any, Any], np.ndarray[Any, Any]]  # frame and labels -> picture
 
 
-def track_clip(clip: Path, masks: Path, output: Path, job: Job, blend: Blend) -> Path:
+def track_clip(
+    clip: Path, masks: Path | None, output: Path, job: Job, blend: Blend, given: Given | None = None
+) -> Path:
     """Track objects through a video or a folder of frames.
 
     Args:
         clip: The video, or the folder of its frames.
         masks: Mask of the first frame, or a folder of masks that are named like the frames. Masks of a video are named
-            00000.png, 00001.png, ...
+            00000.png, 00001.png, ... None without masks.
         output: Folder for the masks, `<clip>/<frame>.png`, and for `overlay.mp4`.
         job: The model.
         blend: Returns the picture of a frame, uint8 (H, W, 3) RGB, with its labels, uint8 (H, W), painted over it.
+        given: Boxes and clicks, in addition to the masks.
 
     Returns:
         Path of the overlay.
@@ -55,15 +59,18 @@ def track_clip(clip: Path, masks: Path, output: Path, job: Job, blend: Blend) ->
         frames = list(frame_files(images, FRAME_SUFFIXES))
         if not frames:
             raise DataError(f"{clip}: no frames in it; give a video or a folder of JPEG or PNG files")
-        if masks.is_dir():
-            prompts.parent.mkdir()
+        prompts.parent.mkdir()
+        if masks is None:
+            prompts.mkdir()
+        elif masks.is_dir():
             prompts.symlink_to(masks.resolve())
         elif masks.is_file():
-            prompts.mkdir(parents=True)
+            prompts.mkdir()
             shutil.copyfile(masks, prompts / f"{frames[0]}.png")
         else:
             raise DataError(f"{masks}: no such file or folder; give the mask of the first frame")
-        outcome = track_in_child(folder_task(images.parent, prompts.parent, output, job, None, "never"))
+        task = replace(folder_task(images.parent, prompts.parent, output, job, None, "never"), given=given or {})
+        outcome = track_in_child(task)
         for reason in outcome.failed.values():
             raise TrackerError(f"{clip}: {reason}")
         files = read_sequence(images.parent, None, name)

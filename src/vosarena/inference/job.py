@@ -2,7 +2,7 @@
 
 import platform
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
@@ -15,6 +15,10 @@ from vosarena.inference.devices import take_device
 from vosarena.predictions.manifest import ModelDefinition, ModelIdentity
 from vosarena.predictions.store import Store
 from vosarena.trackers.base import Tracker, build_tracker, package_versions, packages_of, tracker_class
+from vosarena.trackers.prompts import Prompt
+
+Given = Mapping[int, Mapping[int, Prompt]]
+"""Index of a frame -> object id -> box and clicks."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +101,7 @@ class ShardTask:
         store: Folder of the store for the predictions.
         resize: What to do with prompt masks of another size than the frames: `never` (an error) or `nearest`.
         minutes: Time limit of the process, None if there is none.
+        given: Boxes and clicks in addition to the masks, by index of the frame and object id.
     """
 
     sequences: tuple[str, ...]
@@ -106,6 +111,7 @@ class ShardTask:
     store: Path
     resize: str = "never"
     minutes: float | None = None
+    given: Given = field(default_factory=dict)
 
     def open_store(self) -> Store:
         """Return the store for the predictions."""
@@ -125,6 +131,10 @@ class ShardTask:
             "store": str(self.store),
             "resize": self.resize,
             "minutes": self.minutes,
+            "given": {
+                index: {number: prompt.to_json() for number, prompt in prompts.items()}
+                for index, prompts in self.given.items()
+            },
         }
 
     @classmethod
@@ -140,6 +150,10 @@ class ShardTask:
             store=Path(content["store"]),
             resize=content["resize"],
             minutes=content["minutes"],
+            given={
+                int(index): {int(number): Prompt.from_json(prompt) for number, prompt in prompts.items()}
+                for index, prompts in content["given"].items()
+            },
         )
 
 

@@ -10,24 +10,47 @@ import numpy as np
 from vosarena.base.errors import TrackerError
 from vosarena.base.logs import progress_bar
 from vosarena.datasets.sequences import SequenceFiles
+from vosarena.inference.job import Given
 from vosarena.inference.real_time import RealTime
 from vosarena.io.masks import LabelMap, object_ids, read_mask
 from vosarena.trackers.base import Frame, Tracker
+from vosarena.trackers.prompts import as_prompts, by_object
 
 Prompts = Mapping[int, Any]
-"""Frame index -> label map, or object id -> boolean mask for a sequence whose objects may overlap."""
+"""Frame index -> label map, or object id -> ObjectPrompt where objects may overlap or there are boxes and clicks."""
 
 
-def prompts_of(files: SequenceFiles, options: Mapping[str, Any]) -> Prompts:
+def prompts_of(files: SequenceFiles, options: Mapping[str, Any], given: Given | None = None) -> Prompts:
     """Return the prompts of a sequence for a tracker with these options.
 
     These are the first masks of each object, or with the option `use_all_masks`, which any tracker may have, all masks.
 
+    Args:
+        files: The sequence.
+        options: Options of the tracker.
+        given: Boxes and clicks in addition to the masks, or in place of them if there are none.
+
     Raises:
         DataError: There is nothing to track, or a mask is damaged.
     """
-    every = bool(options.get("use_all_masks"))
-    return files.object_prompts(every=every) if files.objects else files.prompts(every=every)
+    if not given:
+        every = bool(options.get("use_all_masks"))
+        return files.object_prompts(every=every) if files.objects else files.prompts(every=every)
+    masks = prompts_of(files, options) if files.masks or files.objects else {}
+    prompts = {index: dict(by_object(labels)) for index, labels in masks.items()}
+    for index, objects in given.items():
+        for number, prompt in objects.items():
+            first = prompts.setdefault(index, {}).get(number)
+            prompts[index][number] = (*(as_prompts(first) if first is not None else ()), prompt)
+    return dict(sorted(prompts.items()))
+
+
+def given_json(prompt: Any) -> dict[str, Any]:
+    """Return boxes and clicks of the prompt of one frame by object id, for manifests; empty for masks."""
+    if not isinstance(prompt, Mapping):
+        return {}
+    found = {str(n): [item.to_json() for item in as_prompts(given)] for n, given in sorted(prompt.items())}
+    return {number: items for number, items in found.items() if any(items)}
 
 
 def prompted_ids(prompt: Any) -> list[int]:
@@ -91,10 +114,15 @@ def track_sequence(
         check = label_map_check(files.size, {1})
         for number in dict.fromkeys(number for prompt in prompts.values() for number in prompt):
             folder = files.object_folder(number)
-            own = {index: prompt[number].astype(np.uint8) for index, prompt in prompts.items() if number in prompt}
+            own = {index: _alone(prompt[number]) for index, prompt in prompts.items() if number in prompt}
             alone = tracker.track(frames, own)
             for stem, labels in zip(stems, _checked(alone, files, f"{title} {folder}", check), strict=True):
                 yield f"{folder}/{stem}", labels
+
+
+def _alone(given: Any) -> Any:
+    """Return the prompt of an object as that of object 1."""
+    return given.astype(np.uint8) if isinstance(given, np.ndarray) else {1: given}
 
 
 def combine_masks(

@@ -20,8 +20,17 @@ from vosarena.base.text import summarise_names
 from vosarena.base.version import __version__
 from vosarena.datasets.sequences import FULL_ANNOTATIONS, FULL_IMAGES, SequenceFiles, read_sequence
 from vosarena.inference.job import Job, ShardTask, device_name
-from vosarena.inference.outputs import Prompts, combine_masks, output_names, prompted_ids, prompts_of, track_sequence
+from vosarena.inference.outputs import (
+    Prompts,
+    combine_masks,
+    given_json,
+    output_names,
+    prompted_ids,
+    prompts_of,
+    track_sequence,
+)
 from vosarena.inference.process import restored_process, stopped_by_signals
+from vosarena.inference.prompting import derived_prompts
 from vosarena.inference.real_time import RealTime
 from vosarena.inference.usage import PeakMemory
 from vosarena.io.frames import Frames
@@ -29,7 +38,8 @@ from vosarena.io.masks import LabelMap, masks_digest, write_mask
 from vosarena.predictions.failures import breaks_cuda, is_out_of_memory, reason_of
 from vosarena.predictions.manifest import LateMasks, Manifest, MemoryUse, Timing, Versions
 from vosarena.predictions.store import Store
-from vosarena.trackers.base import BoolMask, Tracker, resolve_device, tracker_class
+from vosarena.trackers.base import Tracker, prompt_kinds_of, resolve_device, tracker_class
+from vosarena.trackers.prompts import ObjectPrompt, check_kinds, kind_of_prompt
 
 logger = logging.getLogger(__name__)
 
@@ -151,7 +161,11 @@ class _Run:
         )
         self.store = self.task.open_store()
         self.tracker: Tracker | None = None
+        definition = self.task.job.definition
+        needed = {kind_of_prompt(definition.prompts)}
+        needed |= {kind for prompts in task.given.values() for prompt in prompts.values() for kind in prompt.kinds}
         with restored_process():
+            check_kinds(definition.tracker, prompt_kinds_of(tracker_class(definition.tracker)), sorted(needed))
             self._identity = task.job.identity()
         self._load_seconds = 0.0
         self._plans: dict[str, _Plan] = {}
@@ -211,7 +225,7 @@ class _Run:
         options = self.task.job.definition.options
         files = read_sequence(self.task.images, self.task.annotations, name, self.task.resize)
         full = self._full_resolution(files) if options.get("full_resolution") else None
-        prompts = prompts_of(full or files, options)
+        prompts = prompts_of(full or files, options, self.task.given)
         outputs = output_names(files, prompts)
         sources = [folder / name for folder in self._source_folders()]
         seen: dict[str, Any] = {"model": self._identity.to_json(), "sequence": sequence_digest(full or files, prompts)}
@@ -261,14 +275,15 @@ class _Run:
             self._load_seconds = time.perf_counter() - started
         stems = tuple(path.stem for path in plan.files.frames)
         memory, started = PeakMemory(), time.perf_counter()
-        saving, real_time = _write_masks(self.tracker, plan, folder, title, self.task.job)
+        saving, (prompts, real_time) = _write_masks(self.tracker, plan, folder, title, self.task.job)
         seconds = time.perf_counter() - started
         manifest = Manifest(
             sequence=plan.files.name,
             fingerprint=plan.fingerprint,
             masks_digest=masks_digest((name, folder / f"{name}.png") for name in plan.outputs),
             frames=stems,
-            prompts={stems[index]: tuple(prompted_ids(prompt)) for index, prompt in plan.prompts.items()},
+            prompts={stems[index]: tuple(prompted_ids(prompt)) for index, prompt in prompts.items()},
+            given={stems[index]: found for index, prompt in prompts.items() if (found := given_json(prompt))},
             timing=Timing(load=round(self._load_seconds, 3), track=round(seconds, 3)),
             memory=MemoryUse(memory.host_mb(), memory.gpu_mb()),
             saving=saving,
@@ -283,25 +298,27 @@ class _Run:
 
 def _write_masks(
     tracker: Tracker, plan: _Plan, folder: Path, title: str, job: Job
-) -> tuple[dict[str, Any], LateMasks | None]:
+) -> tuple[dict[str, Any], tuple[Prompts, LateMasks | None]]:
     """Track and write; if memory runs out, try again with the tracker's options that need less of it.
 
     A tracker offers them as `saving_memory()`, a context manager that yields the options it changed.
 
     Returns:
-        The options that were changed, empty after a normal run; and which masks were late, in real time only.
+        The options that were changed, empty after a normal run; the prompts; and which masks were late, in real time
+        only.
     """
     for parent in {(folder / name).parent for name in plan.outputs}:
         parent.mkdir(exist_ok=True)
 
-    def attempt() -> LateMasks | None:
+    def attempt() -> tuple[Prompts, LateMasks | None]:
         if plan.sources:
             _write_all(combine_masks(tracker, plan.files, plan.prompts, plan.sources, title), folder)
-            return None
+            return plan.prompts, None
         real_time = RealTime(job.real_time) if job.real_time else None
         with Frames(plan.frames, workers=job.workers, mask_size=plan.files.size) as frames:
-            _write_all(track_sequence(tracker, frames, plan.files, plan.prompts, title, real_time), folder)
-        return LateMasks(job.real_time, real_time.late) if job.real_time and real_time else None
+            prompts = derived_prompts(tracker, frames, plan.prompts, job.definition.prompts)
+            _write_all(track_sequence(tracker, frames, plan.files, prompts, title, real_time), folder)
+        return prompts, LateMasks(job.real_time, real_time.late) if job.real_time and real_time else None
 
     try:
         return {}, attempt()
@@ -314,8 +331,8 @@ def _write_masks(
         if not saving:
             raise MemoryError(reason)
         logger.warning("%s: %s; trying again with %s", plan.files.name, reason, saving)
-        late = attempt()
-        return dict(saving), late
+        found = attempt()
+        return dict(saving), found
 
 
 def _write_all(masks: Iterable[tuple[str, LabelMap]], folder: Path) -> None:
@@ -353,11 +370,16 @@ def stored_digest(folder: Path, names: Iterable[str]) -> str:
         raise DataError(f"there is no mask {error.filename}; a model made of masks needs one for every frame") from None
 
 
-def _prompt_digest(prompt: LabelMap | Mapping[int, BoolMask]) -> list[Any] | dict[int, list[Any]]:
-    """Return size and hash of a label map, or of each object's mask."""
-    if isinstance(prompt, Mapping):
-        return {number: _pixels_digest(mask) for number, mask in prompt.items()}
-    return _pixels_digest(prompt)
+def _prompt_digest(prompt: LabelMap | Mapping[int, ObjectPrompt]) -> list[Any] | dict[int, list[Any]]:
+    """Return size and hash of a label map, or of each object's mask; boxes and clicks as they are."""
+    if isinstance(prompt, np.ndarray):
+        return _pixels_digest(prompt)
+    return {
+        number: _pixels_digest(given)
+        if isinstance(given, np.ndarray)
+        else [item.to_json() if item.mask is None else _pixels_digest(item.mask) for item in given]
+        for number, given in prompt.items()
+    }
 
 
 def _pixels_digest(mask: np.ndarray[Any, Any]) -> list[Any]:

@@ -19,7 +19,11 @@ from vosarena.inference.outputs import label_map_check, prompted_ids
 from vosarena.inference.run import failure_report, track_sequences
 from vosarena.io.masks import LabelMap
 from vosarena.predictions.manifest import ModelDefinition
-from vosarena.trackers.base import Frame
+from vosarena.trackers.base import Frame, prompt_kinds_of, tracker_class
+from vosarena.trackers.prompts import ObjectPrompt, as_prompts, check_kinds
+
+FramePrompts = Mapping[int, LabelMap | Mapping[int, ObjectPrompt]]
+"""Frame index -> labels, or object id -> prompts."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,7 @@ def track(
 @overload
 def track(
     images: Sequence[Frame],
-    masks: LabelMap | Mapping[int, LabelMap],
+    masks: LabelMap | FramePrompts,
     *,
     tracker: str,
     options: Mapping[str, Any] | None = None,
@@ -67,7 +71,7 @@ def track(
 ) -> list[LabelMap]: ...
 def track(
     images: str | Path | Sequence[Frame],
-    masks: str | Path | LabelMap | Mapping[int, LabelMap],
+    masks: str | Path | LabelMap | FramePrompts,
     output: str | Path | None = None,
     *,
     tracker: str,
@@ -88,7 +92,8 @@ def track(
     Args:
         images: Folder with one folder of frames per sequence; or the frames of one video, uint8 (H, W, 3), RGB.
         masks: Folder with one folder of masks (PNG) per sequence; or the labels of the first frame, uint8 (H, W); or
-            such labels by frame index, for objects that appear later.
+            such labels by frame index, for objects that appear later. For trackers that take boxes and clicks, a frame
+            index may also have a mapping of object ids to lists of `vosarena.Prompt`.
         output: Folder for the masks. Needed with folders.
         tracker: `static`, `flow`, `empty`, `cutie`, `sam2`, an installed plug-in, or `path/to/file.py:Class`.
         options: Options of the tracker.
@@ -169,20 +174,25 @@ def folder_task(
     return ShardTask(names, images, masks, job, output, resize)
 
 
-def _track_frames(frames: Sequence[Frame], masks: LabelMap | Mapping[int, LabelMap], job: Job) -> list[LabelMap]:
-    prompts = masks if isinstance(masks, Mapping) else {0: masks}
+def _track_frames(frames: Sequence[Frame], masks: LabelMap | FramePrompts, job: Job) -> list[LabelMap]:
+    prompts: FramePrompts = masks if isinstance(masks, Mapping) else {0: masks}
     size = frames[0].shape[:2]
     for index, labels in prompts.items():
         if not 0 <= index < len(frames):
             raise DataError(f"masks: there is no frame {index}; expected 0 to {len(frames) - 1}")
-        if labels.shape != size or labels.dtype != np.uint8:
+        if isinstance(labels, Mapping):
+            needed = {kind for given in labels.values() for prompt in as_prompts(given) for kind in prompt.kinds}
+            name = job.definition.tracker
+            check_kinds(name, prompt_kinds_of(tracker_class(name)), sorted({*needed, "click"}))
+        elif labels.shape != size or labels.dtype != np.uint8:
             raise DataError(
                 f"masks: frame {index} has {labels.dtype} {labels.shape}; expected uint8 labels {size} like the frame"
             )
     ids = {number for labels in prompts.values() for number in prompted_ids(labels)}
     check = label_map_check(size, ids)
     found: list[LabelMap] = []
-    for labels in job.build().track(frames, copy.deepcopy(prompts)):  # a tracker may write into the prompts
+    copied: Any = copy.deepcopy(prompts)  # a tracker may write into the prompts
+    for labels in job.build().track(frames, copied):
         if wrong := check(labels):
             raise TrackerError(f"frame {len(found)}: the tracker gave {wrong}")
         found.append(labels)

@@ -5,7 +5,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from vosarena.base.errors import DataError
-from vosarena.config.catalogs import Model
 from vosarena.config.paths import Paths
 from vosarena.config.study import Study
 from vosarena.datasets.table import read_table
@@ -15,6 +14,7 @@ from vosarena.metrics.measure import Resize, measure
 from vosarena.metrics.measure_split import pair_predictions
 from vosarena.metrics.pairs import MeasureError
 from vosarena.metrics.protocols import find_protocol
+from vosarena.predictions.manifest import ModelDefinition
 from vosarena.predictions.store import Store
 
 logger = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ def partial_leaderboard(study: Study, paths: Paths, jobs: int = 1) -> list[Local
     for run in local_runs(study, paths):
         split, model = study.splits[f"{run.dataset}/{run.split}"], study.models[run.model]
         metrics = output / "metrics" / run.dataset / run.split / f"{run.model}.parquet"
-        if run.table.is_file() and _measure_finished(run, model, split.resize, metrics, jobs):
+        if run.table.is_file() and _measure_finished(run, model.definition(split), split.resize, metrics, jobs):
             runs.append(replace(run, metrics=metrics))
     server = [run for run in server_runs(study, paths) if run.table.is_file()]
     if not runs and not server:
@@ -53,11 +53,11 @@ def partial_leaderboard(study: Study, paths: Paths, jobs: int = 1) -> list[Local
     return runs
 
 
-def _measure_finished(run: LocalRun, model: Model, resize: Resize, output: Path, jobs: int) -> bool:
+def _measure_finished(run: LocalRun, definition: ModelDefinition, resize: Resize, output: Path, jobs: int) -> bool:
     store = Store(run.store)
     manifests = store.manifests(record.sequence for record in read_table(run.table))
     finished = {
-        name: found.masks_digest for name, found in manifests.items() if found.identity.definition == model.definition()
+        name: found.masks_digest for name, found in manifests.items() if found.identity.definition == definition
     }
     if not finished:
         return False

@@ -15,7 +15,8 @@ from vosarena.config.paths import Paths
 from vosarena.config.study import Study, read_study, with_line
 from vosarena.datasets.readers import check_reader
 from vosarena.fetching.weights import local_files, local_weights, place_of
-from vosarena.trackers.base import check_options
+from vosarena.trackers.base import check_options, known_prompt_kinds
+from vosarena.trackers.prompts import check_kinds, kind_of_prompt
 
 logger = logging.getLogger(__name__)
 
@@ -62,6 +63,9 @@ def check_study(study: Study, where: str) -> None:
         elsewhere = model.python is not None or model.env != "default"
         try:
             check_options(model.tracker, [*model.options, *weights], elsewhere)
+            if accepted := known_prompt_kinds(model.tracker):
+                needed = {kind_of_prompt(model.definition(split).prompts) for split in study.splits.values()}
+                check_kinds(model.tracker, accepted, sorted(needed))
         except TrackerError as error:
             raise ConfigError(f"{where}: models: {model.name}: {error}") from None
 

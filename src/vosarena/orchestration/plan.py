@@ -17,6 +17,7 @@ from vosarena.fetching.sources import FileEntry, LocalSource, PageSource, Remote
 from vosarena.fetching.weights import local_weights, place_of
 from vosarena.orchestration.machine import cpus_of_gpu_job
 from vosarena.orchestration.shards import START_SECONDS, Workload, split_into_shards
+from vosarena.predictions.manifest import ModelDefinition
 from vosarena.predictions.store import Store
 from vosarena.trackers.base import uses_torch
 
@@ -186,7 +187,11 @@ class _Planner:
             return PlannedRun(str(split), model.name, kind)
         records = _assumed_records(split) if assumed else [record for record in read_table(table) if not record.problem]
         work = {record.sequence: Workload.of(record) for record in records}
-        finished = set() if assumed else _finished(Store(self.paths.predictions(split, model.name)), model, work)
+        finished = (
+            set()
+            if assumed
+            else _finished(Store(self.paths.predictions(split, model.name)), model.definition(split), work)
+        )
         if finished == set(work):
             return PlannedRun(str(split), model.name, kind, len(work), len(work), jobs=0, hours=0.0, assumed=assumed)
         gpu_jobs = self.gpus * self.study.inference.jobs_per_gpu
@@ -199,7 +204,7 @@ class _Planner:
         shards = split_into_shards(work, self.study.inference, kind, at_once)
         left = [names for names in shards.values() if not finished.issuperset(names)]
         todo = [work[name] for name in work if name not in finished]
-        speed = _measured(model, self.paths, kind)
+        speed = _measured(model.name, model.definition(split), self.paths, kind)
         seconds = (speed or 1) * sum(found.usual_seconds(kind) for found in todo) + len(left) * START_SECONDS[kind]
         size = sum(found.frames * found.pixels for found in todo) // _PIXELS_PER_BYTE
         return PlannedRun(
@@ -239,22 +244,22 @@ def _planned(
     return PlannedFile(name, how, entry.bytes, origin, source_file, place, licence, repository == "dataset")
 
 
-def _finished(store: Store, model: Model, names: Iterable[str]) -> set[str]:
+def _finished(store: Store, definition: ModelDefinition, names: Iterable[str]) -> set[str]:
     """Return the sequences whose masks were made by this definition of the model."""
     try:
         manifests = store.manifests(names)
     except DataError:
         return set()
-    return {name for name, found in manifests.items() if found.identity.definition == model.definition()}
+    return {name for name, found in manifests.items() if found.identity.definition == definition}
 
 
-def _measured(model: Model, paths: Paths, kind: str) -> float | None:
+def _measured(model: str, definition: ModelDefinition, paths: Paths, kind: str) -> float | None:
     """Return the time that a model took so far, as a multiple of the usual one; None if it has not run in this way."""
     took = usual = 0.0
-    for folder in sorted((paths.results / "predictions").glob(f"*/*/{model.name}")):
+    for folder in sorted((paths.results / "predictions").glob(f"*/*/{model}")):
         names = [file.stem for file in sorted(folder.glob("[!.]*.json"))[:_SAMPLE]]
         for found in Store(folder).manifests(names).values():
-            if found.identity.definition == model.definition() and (found.memory.gpu is None) == (kind != "gpu"):
+            if found.identity.definition == definition and (found.memory.gpu is None) == (kind != "gpu"):
                 frames = len(found.frames)
                 objects = len({number for ids in found.prompts.values() for number in ids})
                 took += found.timing.track

@@ -19,20 +19,24 @@ class ModelDefinition:
         tracker: Name of the tracker: built in, `file.py:Class` or a plug-in.
         options: Keyword arguments of the tracker, as YAML gives them.
         revision: Number that a user changes to have everything tracked again.
+        prompts: What it gets of each object: `mask`, `box`, `1-click`, `3-click` or `5-click`.
     """
 
     tracker: str
     options: Mapping[str, Any] = field(default_factory=dict)
     revision: int = 1
+    prompts: str = "mask"
 
     def to_json(self) -> dict[str, Any]:
         """Return the definition as a plain mapping."""
-        return {"tracker": self.tracker, "options": dict(self.options), "revision": self.revision}
+        content = {"tracker": self.tracker, "options": dict(self.options), "revision": self.revision}
+        return content if self.prompts == "mask" else {**content, "prompts": self.prompts}
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Self:
         """Read what `to_json` returned."""
-        return cls(content["tracker"], dict(content["options"]), content["revision"])
+        prompts = content.get("prompts", "mask")
+        return cls(content["tracker"], dict(content["options"]), content["revision"], prompts)
 
     def without_paths(self) -> Self:
         """Return the definition in which a path of this machine is shortened to the name of the file."""
@@ -123,6 +127,7 @@ class Manifest:
         masks_digest: Digest of the files of masks. It is checked whenever they are read.
         frames: Names of the frames in order, without suffix.
         prompts: Frame name -> ids of the objects whose prompt is there.
+        given: Frame name -> object id -> boxes and clicks, in order, where the prompts are not masks.
         timing: Seconds for loading and tracking.
         memory: Peak memory.
         saving: Options that the tracker changed because memory ran out; usually empty.
@@ -144,6 +149,7 @@ class Manifest:
     identity: ModelIdentity
     versions: Versions
     real_time: LateMasks | None = None
+    given: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def fps(self) -> float:
@@ -163,6 +169,7 @@ class Manifest:
             "masks": self.masks_digest,
             "frames": list(self.frames),
             "prompts": {frame: list(ids) for frame, ids in self.prompts.items()},
+            **({"given": dict(self.given)} if self.given else {}),
             "seconds": {"load": self.timing.load, "track": self.timing.track},
             "fps": self.fps,
             "peak_memory_mb": self.memory.host,
@@ -192,6 +199,7 @@ class Manifest:
             identity=ModelIdentity.from_json(content["identity"]),
             versions=Versions(content["vosarena"], content["python"], content["interpreter"]),
             real_time=_late_masks(content),
+            given=content.get("given", {}),
         )
 
     def shared(self) -> dict[str, Any]:

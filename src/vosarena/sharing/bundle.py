@@ -167,7 +167,9 @@ def collect(study: Study, paths: Paths, folder: Path, with_masks: bool = False) 
         table = paths.sequences(split)
         names = [record.sequence for record in read_table(table) if not record.problem]
         _copy(table, folder / "sequences" / f"{split}.parquet")
-        write_member(folder / "fingerprints" / f"{split}.json", fingerprints(table.parent, names, split.resize))
+        write_member(
+            folder / "fingerprints" / f"{split}.json", fingerprints(table.parent, names, split.resize, split.prompts)
+        )
     timings = {}
     for run in runs:
         place = f"{run.dataset}/{run.split}/{run.model}"
@@ -197,6 +199,7 @@ def collect(study: Study, paths: Paths, folder: Path, with_masks: bool = False) 
             "title": study.dataset_titles[split.dataset],
             "protocols": list(study.protocols_of(split)),
             "facts": _split_facts(study.catalog, split),
+            "prompts": split.prompts,
         }
         for split in study.local_splits()
     }
@@ -292,8 +295,11 @@ def _verify(bundle: Bundle) -> None:
         listed = {record.sequence for record in read_table(bundle.table(f"{dataset}/{split}"))}
         if set(metrics.infos) != set(manifests) or not set(manifests) <= set(known) & listed:
             raise DataError(f"counts, manifests and fingerprints of {place} are of different sequences")
+        definition = bundle.models[model]["definition"]
+        # The model has prompts of its own, or gets those of the split.
+        possible = definition, {**definition, "prompts": bundle.splits[f"{dataset}/{split}"]["prompts"]}
         for name, manifest in manifests.items():
-            if manifest["definition"] != bundle.models[model]["definition"]:
+            if manifest["definition"] not in possible:
                 raise DataError(f"the manifest of {name} of {place} is of another model")
         masks = bundle.masks(dataset, split, model)
         if masks.is_file():
@@ -333,13 +339,15 @@ def _copy(source: Path, target: Path) -> None:
     target.write_bytes(source.read_bytes())
 
 
-def fingerprints(root: Path, names: Sequence[str], resize: str) -> dict[str, dict[str, str]]:
+def fingerprints(root: Path, names: Sequence[str], resize: str, kind: str = "mask") -> dict[str, dict[str, str]]:
     """Return hashes of the frames with the prompts, and of the ground truth, by sequence."""
 
     def of(name: str) -> dict[str, str]:
         files = read_sequence(root / IMAGES, root / ANNOTATIONS, name, resize)
         prompts = files.object_prompts() if files.objects else files.prompts()
-        return {"frames": sequence_digest(files, prompts), "ground_truth": _truth_digest(files)}
+        frames = sequence_digest(files, prompts)
+        frames = frames if kind == "mask" else digest_of({"frames": frames, "prompts": kind})
+        return {"frames": frames, "ground_truth": _truth_digest(files)}
 
     with ThreadPoolExecutor(_THREADS) as pool, progress_bar(total=len(names), desc="hashing", unit="sequence") as bar:
         found = {}

@@ -16,6 +16,7 @@ from vosarena.base.errors import Stopped, TrackerError, VosarenaError
 from vosarena.base.plugins import file_of, installed, is_in_file, load_from_file
 from vosarena.base.text import nearest
 from vosarena.io.masks import LabelMap
+from vosarena.trackers.prompts import MASK_ONLY
 from vosarena.trackers.signature import TrackerSignature, check_names, parse_signature
 
 Frame = NDArray[np.uint8]  # (H, W, 3) RGB
@@ -44,6 +45,8 @@ class Tracker(Protocol):
     The constructor takes the model's options as keywords, and `device` (`cpu` or `cuda`) and `precision`.
     For datasets whose objects may overlap (SA-V), a tracker may also have a method `track_objects`, which takes and
     yields boolean masks by object id: `track_objects(frames, {index: {id: mask}}) -> Iterator[{id: mask}]`.
+    A tracker that takes boxes and clicks says so in `prompt_kinds`, a tuple of `mask`, `box` and `click`. It then also
+    gets prompts by object id (trackers.prompts.ObjectPrompt) in place of a label map or mask.
     """
 
     packages: ClassVar[tuple[str, ...]]
@@ -188,3 +191,15 @@ def package_versions(packages: Iterable[str]) -> dict[str, str]:
                 "built-in trackers; give a model that needs others its own environment (docs/how-to/models.md)"
             ) from None
     return versions
+
+
+def prompt_kinds_of(cls: type[Tracker]) -> tuple[str, ...]:
+    """Return the kinds of prompts that a tracker takes, only masks if it does not say."""
+    kinds: tuple[str, ...] = getattr(cls, "prompt_kinds", MASK_ONLY)
+    return kinds
+
+
+def known_prompt_kinds(name: str) -> tuple[str, ...] | None:
+    """Return the same for the name of a tracker, without importing it; None if its source does not say."""
+    signature = _signature(name)
+    return signature.prompt_kinds if signature else None

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 import numpy as np
 
 from vosarena.base.errors import MaskError, TrackerError
-from vosarena.io.masks import object_ids
 from vosarena.predictions.failures import is_out_of_memory
 from vosarena.trackers.base import BoolMask, Frame, LabelMap
+from vosarena.trackers.prompts import ObjectPrompt, as_prompts, by_object
 from vosarena.trackers.streaming import frame_size
 
 if TYPE_CHECKING:
@@ -32,13 +32,14 @@ class Stream(Protocol):
     """Turns frames and prompts into logits."""
 
     def run(
-        self, frames: Sequence[Frame], prompts: Mapping[int, Mapping[int, BoolMask]], settings: Any, reduce: Reduce
+        self, frames: Sequence[Frame], prompts: Mapping[int, Mapping[int, ObjectPrompt]], settings: Any, reduce: Reduce
     ) -> Iterator[np.ndarray]:
         """Yield the result of `reduce` for every frame from the first prompt on.
 
         Args:
             frames: The frames.
-            prompts: Frame index -> object id -> bool (H, W), not empty. Every id occurs once.
+            prompts: Frame index -> object id -> bool (H, W), not empty, or prompts. An id that occurs again is
+                corrected.
             settings: How to run.
             reduce: Gets pairs of object id and logits, float (H, W) on the device, in the order of the ids, and the
                 size (H, W) of the frame; returns a tensor.
@@ -59,33 +60,36 @@ class ObjectTracker:
     saving: ClassVar[Mapping[str, Any]]
     """The settings that need the least memory."""
 
+    corrects: bool = True
+    """Whether prompts of an object that is being tracked correct it."""
+
     _stream: Stream
     _settings: Any
     _use_all_masks: bool | None = None  # whether an object may have several prompts, None if there is no such option
     _threshold = 0.0  # a pixel belongs to an object if its logit is higher
 
-    def track(self, frames: Sequence[Frame], prompts: Mapping[int, LabelMap]) -> Iterator[LabelMap]:
+    def track(
+        self, frames: Sequence[Frame], prompts: Mapping[int, LabelMap | Mapping[int, ObjectPrompt]]
+    ) -> Iterator[LabelMap]:
         """Yield one label map per frame; see Tracker.track. Overlaps go to the object with the highest logit.
 
         Raises:
             MaskError: A prompt does not fit its frame, or no prompt has an object.
         """
         for index, labels in prompts.items():
-            if labels.dtype != np.uint8:
+            if isinstance(labels, np.ndarray) and labels.dtype != np.uint8:
                 raise MaskError(
                     f"the prompt mask of frame {index} has type {labels.dtype}; "
                     "expected uint8 labels, 255 objects at most"
                 )
-        split = {
-            index: {number: labels == number for number in object_ids(labels)} for index, labels in prompts.items()
-        }
-        checked = _checked(frames, split, several=self._use_all_masks)
+        split = {index: by_object(given) for index, given in prompts.items()}
+        checked = self._checked(frames, split)
         for _ in range(min(checked)):
             yield np.zeros(frame_size(frames), np.uint8)
         yield from self._run(frames, checked, partial(label_map, threshold=self._threshold))
 
     def track_objects(
-        self, frames: Sequence[Frame], prompts: Mapping[int, Mapping[int, BoolMask]]
+        self, frames: Sequence[Frame], prompts: Mapping[int, Mapping[int, ObjectPrompt]]
     ) -> Iterator[dict[int, BoolMask]]:
         """Track objects whose masks may overlap (SA-V), any number of them.
 
@@ -95,7 +99,7 @@ class ObjectTracker:
         Raises:
             MaskError: A prompt does not fit its frame, or no prompt has an object.
         """
-        checked = _checked(frames, prompts, several=self._use_all_masks)
+        checked = self._checked(frames, prompts)
         every_object = sorted({number for masks in checked.values() for number in masks})
         empty = np.zeros(frame_size(frames), np.bool_)
         for _ in range(min(checked)):
@@ -106,8 +110,48 @@ class ObjectTracker:
             present = sorted({*present, *checked.get(index, {})})
             yield dict.fromkeys(every_object, empty) | dict(zip(present, masks, strict=True))
 
+    def _checked(
+        self, frames: Sequence[Frame], prompts: Mapping[int, Mapping[int, ObjectPrompt]]
+    ) -> dict[int, dict[int, ObjectPrompt]]:
+        """Return the prompts without empty masks, in order of frames.
+
+        Raises:
+            MaskError: They do not fit the frames or each other.
+        """
+        size = frame_size(frames)
+        checked: dict[int, dict[int, ObjectPrompt]] = {}
+        seen: dict[int, int] = {}
+        for index in sorted(prompts):
+            if not 0 <= index < len(frames):
+                raise MaskError(f"there is a prompt mask for frame {index}, but the sequence has {len(frames)} frames")
+            for number, given in prompts[index].items():
+                is_mask = isinstance(given, np.ndarray)
+                for prompt in as_prompts(given):
+                    if wrong := prompt.problem(size):
+                        kind = "prompt mask" if prompt.mask is not None else "prompt"
+                        raise MaskError(f"the {kind} of frame {index}, object {number}, {wrong}")
+                if number in seen and is_mask and not self._use_all_masks:
+                    also = "" if self._use_all_masks is None else ", or the option `use_all_masks`"
+                    raise MaskError(
+                        f"object {number} has prompt masks in frames {seen[number]} and {index}; "
+                        f"use only the mask of the first frame where it appears{also}"
+                    )
+                if number in seen and not is_mask and not self.corrects:
+                    raise MaskError(
+                        f"object {number} has prompts in frames {seen[number]} and {index}, but this model does not "
+                        "correct masks; give the prompts of its first frame only"
+                    )
+                if self._use_all_masks and not is_mask:
+                    raise MaskError("the option `use_all_masks` takes masks only; leave it out for boxes and clicks")
+                if any(prompt.mask is None or prompt.mask.any() for prompt in as_prompts(given)):
+                    checked.setdefault(index, {})[number] = given
+                    seen[number] = index
+        if not checked:
+            raise MaskError("no prompt mask has an object; there is nothing to track")
+        return checked
+
     def _run(
-        self, frames: Sequence[Frame], prompts: Mapping[int, Mapping[int, BoolMask]], reduce: Reduce
+        self, frames: Sequence[Frame], prompts: Mapping[int, Mapping[int, ObjectPrompt]], reduce: Reduce
     ) -> Iterator[np.ndarray]:
         import torch
 
@@ -165,40 +209,6 @@ def check_count(tracker: str, option: str, value: object) -> None:
     """Raise TrackerError if the value of an option is not a number of 1 or more."""
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise TrackerError(f"{tracker}: {option} is {value!r}; use a number of 1 or more")
-
-
-def _checked(
-    frames: Sequence[Frame], prompts: Mapping[int, Mapping[int, BoolMask]], *, several: bool | None
-) -> dict[int, dict[int, BoolMask]]:
-    """Return the prompts without empty masks, in order of frames. `several`: an object may have more than one.
-
-    Raises:
-        MaskError: They do not fit the frames or each other.
-    """
-    height, width = frame_size(frames)
-    checked: dict[int, dict[int, BoolMask]] = {}
-    seen: dict[int, int] = {}
-    for index in sorted(prompts):
-        if not 0 <= index < len(frames):
-            raise MaskError(f"there is a prompt mask for frame {index}, but the sequence has {len(frames)} frames")
-        for number, mask in prompts[index].items():
-            if mask.shape != (height, width):
-                raise MaskError(
-                    f"the prompt mask of frame {index}, object {number}, is {' x '.join(map(str, mask.shape[::-1]))} "
-                    f"but the frames are {width} x {height}; use masks of the size of the frames"
-                )
-            if number in seen and not several:
-                also = "" if several is None else ", or the option `use_all_masks`"
-                raise MaskError(
-                    f"object {number} has prompt masks in frames {seen[number]} and {index}; "
-                    f"use only the mask of the first frame where it appears{also}"
-                )
-            if mask.any():
-                checked.setdefault(index, {})[number] = mask
-                seen[number] = index
-    if not checked:
-        raise MaskError("no prompt mask has an object; there is nothing to track")
-    return checked
 
 
 def label_map(

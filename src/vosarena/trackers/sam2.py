@@ -44,6 +44,7 @@ class Sam2(ObjectTracker):
     """
 
     packages: ClassVar[tuple[str, ...]] = ("sam2", "torch", "pillow")
+    prompt_kinds: ClassVar[tuple[str, ...]] = ("mask", "box", "click")
     name = "sam2"
     saving: ClassVar[Mapping[str, Any]] = {"batch_objects": 1, "encoder_batch": 1, "offload_memory": True}
 
@@ -95,5 +96,6 @@ class Sam2(ObjectTracker):
         )
         rule = RULES[memory]
         self._stream = Sam2Stream(predictor, autocast, fill_hole_area, rule() if rule else None)
+        self.corrects = self.corrects and rule is None
         self._use_all_masks, self._threshold = use_all_masks, float(score_thresh)
         self._settings = Settings(batch_objects, encoder_batch, offload_memory)

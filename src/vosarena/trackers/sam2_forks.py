@@ -25,6 +25,8 @@ class EdgeTam(Sam2):
     """
 
     packages: ClassVar[tuple[str, ...]] = ("edgetam-dimos", "timm", "torch", "pillow")
+    prompt_kinds: ClassVar[tuple[str, ...]] = ("mask", "box", "click")
+    corrects = False  # its package is older than SAM 2.1's, and joins the objects of a frame
 
     def __init__(
         self,
@@ -60,6 +62,8 @@ class EfficientTam(Sam2):
     """
 
     packages: ClassVar[tuple[str, ...]] = ("efficient-track-anything", "torch", "pillow")
+    prompt_kinds: ClassVar[tuple[str, ...]] = ("mask", "box", "click")
+    corrects = False  # as EdgeTAM's
 
     def __init__(
         self,

@@ -10,7 +10,7 @@ import contextlib
 import io
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,10 +21,11 @@ import torch
 from PIL import Image
 
 from vosarena.io.resize import resize_as_pillow
-from vosarena.trackers.base import BoolMask, Frame
+from vosarena.trackers.base import Frame
 from vosarena.trackers.checkpoints import cast_weights
 from vosarena.trackers.memory.base import MemoryRule
 from vosarena.trackers.objects import enlarge
+from vosarena.trackers.prompts import ObjectPrompt, Prompt, as_prompts
 from vosarena.trackers.sam2_memory import RuledObject, visible_above
 from vosarena.trackers.streaming import fetch_late, frame_size, pinned_empty, prepare_ahead
 
@@ -95,16 +96,21 @@ class Sam2Stream:
         self._levels = ((levels - mean) / deviation).to(self.device)
 
     def run(
-        self, frames: Sequence[Frame], prompts: Mapping[int, Mapping[int, BoolMask]], settings: Settings, reduce: Reduce
+        self,
+        frames: Sequence[Frame],
+        prompts: Mapping[int, Mapping[int, ObjectPrompt]],
+        settings: Settings,
+        reduce: Reduce,
     ) -> Iterator[np.ndarray]:
         """Yield the result of `reduce` for every frame from the first prompt on.
 
         On CUDA results are yielded one frame late, so that the next frame is already being computed. If an object has
-        several prompts, all of them are in its memory from the start, as upstream's `--use_all_masks` has it.
+        several masks, all of them are in its memory from the start, as upstream's `--use_all_masks` has it. Prompts of
+        an object that is being tracked correct its mask of that frame, and the frames after it.
 
         Args:
             frames: The frames.
-            prompts: Frame index -> object id -> bool (H, W), not empty.
+            prompts: Frame index -> object id -> bool (H, W), not empty, or prompts.
             settings: How to run.
             reduce: Gets pairs of object id and logits, float (H, W) on the device, in the order of the ids, and the
                 size (H, W) of the frame; returns a tensor.
@@ -114,7 +120,10 @@ class Sam2Stream:
         groups: list[_Group | RuledObject] = []
         numbers = [number for masks in prompts.values() for number in masks]
         if len(numbers) > len(set(numbers)):
-            groups, prompts = list(self._groups(self._memories(frames, prompts), settings)), {}
+            if all(isinstance(given, np.ndarray) for masks in prompts.values() for given in masks.values()):
+                groups, prompts = list(self._groups(self._memories(frames, prompts), settings)), {}
+            else:
+                settings = replace(settings, batch_objects=1)  # upstream corrects one object at a time
         left = range(first, len(frames))
         with contextlib.closing(prepare_ahead(frames, self.prepare, left, settings.encoder_batch + 1)) as images:
             self._state["cached_features"] = _Encoded(self, images, first, settings.encoder_batch)
@@ -124,7 +133,7 @@ class Sam2Stream:
         self,
         indices: range,
         groups: list[_Group | RuledObject],
-        prompts: Mapping[int, Mapping[int, BoolMask]],
+        prompts: Mapping[int, Mapping[int, ObjectPrompt]],
         size: tuple[int, int],
         settings: Settings,
         reduce: Reduce,
@@ -147,16 +156,21 @@ class Sam2Stream:
 
     @torch.inference_mode()
     def _step(
-        self, index: int, groups: list[_Group | RuledObject], new: Mapping[int, BoolMask], settings: Settings
+        self, index: int, groups: list[_Group | RuledObject], given: Mapping[int, ObjectPrompt], settings: Settings
     ) -> None:
         """Track the objects in a frame, after adding those that appear in it."""
+        known = {number for group in groups for number in group.objects}
         with self._precision():
-            groups += self._groups({number: {index: self._prompt(index, new[number])} for number in new}, settings)
+            new = [number for number in given if number not in known]
+            groups += self._groups({number: {index: self._prompt(index, given[number])} for number in new}, settings)
             for group in groups:
                 if isinstance(group, RuledObject):
                     group.track(index)
                 elif group.first <= index:
                     self._track(index, group)
+                    if (number := group.objects[0]) in known and number in given:
+                        corrected = self._prompt(index, given[number], group.outputs)
+                        group.current = corrected["pred_masks"].to(self.device)
                     self._forget(group, index)
 
     @torch.inference_mode()
@@ -206,7 +220,7 @@ class Sam2Stream:
 
     @torch.inference_mode()
     def _memories(
-        self, frames: Sequence[Frame], prompts: Mapping[int, Mapping[int, BoolMask]]
+        self, frames: Sequence[Frame], prompts: Mapping[int, Mapping[int, ObjectPrompt]]
     ) -> dict[int, dict[int, dict[str, Any]]]:
         """Return the memories of all prompts by object and frame."""
         found: dict[int, dict[int, dict[str, Any]]] = {}
@@ -223,14 +237,44 @@ class Sam2Stream:
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, dtype=self._autocast)
 
-    def _prompt(self, index: int, mask: BoolMask) -> dict[str, Any]:
-        """Return upstream's memory of one object after its first mask, as in a run for this object alone."""
-        self.predictor.reset_state(self._state)
-        with visible_above(self.predictor, self.rule.presence if self.rule else 0.0):
-            self.predictor.add_new_mask(self._state, frame_idx=index, obj_id=1, mask=mask)
-        self.predictor.propagate_in_video_preflight(self._state)
-        output: dict[str, Any] = self._state["output_dict_per_obj"][0]["cond_frame_outputs"][index]
+    def _prompt(
+        self, index: int, given: ObjectPrompt, tracked: dict[str, dict[int, dict[str, Any]]] | None = None
+    ) -> dict[str, Any]:
+        """Return upstream's memory of one object after prompts in a frame, as in a run for this object alone.
+
+        Args:
+            index: The frame.
+            given: The prompts.
+            tracked: The memories of an object that has been tracked up to this frame; the new memory is put among them.
+        """
+        predictor, state = self.predictor, self._state
+        predictor.reset_state(state)
+        row = predictor._obj_id_to_idx(state, 1)
+        if tracked is not None:
+            state["output_dict_per_obj"][row] = tracked
+            state["frames_tracked_per_obj"][row][index] = {"reverse": False}
+        with visible_above(predictor, self.rule.presence if self.rule else 0.0):
+            for place, prompt in enumerate(as_prompts(given)):
+                self._add(index, prompt, first=place == 0)
+        predictor.propagate_in_video_preflight(state)
+        outputs = state["output_dict_per_obj"].pop(row)  # resetting the state would empty it
+        output: dict[str, Any] = outputs["cond_frame_outputs"].get(index) or outputs["non_cond_frame_outputs"][index]
         return output
+
+    def _add(self, index: int, prompt: Prompt, *, first: bool) -> None:
+        """Add a prompt to upstream's state, to those that the frame has already unless it is the `first`."""
+        if prompt.mask is not None:
+            self.predictor.add_new_mask(self._state, frame_idx=index, obj_id=1, mask=prompt.mask)
+            return
+        self.predictor.add_new_points_or_box(
+            self._state,
+            frame_idx=index,
+            obj_id=1,
+            points=np.array([click[:2] for click in prompt.clicks], np.float32) if prompt.clicks else None,
+            labels=np.array([click.inside for click in prompt.clicks], np.int32) if prompt.clicks else None,
+            clear_old_points=first or prompt.box is not None,  # a box has to come before clicks
+            box=prompt.box,
+        )
 
     def _forget(self, group: _Group, index: int) -> None:
         """Drop what no frame after `index` attends to (see SAM2Base._prepare_memory_conditioned_features)."""

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from vosarena.base.errors import TrackerError
 from vosarena.base.text import nearest
+from vosarena.trackers.prompts import MASK_ONLY
 
 
 @dataclass(frozen=True)
@@ -21,10 +22,12 @@ class TrackerSignature:
         options: Arguments of the constructor, and whether each is optional. None if the file alone does not say,
             because the constructor is inherited or takes any keyword.
         packages: Packages of the class, empty if they are inherited.
+        prompt_kinds: Kinds of prompts that it takes. None if the file alone does not say.
     """
 
     options: Mapping[str, bool] | None
     packages: tuple[str, ...]
+    prompt_kinds: tuple[str, ...] | None = None
 
 
 def parse_signature(file: Path, name: str) -> TrackerSignature:
@@ -47,14 +50,25 @@ def parse_signature(file: Path, name: str) -> TrackerSignature:
     alone = isinstance(node, ast.ClassDef) and not node.bases and not node.decorator_list
     if isinstance(node, ast.FunctionDef) or (alone and not parts.keys() & {"track", "combine"}):
         raise TrackerError(f"{file}: {name} is not a tracker; write a class with a method `track`")
-    packages: tuple[str, ...] = ()
-    for part in node.body:
-        if isinstance(part, ast.Assign | ast.AnnAssign) and "packages" in ast.unparse(part).split("=")[0]:
-            packages = _strings(part.value)
+    packages = _strings(_assigned(node, "packages"))
+    kinds = _assigned(node, "prompt_kinds")
+    prompt_kinds = _strings(kinds) if kinds else MASK_ONLY if alone else None
     constructor = parts.get("__init__")
     if constructor is None:
-        return TrackerSignature({} if alone else None, packages)
-    return TrackerSignature(None if constructor.args.kwarg else _arguments(constructor.args), packages)
+        return TrackerSignature({} if alone else None, packages, prompt_kinds)
+    options = None if constructor.args.kwarg else _arguments(constructor.args)
+    return TrackerSignature(options, packages, prompt_kinds)
+
+
+def _assigned(node: ast.ClassDef, name: str) -> ast.expr | None:
+    """Return what the body of a class assigns to a name."""
+    for part in node.body:
+        targets = (
+            [part.target] if isinstance(part, ast.AnnAssign) else part.targets if isinstance(part, ast.Assign) else []
+        )
+        if any(ast.unparse(target) == name for target in targets):
+            return part.value  # type: ignore[attr-defined,no-any-return]
+    return None
 
 
 def _strings(value: ast.expr | None) -> tuple[str, ...]:

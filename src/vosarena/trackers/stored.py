@@ -19,6 +19,7 @@ class Masks:
     """
 
     packages: ClassVar[tuple[str, ...]] = ()
+    prompt_kinds: ClassVar[tuple[str, ...]] = ("mask", "box", "click")  # whatever the masks were made from
 
     def __init__(self, folder: str, device: str = "cpu", precision: str = "auto") -> None:
         pass
@@ -43,6 +44,7 @@ class Ensemble:
     """
 
     packages: ClassVar[tuple[str, ...]] = ()
+    prompt_kinds: ClassVar[tuple[str, ...]] = ("mask", "box", "click")  # whatever the masks were made from
 
     def __init__(self, of: Sequence[str], by: str = "vote", device: str = "cpu", precision: str = "auto") -> None:
         if by != "vote":

@@ -31,6 +31,7 @@ class Transformers(ObjectTracker):
     """
 
     packages: ClassVar[tuple[str, ...]] = ("transformers", "timm", "torch", "torchvision")
+    prompt_kinds: ClassVar[tuple[str, ...]] = ("mask", "box", "click")
     name = "transformers"
     saving: ClassVar[Mapping[str, Any]] = {"batch_objects": 1, "offload_memory": True}
 

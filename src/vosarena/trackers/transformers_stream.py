@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torchvision.transforms.v2 import functional as images
 
-from vosarena.trackers.base import BoolMask, Frame
+from vosarena.trackers.base import Frame
 from vosarena.trackers.checkpoints import cast_weights
 from vosarena.trackers.objects import enlarge
+from vosarena.trackers.prompts import ObjectPrompt, Prompt, as_prompts
 from vosarena.trackers.streaming import fetch_late, frame_size, pinned_empty, prepare_ahead
 from vosarena.trackers.transformers_network import session_class
 
@@ -71,7 +72,11 @@ class SessionStream:
         )
 
     def run(
-        self, frames: Sequence[Frame], prompts: Mapping[int, Mapping[int, BoolMask]], settings: Settings, reduce: Reduce
+        self,
+        frames: Sequence[Frame],
+        prompts: Mapping[int, Mapping[int, ObjectPrompt]],
+        settings: Settings,
+        reduce: Reduce,
     ) -> Iterator[np.ndarray]:
         """Yield the result of `reduce` for every frame from the first prompt on; see objects.Stream."""
         left, size = range(min(prompts), len(frames)), frame_size(frames)
@@ -93,23 +98,33 @@ class SessionStream:
         self,
         session: Any,
         index: int,
-        new: Mapping[int, BoolMask],
+        given: Mapping[int, ObjectPrompt],
         size: tuple[int, int],
         settings: Settings,
         reduce: Reduce,
     ) -> torch.Tensor:
         with self._precision():
-            if new:
-                ids = sorted(new)
-                masks = [torch.from_numpy(new[number]) for number in ids]
-                self._processor.add_inputs_to_inference_session(session, index, ids, input_masks=masks)
-            if settings.batch_objects == 1:
+            corrected = not given.keys().isdisjoint(session.obj_ids)
+            if corrected:
+                self.network(session, frame_idx=index)  # a correction starts from the mask without it
+            self._add(session, index, given)
+            if settings.batch_objects == 1 or corrected:
                 scores = self.network(session, frame_idx=index).pred_masks
             else:
                 scores = self._forward(session, index, settings.batch_objects)
             self._forget(session, index, settings)
         rows = sorted((number, row) for row, number in enumerate(session.obj_ids))
         return reduce(((number, enlarge(scores[row : row + 1], size)) for number, row in rows), size)
+
+    def _add(self, session: Any, index: int, given: Mapping[int, ObjectPrompt]) -> None:
+        """Add the prompts of a frame to a session, those of an object one after the other."""
+        for number in sorted(given):
+            for place, prompt in enumerate(as_prompts(given[number])):
+                # A box has to come before clicks.
+                self._processor.add_inputs_to_inference_session(
+                    session, index, [number], clear_old_inputs=not place or prompt.box is not None, **_inputs(prompt)
+                )
+        session.obj_with_new_inputs = sorted(given)  # of all objects, as if they had been added together
 
     def _precision(self) -> contextlib.AbstractContextManager[Any]:
         if self._autocast is None:
@@ -122,8 +137,9 @@ class SessionStream:
         oldest_memory = following - (config.num_maskmem - 1)
         oldest_pointer = following - (config.max_object_pointers_in_encoder - 1)
         session.cache.clear_all()
-        for inputs in (*session.mask_inputs_per_obj.values(), *session.frames_tracked_per_obj.values()):
-            inputs.clear()
+        for known in (session.mask_inputs_per_obj, session.point_inputs_per_obj, session.frames_tracked_per_obj):
+            for inputs in known.values():
+                inputs.clear()
         for outputs in session.output_dict_per_obj.values():
             recent = outputs["non_cond_frame_outputs"]
             for past in [past for past in recent if past < min(oldest_memory, oldest_pointer)]:
@@ -140,7 +156,7 @@ class SessionStream:
         """Do what the network's `forward` does, with up to `batch` objects in a pass; returns all logits."""
         network: Any = self.network
         features, positions = network._prepare_vision_features(session, index, 1)
-        options = {"frame_idx": index, "batch_size": 1, "point_inputs": None, "reverse": False}
+        options = {"frame_idx": index, "batch_size": 1, "reverse": False}
         if "run_mem_encoder" in inspect.signature(network._run_single_frame_inference).parameters:
             options["run_mem_encoder"] = True  # EdgeTAM encodes the memory in there
         outputs: dict[int, dict[str, Any]] = {}
@@ -152,7 +168,8 @@ class SessionStream:
                     session,
                     obj_idx=row,
                     is_init_cond_frame=True,
-                    mask_inputs=session.mask_inputs_per_obj[row][index],
+                    mask_inputs=session.mask_inputs_per_obj[row].get(index),
+                    point_inputs=session.point_inputs_per_obj[row].get(index),
                     **options,
                 )
                 session.obj_with_new_inputs.remove(number)
@@ -163,7 +180,7 @@ class SessionStream:
             for group in (rows[first : first + batch] for first in range(0, len(rows), batch)):
                 together = _together(session, group, features, positions)
                 output = network._run_single_frame_inference(
-                    together, obj_idx=0, is_init_cond_frame=False, mask_inputs=None, **options
+                    together, obj_idx=0, is_init_cond_frame=False, mask_inputs=None, point_inputs=None, **options
                 )
                 outputs.update({row: _row(output, place) for place, row in enumerate(group)})
         everything = sorted(outputs)
@@ -203,6 +220,17 @@ class _Pixels:
 
     def __getitem__(self, index: int) -> torch.Tensor:
         return self._stream.normalised(next(self._prepared))
+
+
+def _inputs(prompt: Prompt) -> dict[str, Any]:
+    """Return a prompt of one object as arguments of the library's processor."""
+    if prompt.mask is not None:
+        return {"input_masks": [torch.from_numpy(prompt.mask)]}
+    inputs: dict[str, Any] = {} if prompt.box is None else {"input_boxes": [[list(prompt.box)]]}
+    if prompt.clicks:
+        inputs["input_points"] = [[[[click.x, click.y] for click in prompt.clicks]]]
+        inputs["input_labels"] = [[[int(click.inside) for click in prompt.clicks]]]
+    return inputs
 
 
 def _drop(output: dict[str, Any], keys: Sequence[str]) -> None:
