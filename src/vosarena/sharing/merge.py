@@ -125,7 +125,7 @@ def _recounted(bundles: Sequence[Bundle], labels: Sequence[str], paths: Paths) -
             if name not in here:
                 resize = read_metadata(counts).policies["resize"]
                 names = [record.sequence for record in read_table(table) if not record.problem]
-                here[name] = fingerprints(table.parent, names, resize)
+                here[name] = fingerprints(table.parent, names, resize, bundle.splits[name]["prompts"])
             if here[name] != known:
                 raise DataError(f"{label} has other frames or ground truth of {name} than {table.parent}")
             try:
