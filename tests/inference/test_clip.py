@@ -142,7 +142,6 @@ def test_mistakes_in_clicks_are_sentences(words, sentence):
     (["my clip.mp4", "--model", "flow", "--masks", "my clip.mp4"], "not a PNG"),
     (["my clip.mp4", "--model", "flow", "--click", "3,4"], "'flow' takes mask prompts only, and no click;"),
     (["my clip.mp4", "--model", "flow"], "which objects? give --click X,Y, --box X0,Y0,X1,Y1 or --masks"),
-    (["my clip.mp4", "--model", "sam2-demo", "--click", "99,4"], "has the point 99,4 but the frames are 80 x 60"),
     (["my clip.mp4", "--model", "flow", "--masks", "first.png", "--click", "9,4"], "with --masks, name the object"),
     (["--images", "data/JPEGImages", "--model", "flow", "--click", "9,4"], "clicks and boxes are for one CLIP"),
     (["my clip.mp4", "--model", "cutie-demo-finetuned", "--masks", "first.png"], "is trained by the workflow"),
