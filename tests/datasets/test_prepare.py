@@ -1,5 +1,6 @@
 """Inputs as people have them: one that cannot be used fails alone and by name, one that changed is noticed."""
 
+import json
 import os
 import re
 import shutil
@@ -19,6 +20,7 @@ from vosarena.base.names import escape_unprintable, expand_home
 from vosarena.cli import main
 from vosarena.config.catalogs import Split, load_catalog
 from vosarena.config.study import load_study
+from vosarena.datasets.facts import frame_rate_of
 from vosarena.datasets.prepare import prepare_split, source_fingerprint
 from vosarena.datasets.sequences import (
     FULL_ANNOTATIONS,
@@ -212,6 +214,12 @@ def test_two_videos_of_one_name_and_videos_that_cannot_be_read(tmp_path):
     rows = rows_of(tmp_path, tmp_path / "mine", layout="video", ground_truth="none", binary=True)
     assert set(rows) == {"good", "twice", "both", "junk", "old", "moving"}
     assert rows["good"].n_frames == 5 and not rows["good"].problem
+    rates = tmp_path / "resources/datasets/mine/all/frame_rates.json"
+    assert list(json.loads(rates.read_text())) == ["good"]
+    split = Split(dataset="mine", name="all")
+    assert frame_rate_of(split, rates.parent, "good") == json.loads(rates.read_text())["good"] > 0
+    assert frame_rate_of(split, rates.parent, "other") == 24
+    assert frame_rate_of(split.model_copy(update={"frame_rate": 6}), rates.parent, "good") == 6
     assert "twice.MOV and " in rows["twice"].problem and "twice.mp4 are both" in rows["twice"].problem
     assert "both.avi and " in rows["both"].problem
     assert "videos/junk.mp4: not a video" in rows["junk"].problem

@@ -2,10 +2,12 @@
 
 import json
 import re
+import shutil
 import sys
 import zipfile
 from pathlib import Path
 
+import av
 import numpy as np
 import pandas as pd
 import pytest
@@ -45,7 +47,9 @@ def files_of(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
-def test_the_workflow_makes_the_report_and_figures_and_their_bytes_repeat(dataset, tmp_path, snakemake):
+def test_the_workflow_makes_the_report_and_figures_and_their_bytes_repeat(
+    dataset, tmp_path, snakemake, monkeypatch, caplog, capsys
+):
     setting = {"datasets": [{"path": str(dataset)}], "models": ["static", "flow"], "protocols": ["davis2017"]}
     setting["inference"] = {"sequences_per_job": 16}
     snakemake(config=setting)
@@ -60,12 +64,17 @@ def test_the_workflow_makes_the_report_and_figures_and_their_bytes_repeat(datase
     assert [item["name"] for item in sequences] == ["alpha", "beta", "gamma"]
     for item in sequences:
         folder = results / "report/media/squares/all" / item["name"]
+        assert item["rate"] == 24 and item["clip"] == [0, item["frames"] - 1]
         assert {path.name for path in folder.iterdir()} == {
-            *("frames.jpg", "truth.png", "contour.png", "data.js"),
+            *("frames.jpg", "truth.png", "contour.png", "data.js", "clip.mp4"),
             *(f"{model}{kind}.png" for model in (0, 1) for kind in ("", "-outline", "-error")),
         }
     assert all(row["derived"] for row in board_content["attributes"]), "the dataset gives no attributes"
     assert "late" in sequences[2]["attributes"]
+    with av.open(str(results / "report/media/squares/all/beta/clip.mp4")) as clip:
+        assert sum(1 for _ in clip.decode(video=0)) == 8 and clip.streams.video[0].average_rate == 24
+    first = content["splits"]["squares/all"]["first"]
+    assert first["models"] == ["flow"] and (results / "report/media/squares/all/clip.mp4").is_file()
     names = {path.name for path in (results / "figures").iterdir()}
     assert {"overview.pdf", "overview.svg"} <= names and sum(name.startswith("qualitative_") for name in names) == 4
     assert max(path.stat().st_size for path in (results / "figures").iterdir()) < 1_000_000
@@ -78,11 +87,30 @@ def test_the_workflow_makes_the_report_and_figures_and_their_bytes_repeat(datase
     (tmp_path / "leaderboard").symlink_to(results / "leaderboard")
     build_report(study, paths, tmp_path / "again")
     assert files_of(tmp_path / "again") == files_of(results / "report")
+    with monkeypatch.context() as patched:
+        patched.setitem(sys.modules, "av", None)
+        build_report(study, paths, tmp_path / "again")
+    assert not list((tmp_path / "again").rglob("*.mp4")) and "the report has no clips" in caplog.text
     draw_figures(study, paths, tmp_path / "figures")
     assert files_of(tmp_path / "figures") == files_of(results / "figures")
     words = (results / "figures/overview.svg").read_text()
     assert ">Optical flow<" in words and ">squares, davis2017<" in words, "titles are for figures"
     assert "Optical flow &" in (results / "leaderboard/leaderboard.tex").read_text()
+
+    places = [f"--{name}={tmp_path / name}" for name in ("results", "resources")]
+    command = ["video", "--config", str(tmp_path / "config.yaml"), *places, "--output", str(tmp_path / "videos")]
+    assert main([*command, "--sequence", "gamma", "squares/all/beta", "--models", "flow"]) == 0
+    assert [path.name for path in sorted((tmp_path / "videos").iterdir())] == [
+        "squares_all_beta.mp4",
+        "squares_all_gamma.mp4",
+    ]
+    assert main([*command, "--sequence", "gama"]) == main([*command, "--sequence", "beta", "--models", "flw"]) == 1
+    shutil.rmtree(tmp_path / "results/predictions/squares/all/flow/beta")
+    assert main([*command, "--sequence", "beta"]) == 0, "the models that have predicted it"
+    assert main([*command, "--sequence", "beta", "--models", "flow"]) == 1
+    said = capsys.readouterr().err
+    for words in ("did you mean 'gamma'", "did you mean 'flow'", "squares/all/beta: not tracked yet by flow; run"):
+        assert words in said
 
     named = load_study({**setting, "figures": {"sequences": ["squares/all/beta"]}})
     draw_figures(named, paths, tmp_path / "figures")

@@ -6,14 +6,20 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
+from PIL import Image
 
 from tests.conftest import write_sequence
+from vosarena.io.masks import read_mask
 from vosarena.report import media
-from vosarena.report.figures import MODEL_COLOURS
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (pip install playwright)")
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
@@ -195,6 +201,59 @@ def test_a_report_that_was_passed_on_alone_has_its_tables_and_prints_its_picture
     page.close()
 
 
+def test_a_clip_plays_on_the_first_screen_and_in_the_viewer(page):
+    clip = page.locator("#first-clip")
+    page.wait_for_function("document.querySelector('#first-clip').currentTime > 0")
+    assert clip.evaluate("node => !node.paused && node.muted && node.videoWidth > 0")
+    box = clip.bounding_box()
+    assert box["y"] + box["height"] < page.viewport_size["height"] and "its lowest" in page.inner_text("#first-text")
+    page.get_by_role("link", name="Compare all models").click()
+    page.locator("#curves .curve").first.wait_for()
+    assert page.locator("#viewer-title").inner_text() in page.inner_text("#first-text")
+    page.locator("#models label", has_text="static").get_by_role("checkbox").uncheck()
+    page.select_option("#view", "clip")
+    page.wait_for_function("document.querySelector('#clip').currentTime > 0")
+    assert not page.locator("#panels").is_visible() and "24 frames per second" in page.inner_text("#clip-facts")
+    assert page.locator("#save-clip").get_attribute("href").endswith("/clip.mp4")
+    command = page.inner_text("#clip-command")
+    assert command.startswith("vosarena video --study study --sequence squares/all/") and "static" not in command
+    assert command.endswith("--models flow late-flow")
+    page.select_option("#view", "mask")
+    assert page.locator("#panels").is_visible() and page.locator("#clip").evaluate("node => node.paused")
+    assert not page.locator("#save-picture").is_visible(), "browsers do not let local pages read pictures"
+    page.keyboard.press("Escape")
+    page.emulate_media(reduced_motion="reduce")
+    page.reload()
+    page.wait_for_function("document.querySelector('#first-clip').readyState > 1")
+    assert clip.evaluate("node => node.paused")
+
+
+def test_the_view_is_saved_as_a_picture(browser, report, tmp_path):
+    handler = partial(SimpleHTTPRequestHandler, directory=report.parent)
+    handler.log_message = lambda *_: None
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        page = browser.new_page(viewport={"width": 1280, "height": 900})
+        page.goto(f"http://127.0.0.1:{server.server_port}/#squares%2Fall%2Fbeta")
+        page.locator("#curves .curve").first.wait_for()
+        page.locator("#models label", has_text="static").get_by_role("checkbox").uncheck()
+        page.locator("#slider").press("End")
+        with page.expect_download() as download:
+            page.click("#save-picture")
+        download.value.save_as(tmp_path / "view.png")
+        assert download.value.suggested_filename == "squares_all_beta_frame_59_59.png"
+        page.close()
+        server.shutdown()
+    picture = np.array(Image.open(tmp_path / "view.png").convert("RGB")).astype(int)
+    assert picture.shape == (48 + 26, 4 * (64 + 8) - 8, 3), "four panels: frame, ground truth, two models"
+    truth = read_mask(report.parents[4] / "squares/Annotations/beta/00059.png")
+    panels = [picture[26:, 72 * number : 72 * number + 64] for number in range(4)]
+    pink = np.array(list(bytes.fromhex(media.colour_of(1)[1:])))
+    inside = cv2.erode((truth == 1).astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
+    far = [np.abs(panel[inside] - pink).mean() for panel in panels[:2]]
+    assert far[1] < far[0], "the mask is painted over the frame"
+
+
 def test_drill_down_with_frames_in_step_and_the_keyboard(page):
     card = page.locator("#worst .card").first
     card.hover()  # plays
@@ -290,7 +349,7 @@ def test_a_split_without_ground_truth_is_ordered_by_disagreement(page):
 def test_objects_and_models_have_no_colour_in_common(page):
     models = page.evaluate("Object.keys(vosarena.data.models).map(vosarena.colour)")
     assert len(set(models)) == len(MODELS)
-    assert not {*MODEL_COLOURS, *models} & set(media.OBJECT_COLOURS)
+    assert not {*media.MODEL_COLOURS, *models} & set(media.OBJECT_COLOURS)
     assert page.evaluate("[1, 2, 3, 4].map(vosarena.kindColour)")[1:] not in (models, list(media.OBJECT_COLOURS))
 
 

@@ -31,6 +31,7 @@ COMMANDS = {
     "leaderboard": "write and print the tables of all scores",
     "explain": "show why published numbers of a model differ from the score measured here",
     "report": "write the HTML page with all results",
+    "video": "write videos with the masks of several models side by side",
     "bundle": "write counts and provenance of a study into one file to share",
     "merge": "verify bundles and merge them into one leaderboard",
     "site": "write a static site from bundles",

@@ -126,6 +126,11 @@ class Paths:
         """Folder of the figures for papers."""
         return self.study_folder / "figures"
 
+    @property
+    def videos(self) -> Path:
+        """Folder of videos for papers and talks."""
+        return self.study_folder / "videos"
+
     def submission(self, split: object, model: str) -> Path:
         """Archive for an evaluation server."""
         return self.study_folder / "submissions" / str(split) / f"{model}.zip"

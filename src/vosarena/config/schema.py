@@ -271,6 +271,11 @@ class SplitDefaults(Entry):
         "derived from the mask by the rule of SAM 2's evaluation.",
     )
     binary: Bool = Field(False, description="Treat every non-zero pixel of a mask as object 1 (DAVIS 2016).")
+    frame_rate: Float | None = Field(
+        None,
+        gt=0,
+        description="Frames per second at which clips are shown. Default is that of the video files; without them, 24.",
+    )
     submission: SubmissionEntry | None = Field(None, description="What the evaluation server expects.")
     overlaps: tuple[OverlapEntry, ...] = Field(
         (), description="Other datasets and splits that have videos in common with this one."

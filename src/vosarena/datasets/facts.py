@@ -1,7 +1,7 @@
 """What a dataset says about its sequences, next to their prepared folders: `attributes.json` and `meta.json`.
 
 The note of a prepared split has the digests of both files, so that one that was edited, damaged or removed is noticed
-before it changes a score.
+before it changes a score. `frame_rates.json` has the frame rates of videos; no score depends on it.
 """
 
 import json
@@ -13,9 +13,12 @@ from vosarena.base.errors import DataError
 from vosarena.base.files import write_json
 from vosarena.base.hashing import file_sha256
 from vosarena.base.notes import read_note
+from vosarena.config.catalogs import Split
 from vosarena.datasets.sequences import ATTRIBUTES, META
 
 PREPARED_NOTE = ".prepared.json"  # from which input the folder was prepared, and what it contains
+FRAME_RATES = "frame_rates.json"
+FRAME_RATE = 24.0  # frames per second where nobody says it
 PREPARED = "prepared.txt"  # the same for people; the output of the rule
 
 
@@ -70,3 +73,25 @@ def read_attributes(root: Path) -> dict[str, list[str]]:
     except ValueError:
         raise DataError(f"{file}: damaged; remove {root / PREPARED} and run again to recreate it") from None
     return attributes
+
+
+def write_frame_rates(root: Path, rates: Mapping[str, float]) -> None:
+    """Write the frames per second of the sequences that were videos, by name; no file without any."""
+    (root / FRAME_RATES).unlink(missing_ok=True)
+    if rates:
+        write_json(root / FRAME_RATES, rates)
+
+
+def frame_rate_of(split: Split, root: Path, sequence: str) -> float:
+    """Return the frames per second of a sequence: those of the config or catalog, of its video, or FRAME_RATE.
+
+    Args:
+        split: The split.
+        root: Its prepared folder.
+        sequence: Name of the sequence.
+    """
+    try:
+        rates = json.loads((root / FRAME_RATES).read_bytes())
+    except (OSError, ValueError):
+        rates = {}
+    return float(split.frame_rate or rates.get(sequence) or FRAME_RATE)

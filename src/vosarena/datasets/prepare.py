@@ -29,7 +29,7 @@ from vosarena.base.notes import read_note, sidecar_path, write_note
 from vosarena.config.catalogs import Split
 from vosarena.config.paths import Paths
 from vosarena.datasets.archives import archives_of, extract_archive, fetch_archive, roots_of
-from vosarena.datasets.facts import PREPARED, PREPARED_NOTE, facts_digests, write_facts
+from vosarena.datasets.facts import PREPARED, PREPARED_NOTE, facts_digests, write_facts, write_frame_rates
 from vosarena.datasets.layouts import DatasetContents, SequenceSource, discover
 from vosarena.datasets.readers import is_read_by_class, reader_state, write_sequence
 from vosarena.datasets.recognise import recognise
@@ -47,7 +47,7 @@ from vosarena.demo import clips, procedural
 from vosarena.demo import synthesize as synthetic
 from vosarena.fetching.policy import RetryPolicy
 from vosarena.io.masks import read_mask, write_mask
-from vosarena.io.video import decode_video
+from vosarena.io.video import decode_video, frame_rate
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ _THREADS = 16  # for the folders of sequences: each takes a file server some tim
 # Options that select or describe prepared sequences, but change no prepared file.
 _CHOICE = {
     *("protocol", "ground_truth", "resize", "sequences", "select", "exclude", "attributes", "sample"),
-    *("submission", "overlaps", "prompts"),
+    *("submission", "overlaps", "prompts", "frame_rate"),
 }
 
 
@@ -152,6 +152,9 @@ def _build(contents: DatasetContents, split: Split, root: Path, resources: Path)
         _remove(root / name)
         folder.replace(root / name)
     write_facts(root, contents.attributes, contents.meta)
+    videos = {name: source.images for name, source in contents.sequences.items() if source.images.is_file()}
+    decoded = {name: video for name, video in videos.items() if not (root / IMAGES / name / PROBLEM).exists()}
+    write_frame_rates(root, {name: frame_rate(video) for name, video in decoded.items()})
 
 
 def _build_sequence(

@@ -448,3 +448,12 @@ def object_folders(folder: Path) -> dict[int, Path]:
 def _key(path: Path) -> int | str:
     number = frame_number(path.stem)
     return path.stem if number is None else number
+
+
+def frame_indices(files: SequenceFiles) -> dict[str, int]:
+    """Return the index of each frame by the name of its mask.
+
+    Scores refer to the names of masks, which may differ from those of frames: `7.png` may be the mask of `00007.jpg`.
+    """
+    masks = (files.masks, *files.objects.values())
+    return {path.stem: index for found in masks for index, path in found.items()}

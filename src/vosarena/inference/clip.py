@@ -12,6 +12,7 @@ import numpy as np
 from vosarena.base.errors import DataError, TrackerError
 from vosarena.base.files import check_folder
 from vosarena.base.logs import progress_bar
+from vosarena.datasets.facts import FRAME_RATE
 from vosarena.datasets.sequences import FRAME_SUFFIXES, frame_files, read_sequence
 from vosarena.inference.child import track_in_child
 from vosarena.inference.job import Given, Job
@@ -20,7 +21,6 @@ from vosarena.io.frames import Frames
 from vosarena.io.masks import read_mask
 from vosarena.io.video import decode_video, frame_rate, write_video
 
-_FRAME_RATE = 24.0  # of a folder of frames
 OVERLAY = "overlay.mp4"
 
 Blend = Callable[[Any, Any], np.ndarray[Any, Any]]  # frame and labels -> picture
@@ -74,7 +74,7 @@ def track_clip(
         for reason in outcome.failed.values():
             raise TrackerError(f"{clip}: {reason}")
         files = read_sequence(images.parent, None, name)
-        rate = frame_rate(clip) if clip.is_file() else _FRAME_RATE
+        rate = frame_rate(clip) if clip.is_file() else FRAME_RATE
         with Frames(files.frames) as pictures:
             write_video(output / OVERLAY, _painted(pictures, files.frames, output / name, blend), rate)
     return output / OVERLAY

@@ -26,7 +26,7 @@ from vosarena.config.catalogs import Split
 from vosarena.config.paths import Paths
 from vosarena.config.study import Study
 from vosarena.config.titles import Titles
-from vosarena.datasets.sequences import ANNOTATIONS, IMAGES, SequenceFiles, read_sequence
+from vosarena.datasets.sequences import ANNOTATIONS, IMAGES, SequenceFiles, frame_indices, read_sequence
 from vosarena.io.frames import read_frame
 from vosarena.leaderboard.attributes import FAILURE_J, ObjectCurve, mean_curve, sequence_curves
 from vosarena.leaderboard.boards import board_keys, rows_of
@@ -38,6 +38,7 @@ from vosarena.leaderboard.tables import unscored_note
 from vosarena.metrics.read import read_metrics
 from vosarena.predictions.store import Store
 from vosarena.report import media
+from vosarena.report.media import MODEL_COLOURS
 
 logging.getLogger("fontTools").setLevel(logging.WARNING)  # otherwise it logs every table of a font in a PDF
 
@@ -49,7 +50,6 @@ STYLE: list[str | Path | dict[str, Any]] = [
         "text.parse_math": False,  # `$` in a name does not start a formula
     },
 ]
-MODEL_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # as on the page
 MARKERS = "os^v"
 STRIPS, STRIP_FRAMES, CELL = 2, 5, 1.25  # sequences per split, frames per sequence, inches per picture
 PIXELS = 900_000  # of all pictures of a figure; a PDF file stores one byte for each, so it stays below 1 MB
@@ -175,7 +175,7 @@ def _strip(
     files = read_sequence(root / IMAGES, root / ANNOTATIONS, name, split.resize)
     truth = media.truth_reader(files)
     annotated = sorted({index for masks in (files.masks, *files.objects.values()) for index in masks})
-    index_of = {path.stem: index for masks in (files.masks, *files.objects.values()) for index, path in masks.items()}
+    index_of = frame_indices(files)
     scores = {
         model: {index_of[stem]: float(j) for stem, j in zip(mean.stems, mean.j, strict=True)}
         for model, mean in curves.items()

@@ -26,7 +26,10 @@ from vosarena.metrics.records import IGNORE
 TILE_WIDTH, LARGE_TILE_WIDTH, COLUMNS = 320, 480, 8
 BUDGET = 60_000  # panels of a report at TILE_WIDTH, for any number of sequences and models
 MAX_FRAMES, MIN_FRAMES = 48, 8  # shown frames of one sequence
+CLIPS, CLIPS_OF_SPLIT = 24, 8  # sequences of a report, and of one of its splits, that have a clip
+MAX_CLIP, MIN_CLIP = 240, 48  # frames of a clip
 OBJECT_COLOURS = ("#FF2FD0", "#FFE81A", "#00E5FF", "#F0262B", "#7DF01E", "#8B5CFF", "#FFB38A", "#9CFFE0")
+MODEL_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # as on the page
 DESATURATED = 0.5  # part of the colour that frames lose under masks; as on the page
 _FILL, _ERROR = 130, 200  # alpha of the inside of an object and of wrong pixels, from 0 to 255
 _COLOURS = [bytes.fromhex(colour[1:]) for colour in OBJECT_COLOURS]
@@ -70,6 +73,17 @@ def tile_width(sequences: int, panels: int) -> int:
     """
     pixels = (LARGE_TILE_WIDTH / TILE_WIDTH) ** 2
     return LARGE_TILE_WIDTH if sequences * panels * MAX_FRAMES * pixels <= BUDGET else TILE_WIDTH
+
+
+def clip_limits(splits: int, panels: int) -> tuple[int, int]:
+    """Return the number of clips of a split and the largest number of their frames that keep clips within BUDGET.
+
+    Args:
+        splits: Number of splits; each has one clip at least.
+        panels: Number of panels of a clip.
+    """
+    clips = max(1, min(CLIPS_OF_SPLIT, CLIPS // max(1, splits)))
+    return clips, int(np.clip(BUDGET // (splits * clips * panels), MIN_CLIP, MAX_CLIP))
 
 
 def shown_frames(n_frames: int, most: int, wanted: Sequence[int] = ()) -> list[int]:
@@ -252,6 +266,15 @@ def disagreement(masks: Mapping[str, Tiles]) -> dict[str, NDArray[np.float64]]:
     return {model: values / (len(models) - 1) for model, values in total.items()} if len(models) > 1 else {}
 
 
+def disagreement_over_time(
+    models: Mapping[str, ReadLabels], files: SequenceFiles, frames: range
+) -> dict[str, dict[int, float]]:
+    """Return for each model how much its masks differ from those of the others (see `disagreement`), by frame."""
+    grid = Grid.of(files.size, len(frames))
+    masks = {model: read_tiles(read, frames, grid) for model, read in models.items()}
+    return {model: dict(zip(frames, values.tolist(), strict=True)) for model, values in disagreement(masks).items()}
+
+
 def _difference(one: LabelMap | None, other: LabelMap | None) -> float:
     if one is None or other is None:
         return float(one is not other)
@@ -289,17 +312,42 @@ def blended(frame: Picture, labels: LabelMap | None) -> Picture:
         frame: The frame.
         labels: Labels of the frame; None returns the frame unchanged.
     """
-    if labels is None:
-        return frame
+    return frame if labels is None else paint_over(desaturated(frame), labels)
+
+
+def desaturated(frame: Picture) -> NDArray[np.float32]:
+    """Return a frame, uint8 RGB, without a part of its colour."""
+    # The luminance of the blend mode `saturation` in CSS.
+    grey = (frame * np.array([0.3, 0.59, 0.11], np.float32)).sum(axis=2, keepdims=True)
+    muted: NDArray[np.float32] = frame * (1 - DESATURATED) + grey * DESATURATED
+    return muted
+
+
+def paint_over(muted: NDArray[np.float32], labels: LabelMap) -> Picture:
+    """Return a desaturated frame as uint8 with masks painted over it."""
     paint = painted(labels)
-    colours = np.frombuffer(_PALETTE, np.uint8).reshape(-1, 3)[paint].astype(np.float32)
-    weights = (np.frombuffer(_ALPHA, np.uint8) / 255).astype(np.float32)[paint][..., None]
-    grey = (frame * np.array([0.3, 0.59, 0.11], np.float32)).sum(
-        axis=2, keepdims=True
-    )  # the luminance of the blend mode `saturation` in CSS
-    muted = frame * (1 - DESATURATED) + grey * DESATURATED
-    blend: Picture = np.rint(muted * (1 - weights) + colours * weights).astype(np.uint8)
+    here = paint > 0
+    colours = np.frombuffer(_PALETTE, np.uint8).reshape(-1, 3)[paint[here]].astype(np.float32)
+    weights = (np.frombuffer(_ALPHA, np.uint8) / 255).astype(np.float32)[paint[here]][..., None]
+    blend = np.rint(muted).astype(np.uint8)
+    blend[here] = np.rint(muted[here] * (1 - weights) + colours * weights)
     return blend
+
+
+def with_contour(picture: Picture, labels: LabelMap | None) -> Picture:
+    """Return a picture, uint8 RGB, with the contour of labels of the same size: white, and dark around it.
+
+    Args:
+        picture: The picture.
+        labels: The labels; None returns the picture unchanged.
+    """
+    if labels is None:
+        return picture
+    lines = contour(labels)
+    drawn = picture.copy()
+    drawn[lines == _DARK] //= 2
+    drawn[lines == _WHITE] = 255
+    return drawn
 
 
 def truth_reader(files: SequenceFiles) -> ReadLabels:

@@ -4,10 +4,11 @@ The page contains the tables and the sparklines. Frames, masks and curves of a s
 when the sequence is opened. Data files are scripts, because browsers do not let a local page fetch JSON.
 """
 
+import logging
 import math
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from vosarena.base.errors import DataError
+from vosarena.base.errors import ConfigError, DataError
 from vosarena.base.escaping import script_json
 from vosarena.base.files import check_folder
 from vosarena.base.version import __version__
@@ -37,13 +38,16 @@ from vosarena.leaderboard.statistics import MIN_SEQUENCES
 from vosarena.leaderboard.tables import board_note
 from vosarena.metrics.read import read_metrics
 from vosarena.predictions.store import Store
+from vosarena.report import media
 from vosarena.report.local_paths import LocalPaths
-from vosarena.report.pictures import MEDIA, Counted, ScoredPictures, UnscoredPictures
+from vosarena.report.pictures import MEDIA, ClipChoice, Counted, ScoredPictures, SequenceEntry, UnscoredPictures
 from vosarena.report.provenance import data_digest, failed_sequences, model_details
+
+logger = logging.getLogger(__name__)
 
 COPIES = "tables"  # folder next to the page
 _PAGE = Path(__file__).with_name("page")
-_SCRIPTS = ("vendor/libraries.min.js", "dom.js", "tools.js", "plots.js", "tables.js", "sequences.js")
+_SCRIPTS = ("vendor/libraries.min.js", "dom.js", "tools.js", "plots.js", "tables.js", "clips.js", "sequences.js")
 _DOWNLOADS = (*(f"{name}.csv" for name in TABLES), "leaderboard.tex", "leaderboard.md")
 
 
@@ -78,6 +82,9 @@ def build_report(
     for name in downloads:
         shutil.copyfile(folder / name, output / COPIES / name)  # the page may be passed on without the other folders
     scored = local_runs(study, paths) if runs is None else runs
+    boards = [_board(tables, key) for key in board_keys(tables["leaderboard"])]
+    most, longest = media.clip_limits(len(study.splits), len(study.models) + 1)
+    numbers = {model: number for number, model in enumerate(study.models)}
     splits: dict[str, dict[str, Any]] = {}
     for name, split in study.splits.items():
         of_split = [run for run in scored if f"{run.dataset}/{run.split}" == name]
@@ -86,13 +93,17 @@ def build_report(
             metrics = {item.model: item for item in read_metrics(files, allow_incomplete=True)}
             attributes, _ = attributes_of(of_split)
             counted = _counted(tables["objects"], split)
-            pictures = ScoredPictures(split, paths, output, metrics, attributes, counted)
-            splits[name] = {"scored": True, "sequences": [asdict(entry) for entry in pictures.write(jobs)]}
+            pictures = ScoredPictures(split, paths, output, metrics, attributes, counted, numbers)
+            entries = pictures.write(jobs)
+            board = next((item for item in boards if f"{item['dataset']}/{item['split']}" == name), None)
+            choice = _scored_choice(board, most)
+            splits[name] = {"scored": True, **_with_clips(pictures, entries, choice, longest, jobs)}
         elif split.ground_truth != "full" and paths.sequences(split).is_file():
-            unscored = UnscoredPictures(split, paths, output, list(study.models))
+            unscored = UnscoredPictures(split, paths, output, numbers)
+            entries = unscored.write(jobs)
             splits[name] = {
                 "scored": False,
-                "sequences": [asdict(entry) for entry in unscored.write(jobs)],
+                **_with_clips(unscored, entries, _unscored_choice(entries, most), longest, jobs),
                 "state": _state(split, list(study.models), paths, tables["leaderboard"]),
             }
     data = [Path(split.path) for split in study.every_split() if split.path]
@@ -100,7 +111,7 @@ def build_report(
     content = {
         "boards": local.hide(
             [
-                *(_board(tables, key) for key in board_keys(tables["leaderboard"])),
+                *boards,
                 *(
                     _unscored_board(study.splits[name], splits[name])
                     for name in splits
@@ -119,6 +130,7 @@ def build_report(
         "min_sequences": MIN_SEQUENCES,
         "failures": local.hide([asdict(failed) for failed in failed_sequences(study, paths)]),
         "data": {name: data_digest(paths.sequences(study.splits[name])) for name in splits if splits[name]["scored"]},
+        "study": study.name,
         "version": __version__,
     }
     page = _render(content, local.hide(_definition(study)), tables["leaderboard"], downloads)
@@ -151,6 +163,46 @@ def _board(tables: Mapping[str, pd.DataFrame], key: BoardKey) -> dict[str, Any]:
         "comparisons": records(comparisons[comparisons["attribute"] == ALL].drop(columns=KEYS)),
         "scores": scores,
     }
+
+
+def _scored_choice(board: Mapping[str, Any] | None, most: int) -> ClipChoice | None:
+    """Return the sequences with the lowest scores of the leader, and those with the largest differences of models."""
+    rows = [row for row in board["rows"] if row["kind"] == "measured" and "j_and_f" in row] if board else []
+    if not board or not rows:
+        return None
+    leader = max(rows, key=lambda row: row["j_and_f"])["model"]
+    scores: dict[str, dict[str, float]] = board["scores"]
+    lowest = sorted((name for name in scores if leader in scores[name]), key=lambda name: (scores[name][leader], name))
+    spread = {name: max(values.values()) - min(values.values()) for name, values in scores.items()}
+    apart = sorted(spread, key=lambda name: (-spread[name], name))
+    return ClipChoice(list(dict.fromkeys([*lowest[: most // 2], *apart]))[:most], [leader])
+
+
+def _unscored_choice(entries: Sequence[SequenceEntry], most: int) -> ClipChoice | None:
+    """Return the sequences with the largest disagreement, and of the first one the models at both ends."""
+    ranked = sorted(entries, key=lambda entry: (-(entry.disagreement or 0), entry.name))[:most]
+    if not ranked:
+        return None
+    apart = {model: float(np.mean(values)) for model, values in ranked[0].sparkline.items()}
+    models = sorted(apart, key=lambda model: (-apart[model], model)) or list(ranked[0].layers)
+    return ClipChoice([entry.name for entry in ranked], list(dict.fromkeys([models[0], models[-1]])))
+
+
+def _with_clips(
+    pictures: ScoredPictures | UnscoredPictures,
+    entries: Sequence[SequenceEntry],
+    choice: ClipChoice | None,
+    longest: int,
+    jobs: int,
+) -> dict[str, Any]:
+    """Write the clips of a split; return its entries with their clips, and what the clip on the first screen shows."""
+    try:
+        clips = pictures.write_clips(choice, longest, jobs) if choice else {}
+    except ConfigError as error:
+        logger.warning("the report has no clips: %s", error)
+        clips = {}
+    first = {"sequence": choice.sequences[0], "models": choice.models} if choice and clips else None
+    return {"sequences": [asdict(replace(entry, clip=clips.get(entry.name))) for entry in entries], "first": first}
 
 
 def _unscored_board(split: Split, content: Mapping[str, Any]) -> dict[str, Any]:

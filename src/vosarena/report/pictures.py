@@ -15,7 +15,8 @@ from vosarena.base.escaping import script_json
 from vosarena.base.logs import progress_bar
 from vosarena.config.catalogs import Split
 from vosarena.config.paths import Paths
-from vosarena.datasets.sequences import ANNOTATIONS, IMAGES, SequenceFiles, read_sequence
+from vosarena.datasets.facts import frame_rate_of
+from vosarena.datasets.sequences import ANNOTATIONS, IMAGES, SequenceFiles, frame_indices, read_sequence
 from vosarena.datasets.table import SequenceRecord, read_table
 from vosarena.leaderboard.attributes import (
     FailureKind,
@@ -29,8 +30,10 @@ from vosarena.metrics.read import Metrics
 from vosarena.metrics.records import ObjectRows
 from vosarena.predictions.store import Store
 from vosarena.report import media
+from vosarena.report.clips import Clip, Panel, part_of
 
-MEDIA = "media"  # folder next to the page
+MEDIA, CLIP = "media", "clip.mp4"  # folder next to the page; clip of a sequence, and of a split for the first screen
+CLIP_QUALITY = 26  # see write_video
 _THUMB_WIDTH, _THUMB_COLUMNS = 96, 20
 
 Curves = dict[str, dict[str, list[ObjectCurve]]]  # sequence -> model -> objects
@@ -56,6 +59,8 @@ class SequenceEntry:
         disagreement: Without ground truth, how much the masks of the models differ, in percent; None with one model.
         layers: Number of the model's sheet of masks, by model.
         thumb: Position in the sheet of thumbnails.
+        rate: Frames per second.
+        clip: First and last frame of the clip of all models; None without a clip.
     """
 
     name: str
@@ -70,13 +75,30 @@ class SequenceEntry:
     disagreement: float | None
     layers: dict[str, int]
     thumb: int
+    rate: float
+    clip: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True)
+class ClipChoice:
+    """What the clips of a split show.
+
+    Attributes:
+        sequences: Names of the sequences with a clip of all models.
+        models: Models of the clip on the first screen, which shows the first of these sequences.
+    """
+
+    sequences: Sequence[str]
+    models: Sequence[str]
 
 
 class _Pictures(ABC):
     """Sheets, curves and thumbnails of all sequences of one split."""
 
-    def __init__(self, split: Split, paths: Paths, output: Path, models: Sequence[str]) -> None:
-        self._split, self._paths, self._models = split, paths, list(models)
+    def __init__(
+        self, split: Split, paths: Paths, output: Path, models: Sequence[str], numbers: Mapping[str, int]
+    ) -> None:
+        self._split, self._paths, self._models, self._numbers = split, paths, list(models), numbers
         self._root = paths.sequences(split).parent
         self._table = read_table(paths.sequences(split))
         self._folder = output / MEDIA / split.dataset / split.name
@@ -92,6 +114,59 @@ class _Pictures(ABC):
             done = list(progress_bar(made, total=len(records), desc=f"pictures of {self._split}"))
         self._thumbs([thumb for _, thumb in done])
         return [entry for entry, _ in done]
+
+    def write_clips(self, choice: ClipChoice, longest: int, jobs: int) -> dict[str, tuple[int, int]]:
+        """Write the clips: one of all models for each sequence, and one of a few models for the first screen.
+
+        Args:
+            choice: What the clips show.
+            longest: Largest number of frames of a clip.
+            jobs: Number of threads.
+
+        Returns:
+            The first and the last frame of the clip of each sequence.
+
+        Raises:
+            ConfigError: The package av is not installed.
+        """
+
+        def write(name: str, models: Sequence[str], output: Path) -> tuple[int, int]:
+            files = self._files(name)
+            every, around = range(len(files.frames)), self._focus(files, choice.models[0])
+            frames = part_of(every, longest, around)
+            self._clip(files, models, frames).write(output, CLIP_QUALITY)
+            return frames[0], frames[-1]
+
+        wanted: list[tuple[str, Sequence[str], Path]] = [
+            (name, self._models_of(name), self._folder / name / CLIP) for name in choice.sequences
+        ]
+        wanted.append((choice.sequences[0], choice.models, self._folder / CLIP))
+        with ThreadPoolExecutor(max(1, jobs)) as pool:
+            made = pool.map(write, *zip(*wanted, strict=True))
+            found = list(progress_bar(made, total=len(wanted), desc=f"clips of {self._split}"))
+        return dict(zip(choice.sequences, found, strict=False))
+
+    @abstractmethod
+    def _focus(self, files: SequenceFiles, model: str) -> int:
+        """Return the frame that a clip which is shorter than its sequence contains."""
+
+    @abstractmethod
+    def _clip(self, files: SequenceFiles, models: Sequence[str], frames: range) -> Clip:
+        """Return the clip of a sequence."""
+
+    def _panels(
+        self, files: SequenceFiles, scores: Mapping[str, Mapping[int, float]], first: Panel, models: Sequence[str]
+    ) -> list[Panel]:
+        shown = [
+            Panel(model, self._reader(files, model), self._numbers[model], scores.get(model, {})) for model in models
+        ]
+        return [first, *shown]
+
+    def _reader(self, files: SequenceFiles, model: str) -> media.ReadLabels:
+        return media.prediction_reader(files, Store(self._paths.predictions(self._split, model)).masks(files.name))
+
+    def _rate(self, sequence: str) -> float:
+        return frame_rate_of(self._split, self._root, sequence)
 
     @abstractmethod
     def _models_of(self, sequence: str) -> list[str]:
@@ -118,8 +193,7 @@ class _Pictures(ABC):
             true = [None] * len(shown)  # the prompts alone show no errors
         masks = {}
         for model in self._models_of(files.name):
-            store = Store(self._paths.predictions(self._split, model))
-            masks[model] = media.read_tiles(media.prediction_reader(files, store.masks(files.name)), shown, grid)
+            masks[model] = media.read_tiles(self._reader(files, model), shown, grid)
             media.write_model(masks[model], true, grid, folder, str(self._layer(model)))
         return grid, first_tile, masks
 
@@ -160,8 +234,9 @@ class ScoredPictures(_Pictures):
         metrics: Mapping[str, Metrics],
         attributes: Mapping[str, Sequence[str]],
         counted: Counted,
+        numbers: Mapping[str, int],
     ) -> None:
-        super().__init__(split, paths, output, list(metrics))
+        super().__init__(split, paths, output, list(metrics), numbers)
         self._attributes, self._counted = attributes, counted
         self._curves: Curves = {}
         self._rows: dict[str, Rows] = {}
@@ -176,14 +251,7 @@ class ScoredPictures(_Pictures):
     def _sequence(self, record: SequenceRecord, thumb: int) -> tuple[SequenceEntry, media.Picture]:
         name, curves = record.sequence, self._curves[record.sequence]
         files = self._files(name)
-        # Scores refer to the names of masks, which may differ from those of frames: `7.png` may be the mask of
-        # `00007.jpg`.
-        masks = (files.masks, *files.objects.values())
-        index_of = {path.stem: index for found in masks for index, path in found.items()}
-        scored = {
-            model: [curve for curve in objects if (name, curve.object_id) in self._counted]  # by any protocol
-            for model, objects in curves.items()
-        }
+        index_of, scored = frame_indices(files), self._scored(name)
         failures = {model: _first_failure(objects, index_of) for model, objects in scored.items()}
         lowest = {model: _lowest(objects, index_of) for model, objects in scored.items()}
         apart = _most_apart(scored.values(), index_of)
@@ -208,12 +276,37 @@ class ScoredPictures(_Pictures):
             disagreement=None,
             layers={model: self._layer(model) for model in curves},
             thumb=thumb,
+            rate=self._rate(record.sequence),
         )
         return entry, first_tile
+
+    def _scored(self, sequence: str) -> dict[str, list[ObjectCurve]]:
+        """Return the curves of the objects that any protocol scores, by model."""
+        return {
+            model: [curve for curve in objects if (sequence, curve.object_id) in self._counted]
+            for model, objects in self._curves[sequence].items()
+        }
+
+    def _focus(self, files: SequenceFiles, model: str) -> int:
+        return _lowest(self._scored(files.name).get(model, ()), frame_indices(files)) or 0
+
+    def _clip(self, files: SequenceFiles, models: Sequence[str], frames: range) -> Clip:
+        index_of, truth = frame_indices(files), media.truth_reader(files)
+        scores = {}
+        for model, objects in self._scored(files.name).items():
+            if mean := mean_curve(objects):
+                scores[model] = {index_of[stem]: float(j) for stem, j in zip(mean.stems, mean.j, strict=True)}
+        panels = self._panels(files, scores, Panel("ground truth", truth), models)
+        return Clip(files, panels, frames, self._rate(files.name), truth=truth)
 
 
 class UnscoredPictures(_Pictures):
     """The pictures of a split without ground truth: prompts and predictions, compared with each other."""
+
+    def __init__(self, split: Split, paths: Paths, output: Path, numbers: Mapping[str, int]) -> None:
+        super().__init__(split, paths, output, list(numbers), numbers)
+        self._prompts = {record.sequence: set(record.first_appearance) for record in self._table}
+        self._peaks: dict[str, int] = {}  # the frame in which the models differ most, by sequence
 
     def _models_of(self, sequence: str) -> list[str]:
         stores = {model: Store(self._paths.predictions(self._split, model)) for model in self._models}
@@ -221,13 +314,14 @@ class UnscoredPictures(_Pictures):
 
     def _sequence(self, record: SequenceRecord, thumb: int) -> tuple[SequenceEntry, media.Picture]:
         files = self._files(record.sequence)
-        prompts, read = set(record.first_appearance), media.truth_reader(files)
+        prompts, read = self._prompts[files.name], media.truth_reader(files)
         shown = media.shown_frames(len(files.frames), self._most, sorted(prompts))
         grid, first_tile, masks = self._write_sheets(
             files, shown, lambda frame: read(frame) if frame in prompts else None
         )
         apart = media.disagreement(masks)
         mean = np.mean(list(apart.values()), axis=0) if apart else None
+        self._peaks[files.name] = 0 if mean is None else shown[int(np.argmax(mean))]
         objects = [{"id": number, "colour": media.colour_of(number)} for number in record.object_ids]
         curves = {model: np.rint(100 * values).astype(int).tolist() for model, values in apart.items()}
         detail = {"frames": len(files.frames), "shown": shown, "objects": objects, "apart": curves}
@@ -245,8 +339,20 @@ class UnscoredPictures(_Pictures):
             disagreement=None if mean is None else round(100 * float(mean.mean()), 1),
             layers={model: self._layer(model) for model in masks},
             thumb=thumb,
+            rate=self._rate(record.sequence),
         )
         return entry, first_tile
+
+    def _focus(self, files: SequenceFiles, model: str) -> int:
+        return self._peaks[files.name]
+
+    def _clip(self, files: SequenceFiles, models: Sequence[str], frames: range) -> Clip:
+        read, prompts = media.truth_reader(files), self._prompts[files.name]
+        readers = {model: self._reader(files, model) for model in self._models_of(files.name)}
+        scores = media.disagreement_over_time(readers, files, frames)
+        prompt = Panel("prompt", lambda frame: read(frame) if frame in prompts else None)
+        panels = self._panels(files, scores, prompt, models)
+        return Clip(files, panels, frames, self._rate(files.name), score="{:.0f} % apart")
 
 
 def _first_failure(objects: Iterable[ObjectCurve], index_of: Mapping[str, int]) -> int | None:

@@ -2,16 +2,17 @@
 // Galleries, the list of sequences, and the viewer.
 (() => {
   const v = window.vosarena, { $, el } = v;
-  const PACE = 125, STILL = window.matchMedia("(prefers-reduced-motion: reduce)"); // milliseconds per frame
+  const STILL = window.matchMedia("(prefers-reduced-motion: reduce)");
   const APART = 1; // points of J&F between models from which a sequence is shown as a difference
   const COLUMNS = 8, STEP = window.innerWidth < 640 ? 10 : 60, details = new Map(), hidden = new Set();
   let listed = [], shown = STEP, open = null, big = null, timer = null, waiting = null;
 
-  const folder = (sequence) => ["media", ...v.split().split("/"), sequence].map(encodeURIComponent).join("/");
+  const folder = (sequence) => v.folder(`${v.split()}/${sequence}`);
+  const pace = ({ rate, frames, tile }) => Math.max(40, (1000 / rate) * (frames / tile[2])); // milliseconds per tile: real time
   // Sheets over the frames, the uppermost first. Frames under masks lose a part of their colour, as in media.blended.
   const MUTED = "linear-gradient(rgb(128 128 128 / 50%), rgb(128 128 128 / 50%))";
   function sheets(layer, view) {
-    if (layer === null || view === "frame") return [];
+    if (layer === null || ["frame", "clip"].includes(view)) return [];
     if (layer === "truth") return ["contour", "truth"];
     if (!v.scored()) return view === "mask" ? [`${layer}-outline`, layer] : [`${layer}-outline`];
     return { mask: ["contour", layer], error: ["contour", `${layer}-error`], outline: [`${layer}-outline`, "contour"] }[view];
@@ -62,7 +63,7 @@
     const rest = () => { clearInterval(turning); show(index); };
     const turn = () => {
       clearInterval(turning);
-      if (!STILL.matches) turning = setInterval(() => show(at++ % sequence.tile[2]), PACE);
+      if (!STILL.matches) turning = setInterval(() => show(at++ % sequence.tile[2]), pace(sequence));
     };
     return el("button", { type: "button", class: "card", onclick: () => { rest(); view(sequence, index); },
       onpointerenter: turn, onfocus: (event) => event.target.matches(":focus-visible") && turn(), onpointerleave: rest, onblur: rest },
@@ -130,7 +131,8 @@
     for (const id of ["curve-controls", "curve-help"]) $(id).hidden = !v.scored();
     $("curve-help-unscored").hidden = v.scored() || sequence.apart === null;
     $("view").querySelector("[value=error]").hidden = !v.scored();
-    if (!v.scored() && $("view").value === "error") $("view").value = "mask";
+    if ((!v.scored() && $("view").value === "error") || (!sequence.clip && $("view").value === "clip")) $("view").value = "mask";
+    showView();
     $("viewer-title").textContent = sequence.name;
     $("viewer-facts").textContent = `${v.split()}, ${sequence.frames} frames`
       + (sequence.tile[2] < sequence.frames ? ` (${sequence.tile[2]} shown)` : "")
@@ -147,9 +149,11 @@
       el("input", { type: "checkbox", checked: !hidden.has(title), onchange: (event) => {
         if (event.target.checked) hidden.delete(title); else hidden.add(title);
         arrange();
+        offer();
         if (open.item) curves();
       } }), v.chip(title), title)));
     arrange();
+    offer();
     $("curves").replaceChildren();
     history.replaceState(null, "", v.address(sequence.name));
     if (!$("viewer").open) $("viewer").showModal();
@@ -171,6 +175,8 @@
     const small = visible.filter((figure) => figure.dataset.layer !== big).length;
     $("panels").style.setProperty("--columns", Math.max(1, Math.ceil(small / Math.ceil(small / 5))));
   }
+  const offer = () => v.offerClip(open.sequence, layers(open.sequence).slice(2).map(([title]) => title).filter((title) => !hidden.has(title)));
+  const showView = () => { stop(); v.showClip(open.sequence, $("view").value === "clip"); };
   function enlarge(title) {
     big = big === title ? null : title;
     arrange();
@@ -238,7 +244,7 @@
     const objects = open.detail.objects.slice(0, 12).map((one) => swatch(one.colour, `object ${one.id}`));
     const truth = !v.scored() ? "" : el("span", {}, el("span", { class: "chip contour" }), "ground truth");
     $("legend").replaceChildren(...{ mask: [truth, ...objects], outline: [truth, ...objects], frame: [],
-      error: [truth, swatch("#FF4A1C", "missed"), swatch("#1E90FF", "extra")] }[$("view").value]);
+      clip: [truth, ...objects], error: [truth, swatch("#FF4A1C", "missed"), swatch("#1E90FF", "extra")] }[$("view").value]);
   }
   function go(index) {
     if (!open) return;
@@ -263,7 +269,7 @@
   function play() {
     if (timer) return stop();
     $("play").textContent = "Stop";
-    timer = setInterval(() => go((open.index + 1) % open.sequence.tile[2]), PACE);
+    timer = setInterval(() => go((open.index + 1) % open.sequence.tile[2]), pace(open.sequence));
     return undefined;
   }
   function step(by) {
@@ -276,7 +282,7 @@
   }
 
   $("slider").addEventListener("input", () => { stop(); go(Number($("slider").value)); });
-  $("view").addEventListener("change", () => { go(open.index); if (open.detail) legend(); });
+  $("view").addEventListener("change", () => { showView(); go(open.index); if (open.detail) legend(); });
   $("zoom").addEventListener("change", () => $("panels").style.setProperty("--zoom", $("zoom").value));
   // The place under the pointer stays there in all panels.
   $("panels").addEventListener("pointermove", (event) => {
@@ -288,12 +294,13 @@
   for (const id of ["object", "metric"]) $(id).addEventListener("change", curves);
   $("kinds").replaceChildren(...v.data.failure_kinds.flatMap((kind, i) => [i ? ", " : "",
     el("span", { class: "kind" }, el("span", { class: "chip", style: `background:${v.kindColour(i + 1)}` }), kind)]));
+  $("save-picture").addEventListener("click", () => v.savePicture(open.sequence, open.index));
   $("play").addEventListener("click", play);
   $("previous").addEventListener("click", () => step(-1));
   $("next").addEventListener("click", () => step(1));
   $("close").addEventListener("click", () => $("viewer").close());
   $("viewer").addEventListener("click", (event) => { if (event.target === $("viewer")) $("viewer").close(); });
-  $("viewer").addEventListener("close", () => { stop(); open = waiting = null; history.replaceState(null, "", location.pathname + location.search); });
+  $("viewer").addEventListener("close", () => { stop(); $("clip").pause(); open = waiting = null; history.replaceState(null, "", location.pathname + location.search); });
   $("viewer").addEventListener("keydown", (event) => {
     if (event.key === "n") step(1);
     if (event.key === "p") step(-1);

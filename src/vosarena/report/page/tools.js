@@ -29,6 +29,7 @@ window.vosarena = (() => {
   const score = (sequence, model) => (board().scores[sequence] || {})[model];
   const show = (value, digits = 1) => (value === undefined ? "" : Number(value).toFixed(digits));
   const range = (row) => (row.ci_low === undefined ? "" : `${show(row.ci_low)} to ${show(row.ci_high)}`);
+  const folder = (path) => ["media", ...path.split("/")].map(encodeURIComponent).join("/"); // of a split or a sequence
 
   function onBoard(listener) { listeners.push(listener); }
   function start() {
@@ -52,5 +53,5 @@ window.vosarena = (() => {
     listeners.forEach((listener) => listener());
     for (const id of ["leaderboard", "fails"]) document.querySelector(`nav a[href="#${id}"]`).textContent = $(`${id}-title`).textContent;
   }
-  return { data, $, el, colour, dash, chip, board, split, scored, state, address, sequences, models, leader, score, show, range, options, onBoard, start };
+  return { data, $, el, colour, dash, chip, board, split, scored, state, address, sequences, models, leader, score, show, range, folder, options, onBoard, start };
 })();

@@ -1,0 +1,59 @@
+"""The command `vosarena video`."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from vosarena.base.errors import ConfigError
+from vosarena.cli.study_options import add_study_options, read_study, study_paths
+
+
+def add_parser(commands: Any) -> None:
+    """Add `video` to the subparsers of the command line."""
+    parser = commands.add_parser(
+        "video",
+        description="Write videos of sequences with the masks of several models side by side, the contour of the "
+        "ground truth, and the score over time, at the frame rate of the sequence. It needs predictions only, also of "
+        "a study that is not finished or has no ground truth.",
+    )
+    parser.add_argument(
+        "--study", metavar="NAME", help="name of the study, whose config is NAME.yaml (default: the study of --config)"
+    )
+    parser.add_argument(
+        "--sequence",
+        nargs="+",
+        required=True,
+        metavar="DATASET/SPLIT/SEQUENCE",
+        help="sequences; the name of the sequence is enough if the study has one split",
+    )
+    parser.add_argument(
+        "--models", nargs="+", default=[], metavar="NAME", help="models to show (default: all of the study)"
+    )
+    parser.add_argument(
+        "--output", type=Path, metavar="DIR", help="folder of the videos (default: results/studies/STUDY/videos)"
+    )
+    add_study_options(parser)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Write the videos and print their paths."""
+    from vosarena.report.video import write_videos
+
+    if args.study:
+        args.config = _config_of(args.study, args.config)
+    study, paths = read_study(args), study_paths(args)
+    for path in write_videos(study, paths, args.sequence, args.models, args.output or paths.videos):
+        print(path)
+
+
+def _config_of(name: str, config: Path) -> Path:
+    """Return the config of a study: `NAME.yaml`, `experiments/NAME.yaml`, or a file whose `study:` is the name."""
+    from vosarena.config.study import read_study
+
+    for file in (Path(f"{name}.yaml"), Path("experiments") / f"{name}.yaml"):
+        if file.is_file():
+            return file
+    if config.is_file() and read_study(config).name == name:
+        return config
+    raise ConfigError(f"--study {name}: there is no {name}.yaml here; give the config of the study with --config")
