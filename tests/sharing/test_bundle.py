@@ -200,6 +200,9 @@ HIDDEN: dict[str, Change] = {
     "no scores": lambda members, index: members.pop("scores.json"),
     "another member": lambda members, index: members.update({"metrics/../../evil.parquet": b""}),
     "format": lambda members, index: index.update(format=2),
+    "no weights in a manifest": member(f"manifests/{RUN}.json", lambda it: it["beta"].pop("weights")),
+    "facts of a model": lambda members, index: index["models"]["flow"]["facts"].update(license={"name": "MIT"}),
+    "facts of a split": lambda members, index: index["splits"]["clips/all"].pop("facts"),
     "no splits": lambda members, index: index.update(splits=[]),
 }
 

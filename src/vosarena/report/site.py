@@ -11,7 +11,7 @@ Data files are scripts, because browsers do not let a local page fetch JSON.
 import json
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from vosarena.leaderboard.boards import board_keys, rows_of
 from vosarena.leaderboard.build import scores_of
 from vosarena.leaderboard.columns import LEADERBOARD, Shown, columns_for
 from vosarena.report.page import records
-from vosarena.sharing.bundle import Bundle, read_member
+from vosarena.sharing.bundle import Bundle
 from vosarena.sharing.merge import Merged, merge_bundles, runs_of
 
 REAL_TIME = 24  # frames per second, as most videos have
@@ -55,6 +55,7 @@ def build_site(files: Sequence[Path], output: Path, address: str = "") -> None:
         raise ConfigError(f"{output} has other files in it; give an empty folder, or one with a site")
     with tempfile.TemporaryDirectory() as folder:
         merged = merge_bundles(files, Path(folder))
+        runs = _runs(merged.bundle)
         check_folder(output)
         shutil.rmtree(output)
         (output / "provenance").mkdir(parents=True)
@@ -71,10 +72,11 @@ def build_site(files: Sequence[Path], output: Path, address: str = "") -> None:
                 {"key": column.name, "title": column.title, "words": column.words, "description": column.description}
                 for column in _COLUMNS
             ],
-            "boards": _boards(merged),
+            "boards": _boards(merged, runs),
         }
         (output / "data.js").write_text(f"window.siteData = {script_json(content)};\n", encoding="ascii")
-        for number, provenance in enumerate(_provenance(merged, files)):
+        for number in range(len(files)):
+            provenance = {place: run for place, run in runs.items() if number in merged.sources[place]}
             script = f"window.site.arrived({number}, {script_json(provenance)});\n"
             (output / "provenance" / f"{number}.js").write_text(script, encoding="ascii")
     shutil.copyfile(_PAGE / "vendor" / "libraries.min.js", output / "libraries.js")
@@ -92,7 +94,7 @@ def _bundle(file: Path, label: str) -> dict[str, Any]:
     return {"label": label, "file": file.name, "bytes": file.stat().st_size, "sha256": file_sha256(file)}
 
 
-def _boards(merged: Merged) -> list[dict[str, Any]]:
+def _boards(merged: Merged, runs: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Return all boards with their rows. `from` of a measured row are the numbers of its bundles."""
     table = scores_of(runs_of(merged.bundle))
     columns = [name for name in (*(column.name for column in _COLUMNS), *_MORE) if name in table]
@@ -101,35 +103,36 @@ def _boards(merged: Merged) -> list[dict[str, Any]]:
         rows = records(rows_of(table, key)[columns])
         for row in rows:
             if row["kind"] == "measured":
-                row["from"] = merged.sources[f"{key.dataset}/{key.split}/{row['model']}"]
-        boards.append({**key._asdict(), "rows": [{name: it for name, it in row.items() if it != ""} for row in rows]})
+                place = f"{key.dataset}/{key.split}/{row['model']}"
+                row |= {"from": merged.sources[place], "real_time": runs[place]["real_time"]}
+        boards.append(
+            {**key._asdict(), "rows": [{name: it for name, it in row.items() if it not in ("", None)} for row in rows]}
+        )
     return boards
 
 
-def _provenance(merged: Merged, files: Sequence[Path]) -> list[dict[str, Any]]:
-    """Return for each bundle how its runs were made, by `<dataset>/<split>/<model>` of the merged study."""
-    found: list[dict[str, Any]] = [{} for _ in files]
-    bundle = merged.bundle
-    data: dict[str, Any] = {}
+def _runs(bundle: Bundle) -> dict[str, dict[str, Any]]:
+    """Return how every run was made, by `<dataset>/<split>/<model>`."""
+    data: dict[str, dict[str, str]] = {}
+    found = {}
     for dataset, split, model in bundle.runs:
-        place, name = f"{dataset}/{split}/{model}", f"{dataset}/{split}"
+        name = f"{dataset}/{split}"
         if name not in data:
             hashes = bundle.fingerprints(name)
             data[name] = {
                 key: digest_of({sequence: it[key] for sequence, it in hashes.items()})
                 for key in ("frames", "ground_truth")
             }
-        run = {**data[name], **_run(bundle, dataset, split, model)}
-        for number in merged.sources[place]:
-            found[number][place] = run
+        found[f"{name}/{model}"] = {**data[name], **_run(bundle, dataset, split, model)}
     return found
 
 
 def _run(bundle: Bundle, dataset: str, split: str, model: str) -> dict[str, Any]:
     """Return how the masks of a run were made. What differs between its sequences is listed once for each value."""
-    manifests = read_member(bundle.folder / "manifests" / dataset / split / f"{model}.json")
+    manifests = bundle.manifests(dataset, split, model)
     made = {name: sorted({json.dumps(it[name], sort_keys=True) for it in manifests.values()}) for name in _IDENTITY}
     times = bundle.timings.get(f"{dataset}/{split}/{model}", {})
+    in_time = [it.get("real_time") for it in manifests.values()]
     return {
         **{name: [json.loads(value) for value in values] for name, values in made.items()},
         "sequences": len(manifests),
@@ -137,4 +140,6 @@ def _run(bundle: Bundle, dataset: str, split: str, model: str) -> dict[str, Any]
         "masks": digest_of({name: it["masks"] for name, it in manifests.items()}),
         "counts": file_sha256(bundle.metrics(dataset, split, model)),
         "has_masks": bundle.masks(dataset, split, model).is_file(),
+        "real_time": min(it["fps"] for it in in_time) if in_time and all(in_time) else None,
+        "late": sum(it["late"] for it in in_time if it),
     }

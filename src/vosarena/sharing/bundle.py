@@ -49,6 +49,8 @@ _FOLDERS = "sequences|fingerprints|metrics|manifests|masks"
 _MEMBER = re.compile(rf"scores\.json|({_FOLDERS})(/[A-Za-z0-9%][^/\\]*){{2,3}}\.(json|parquet)")
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 _THREADS = 4
+_MODEL_FACTS = ("description", "paper", "code", "license", "parameters")
+_MANIFEST = {"definition", "precision", "weights", "files", "packages", "masks", "frames", "saving_memory", "vosarena"}
 _LARGEST = 2**31  # bytes of an unpacked member
 
 
@@ -209,7 +211,7 @@ def collect(study: Study, paths: Paths, folder: Path, with_masks: bool = False) 
 def _model_facts(study: Study, model: Model) -> dict[str, Any]:
     """Return what readers of results want to know about a model."""
     return {
-        **{name: getattr(model, name) for name in ("description", "paper", "code", "license", "parameters")},
+        **{name: getattr(model, name) for name in _MODEL_FACTS},
         "trained_on": study.trained_on(model),
         "open_weights": model.open_weights(),
         "citation": [study.catalog.references[key] for key in model.citation],
@@ -283,8 +285,28 @@ def _unpack(file: Path, folder: Path) -> dict[str, Any]:
     return index
 
 
+def _check_facts(bundle: Bundle) -> None:
+    """Raise an error if what a bundle says about models, splits and manifests has not the form that readers expect."""
+    for name, model in bundle.models.items():
+        facts = model["facts"]
+        texts = [*(facts[key] for key in _MODEL_FACTS), *facts["citation"], *(facts["trained_on"] or ())]
+        if not all(isinstance(text, str) for text in texts) or facts["open_weights"] not in (True, False, None):
+            raise DataError(f"the facts of the model {name} are not text; ask for the original bundle")
+    for split, entry in bundle.splits.items():
+        facts = entry["facts"]
+        if not all(isinstance(text, str) for text in [facts["homepage"] or "", facts["license"] or ""]):
+            raise DataError(f"the facts of {split} are not text; ask for the original bundle")
+    for run in bundle.runs:
+        for name, manifest in bundle.manifests(*run).items():
+            if lost := sorted(_MANIFEST - manifest.keys()):
+                raise DataError(f"the manifest of {name} of {'/'.join(run)} has no {lost[0]}")
+            if late := manifest.get("real_time"):
+                float(late["fps"]), int(late["late"])
+
+
 def _verify(bundle: Bundle) -> None:
     """Raise DataError if parts of a bundle contradict each other."""
+    _check_facts(bundle)
     for dataset, split, model in bundle.runs:
         place = f"{dataset}/{split}/{model}"
         bundle.speed(dataset, split, model)  # fails if the times do not belong to the sequences

@@ -8,7 +8,9 @@ window.site = (() => {
   const unique = (values) => [...new Set(values)];
   const facts = (row) => (row.kind === "published" ? null : (data.models[row.model] || {}).facts) || {};
   const splitOf = (board) => `${board.dataset}/${board.split}`;
-  const promptsOf = (board) => (data.splits[splitOf(board)] || {}).prompts || "mask";
+  // What a model gets of each object: what its definition says, or else what the split says.
+  const promptsOf = (row) => ((row.kind !== "published" && (data.models[row.model] || {}).definition) || {}).prompts
+    || (data.splits[splitOf(board)] || {}).prompts || "mask";
   const isAddress = (text) => /^https?:\/\//.test(text || "");
   const link = (text, title) => (isAddress(text) ? el("a", { href: text }, title || text) : text || "");
   const yes = (value) => (value === true ? "yes" : value === false ? "no" : "unknown");
@@ -45,12 +47,13 @@ window.site = (() => {
     return made;
   }
 
-  const FILTERS = { "zero-shot": (row) => row.seen === "zero-shot", "real-time": (row) => row.fps >= data.real_time,
+  const FILTERS = { "zero-shot": (row) => row.seen === "zero-shot",
+    "real-time": (row) => row.fps >= data.real_time || row.real_time >= data.real_time,
     open: (row) => facts(row).open_weights === true };
   function keep(row) {
-    const wanted = $("license").value;
+    const wanted = $("license").value, prompts = $("prompts").value;
     return Object.entries(FILTERS).every(([id, passes]) => !$(id).checked || passes(row))
-      && (row.kind !== "published" || $("published").checked) && (!wanted || facts(row).license === wanted);
+      && (row.kind !== "published" || $("published").checked) && (!wanted || facts(row).license === wanted) && (!prompts || promptsOf(row) === prompts);
   }
   function filter() {
     table.search.fixed("filters", (_, row) => keep(row)).search($("filter").value).draw();
@@ -59,14 +62,15 @@ window.site = (() => {
 
   function showBoard(dataset, split, protocol) {
     board = data.boards.find((item) => item.dataset === dataset && item.split === split && (!protocol || item.protocol === protocol)) || board;
-    $("prompts").value = promptsOf(board);
-    const boards = data.boards.filter((item) => promptsOf(item) === $("prompts").value);
-    options($("split"), unique(boards.map(splitOf)));
+    options($("split"), unique(data.boards.map(splitOf)));
     $("split").value = splitOf(board);
-    options($("protocol"), boards.filter((item) => splitOf(item) === splitOf(board)).map((item) => item.protocol));
+    options($("protocol"), data.boards.filter((item) => splitOf(item) === splitOf(board)).map((item) => item.protocol));
     $("protocol").value = board.protocol;
     const licences = unique(board.rows.map((row) => facts(row).license).filter(Boolean)).sort();
     options($("license"), ["", ...licences], ["any", ...licences]);
+    const prompts = unique(board.rows.map(promptsOf)).sort();
+    options($("prompts"), ["", ...prompts], ["any", ...prompts]);
+    $("prompts-label").hidden = prompts.length < 2 && prompts[0] === "mask";
     const about = (data.splits[splitOf(board)] || {}).facts || {};
     $("board-note").replaceChildren(...[about.homepage && link(about.homepage, "Dataset"), about.license && `licence: ${about.license}`]
       .filter(Boolean).flatMap((item, i) => (i ? ["; ", item] : [item])));
@@ -137,7 +141,8 @@ window.site = (() => {
         ["packages", code(run.packages)], ["vosarena", code(run.vosarena)], ["Python", run.python.join(", ")], ["device", row.device],
         ["less memory", run.saving_memory.some((item) => Object.keys(item).length) ? code(run.saving_memory) : ""],
         ["masks (BLAKE2b)", el("span", {}, code(run.masks), run.has_masks ? ", in the bundle" : "")],
-        ["frames and prompts", code(run.frames)], ["ground truth", code(run.ground_truth)],
+        ["prompts", promptsOf(row)], ["frames and prompts", code(run.frames)],
+        ["late masks", row.real_time ? `${plural(run.late, "frame")} at ${row.real_time} frames per second` : ""], ["ground truth", code(run.ground_truth)],
         ["training data", `${row.seen || "unknown"}${row.seen_data ? `: ${row.seen_data}` : ""}`]]));
     });
     $("provenance-content").replaceChildren(scores, ...(parts.length > 1 ? [el("p", {}, `${parts.length} bundles have the same counts.`)] : []), ...parts);
@@ -155,13 +160,10 @@ window.site = (() => {
   const go = (item) => { location.hash = address("board", item.dataset, item.split, item.protocol); };
   $("split").addEventListener("change", () => go(data.boards.find((item) => splitOf(item) === $("split").value)));
   $("protocol").addEventListener("change", () => go({ ...board, protocol: $("protocol").value }));
-  $("prompts").addEventListener("change", () => go(data.boards.find((item) => promptsOf(item) === $("prompts").value)));
-  for (const id of [...Object.keys(FILTERS), "published", "license"]) $(id).addEventListener("change", filter);
+  for (const id of [...Object.keys(FILTERS), "published", "license", "prompts"]) $(id).addEventListener("change", filter);
   $("filter").addEventListener("input", filter);
   $("close").addEventListener("click", () => $("provenance").close());
-  $("real-time-label").title = `At least ${data.real_time} frames per second on the device of the row`;
-  options($("prompts"), unique(data.boards.map(promptsOf)));
-  $("prompts-label").hidden = $("prompts").length < 2;
+  $("real-time-label").title = `At least ${data.real_time} frames per second on the device of the row, or scored with the rule that late masks do not count`;
   $("summary").textContent = `${plural(Object.keys(data.models).length, "model")} on ${plural(Object.keys(data.splits).length, "split")} from ${plural(data.bundles.length, "bundle")}.`;
   window.addEventListener("hashchange", route);
   setTimeout(route); // after `window.site` is there
