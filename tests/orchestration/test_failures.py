@@ -308,11 +308,13 @@ def test_a_run_ends_with_its_failures_and_the_command_repeats_one(dataset, tmp_p
 def test_the_scores_are_shown_in_80_columns(tmp_path):
     columns = "model,dataset,split,protocol,j_and_f,j,f,ci_low,ci_high,kind,status,fps,rank"
     scores = "62.91,61,64.2,57.88,68.4"
-    rows = [f"m{i},d,s,p,{scores},measured,complete,{i}.25,{i}" for i in range(1, 26)]
+    rows = [f"m{i},d,s,p,{scores},measured,complete,,{i}" for i in range(1, 26)]
     rows += [f"[red]x,d,s,q,{scores},measured,incomplete,,", f"{'long-name' * 20},d,s,q,{scores},measured,complete,3,1"]
     rows += [f"paper,d,s,q,{scores},published,published,,", "none,d,s,q,,,,,,server,awaiting server,,"]
     file = tmp_path / "leaderboard.csv"
     file.write_text("\n".join([columns, *rows]))
+    speeds = [f"d,s,m{number},{number}.25" for number in range(1, 20)]  # not known of the others
+    file.with_name("speed.csv").write_text("\n".join(["dataset,split,model,fps", *speeds]))
     out = io.StringIO()
     show_boards(file, Console(file=out, width=80))
     text = out.getvalue()
