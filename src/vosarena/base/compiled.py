@@ -29,6 +29,7 @@ from vosarena.base.files import atomic_path
 Argument = tuple[int | float, ...]
 
 _RETURNED = (0, -2)  # numba's codes for a result and for None; others are errors
+_Byte = ctypes.c_char
 _engines: list[Any] = []  # they own the machine code
 
 
@@ -76,7 +77,12 @@ def compiled(module: str, name: str) -> Callable[..., int]:
 
     def call(*arguments: Any) -> int:
         result, error = ctypes.c_int64(), ctypes.c_void_p()
-        flat = [part for value in arguments for part in as_argument(value)]
+        flat: list[int | float] = []
+        for value in arguments:
+            if isinstance(value, int):
+                flat.append(value)
+            else:
+                flat += as_argument(value)
         if not native.argtypes:  # ctypes is faster if it knows the types
             kinds = [ctypes.c_double if isinstance(part, float) else ctypes.c_ssize_t for part in flat]
             native.argtypes = (ctypes.c_void_p, ctypes.c_void_p, *kinds)
@@ -96,7 +102,9 @@ def as_argument(value: Any) -> Argument:
     if isinstance(value, tuple):
         return value
     if isinstance(value, np.ndarray):
-        return (0, 0, value.size, value.itemsize, value.ctypes.data, *value.shape, *value.strides)
+        quick = value.flags.writeable and value.size  # three times as fast as `ctypes.data`
+        where = ctypes.addressof(_Byte.from_buffer(value.data)) if quick else value.ctypes.data
+        return (0, 0, value.size, value.itemsize, where, *value.shape, *value.strides)
     return (value,)
 
 

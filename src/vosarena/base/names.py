@@ -13,6 +13,8 @@ WEIGHTS_FOLDER = ("config.json", "model.safetensors")
 
 def escape_unprintable(text: str | Path) -> str:
     r"""Write control characters and bytes that are not UTF-8 as `\xe9`, so that the text can be shown and stored."""
+    if (found := str(text)).isascii() and found.isprintable():
+        return found
     shown = os.fsencode(text).decode(errors="backslashreplace")
     return re.sub(r"[\x00-\x1f\x7f-\x9f]", lambda match: f"\\x{ord(match[0]):02x}", shown)
 

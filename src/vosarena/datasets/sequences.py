@@ -5,12 +5,14 @@ A prepared split is one folder with `JPEGImages/<sequence>/<frame>.jpg` and, if 
 `Annotations/<sequence>/<object>/<frame>.png`, and every nonzero pixel belongs to the object.
 """
 
+import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
+from operator import attrgetter
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -262,17 +264,19 @@ def frame_files(folder: Path, suffixes: tuple[str, ...] = (MASK_SUFFIX,)) -> dic
             link or has a name that is not UTF-8.
     """
     found: dict[str, Path] = {}
-    for path in _entries(folder):
-        if path.suffix.lower() not in suffixes:
+    for entry in _entries(folder):
+        stem, suffix = os.path.splitext(entry.name)  # noqa: PTH122 (three times as fast as pathlib)
+        if suffix.lower() not in suffixes:
             continue
-        if not path.is_file():
-            raise DataError(f"{escape_unprintable(path)}: a folder or a broken link; replace it by a file")
-        if escape_unprintable(path.name) != path.name:
-            raise DataError(f"{escape_unprintable(path)}: its name is not UTF-8 or has control characters; rename it")
-        if path.stem in found:
-            other = found[path.stem].name
-            raise DataError(f"{folder}: {other} and {path.name} are the same frame; keep one of them")
-        found[path.stem] = path
+        if not entry.is_file():
+            raise DataError(f"{escape_unprintable(entry.path)}: a folder or a broken link; replace it by a file")
+        if escape_unprintable(entry.name) != entry.name:
+            raise DataError(
+                f"{escape_unprintable(entry.path)}: its name is not UTF-8 or has control characters; rename it"
+            )
+        if stem in found:
+            raise DataError(f"{folder}: {found[stem].name} and {entry.name} are the same frame; keep one of them")
+        found[stem] = Path(entry.path)
     return found
 
 
@@ -282,12 +286,13 @@ def subfolders(folder: Path) -> list[str]:
     Raises:
         DataError: The folder cannot be read.
     """
-    return [path.name for path in _entries(folder) if path.is_dir()]
+    return [entry.name for entry in _entries(folder) if entry.is_dir()]
 
 
-def _entries(folder: Path) -> list[Path]:
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
     try:
-        return sorted(path for path in folder.iterdir() if not is_hidden(path.name))
+        with os.scandir(folder) as entries:
+            return sorted((entry for entry in entries if not is_hidden(entry.name)), key=attrgetter("name"))
     except OSError as error:
         raise DataError(f"{escape_unprintable(folder)} cannot be read ({error.strerror}); expected a folder") from None
 

@@ -21,6 +21,8 @@ from vosarena.io import png
 
 LabelMap = np.ndarray[Any, np.dtype[np.uint8]]
 
+LEAST_GREY = 64  # a map without a label as high has no smoothed edges
+
 
 def read_mask(path: str | Path) -> LabelMap:
     """Read the labels in a PNG file, uint8 (H, W). Raises MaskError, which names the file."""
@@ -36,17 +38,18 @@ def decode_mask(data: bytes, name: str) -> LabelMap:
     return np.ascontiguousarray(decode_rows(data, name)[:, 1:])
 
 
-def decode_rows(data: bytes, name: str) -> LabelMap:
+def decode_rows(data: bytes, name: str, buffer: LabelMap | None = None) -> LabelMap:
     """As `decode_mask`, but uint8 (H, 1 + W), whose first column is to be ignored. The kernels of `metrics` read this.
 
-    A PNG stores one byte before each row; leaving it there saves a copy of every mask.
+    A PNG stores one byte before each row; leaving it there saves a copy of every mask. `buffer` is the result of an
+    earlier call, which is overwritten and returned if it fits.
     """
     if not data:
         raise MaskError(f"mask {name} is empty (zero bytes): write or download this PNG again")
     if not data.startswith(png.SIGNATURE):
         raise MaskError(f"mask {name} is not a PNG: expected a palette or 8-bit greyscale PNG")
     try:
-        return png.decode_rows(data)
+        return png.decode_rows(data, buffer)
     except png.OtherKindError as error:
         raise MaskError(f"mask {name} {error}") from None
     except png.PngError as error:
@@ -66,7 +69,7 @@ def has_smooth_edges(labels: LabelMap) -> bool:
     """
     pixels = np.bincount(labels.ravel(), minlength=256)
     present = np.flatnonzero(pixels[1:]) + 1
-    if len(present) < 6 or present[-1] < 64:
+    if len(present) < 6 or present[-1] < LEAST_GREY:
         return False
     corner = labels[:-1, :-1]
     inside = (corner == labels[1:, :-1]) & (corner == labels[:-1, 1:]) & (corner == labels[1:, 1:])

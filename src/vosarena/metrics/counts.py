@@ -92,6 +92,7 @@ def count_names(adaptive: bool) -> tuple[str, ...]:
     return COUNTS + ADAPTIVE_COUNTS if adaptive else COUNTS
 
 
+@cache
 def tolerance_cap(height: int, width: int) -> float:
     """0.008 of the image diagonal in pixels, computed as in the reference implementations, to the last bit."""
     return float(BOUNDARY_FRACTION * np.linalg.norm((height, width)))
@@ -124,39 +125,35 @@ class _Workspace:
         if height > _MAX_SIDE or width > 2 * _MAX_SIDE:
             raise MaskError(f"a mask of {width}x{height} pixels is too large; expected at most 65536x32768")
         radius, cap = tolerance(height, width), tolerance_cap(height, width)
-        words = 2 * ((radius + 63) // 64) + (width + 63) // 64 + 1
-        eights = 8 * ((width + 63) // 64)
-        table = np.zeros((256, len(count_names(adaptive=True))), np.int64)
+        words = 2 * ((radius + 63) // 64) + (width + 63) // 64 + 2
+        table = np.zeros((len(count_names(adaptive=True)) + 3, 256), np.int64)
         arrays = (
             table,
             cap,
-            *_disks(radius, cap),
-            np.zeros(8 * eights, np.uint8),
-            np.empty(eights + 1, np.int64),
-            np.empty((2, height * width), np.int32),
-            np.empty((2, 4 * height * width), np.int32),  # a block of 2x2 pixels has up to 4 labels
-            np.empty((2, 256), np.int64),
-            np.zeros((height, words), np.uint64),
-            np.zeros((height, words), np.uint64),
+            _disks(radius, cap),
+            np.empty(64 * ((width + 63) // 64), np.uint8),
+            np.empty((2, 5 * height * width + 256), np.int32),  # a block of 2x2 pixels has up to 4 labels
+            np.zeros((2, height, words), np.uint64),
         )
         return cls((height, width), table, arrays)
 
     @cached_property
-    def arguments(self) -> list[Argument]:
-        """The arguments of the compiled `count` after the masks."""
-        return [as_argument(array) for array in self.arrays]
+    def arguments(self) -> Argument:
+        """The arguments of the compiled `count` after the masks and `adaptive`."""
+        return tuple(part for array in self.arrays for part in as_argument(array))
 
 
 @cache
-def _disks(radius: int, cap: float) -> tuple[Any, Any]:
-    """Horizontal extents of disks by row: (left, right), each int32 (R + 1, 2 R + 1).
+def _disks(radius: int, cap: float) -> np.ndarray[Any, np.dtype[np.int32]]:
+    """Horizontal extents of disks by row, int32 (2, R + 1, 2 R + 1): left and right.
 
     Entry r holds the disk of radius r, entry 0 that of radius `cap`. A disk is the set of offsets with
     dx^2 + dy^2 <= r^2. For a fractional radius MOSEv2's scorer uses skimage.morphology.disk(r), whose grid starts at
     -r, so the disk is off the centre of its footprint. Published numbers contain this shift, so it is reproduced.
     """
-    left = np.ones((radius + 1, 2 * radius + 1), np.int32)
-    right = np.zeros_like(left)
+    disks = np.ones((2, radius + 1, 2 * radius + 1), np.int32)
+    left, right = disks
+    right[:] = 0
     for row in range(radius + 1):
         r = row if row else cap
         axis = np.arange(-r, r + 1)
@@ -167,7 +164,7 @@ def _disks(radius: int, cap: float) -> tuple[Any, Any]:
             columns = np.flatnonzero(inside[i])
             left[row, radius + i - centre] = columns[0] - centre
             right[row, radius + i - centre] = columns[-1] - centre
-    return left, right
+    return disks
 
 
 class FrameCounter:
@@ -206,11 +203,11 @@ class FrameCounter:
         space = self._workspace
         if space is None or space.shape != (height, width):
             space = self._workspace = _Workspace.of(height, width)
-        masks = np.ascontiguousarray(gt_rows), np.ascontiguousarray(pred_rows)
-        compiled("vosarena.metrics.kernels", "count")(*masks, int(self.adaptive), *space.arguments)
+        masks = [np.ascontiguousarray(rows).reshape(-1) for rows in (gt_rows, pred_rows)]
+        compiled("vosarena.metrics.kernels", "count")(*masks, height, width, int(self.adaptive), space.arguments)
         table = space.table
-        labels = np.flatnonzero(table[:, COUNTS.index("gt_pixels")] | table[:, COUNTS.index("pred_pixels")])
-        return labels, table[labels, : len(count_names(self.adaptive))]
+        labels = np.flatnonzero(table[COUNTS.index("gt_pixels")] | table[COUNTS.index("pred_pixels")])
+        return labels, table[: len(count_names(self.adaptive)), labels].T
 
 
 def count_objects(ground_truth: LabelMap, prediction: LabelMap, adaptive: bool = False) -> tuple[Integers, Counts]:

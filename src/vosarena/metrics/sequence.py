@@ -11,7 +11,14 @@ import numpy as np
 
 from vosarena.base.errors import DataError, MaskError
 from vosarena.datasets.sequences import frame_number, frame_order
-from vosarena.io.masks import LabelMap, MasksDigest, decode_rows, has_smooth_edges, smooth_edges_message
+from vosarena.io.masks import (
+    LEAST_GREY,
+    LabelMap,
+    MasksDigest,
+    decode_rows,
+    has_smooth_edges,
+    smooth_edges_message,
+)
 from vosarena.metrics.counts import (
     Counts,
     FrameCounter,
@@ -94,6 +101,7 @@ class SequenceCounter:
         self.found: list[tuple[Integers, Integers]] = []  # by frame: labels and table of counts
         self.sizes: list[tuple[int, int]] = []  # by frame: (height, width)
         self.resized: set[str] = set()  # keys of frames
+        self.decoded: dict[Side, LabelMap] = {}  # the last mask of each side, which the next one overwrites
         self.labels: LabelMap | None = None  # the object that each predicted label is, if objects are matched
         self.unpredicted = 0  # first and last frames without a prediction
         self.overlaps = 0  # frames in which merged objects overlap
@@ -253,9 +261,10 @@ class SequenceCounter:
 
     def _decode(self, data: bytes, path: Path, frame: _Frame, side: Side) -> LabelMap:
         try:
-            return decode_rows(data, str(path))
+            self.decoded[side] = decode_rows(data, str(path), self.decoded.get(side))
         except MaskError as error:
             self._fail(str(error), frame, side)
+        return self.decoded[side]
 
     def _frame_masks(self, frame: _Frame, predictions: Iterator[LabelMap]) -> tuple[LabelMap, LabelMap]:
         """Ground truth and prediction of a frame, uint8 (H, 1 + W)."""
@@ -284,7 +293,7 @@ class SequenceCounter:
             labels, table = self.counter.count(gt, pred)
         except MaskError as error:
             self._fail(str(error), frame)
-        if len(labels) > 5:
+        if len(labels) > 5 and labels[-1] >= LEAST_GREY:
             if has_smooth_edges(gt[:, 1:]):
                 self._fail(smooth_edges_message(gt_path), frame, "ground_truth")
             if has_smooth_edges(pred[:, 1:]):
