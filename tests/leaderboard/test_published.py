@@ -2,6 +2,7 @@
 
 import csv
 import math
+import re
 
 import pytest
 import yaml
@@ -137,6 +138,27 @@ def test_two_answers_for_one_model_are_refused(tmp_path):
 def test_experiments_name_what_the_catalog_has(file):
     study = load_study(yaml.safe_load(file.read_text()), str(file))
     assert study.splits and study.models
+
+
+SAM2 = {("davis2017", "val"), ("mose", "val"), ("lvos-v2", "val"), ("sa-v", "val"), ("sa-v", "test"),
+        ("youtube-vos-2019", "valid"), ("mosev2", "val")}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["sam2", "sav", "mosev2"])
+def test_every_published_score_of_sam_2_stands_next_to_a_row_of_its_experiment(name):
+    """Those of its README (SA-V test, MOSE, LVOS v2), its paper and others; MOSE is scored here on val-local."""
+    study = load_study(yaml.safe_load((REPOSITORY / "experiments" / f"{name}.yaml").read_text()))
+    rows = [row for row in published_scores(SAM2) if re.fullmatch(r"sam2(\.1)?-.+", row.same_as)]
+    assert {(row.dataset, row.split) for row in rows} == SAM2
+    local = {f"{row.dataset}/{row.split}": row.protocol for row in rows if row.protocol != "server"}
+    if name == "sam2":
+        expected = {f"{dataset}/{split}" for dataset, split in SAM2 - {("mose", "val"), ("mosev2", "val")}}
+        assert set(study.splits) == expected | {"mose/val-local"}
+        assert {row.same_as for row in rows} == set(study.models)
+    for row in rows:
+        assert f"{row.dataset}/{row.split}" not in study.splits or row.same_as in study.models
+    for split in study.splits.values():
+        assert local.get(str(split), split.protocol) in study.protocols_of(split)
 
 
 def test_the_papers_experiment_repeats_every_row_of_its_first_table():

@@ -58,8 +58,8 @@ def test_halves_merge_to_the_bytes_of_the_whole(whole, halves, tmp_path):
         {file.name: file.read_bytes() for file in (tmp_path / name / "leaderboard").iterdir()}
         for name in ("merged", "alone")
     )
-    speeds = {name for name in merged if name.startswith("speed.")}
-    assert {name for name in merged if merged[name] != alone[name]} <= speeds and len(speeds) == 4 < len(merged) == 20
+    speeds = {name for name in merged if name.startswith("speed")}
+    assert {name for name in merged if merged[name] != alone[name]} <= speeds and len(speeds) == 6 < len(merged) == 22
     assert list(pd.read_csv(tmp_path / "merged/leaderboard/leaderboard.csv")["model"]) == ["flow", "static", "empty"]
     speed = pd.read_csv(tmp_path / "merged/leaderboard/speed.csv")
     assert list(speed["model"]) == ["empty", "flow", "static"] and speed["fps"].notna().all()

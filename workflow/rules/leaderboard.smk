@@ -15,6 +15,7 @@ rule leaderboard:
         ),
         texts=multiext(str(declared.leaderboard / "leaderboard"), ".md", ".tex", ".parquet"),
         speed=multiext(str(declared.leaderboard / "speed"), ".md", ".tex", ".csv", ".parquet"),
+        by_objects=multiext(str(declared.leaderboard / "speed_by_objects"), ".csv", ".parquet"),
         tables=expand(
             declared.leaderboard / "{table}.{form}",
             table=["sequences", "objects", "attributes", "comparisons", "survival", "reproduction"],

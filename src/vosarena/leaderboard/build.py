@@ -30,7 +30,7 @@ from vosarena.leaderboard.kinds import Kind, Status
 from vosarena.leaderboard.latex import latex, speed_latex
 from vosarena.leaderboard.published import PublishedScore, published_scores
 from vosarena.leaderboard.server_scores import read_scores
-from vosarena.leaderboard.speed import Speed, measured_speed, split_speed
+from vosarena.leaderboard.speed import Speed, measured_speed, speed_by_objects, split_speed
 from vosarena.leaderboard.tables import markdown, speed_markdown
 from vosarena.metrics.protocols import empty_score, find_protocol, score, summarise
 from vosarena.metrics.read import read_metadata, read_metrics
@@ -148,7 +148,8 @@ def build_leaderboard(
 
     Scores are in percent. Intervals are at 95 %, from a cluster bootstrap over sequences, paired between models. A
     metrics file that covers a part of its split gives a row with status `incomplete` and no rank. The same masks give
-    the same bytes, except for the files of `speed`: only these have the speed of models that ran here.
+    the same bytes, except for the files of `speed` and `speed_by_objects`: only these have the speed of models that ran
+    here.
 
     Args:
         runs: The runs that are measured here.
@@ -169,7 +170,7 @@ def build_leaderboard(
         csv_table(table).to_csv(output / f"{name}.csv", index=False, float_format="%.6g")
     (output / "leaderboard.md").write_text(markdown(tables), encoding="utf-8")
     (output / "leaderboard.tex").write_text(latex(tables, titles), encoding="utf-8")
-    (output / "speed.md").write_text(speed_markdown(tables["speed"]), encoding="utf-8")
+    (output / "speed.md").write_text(speed_markdown(tables["speed"], tables["speed_by_objects"]), encoding="utf-8")
     (output / "speed.tex").write_text(speed_latex(tables["speed"], titles), encoding="utf-8")
     return tables
 
@@ -270,6 +271,7 @@ def _tables(runs: Sequence[LocalRun], server: Sequence[ServerRun]) -> dict[str, 
     tables = {
         "leaderboard": board.drop(columns=["same_as"]),
         "speed": speed,
+        "speed_by_objects": _frame(list(_speed_by_objects(runs, server)), TABLES["speed_by_objects"]),
         "sequences": _frame([], TABLES["sequences"]),
         "objects": _frame([], TABLES["objects"]),
         "survival": _frame([], TABLES["survival"]),
@@ -288,6 +290,13 @@ def _tables(runs: Sequence[LocalRun], server: Sequence[ServerRun]) -> dict[str, 
             .reset_index()
         )
     return tables
+
+
+def _speed_by_objects(runs: Sequence[LocalRun], server: Sequence[ServerRun]) -> Iterable[dict[str, Any]]:
+    """Yield the rows of the table, without runs of bundles, whose manifests have no prompts."""
+    local: list[LocalRun | ServerRun] = [run for run in runs if run.speed is None]
+    for run in [*local, *server]:
+        yield from speed_by_objects(run.dataset, run.split, run.model, run.store, run.table)
 
 
 def _with_survival(

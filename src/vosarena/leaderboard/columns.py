@@ -305,6 +305,7 @@ def shown_cells(rows: pd.DataFrame, columns: Iterable[Column]) -> pd.DataFrame:
 TABLES: dict[str, list[str]] = {
     "leaderboard": names(LEADERBOARD),
     "speed": names(SPEED),
+    "speed_by_objects": ["dataset", "split", "model", "n_objects", "n_sequences", "fps"],
     "sequences": [*KEYS, "model", "sequence", "j_and_f", "j", "f", "n_objects"],
     "objects": [*KEYS, "model", "sequence", "object_id", "n_frames", "j_and_f", "j", "f", "survived", "failure"],
     "survival": [*KEYS, "model", "part", "share"],

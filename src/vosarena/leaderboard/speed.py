@@ -1,14 +1,16 @@
 """Speed and memory: the only numbers of a study that differ between two runs, so they are in a table of their own."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from vosarena.datasets.table import read_table
 from vosarena.leaderboard.kinds import Kind
+from vosarena.predictions.manifest import Manifest
 from vosarena.predictions.store import Store
 
 SPEED_KEYS = ["dataset", "split", "model"]
@@ -49,6 +51,30 @@ def measured_speed(store: Path, table: Path) -> Speed:
     """
     manifests = Store(store).manifests(record.sequence for record in read_table(table)).values()
     return Speed.of((len(it.frames), it.timing.track, it.peak_memory_mb, it.device) for it in manifests)
+
+
+def speed_by_objects(dataset: str, split: str, model: str, store: Path, table: Path) -> Iterator[dict[str, Any]]:
+    """Yield the rows of the table `speed_by_objects` of one model on one split.
+
+    Args:
+        dataset: Name of the dataset.
+        split: Name of the split.
+        model: Name of the model.
+        store: Folder of the predictions.
+        table: The table of sequences of the split.
+    """
+    manifests = Store(store).manifests(record.sequence for record in read_table(table)).values()
+    groups: dict[int, list[Manifest]] = {}
+    for manifest in manifests:
+        groups.setdefault(len({number for ids in manifest.prompts.values() for number in ids}), []).append(manifest)
+    for number, group in sorted(groups.items()):
+        frames = sum(len(manifest.frames) for manifest in group)
+        seconds = sum(manifest.timing.track for manifest in group)
+        fps = round(frames / seconds, 2) if seconds > 0 else math.nan
+        yield {
+            **dict(zip(SPEED_KEYS, (dataset, split, model), strict=True)),
+            **{"n_objects": number, "n_sequences": len(group), "fps": fps},
+        }
 
 
 def split_speed(board: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:

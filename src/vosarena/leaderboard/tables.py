@@ -42,10 +42,20 @@ def markdown(tables: Mapping[str, pd.DataFrame]) -> str:
     return "\n".join([*parts, f"{_NOTES}\n"])
 
 
-def speed_markdown(speed: pd.DataFrame) -> str:
-    """Return the table `speed` as Markdown, one table for each split."""
-    splits = speed.groupby(["dataset", "split"], sort=True)
-    return "\n".join(_section(f"Speed: {'/'.join(key)}", shown_cells(rows, SPEED[2:])) for key, rows in splits)
+def speed_markdown(speed: pd.DataFrame, by_objects: pd.DataFrame) -> str:
+    """Return the tables `speed` and `speed_by_objects` as Markdown, one table of each for each split."""
+    parts = []
+    for key, rows in speed.groupby(["dataset", "split"], sort=True):
+        parts.append(_section(f"Speed: {'/'.join(key)}", shown_cells(rows, SPEED[2:])))
+    for key, rows in by_objects.groupby(["dataset", "split"], sort=True):
+        wide = rows.pivot(index="model", columns="n_objects", values="fps")
+        shown = wide.map(lambda fps: "" if pd.isna(fps) else f"{fps:.2f}").rename(columns=_objects).reset_index()
+        parts.append(_section(f"Frames per second by number of objects: {'/'.join(key)}", shown))
+    return "\n".join(parts)
+
+
+def _objects(number: int) -> str:
+    return f"{number} object{'' if number == 1 else 's'}"
 
 
 def board_note(board: pd.DataFrame) -> str:
