@@ -124,3 +124,37 @@ def test_indices_count_as_nvidia_smi_does(job, monkeypatch):
 def test_no_driver_means_no_devices(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     assert all_devices() == []
+
+
+def test_the_gpu_of_apple(tmp_path, monkeypatch):
+    """A machine without one says so; with one, torch gets its fallback, and no CUDA device is taken or used."""
+    import torch
+
+    from vosarena.base.errors import TrackerError
+    from vosarena.inference import job as jobs
+    from vosarena.predictions.manifest import ModelDefinition
+    from vosarena.trackers.objects import autocast_of
+    from vosarena.trackers.streaming import pinned_empty, upload
+
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "class Mine:\n    packages = ('torch',)\n    track = None\n\n"
+        "    def __init__(self, device, precision):\n        self.device = device\n"
+    )
+    job = jobs.Job(ModelDefinition(f"{file}:Mine"), device="mps")
+    monkeypatch.delenv("PYTORCH_ENABLE_MPS_FALLBACK", raising=False)
+    monkeypatch.setattr(jobs, "take_device", lambda jobs_per_gpu: pytest.fail("a CUDA device was taken"))
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.raises(TrackerError, match="torch sees no GPU of Apple on this machine; use auto or cpu"):
+        job.build()
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert job.build().device == "mps" and os.environ["PYTORCH_ENABLE_MPS_FALLBACK"] == "1"
+    assert jobs.Job(ModelDefinition("static"), device="mps").build()  # without torch it runs on the CPU
+    assert jobs.device_name("mps").startswith("MPS (")
+    assert autocast_of("sam2", "auto", "mps") is None and autocast_of("sam2", "fp16", "mps") == torch.float16
+    assert not pinned_empty((2,), torch.float32, "mps").is_pinned()
+    asked = []
+    monkeypatch.setattr(torch.Tensor, "to", lambda tensor, device, non_blocking: asked.append(non_blocking))
+    upload(torch.zeros(2), "mps")
+    upload(torch.zeros(2), torch.device("cuda"))
+    assert asked == [False, True]

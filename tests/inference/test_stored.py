@@ -86,7 +86,9 @@ def test_a_grid_makes_one_model_for_each_combination():
     (["static", {"name": "e", "ensemble": ["static", "e"]}], "'e' is no model before"),
     ([{"name": "e", "masks": "nowhere"}], "config: models: e: masks: no such folder: nowhere"),
     ([{"name": "e", "masks": ".", "tracker": "flow"}], "either `masks` or `tracker`, not both"),
-    (["static", "flow", {"name": "e", "ensemble": ["static", "flow"], "by": "mean"}], "by"),
+    (["cutie-demo", "flow", {"name": "e", "ensemble": ["cutie-demo", "flow"], "by": "mean"}], "'flow' gives no logits"),
+    (["cutie-demo", {"name": "d", "extends": "cutie-demo", "options": {"full_resolution": True}},
+      {"name": "e", "ensemble": ["cutie-demo", "d"], "by": "mean"}], "full_resolution"),
     ([{"name": "e", "extends": "cutie-demo", "grid": {"size": []}}], "grid"),
 ])  # fmt: skip
 def test_mistakes_are_sentences(models, message):

@@ -59,10 +59,11 @@ def test_the_source_says_what_the_class_does(name):
     assert signature.options == {item.name: item.default is not item.empty for item in parameters}
     assert signature.packages == tracker_class(name).packages
     assert signature.prompt_kinds == prompt_kinds_of(tracker_class(name))
+    assert signature.gives_logits in (None, hasattr(tracker_class(name), "logits"))
 
 
 def test_what_the_source_does_not_say_is_left_open(mine):
-    assert parse_signature(mine, "Base") == TrackerSignature(None, (), ("mask",))
+    assert parse_signature(mine, "Base") == TrackerSignature(None, (), ("mask",), False)
     assert parse_signature(mine, "Heir") == TrackerSignature(None, ())
     everything = {"scale": False, "size": True, "colour": False, "blur": True, "device": True, "precision": True}
     assert parse_signature(mine, "Mine") == TrackerSignature(everything, ("numpy", "torch"))

@@ -82,7 +82,9 @@ if workflow.is_main_process:
 gpu_jobs = 0
 if study.inference.device != "cpu":
     gpu_jobs = limit_gpu_jobs(
-        workflow, lambda: len(visible_devices(os.environ, all_devices())), study.inference.jobs_per_gpu
+        workflow,
+        lambda: 1 if study.inference.device == "mps" else len(visible_devices(os.environ, all_devices())),
+        study.inference.jobs_per_gpu,
     )
 
 
@@ -180,12 +182,29 @@ models_with_folders = [name for name, model in study.models.items() if model.wei
 
 
 def members_of(wildcards):
-    """Return the status files of the models that an ensemble combines, on the same split."""
+    """Return the status files of the models whose masks an ensemble combines, on the same split."""
     return [
         status
-        for name in model_of(wildcards).ensemble
+        for name in masks_of_models(wildcards)
         for status in statuses_of(Namespace(dataset=wildcards.dataset, split=wildcards.split, model=name))
     ]
+
+
+def masks_of_models(wildcards):
+    model = model_of(wildcards)
+    return () if model.tracks_together else model.ensemble
+
+
+def tracking_members_of(wildcards):
+    """Return the models that track in an ensemble by the mean, by name."""
+    model = model_of(wildcards)
+    return {name: study.model(name) for name in model.ensemble} if model.tracks_together else {}
+
+
+def weights_of_members(wildcards):
+    """Return the weights of the models that track in an ensemble, in their order."""
+    found = [weights_of(Namespace(model=name)) for name in tracking_members_of(wildcards)]
+    return [weights for weights in found if weights]
 
 
 def stored_masks_of(wildcards):
@@ -196,9 +215,10 @@ def stored_masks_of(wildcards):
 
 def kind_of(wildcards):
     """Return how a model runs: `baseline` if it has no weights and does not use torch, otherwise `cpu` or `gpu`."""
-    if not weights_of(wildcards) and not uses_torch(model_of(wildcards).tracker):
+    models = tracking_members_of(wildcards) or {wildcards.model: model_of(wildcards)}
+    if not any(weights_of(Namespace(model=name)) or uses_torch(model.tracker) for name, model in models.items()):
         return "baseline"
-    return "cpu" if gpu_jobs == 0 and study.inference.device != "cuda" else "gpu"
+    return "cpu" if gpu_jobs == 0 and study.inference.device not in ("cuda", "mps") else "gpu"
 
 
 def cpus_of(wildcards):

@@ -9,6 +9,7 @@ rule track:
         table=declared.sequences("{dataset}/{split}"),
         weights=weights_of,
         members=members_of,
+        weights_of_members=weights_of_members,
     output:
         status=declared.shard("{dataset}/{split}", "{model}", "{shard}"),
     log:
@@ -28,6 +29,10 @@ rule track:
         definition=lambda wildcards: model_of(wildcards).definition(split_of(wildcards)).to_json(),
         python=lambda wildcards: model_of(wildcards).python,
         stored=stored_masks_of,
+        members=lambda wildcards: {
+            name: [model.definition().to_json(), bool(weights_of(Namespace(model=name)))]
+            for name, model in tracking_members_of(wildcards).items()
+        },
         resize=lambda wildcards: split_of(wildcards).resize,
         inference=study.inference,
         device=study.inference.device,

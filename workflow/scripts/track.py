@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 from vosarena.base.logs import logged
@@ -16,20 +17,26 @@ with ended_with_all_threads(), logged(snakemake.log[0]):
     # The other CPUs of a job on a GPU prepare frames and write masks.
     threads = params.inference.threads if snakemake.resources.gpu else snakemake.threads
     workers = max(1, snakemake.threads - 1)
+    job = Job(
+        definition,
+        weights,
+        params.device,
+        params.precision,
+        threads,
+        params.inference.jobs_per_gpu,
+        workers,
+        params.real_time,
+    )
+    files = map(Path, snakemake.input.get("weights_of_members", ()))
+    members = {
+        name: replace(job, definition=ModelDefinition.from_json(one), weights=next(files) if has_weights else None)
+        for name, (one, has_weights) in params.members.items()
+    }
     task = ShardTask(
         sequences=tuple(params.sequences),
         images=root / IMAGES,
         annotations=root / ANNOTATIONS,
-        job=Job(
-            definition,
-            weights,
-            params.device,
-            params.precision,
-            threads,
-            params.inference.jobs_per_gpu,
-            workers,
-            params.real_time,
-        ),
+        job=replace(job, members=members),
         store=Path(params.store),
         resize=params.resize,
         minutes=snakemake.resources.get("runtime"),

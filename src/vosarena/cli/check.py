@@ -28,7 +28,10 @@ def add_parser(commands: Any) -> None:
         "--option", action="append", default=[], metavar="KEY=VALUE", help="option of the tracker (may be repeated)"
     )
     parser.add_argument(
-        "--device", choices=["auto", "cpu", "cuda"], default="auto", help="auto: a GPU if there is one (default: auto)"
+        "--device",
+        choices=["auto", "cpu", "cuda", "mps"],
+        default="auto",
+        help="auto: a CUDA device if there is one (default: auto)",
     )
     parser.set_defaults(run=run)
 

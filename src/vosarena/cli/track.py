@@ -48,7 +48,10 @@ def add_parser(commands: Any) -> None:
         "--sequence", action="append", metavar="NAME", help="track only this sequence (may be repeated; default: all)"
     )
     parser.add_argument(
-        "--device", choices=["auto", "cpu", "cuda"], default="auto", help="auto: a GPU if there is one (default: auto)"
+        "--device",
+        choices=["auto", "cpu", "cuda", "mps"],
+        default="auto",
+        help="auto: a CUDA device if there is one (default: auto)",
     )
     parser.add_argument(
         "--precision",

@@ -52,6 +52,11 @@ class Model(ModelEntry):
         prompts = self.prompts or (split.prompts if split else "mask")
         return ModelDefinition(self.tracker, dict(self.options), self.revision, prompts)
 
+    @property
+    def tracks_together(self) -> bool:
+        """Whether the model is an ensemble by the mean, in which other models track."""
+        return bool(self.ensemble) and self.by == "mean"
+
     def open_weights(self) -> bool | None:
         """Return whether everybody can download the weights, or the model needs none; None if that is not known."""
         if self.weights:

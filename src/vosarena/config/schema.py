@@ -91,8 +91,10 @@ class Inference(Entry):
         description="Threads with which PyTorch and OpenCV compute on the CPU; also the CPUs of a job without a GPU. "
         "Another number can change the last bits of a model's output, and thus single pixels.",
     )
-    device: Literal["auto", "cpu", "cuda"] = Field(
-        "auto", description="Where models run. `auto` uses a CUDA device if there is one."
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field(
+        "auto",
+        description="Where models run. `auto` uses a CUDA device if there is one. `mps` is the GPU of an Apple "
+        "computer; what torch cannot compute there, it computes on the CPU.",
     )
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
         "auto", description="Number format of the models. `auto` is the reference implementation's own choice."
@@ -476,7 +478,11 @@ options: {size: 720}"""
         description="Instead of a tracker: models that are listed before this one, whose predictions are combined. Of "
         "labels with the same number of votes, that of the first model counts. Only in the config.",
     )
-    by: Literal["vote"] = Field("vote", description="How an `ensemble` combines the predictions.")
+    by: Literal["vote", "mean"] = Field(
+        "vote",
+        description="How an `ensemble` combines the predictions: `vote` of the masks, or `mean` of the models' logits, "
+        "for which the models track again, together in one job.",
+    )
     prompts: PromptKind | None = Field(
         None, description="What this model gets of each object. Default is what `prompts` of the dataset says."
     )

@@ -1,10 +1,13 @@
 """What a tracking job gets: a model and a shard of sequences."""
 
+from __future__ import annotations
+
+import os
 import platform
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import cv2
 
@@ -28,7 +31,7 @@ class Job:
     Attributes:
         definition: Tracker, options and revision.
         weights: Local file or folder of weights, None for a tracker without.
-        device: `auto`, `cpu` or `cuda`.
+        device: `auto`, `cpu`, `cuda` or `mps`.
         precision: `auto`, `fp32`, `bf16` or `fp16`.
         threads: Threads of the CPU, which decide the last bits of some masks. None leaves them to the libraries.
         jobs_per_gpu: Jobs that may share a GPU.
@@ -36,6 +39,7 @@ class Job:
             for one per available CPU, up to 3.
         real_time: Frames per second that the model must keep up with (see inference.real_time); None if it has all the
             time.
+        members: The models that track together in an ensemble by the mean, by name; empty for other models.
     """
 
     definition: ModelDefinition
@@ -46,6 +50,7 @@ class Job:
     jobs_per_gpu: int = 1
     workers: int | None = None
     real_time: float | None = None
+    members: Mapping[str, Job] = field(default_factory=dict)
 
     def identity(self) -> ModelIdentity:
         """Return everything of the model that decides the masks.
@@ -66,6 +71,7 @@ class Job:
             weights=file_sha256(weights[0]) if weights else None,
             files=tuple(file_sha256(path) for path in (*weights[1:], *files)),
             packages=package_versions(packages_of(tracker_class(tracker))),
+            members=tuple(member.identity() for member in self.members.values()),
         )
 
     def build(self) -> Tracker:
@@ -74,10 +80,16 @@ class Job:
         Raises:
             TrackerError: It cannot be built.
         """
+        if self.members:
+            from vosarena.trackers.mean import MeanOfLogits
+
+            return cast(Tracker, MeanOfLogits({name: member.build() for name, member in self.members.items()}))
+        if self.device == "mps":  # read when torch is imported
+            os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
         if self.threads:
             cv2.setNumThreads(self.threads)
         if "torch" in packages_of(tracker_class(self.definition.tracker)):
-            if self.device != "cpu":
+            if self.device in ("auto", "cuda"):
                 take_device(self.jobs_per_gpu)
             import torch
 
@@ -165,9 +177,9 @@ def _weights_files(weights: Path | None) -> list[Path]:
 
 
 def device_name(device: str) -> str:
-    """Return the name of a device (`cpu` or `cuda`) for people: the GPU's, or the processor's architecture."""
-    if device == "cpu":
-        return f"CPU ({platform.machine()})"
+    """Return the name of a device for people: that of a CUDA device, or kind and architecture of the processor."""
+    if device != "cuda":
+        return f"{device.upper()} ({platform.machine()})"
     import torch
 
     return torch.cuda.get_device_name()

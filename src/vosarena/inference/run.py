@@ -287,7 +287,7 @@ class _Run:
             timing=Timing(load=round(self._load_seconds, 3), track=round(seconds, 3)),
             memory=MemoryUse(memory.host_mb(), memory.gpu_mb()),
             saving=saving,
-            device=device_name(resolve_device(type(self.tracker), self.task.job.device)),
+            device=device_name(resolve_device(self.tracker, self.task.job.device)),
             identity=self._identity,
             versions=Versions(__version__, platform.python_version(), sys.executable),
             real_time=real_time,

@@ -99,7 +99,7 @@ def track(
         options: Options of the tracker.
         weights: Weights file of the tracker.
         sequences: Names of the sequences to track; None tracks all.
-        device: `auto`, `cpu` or `cuda`.
+        device: `auto`, `cpu`, `cuda` or `mps`.
         precision: `auto`, `fp32`, `bf16` or `fp16`.
         threads: Number of CPU threads of the model; None lets its libraries choose.
         resize: `never` or `nearest`: masks whose size differs from their frame's.

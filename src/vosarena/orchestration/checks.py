@@ -11,11 +11,13 @@ from vosarena.base.errors import ConfigError, DataError, TrackerError
 from vosarena.base.names import WEIGHTS_FOLDER
 from vosarena.base.sealed import is_damaged
 from vosarena.base.yaml_files import read_yaml
+from vosarena.config.catalogs import Model
 from vosarena.config.paths import Paths
 from vosarena.config.study import Study, read_study, with_line
 from vosarena.datasets.readers import check_reader
 from vosarena.fetching.weights import local_files, local_weights, place_of
-from vosarena.trackers.base import check_options, known_prompt_kinds
+from vosarena.trackers.base import check_options, gives_logits, known_prompt_kinds
+from vosarena.trackers.mean import without_logits
 from vosarena.trackers.prompts import check_kinds, kind_of_prompt
 
 logger = logging.getLogger(__name__)
@@ -59,6 +61,8 @@ def check_study(study: Study, where: str) -> None:
                 f"{where}: models: {model.name}: `full_resolution` needs larger frames, but {small} has none; give it "
                 "`full_images` and `full_masks`, or leave the option out"
             )
+        if model.tracks_together:
+            _check_members(study, model, where)
         weights = ["weights"] if model.weights or model.finetune else []
         elsewhere = model.python is not None or model.env != "default"
         try:
@@ -68,6 +72,25 @@ def check_study(study: Study, where: str) -> None:
                 check_kinds(model.tracker, accepted, sorted(needed))
         except TrackerError as error:
             raise ConfigError(f"{where}: models: {model.name}: {error}") from None
+
+
+def _check_members(study: Study, ensemble: Model, where: str) -> None:
+    """Check the models that track in an ensemble by the mean."""
+    for name in ensemble.ensemble:
+        model, problem = study.model(name), ""
+        options = [option for option in ("use_all_masks", "full_resolution") if model.options.get(option)]
+        if not gives_logits(model.tracker):
+            problem = without_logits(name)
+        elif model.python or model.env != ensemble.env:
+            problem = f"{name!r} runs in another environment; combine the masks `by: vote`, or leave it out"
+        elif options:
+            problem = f"{name!r} has the option `{options[0]}`; combine the masks `by: vote`, or leave it out"
+        elif model.prompts not in (None, "mask") or any(
+            ensemble.definition(split).prompts != "mask" for split in study.splits.values()
+        ):
+            problem = "models that track together get masks; combine masks of boxes and clicks `by: vote`"
+        if problem:
+            raise ConfigError(f"{where}: models: {ensemble.name}: ensemble: {problem}")
 
 
 def read_checked_study(file: Path) -> Study:

@@ -221,9 +221,11 @@ class _Planner:
         )
 
     def _kind(self, model: Model) -> str:
-        if not (model.weights or model.finetune or uses_torch(model.tracker)):
+        models = [self.study.model(name) for name in model.ensemble] if model.tracks_together else [model]
+        if not any(each.weights or each.finetune or uses_torch(each.tracker) for each in models):
             return "baseline"
-        return "cpu" if self.study.inference.device == "cpu" or not (self.gpus or self.cluster) else "gpu"
+        device = self.study.inference.device
+        return "gpu" if device == "mps" or (device != "cpu" and (self.gpus or self.cluster)) else "cpu"
 
 
 def _planned(

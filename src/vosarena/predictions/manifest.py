@@ -54,6 +54,7 @@ class ModelIdentity:
         files: SHA-256 of other files: `config.json` of a folder of weights, and those that the definition names, a
             tracker's code and files given as options.
         packages: Versions of the packages that the tracker names.
+        members: The models that track together in an ensemble by the mean, else empty.
     """
 
     definition: ModelDefinition
@@ -61,6 +62,7 @@ class ModelIdentity:
     weights: str | None
     files: tuple[str, ...]
     packages: Mapping[str, str]
+    members: tuple["ModelIdentity", ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the identity as one flat mapping, as fingerprints are computed from it."""
@@ -70,6 +72,7 @@ class ModelIdentity:
             "weights": self.weights,
             "files": list(self.files),
             "packages": dict(self.packages),
+            **({"members": [member.to_json() for member in self.members]} if self.members else {}),
         }
 
     @classmethod
@@ -81,6 +84,7 @@ class ModelIdentity:
             weights=content["weights"],
             files=tuple(content["files"]),
             packages=dict(content["packages"]),
+            members=tuple(cls.from_json(member) for member in content.get("members", ())),
         )
 
 
@@ -212,6 +216,7 @@ class Manifest:
             "frames": list(self.frames),
             "saving_memory": dict(self.saving),
             "vosarena": self.versions.vosarena,
+            **{key: identity[key] for key in ("members",) if key in identity},
             **({"real_time": asdict(self.real_time)} if self.real_time else {}),
         }
 

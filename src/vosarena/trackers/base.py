@@ -42,9 +42,11 @@ _NOT_FROM_TRACKERS = (VosarenaError, Stopped, KeyboardInterrupt)
 class Tracker(Protocol):
     """A model that follows prompted objects through a sequence. It is built once and used for many sequences.
 
-    The constructor takes the model's options as keywords, and `device` (`cpu` or `cuda`) and `precision`.
+    The constructor takes the model's options as keywords, and `device` (`cpu`, `cuda` or `mps`) and `precision`.
     For datasets whose objects may overlap (SA-V), a tracker may also have a method `track_objects`, which takes and
-    yields boolean masks by object id: `track_objects(frames, {index: {id: mask}}) -> Iterator[{id: mask}]`.
+    yields boolean masks by object id: `track_objects(frames, {index: {id: mask}}) -> Iterator[{id: mask}]`. With a
+    method `logits`, which takes what `track` takes and yields float32 (H, W) by object id for every frame, above 0
+    where the object is, it can be a part of an ensemble by the mean.
     A tracker that takes boxes and clicks says so in `prompt_kinds`, a tuple of `mask`, `box` and `click`. It then also
     gets prompts by object id (trackers.prompts.ObjectPrompt) in place of a label map or mask.
     """
@@ -103,7 +105,7 @@ def build_tracker(name: str, options: Mapping[str, Any], device: str = "auto", p
     Args:
         name: Name of the tracker; see `tracker_class`.
         options: Keyword arguments of its constructor.
-        device: `cpu`, `cuda`, or `auto` for a CUDA device if torch sees one.
+        device: `cpu`, `cuda`, `mps`, or `auto` for a CUDA device if torch sees one.
         precision: Number format, `auto` for the tracker's default.
 
     Raises:
@@ -147,6 +149,12 @@ def uses_torch(name: str) -> bool:
     return signature is not None and "torch" in signature.packages
 
 
+def gives_logits(name: str) -> bool:
+    """Return whether a tracker may have a method `logits`; False if its source says that it has none."""
+    signature = _signature(name)
+    return signature is None or signature.gives_logits is not False
+
+
 @cache
 def _signature(name: str) -> TrackerSignature | None:
     """Return the signature of a built-in tracker or of `file.py:Class`, None for other names."""
@@ -158,18 +166,26 @@ def _signature(name: str) -> TrackerSignature | None:
     return parse_signature(file_of(name, "tracker", TrackerError), name.rpartition(":")[2])
 
 
-def resolve_device(cls: type[Tracker], device: str) -> str:
-    """Return the device; `auto` is `cuda` if the tracker lists `torch` and torch sees a device, else `cpu`."""
-    if device != "auto":
+def resolve_device(cls: type[Tracker] | Tracker, device: str) -> str:
+    """Return the device; `auto` is `cuda` if the tracker lists `torch` and torch sees a device, else `cpu`.
+
+    Raises:
+        TrackerError: The device is `mps`, and torch sees no GPU of Apple.
+    """
+    if device not in ("auto", "mps"):
         return device
     if "torch" not in packages_of(cls):
         return "cpu"  # without importing torch
     import torch
 
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if not torch.backends.mps.is_available():
+        raise TrackerError("device mps: torch sees no GPU of Apple on this machine; use auto or cpu")
+    return device
 
 
-def packages_of(cls: type[Tracker]) -> tuple[str, ...]:
+def packages_of(cls: type[Tracker] | Tracker) -> tuple[str, ...]:
     """Return the `packages` of a tracker, empty if it has no such attribute."""
     packages: tuple[str, ...] = getattr(cls, "packages", ())
     return packages

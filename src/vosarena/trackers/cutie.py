@@ -8,9 +8,9 @@ those of the repository hkchengrex/Cutie, whose arithmetic rf-cutie changed (see
 from __future__ import annotations
 
 import contextlib
-import gc
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -21,7 +21,7 @@ from vosarena.io.masks import object_ids
 from vosarena.io.resize import resize_as_torch
 from vosarena.trackers.base import Frame, LabelMap
 from vosarena.trackers.cutie_network import build_network, cutie_config, load_weights, upstream_blocks
-from vosarena.trackers.streaming import fetch_late, frame_size, pinned_empty, prepare_ahead
+from vosarena.trackers.streaming import fetch_late, frame_size, pinned_empty, prepare_ahead, release_memory, upload
 
 if TYPE_CHECKING:
     import torch
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 ARITHMETIC = ("upstream", "rf-cutie", "stable")
+_SMALLEST_PROBABILITY = 1e-7  # as in upstream's `aggregate`
 _SMALLEST_EXPONENT = -80.0  # exp() of it is still a normal float32
 
 
@@ -121,16 +122,51 @@ class Cutie:
 
     def track(self, frames: Sequence[Frame], prompts: Mapping[int, LabelMap]) -> Iterator[LabelMap]:
         """Yield one label map per frame; see Tracker.track. On CUDA they come one frame late."""
+        first = min(prompts, default=len(frames))
+        for _ in range(first):
+            yield np.zeros(self._mask_size(frames), np.uint8)
+        yield from self._run(frames, prompts, self._labels)
+
+    def logits(
+        self, frames: Sequence[Frame], prompts: Mapping[int, LabelMap]
+    ) -> Iterator[dict[int, np.ndarray[Any, np.dtype[np.float32]]]]:
+        """Yield for every frame the logits of the objects that have appeared: float32 (H, W) by id.
+
+        They are the logarithms of the ratio of an object's probability and that of the background.
+        """
+        for _ in range(min(prompts, default=len(frames))):
+            yield {}
+        known: deque[list[int]] = deque()
+
+        def ratios(probability: torch.Tensor, ids: Sequence[int]) -> torch.Tensor:
+            known.append(list(ids[1:]))
+            logarithms = probability.float().clamp(min=_SMALLEST_PROBABILITY).log()
+            return logarithms[1:] - logarithms[:1]
+
+        for scores in self._run(frames, prompts, ratios):
+            yield dict(zip(known.popleft(), scores, strict=True))
+
+    def _mask_size(self, frames: Sequence[Frame]) -> tuple[int, int]:
+        return frames.mask_size if isinstance(frames, Frames) else frame_size(frames)
+
+    def _run(
+        self,
+        frames: Sequence[Frame],
+        prompts: Mapping[int, LabelMap],
+        reduce: Callable[[torch.Tensor, Sequence[int]], torch.Tensor],
+    ) -> Iterator[np.ndarray[Any, Any]]:
+        """Yield what `reduce` makes of each frame from the first prompt on.
+
+        Its arguments are probabilities, (channels, H, W), and the id of each channel; the first is the background, 0.
+        """
         from cutie.inference.inference_core import InferenceCore
 
         cores = [InferenceCore(self.network, cfg=self.config) for _ in self.sizes]
         first = min(prompts, default=len(frames))
-        size = frames.mask_size if isinstance(frames, Frames) else frame_size(frames)
-        for _ in range(first):
-            yield np.zeros(size, np.uint8)
+        size = self._mask_size(frames)
         with contextlib.closing(prepare_ahead(frames, self._prepare, range(first, len(frames)))) as prepared:
             yield from fetch_late(
-                self._labels(cores, images, size, prompts.get(index), end=index == len(frames) - 1)
+                self._reduced(reduce, cores, images, size, prompts.get(index), end=index == len(frames) - 1)
                 for index, images in enumerate(prepared, first)
             )
 
@@ -141,12 +177,8 @@ class Cutie:
         Yields:
             The option that was changed; empty if it has that value already.
         """
-        import torch
-
         before = self.config.chunk_size
-        gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        release_memory()
         self.config.chunk_size = 1
         try:
             yield {} if before == 1 else {"chunk_size": 1}
@@ -164,8 +196,16 @@ class Cutie:
             resize_as_torch(frame, images[-1].numpy())
         return images
 
-    def _labels(
+    def _labels(self, probability: torch.Tensor, ids: Sequence[int]) -> torch.Tensor:
+        """Return labels, uint8 (H, W), as output_prob_to_mask: the first of the largest, by max(), which is faster."""
+        import torch
+
+        numbers = upload(torch.tensor(ids, dtype=torch.uint8), self.device)
+        return numbers[probability.max(0).indices]
+
+    def _reduced(
         self,
+        reduce: Callable[[torch.Tensor, Sequence[int]], torch.Tensor],
         cores: Sequence[Any],
         images: Sequence[torch.Tensor],
         size: tuple[int, int],
@@ -173,7 +213,7 @@ class Cutie:
         *,
         end: bool,
     ) -> torch.Tensor:
-        """Return the labels of one frame, uint8 (H, W)."""
+        """Return what `reduce` makes of one frame."""
         import torch
 
         # These modes end before the result is yielded, so that they are not on while the caller works.
@@ -182,9 +222,7 @@ class Cutie:
             probability, ids = found[0]
             if len(found) > 1:
                 probability, ids = _merged(found)
-            # As output_prob_to_mask: the first of the largest, but by max(), which is several times faster on a CPU.
-            numbers = torch.tensor(ids, dtype=torch.uint8).to(self.device, non_blocking=True)
-            return numbers[probability.max(0).indices]
+            return reduce(probability, ids)
 
     def _step(
         self, core: Any, image: torch.Tensor, size: tuple[int, int], prompt: LabelMap | None, *, end: bool
@@ -223,7 +261,7 @@ class Cutie:
                 )
             # Upstream blanks the whole frame if nothing is left of a later prompt; here the frame is tracked as usual.
             mask = mask.to(self.device) if objects else None
-        probability = core.step(image.to(self.device, non_blocking=True), mask, objects, end=end)
+        probability = core.step(upload(image, self.device), mask, objects, end=end)
         if resized:
             probability = functional.interpolate(probability.unsqueeze(1), size, mode="bilinear", align_corners=False)[
                 :, 0

@@ -5,7 +5,6 @@ Each of them has a stream, which turns frames and prompts into logits of every o
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -18,7 +17,7 @@ from vosarena.base.errors import MaskError, TrackerError
 from vosarena.predictions.failures import is_out_of_memory
 from vosarena.trackers.base import BoolMask, Frame, LabelMap
 from vosarena.trackers.prompts import ObjectPrompt, as_prompts, by_object
-from vosarena.trackers.streaming import frame_size
+from vosarena.trackers.streaming import frame_size, release_memory
 
 if TYPE_CHECKING:
     import torch
@@ -76,17 +75,26 @@ class ObjectTracker:
         Raises:
             MaskError: A prompt does not fit its frame, or no prompt has an object.
         """
-        for index, labels in prompts.items():
-            if isinstance(labels, np.ndarray) and labels.dtype != np.uint8:
-                raise MaskError(
-                    f"the prompt mask of frame {index} has type {labels.dtype}; "
-                    "expected uint8 labels, 255 objects at most"
-                )
-        split = {index: by_object(given) for index, given in prompts.items()}
-        checked = self._checked(frames, split)
+        checked = self._checked(frames, _split(prompts))
         for _ in range(min(checked)):
             yield np.zeros(frame_size(frames), np.uint8)
         yield from self._run(frames, checked, partial(label_map, threshold=self._threshold))
+
+    def logits(
+        self, frames: Sequence[Frame], prompts: Mapping[int, LabelMap]
+    ) -> Iterator[dict[int, np.ndarray[Any, np.dtype[np.float32]]]]:
+        """Yield for every frame the logits of the objects that have appeared: float32 (H, W) by id.
+
+        A pixel belongs to an object if its logit is above 0. Errors are those of `track`.
+        """
+        checked = self._checked(frames, _split(prompts))
+        for _ in range(min(checked)):
+            yield {}
+        present: list[int] = []
+        reduce = partial(separate_logits, threshold=self._threshold)
+        for index, scores in enumerate(self._run(frames, checked, reduce), start=min(checked)):
+            present = sorted({*present, *checked.get(index, {})})
+            yield dict(zip(present, scores, strict=True))
 
     def track_objects(
         self, frames: Sequence[Frame], prompts: Mapping[int, Mapping[int, ObjectPrompt]]
@@ -153,8 +161,6 @@ class ObjectTracker:
     def _run(
         self, frames: Sequence[Frame], prompts: Mapping[int, Mapping[int, ObjectPrompt]], reduce: Reduce
     ) -> Iterator[np.ndarray]:
-        import torch
-
         failure = ""
         try:
             yield from self._stream.run(frames, prompts, self._settings, reduce)
@@ -163,9 +169,7 @@ class ObjectTracker:
                 raise
             failure = str(error).splitlines()[0]
         if failure:  # outside of the handler, where the traceback, and with it the tensors, have been released
-            gc.collect()
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
+            release_memory()
             raise MemoryError(f"{self.name}: out of memory: {failure}")
 
     @contextmanager
@@ -188,8 +192,8 @@ def autocast_of(tracker: str, precision: str, device: str) -> torch.dtype | None
 
     Args:
         tracker: Name of the tracker, for messages.
-        precision: One of `PRECISIONS`; `auto` is bf16 on CUDA and fp32 on the CPU.
-        device: `cpu` or `cuda`.
+        precision: One of `PRECISIONS`; `auto` is bf16 on CUDA and fp32 on other devices.
+        device: `cpu`, `cuda` or `mps`.
 
     Raises:
         TrackerError: There is no such precision, or not on this device.
@@ -209,6 +213,16 @@ def check_count(tracker: str, option: str, value: object) -> None:
     """Raise TrackerError if the value of an option is not a number of 1 or more."""
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise TrackerError(f"{tracker}: {option} is {value!r}; use a number of 1 or more")
+
+
+def _split(prompts: Mapping[int, Any]) -> dict[int, Mapping[int, ObjectPrompt]]:
+    """Return the prompts of each object. Raises MaskError if labels are not uint8."""
+    for index, labels in prompts.items():
+        if isinstance(labels, np.ndarray) and labels.dtype != np.uint8:
+            raise MaskError(
+                f"the prompt mask of frame {index} has type {labels.dtype}; expected uint8 labels, 255 objects at most"
+            )
+    return {index: by_object(given) for index, given in prompts.items()}
 
 
 def label_map(
@@ -235,6 +249,15 @@ def separate_masks(
     import torch
 
     return torch.stack([score > threshold for _, score in scores])
+
+
+def separate_logits(
+    scores: Iterator[tuple[int, torch.Tensor]], size: tuple[int, int], threshold: float = 0.0
+) -> torch.Tensor:
+    """Return float32 (N, H, W) in the order of the ids: how far the logits are above the threshold."""
+    import torch
+
+    return torch.stack([score.float() - threshold for _, score in scores])
 
 
 def enlarge(scores: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:

@@ -27,7 +27,7 @@ from vosarena.trackers.memory.base import MemoryRule
 from vosarena.trackers.objects import enlarge
 from vosarena.trackers.prompts import ObjectPrompt, Prompt, as_prompts
 from vosarena.trackers.sam2_memory import RuledObject, visible_above
-from vosarena.trackers.streaming import fetch_late, frame_size, pinned_empty, prepare_ahead
+from vosarena.trackers.streaming import fetch_late, frame_size, pinned_empty, prepare_ahead, upload
 
 if TYPE_CHECKING:
     from sam2.sam2_video_predictor import SAM2VideoPredictor
@@ -301,7 +301,7 @@ class Sam2Stream:
 
     def encode(self, images: Sequence[torch.Tensor]) -> tuple[torch.Tensor, dict[str, Any]]:
         """Normalise prepared frames and run the image encoder on them: float (N, 3, S, S) and its features."""
-        pixels = torch.stack([image.to(self.device, non_blocking=True) for image in images]).long()
+        pixels = torch.stack([upload(image, self.device) for image in images]).long()
         batch = torch.stack([self._levels[channel][pixels[:, channel]] for channel in range(3)], dim=1)
         return batch, self.predictor.forward_image(batch)
 

@@ -23,11 +23,13 @@ class TrackerSignature:
             because the constructor is inherited or takes any keyword.
         packages: Packages of the class, empty if they are inherited.
         prompt_kinds: Kinds of prompts that it takes. None if the file alone does not say.
+        gives_logits: Whether it has a method `logits`; None if the file alone does not say.
     """
 
     options: Mapping[str, bool] | None
     packages: tuple[str, ...]
     prompt_kinds: tuple[str, ...] | None = None
+    gives_logits: bool | None = None
 
 
 def parse_signature(file: Path, name: str) -> TrackerSignature:
@@ -53,11 +55,12 @@ def parse_signature(file: Path, name: str) -> TrackerSignature:
     packages = _strings(_assigned(node, "packages"))
     kinds = _assigned(node, "prompt_kinds")
     prompt_kinds = _strings(kinds) if kinds else MASK_ONLY if alone else None
+    logits = True if "logits" in parts else False if alone else None
     constructor = parts.get("__init__")
     if constructor is None:
-        return TrackerSignature({} if alone else None, packages, prompt_kinds)
+        return TrackerSignature({} if alone else None, packages, prompt_kinds, logits)
     options = None if constructor.args.kwarg else _arguments(constructor.args)
-    return TrackerSignature(options, packages, prompt_kinds)
+    return TrackerSignature(options, packages, prompt_kinds, logits)
 
 
 def _assigned(node: ast.ClassDef, name: str) -> ast.expr | None:

@@ -47,18 +47,18 @@ class Ensemble:
     prompt_kinds: ClassVar[tuple[str, ...]] = ("mask", "box", "click")  # whatever the masks were made from
 
     def __init__(self, of: Sequence[str], by: str = "vote", device: str = "cpu", precision: str = "auto") -> None:
-        if by != "vote":
+        if by != "vote":  # by the mean, the models themselves track (see trackers.mean)
             raise TrackerError(f"an ensemble combines masks by: vote, not by {by!r}")
 
     @staticmethod
     def folders(options: Mapping[str, Any], store: Path) -> list[Path]:
-        """Return the folders whose masks `combine` gets, one for each model.
+        """Return the folders whose masks `combine` gets, one for each model; none if the models track themselves.
 
         Args:
             options: Options of the model.
             store: Folder of this model's predictions on the split; those of other models are next to it.
         """
-        return [store.parent / name for name in options["of"]]
+        return [store.parent / name for name in options["of"]] if options.get("by", "vote") == "vote" else []
 
     def combine(self, labels: Sequence[LabelMap]) -> LabelMap:
         """Return the mask of one frame.

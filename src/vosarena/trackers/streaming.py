@@ -7,11 +7,12 @@ With these functions, which trackers outside of this package can use too, all of
         return pinned_empty(frame.shape, torch.uint8, device).copy_(torch.from_numpy(frame))
 
     images = prepare_ahead(frames, prepare)
-    yield from fetch_late(network(image.to(device, non_blocking=True)) for image in images)
+    yield from fetch_late(network(upload(image, device)) for image in images)
 """
 
 from __future__ import annotations
 
+import gc
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -84,12 +85,30 @@ def pinned_empty(shape: Sequence[int], dtype: torch.dtype, device: torch.device 
     Args:
         shape: Its shape.
         dtype: Its type.
-        device: Where it is going to be copied, by `.to(device, non_blocking=True)`. For other devices than CUDA it is
-            an ordinary tensor.
+        device: Where it is going to be copied, by `upload`. For other devices than CUDA it is an ordinary tensor.
     """
     import torch
 
     return torch.empty(tuple(shape), dtype=dtype, pin_memory=str(device).startswith("cuda"))
+
+
+def upload(tensor: torch.Tensor, device: torch.device | str) -> torch.Tensor:
+    """Return a tensor of the host on a device, to which a CUDA device copies it while the host goes on.
+
+    Other devices, such as Apple's GPU, would read the host's memory when it may have another content already.
+    """
+    return tensor.to(device, non_blocking=str(device).startswith("cuda"))
+
+
+def release_memory() -> None:
+    """Give the memory that torch holds back for later tensors to the device again, after it ran out."""
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    elif torch.backends.mps.is_available():
+        torch.mps.empty_cache()
 
 
 def fetch_late(results: Iterable[torch.Tensor]) -> Iterator[np.ndarray[Any, Any]]:

@@ -21,7 +21,7 @@ from vosarena.trackers.base import Frame
 from vosarena.trackers.checkpoints import cast_weights
 from vosarena.trackers.objects import enlarge
 from vosarena.trackers.prompts import ObjectPrompt, Prompt, as_prompts
-from vosarena.trackers.streaming import fetch_late, frame_size, pinned_empty, prepare_ahead
+from vosarena.trackers.streaming import fetch_late, frame_size, pinned_empty, prepare_ahead, upload
 from vosarena.trackers.transformers_network import session_class
 
 if TYPE_CHECKING:
@@ -206,7 +206,7 @@ class SessionStream:
 
     def normalised(self, image: torch.Tensor) -> torch.Tensor:
         """Return a prepared frame as the network sees it: float32 (3, S, S) on the device."""
-        return image.to(self.device, non_blocking=True).float().sub(self._mean).div(self._deviation)
+        return upload(image, self.device).float().sub(self._mean).div(self._deviation)
 
 
 class _Pixels:
