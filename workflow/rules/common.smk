@@ -12,6 +12,7 @@ from snakemake.utils import update_config
 
 from vosarena.datasets.archives import archives_of, collect_archives
 from vosarena.config.paths import Paths
+from vosarena.config.schema import DIVISION
 from vosarena.config.study import from_command_line, load_study
 from vosarena.datasets.table import read_table
 from vosarena.datasets.prepare import source_fingerprint
@@ -27,6 +28,7 @@ from vosarena.trackers.base import uses_torch
 from vosarena.trackers.stored import folder_fingerprint
 from vosarena.orchestration.shards import Workload, split_into_shards
 from vosarena.orchestration.start import unlock
+from vosarena.orchestration.training import TrainingJob
 from vosarena.predictions.store import Store
 
 try:
@@ -159,6 +161,24 @@ def workload_of_shard(wildcards):
 @lru_cache
 def fingerprint_of_split(name):
     return source_fingerprint(study.split(name))
+
+
+@lru_cache
+def files_of_split(name):
+    """Return what shows whether single files of a user's folder have changed: training reads all of them."""
+    return source_fingerprint(study.split(name), every_file=True)
+
+
+def definition_of_training(wildcards):
+    """Return the part of a recipe that decides the weights, not how the work is divided."""
+    return model_of(wildcards).recipe.model_dump(mode="json", exclude=set(DIVISION))
+
+
+def training_job_of(wildcards):
+    """Return what a training asks for."""
+    recipe = model_of(wildcards).recipe
+    work = paths.finetuned(wildcards.model) / "checkpoint"
+    return TrainingJob(recipe, work, uses_gpus=study.inference.device != "cpu", here=runs_here(workflow))
 
 
 def statuses_of(wildcards):

@@ -10,23 +10,31 @@ rule finetune:
         weights=declared.finetuned("{model}") / "weights.pth",
         losses=declared.finetuned("{model}") / "loss.parquet",
         figure=declared.finetuned("{model}") / "loss.svg",
+        training=declared.finetuned("{model}") / "training.json",
     log:
         "<logs>/finetune/{model}.log",
     benchmark:
         "<benchmarks>/finetune/{model}.tsv"
     conda:
         lambda wildcards: f"../../envs/{model_of(wildcards).env}.yaml"
-    threads: 2
+    threads: lambda wildcards: training_job_of(wildcards).threads
     resources:
-        gpu=0 if study.inference.device == "cpu" else 1,
-        mem_mb=lambda wildcards, attempt: 16000 * attempt,
-        runtime=lambda wildcards, attempt: 2880 * attempt,
+        gpu=lambda wildcards: training_job_of(wildcards).gpu,
+        gres=lambda wildcards: training_job_of(wildcards).gres,
+        nodes=lambda wildcards: training_job_of(wildcards).nodes,
+        tasks=lambda wildcards: training_job_of(wildcards).nodes,
+        tasks_per_gpu=0,  # torchrun starts the processes
+        mem_mb=lambda wildcards, attempt: training_job_of(wildcards).memory_mb * attempt,
+        runtime=lambda wildcards, attempt: training_job_of(wildcards).minutes() * attempt,
     params:
-        recipe=lambda wildcards: model_of(wildcards).finetune,
-        definition=lambda wildcards: model_of(wildcards).finetune.model_dump(mode="json"),
+        recipe=lambda wildcards: model_of(wildcards).recipe,
+        tracker=lambda wildcards: model_of(wildcards).tracker,
+        options=lambda wildcards: dict(model_of(wildcards).options),
+        definition=definition_of_training,
+        files=lambda wildcards: [files_of_split(split) for split in model_of(wildcards).finetune.data],
         evaluated=list(study.splits),
         device=study.inference.device,
     message:
-        "{wildcards.model}: fine-tune on {params.definition[data]}"
+        "{wildcards.model}: fine-tune on {params.recipe.data}"
     script:
         "../scripts/finetune.py"

@@ -2,21 +2,27 @@ import shutil
 from pathlib import Path
 
 from vosarena.base.logs import logged
-from vosarena.finetuning.train import finetune
+from vosarena.finetuning.launch import finetune
+from vosarena.finetuning.task import TrainingTask
+from vosarena.inference.devices import take_devices
 
 with logged(snakemake.log[0]):
-    recipe, output = snakemake.params.recipe, Path(snakemake.output.weights)
+    params, output = snakemake.params, Path(snakemake.output.weights)
     training = [Path(table).parent for table in snakemake.input.training]
     evaluated = [Path(table).parent for table in snakemake.input.evaluated]
-    finetune(
-        recipe,
-        dict(zip(recipe.data, training, strict=True)),
-        Path(snakemake.input.weights),
-        output,
-        output.parent / "checkpoint",
-        snakemake.params.device,
-        dict(zip(snakemake.params.evaluated, evaluated, strict=True)),
+    if params.device != "cpu" and params.recipe.nodes == 1:
+        take_devices(params.recipe.gpus)
+    task = TrainingTask(
+        recipe=params.recipe,
+        datasets=dict(zip(params.recipe.data, training, strict=True)),
+        weights=Path(snakemake.input.weights),
+        output=output,
+        work=output.parent / "checkpoint",
+        tracker=params.tracker,
+        options=params.options,
+        device=params.device,
+        evaluated=dict(zip(params.evaluated, evaluated, strict=True)),
     )
-    for name in ("losses", "figure"):
-        target = Path(snakemake.output[name])
-        shutil.copyfile(output.parent / "checkpoint" / target.name, target)
+    finetune(task)
+    for path in snakemake.output[1:]:
+        shutil.copyfile(task.work / Path(path).name, path)

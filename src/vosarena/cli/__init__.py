@@ -27,7 +27,7 @@ COMMANDS = {
     "fetch": "download and prepare splits of datasets, or download weights",
     "datasets": "list the datasets of the catalog and their state on this machine",
     "models": "list the models of the catalog and the state of their weights",
-    "finetune": "fine-tune Cutie on videos with masks",
+    "finetune": "fine-tune Cutie or SAM 2 on videos with masks",
     "leaderboard": "write and print the tables of all scores",
     "explain": "show why published numbers of a model differ from the score measured here",
     "report": "write the HTML page with all results",

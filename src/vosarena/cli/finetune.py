@@ -11,8 +11,8 @@ def add_parser(commands: Any) -> None:
     """Add `finetune` to the subparsers of the command line."""
     parser = commands.add_parser(
         "finetune",
-        description="Fine-tune Cutie on videos with masks. The same command resumes an interrupted run from its last "
-        "checkpoint and gives the same weights. On several GPUs: torchrun --nproc-per-node 4 -m vosarena finetune ...",
+        description="Fine-tune Cutie or SAM 2 on videos with masks. The same command resumes an interrupted run from "
+        "its last checkpoint and gives the same weights. `gpus: 4` in the recipe trains on four GPUs.",
     )
     parser.add_argument(
         "--recipe", type=Path, required=True, help="YAML file with the keys of `finetune` of a catalog entry"
@@ -34,6 +34,14 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--weights", type=Path, required=True, help="weights to start from (a state dict)")
     parser.add_argument("--output", type=Path, required=True, help="file for the new weights")
     parser.add_argument("--work", type=Path, required=True, help="folder for the checkpoint and the loss curves")
+    parser.add_argument("--tracker", default="cutie", choices=["cutie", "sam2"], help="default: cutie")
+    parser.add_argument(
+        "--option",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="option of the tracker that decides the network: `config` and `image_size` of sam2 (may be repeated)",
+    )
     parser.add_argument(
         "--device", default="auto", choices=["auto", "cpu", "cuda"], help="auto: a GPU if there is one (default: auto)"
     )
@@ -43,8 +51,10 @@ def add_parser(commands: Any) -> None:
 def run(args: argparse.Namespace) -> None:
     """Fine-tune."""
     from vosarena.base.yaml_files import read_yaml
+    from vosarena.cli.track import parse_option
+    from vosarena.finetuning.launch import finetune
     from vosarena.finetuning.recipe import read_recipe
-    from vosarena.finetuning.train import finetune
+    from vosarena.finetuning.task import TrainingTask
 
     data, evaluated = _parse_folders(args.data), _parse_folders(args.evaluated)
     for folder in [*data.values(), *evaluated.values()]:
@@ -52,8 +62,12 @@ def run(args: argparse.Namespace) -> None:
             raise DataError(f"no such folder: {folder}; give --data and --evaluated as DATASET/SPLIT=FOLDER")
     if not args.weights.is_file():
         raise TrackerError(f"no such file: {args.weights}; give the weights to start from with --weights")
-    recipe = read_recipe(read_yaml(args.recipe), str(args.recipe))
-    finetune(recipe, data, args.weights, args.output, args.work, args.device, evaluated)
+    options = dict(parse_option(item) for item in args.option)
+    recipe = read_recipe(read_yaml(args.recipe), str(args.recipe), args.tracker)
+    task = TrainingTask(
+        recipe, data, args.weights, args.output, args.work, args.tracker, options, args.device, evaluated
+    )
+    finetune(task)
 
 
 def _parse_folders(items: list[str]) -> dict[str, Path]:

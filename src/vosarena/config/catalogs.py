@@ -11,7 +11,7 @@ from vosarena.base.names import expand_home, safe_path_name
 from vosarena.base.text import nearest
 from vosarena.base.yaml_files import read_yaml
 from vosarena.config.references import read_references
-from vosarena.config.schema import DatasetEntry, Layout, ModelEntry, SplitDefaults, SplitEntry
+from vosarena.config.schema import DatasetEntry, FinetuneEntry, Layout, ModelEntry, SplitDefaults, SplitEntry
 from vosarena.config.validation import prefix_errors, read_entry
 from vosarena.predictions.manifest import ModelDefinition
 
@@ -43,6 +43,12 @@ class Model(ModelEntry):
     name: str
     tracker: HomeText
 
+    @property
+    def recipe(self) -> FinetuneEntry:
+        """The mapping `finetune`, which the model has, with the defaults of its tracker."""
+        assert self.finetune
+        return complete_recipe(self.finetune, self.tracker)
+
     def definition(self, split: Split | None = None) -> ModelDefinition:
         """Return what decides the predictions, without names and prose: part of every prediction's fingerprint.
 
@@ -64,6 +70,21 @@ class Model(ModelEntry):
         if self.finetune:
             return False
         return None if ":" in self.tracker or self.tracker in ("masks", "ensemble") else True
+
+
+def complete_recipe(recipe: FinetuneEntry, tracker: str) -> FinetuneEntry:
+    """Return a recipe with the defaults of a tracker.
+
+    Raises:
+        ConfigError: A key does not belong to the tracker, keys contradict each other, or the tracker cannot be trained.
+    """
+    try:
+        recipe = recipe.for_tracker(tracker)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+    if len(recipe.max_skip) != len(recipe.max_skip_from) or recipe.max_skip_from[0] != 0:
+        raise ConfigError("max_skip and max_skip_from need one entry each, the latter from 0.0 on")
+    return recipe
 
 
 @dataclass(frozen=True)

@@ -124,9 +124,3 @@ def _inline_model(entry: ModelEntry, catalog: Catalog) -> Model:
     if "tracker" not in values:
         raise ConfigError(f"{entry.name!r} needs a `tracker`, `extends`, `masks` or `ensemble`")
     return Model(**values)
-
-
-def check_recipe(recipe: FinetuneEntry) -> None:
-    """Raise ConfigError if keys of a complete recipe contradict each other."""
-    if len(recipe.max_skip) != len(recipe.max_skip_from) or recipe.max_skip_from[0] != 0:
-        raise ConfigError("max_skip and max_skip_from need one entry each, the latter from 0.0 on")

@@ -364,11 +364,65 @@ Interval = Annotated[
 ]
 
 
-class FinetuneEntry(Entry):
-    """How to train the weights, as an alternative to `weights`: Cutie, starting from the weights of another model.
+class Sam2Recipe(Entry):
+    """How SAM 2 is prompted and what it learns from a clip.
 
-    The defaults up to `lr_gamma` are those of the LSVOS 2024 paper, those from `model` on are those of Cutie's own
-    `main_training` stage (Cheng et al., CVPR 2024).
+    The defaults are those of the official recipe (facebookresearch/sam2,
+    `sam2/configs/sam2.1_training/sam2.1_hiera_b+_MOSE_finetune.yaml`).
+    """
+
+    example: ClassVar[str] = "sam2: {points: 0.0, prompted_frames: 1}   # masks of the first frame only"
+
+    points: Float = Field(
+        0.5, ge=0, le=1, description="Fraction of the passes that are prompted by clicks and boxes instead of masks."
+    )
+    boxes: Float = Field(0.5, ge=0, le=1, description="Fraction of these prompts that are boxes.")
+    prompted_frames: Int = Field(2, ge=1, description="Maximum number of frames with a prompt, the first always.")
+    corrected_frames: Int = Field(
+        2, ge=1, description="Maximum number of frames that get more clicks, in a pass that is not prompted by masks."
+    )
+    clicks: Int = Field(7, ge=0, description="Number of such clicks on a frame, each where the prediction is wrong.")
+    clicks_on_truth: Float = Field(
+        0.1, ge=0, le=1, description="Fraction of these clicks that are set on the object, whatever was predicted."
+    )
+    loss_mask: Float = Field(20.0, ge=0, description="Weight of the focal loss of the masks.")
+    loss_dice: Float = Field(1.0, ge=0, description="Weight of the dice loss of the masks.")
+    loss_iou: Float = Field(1.0, ge=0, description="Weight of the error of the predicted IoU.")
+    loss_class: Float = Field(1.0, ge=0, description="Weight of the loss of the predicted presence of objects.")
+    layer_decay: Float = Field(
+        0.9, gt=0, le=1, description="Factor of the learning rate from one layer of the image encoder to the one below."
+    )
+    drop_path: Float = Field(0.1, ge=0, lt=1, description="Stochastic depth of the last layer of the image encoder.")
+    image_encoder: Bool = Field(True, description="Train the image encoder too.")
+
+
+# Defaults of a recipe for SAM 2 where they differ from those for Cutie. Source: see Sam2Recipe; 40 epochs of the 1,507
+# videos of MOSE, each twice per epoch, in batches of 8.
+_SAM2_DEFAULTS: Mapping[str, Any] = {
+    "iterations": 15070,
+    "batch": 8,
+    "learning_rate": 5e-6,
+    "weight_decay": 0.1,
+    "backbone_lr_ratio": 0.6,
+    "clip_grad_norm": 0.1,
+}
+# Keys that only the training of Cutie reads.
+_CUTIE_KEYS = (
+    *("lr_steps", "lr_gamma", "model", "crop", "reference_frames", "merge_probability", "deep_update_prob"),
+    *("max_skip", "max_skip_from", "frame_interval", "embed_weight_decay", "points", "oversample_ratio"),
+    "importance_sample_ratio",
+)
+
+# Keys of a recipe that only change how the work is divided or when it is saved, not what is learned.
+DIVISION = ("from_model", "data", "micro_batch", "workers", "checkpoint_every", "gpus", "nodes")
+
+
+class FinetuneEntry(Entry):
+    """How to train the weights, as an alternative to `weights`, starting from the weights of another model.
+
+    The model's tracker is `cutie` or `sam2`. The defaults up to `lr_gamma` are those of the LSVOS 2024 paper, those
+    from `model` on are those of Cutie's own `main_training` stage (Cheng et al., CVPR 2024). Where a description gives
+    another value for SAM 2, it is that of its official recipe.
     """
 
     example: ClassVar[str] = """\
@@ -380,18 +434,22 @@ finetune:
 
     from_model: str | None = Field(None, alias="from", description="Model whose weights training starts from.")
     data: tuple[str, ...] = Field((), min_length=1, description="Splits to train on, as `<dataset>/<split>`.")
-    iterations: Int = Field(20000, ge=1, description="Steps of the optimiser (AdamW).")
-    batch: Int = Field(16, ge=1, description="Samples per step, summed over all processes.")
-    learning_rate: Float = Field(1e-4, gt=0, description="Initial learning rate.")
-    weight_decay: Float = Field(1e-3, ge=0, description="Weight decay.")
+    iterations: Int = Field(20000, ge=1, description="Steps of the optimiser (AdamW). SAM 2: 15070.")
+    batch: Int = Field(16, ge=1, description="Samples per step, summed over all processes. SAM 2: 8.")
+    learning_rate: Float = Field(1e-4, gt=0, description="Initial learning rate. SAM 2: 5e-6.")
+    weight_decay: Float = Field(1e-3, ge=0, description="Weight decay. SAM 2: 0.1, and 0 for biases and LayerNorm.")
     lr_steps: tuple[Int, ...] = Field(
-        (15000,), description="Iterations after which the learning rate is multiplied by `lr_gamma`."
+        (15000,),
+        description="Iterations after which the learning rate is multiplied by `lr_gamma`. Cutie only; SAM 2 has a "
+        "cosine to a tenth.",
     )
     lr_gamma: Float = Field(0.1, description="See `lr_steps`.")
     model: Literal["base", "small", "tiny"] = Field(
-        "base", description="Size of the network, as in the tracker's option `model`."
+        "base",
+        description="Size of the network, as in the tracker's option `model`. Cutie only; for SAM 2 the tracker's "
+        "options `config` and `image_size` count.",
     )
-    crop: Int = Field(480, ge=1, description="Side length of the square training images in pixels.")
+    crop: Int = Field(480, ge=1, description="Side length of the square training images in pixels. Cutie only.")
     frames: Int = Field(8, ge=1, description="Frames per sample.")
     objects: Int = Field(
         3, ge=2, description="Maximum number of objects per sample. A single object would need another network."
@@ -419,16 +477,17 @@ finetune:
         "one per `<dataset>/<split>`.",
     )
     backbone_lr_ratio: Float = Field(
-        0.1, ge=0, description="Learning rate of the image encoders, relative to `learning_rate`."
+        0.1, ge=0, description="Learning rate of the image encoders, relative to `learning_rate`. SAM 2: 0.6."
     )
     embed_weight_decay: Float = Field(0.0, ge=0, description="Weight decay of the embeddings.")
-    clip_grad_norm: Float = Field(3.0, gt=0, description="Maximum norm of the gradient.")
+    clip_grad_norm: Float = Field(3.0, gt=0, description="Maximum norm of the gradient. SAM 2: 0.1.")
     points: Int = Field(12544, ge=1, description="Number of points at which the loss is computed.")
     oversample_ratio: Float = Field(3.0, ge=1, description="Candidate points per point of the loss.")
     importance_sample_ratio: Float = Field(
         0.75, ge=0, le=1, description="Fraction of the points that are chosen where the predicted mask is uncertain."
     )
-    amp: Bool = Field(True, description="Mixed precision, on CUDA only.")
+    sam2: Sam2Recipe = Field(default_factory=Sam2Recipe, description="How SAM 2 is prompted, and its losses.")
+    amp: Bool = Field(True, description="Mixed precision, on CUDA only (SAM 2: bfloat16).")
     seed: Int = Field(14159265, description="Random seed.")
     micro_batch: Int | None = Field(
         None,
@@ -438,6 +497,28 @@ finetune:
     )
     workers: Int = Field(8, ge=0, description="Data loading processes per training process.")
     checkpoint_every: Int = Field(500, ge=1, description="Iterations between checkpoints.")
+    gpus: Int = Field(
+        1, ge=1, description="GPUs per node, with one training process each. Without a GPU, processes on the CPU."
+    )
+    nodes: Int = Field(1, ge=1, description="Nodes of a cluster.")
+
+    def for_tracker(self, tracker: str) -> Self:
+        """Return the recipe with the defaults of a tracker.
+
+        Raises:
+            ValueError: The tracker cannot be trained, or a key does not belong to it; a sentence for the user.
+        """
+        if tracker == "cutie":
+            if "sam2" in self.model_fields_set:
+                raise ValueError("the key 'sam2' is for the tracker sam2, not for cutie; leave it out")
+            return self
+        if tracker != "sam2":
+            raise ValueError(f"the tracker {tracker!r} cannot be trained; use a model of cutie or sam2")
+        for key in _CUTIE_KEYS:
+            if key in self.model_fields_set:
+                raise ValueError(f"the key {key!r} is for the tracker cutie, not for sam2; leave it out")
+        changes = {key: value for key, value in _SAM2_DEFAULTS.items() if key not in self.model_fields_set}
+        return self.model_copy(update=changes)
 
 
 class ModelEntry(Entry):

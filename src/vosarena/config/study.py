@@ -12,7 +12,7 @@ from vosarena.base.text import nearest
 from vosarena.base.yaml_files import line_of, read_yaml
 from vosarena.config.catalogs import Catalog, Model, Split, load_catalog
 from vosarena.config.references import bibliography
-from vosarena.config.resolve import check_recipe, resolve_datasets, resolve_models
+from vosarena.config.resolve import resolve_datasets, resolve_models
 from vosarena.config.schema import Config, Download, Figures, FinetuneEntry, Inference, Pathvars, ProtocolName
 from vosarena.config.titles import Titles
 from vosarena.config.training_data import TrainingData, training_data
@@ -70,7 +70,7 @@ class Study:
         while model.finetune:
             if model.name in found:
                 raise ConfigError(f"{model.name} would start from its own weights")
-            found[model.name] = model.finetune
+            found[model.name] = model.recipe
             if not model.finetune.from_model:
                 raise ConfigError("the key 'from' is missing")
             if not model.finetune.data:
@@ -163,7 +163,6 @@ def load_study(config: Mapping[str, Any], where: str = "config", name: str = "st
                 raise ConfigError(f"{where}: models: {model.name}: citation: {words}")
         with prefix_errors(f"{where}: models: {model.name}: finetune"):
             for step in study.trainings(model):
-                check_recipe(step)
                 for data in step.data:
                     study.split(data)
     return study

@@ -229,7 +229,7 @@ def _input_digest(split: Split, resources: Path) -> str:
     return sha256(json.dumps(known, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def source_fingerprint(split: Split) -> str:
+def source_fingerprint(split: Split, *, every_file: bool = False) -> str:
     """Return text that changes when sequences or frames of a user's folder are added, removed or replaced.
 
     It tells the workflow to index the split again. Only folders are examined, one per sequence, so this is fast for
@@ -239,6 +239,7 @@ def source_fingerprint(split: Split) -> str:
 
     Args:
         split: The split.
+        every_file: Examine all frames and masks, so that it also changes when one is overwritten.
 
     Returns:
         The number of sequences and a digest; of a split that a class reads, the class and a digest; empty for others
@@ -254,7 +255,9 @@ def source_fingerprint(split: Split) -> str:
         return "incomplete"
     sources = sorted(contents.sequences.items())
     with ThreadPoolExecutor(_THREADS) as pool:
-        parts = pool.map(lambda part: [_inspect(*item, binary=split.binary) for item in part], _parts(sources))
+        parts = pool.map(
+            lambda part: [_inspect(*item, binary=split.binary, every_file=every_file) for item in part], _parts(sources)
+        )
         seen = sorted(itertools.chain.from_iterable(parts))
     known = json.dumps([seen, contents.attributes, contents.meta], sort_keys=True)
     return f"{len(sources)} sequences, {sha256(known.encode()).hexdigest()[:16]}"
@@ -280,11 +283,15 @@ def _parts(items: list[Any]) -> Iterator[list[Any]]:
     return (items[start::_THREADS] for start in range(_THREADS))
 
 
-def _inspect(name: str, source: SequenceSource, *, binary: bool) -> list[str]:
-    """Return the state of the folders of a sequence, and of its mask files if `binary`."""
+def _inspect(name: str, source: SequenceSource, *, binary: bool, every_file: bool) -> list[str]:
+    """Return the state of the folders of a sequence, of its mask files if `binary`, and of all files if asked."""
     seen = [name, source.problem]
+    binary = binary or every_file
     try:
         seen.append(_timestamps(source.images.stat()))
+        if every_file and source.images.is_dir():
+            seen += sorted(f"{escape_unprintable(path.name)} {_timestamps(path.stat())}"
+                           for path in source.images.iterdir())  # fmt: skip
         if source.masks is None:
             return seen
         masks = source.masks.stat()

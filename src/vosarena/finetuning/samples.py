@@ -13,7 +13,7 @@ import random
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -22,8 +22,11 @@ from torch.utils.data import DataLoader, Dataset
 from vosarena.base.errors import DataError
 from vosarena.config.schema import FinetuneEntry
 from vosarena.datasets.sequences import read_sequence, sequence_names
-from vosarena.finetuning.recipe import interval_of, samples_per_pass, skip_at
+from vosarena.finetuning.recipe import interval_of, skip_at
 from vosarena.io.masks import read_mask
+
+if TYPE_CHECKING:
+    from vosarena.finetuning.sam2_samples import ClipSamples
 
 
 def seed_everything(*numbers: int) -> None:
@@ -141,7 +144,7 @@ def link_annotated_frames(folder: Path, view: Path) -> None:
 
 
 def passes(
-    samples: Samples, start: int, rank: int, processes: int, workers: int
+    samples: Samples | ClipSamples, start: int, rank: int, processes: int, micro: int
 ) -> Iterator[tuple[int, int, dict[str, Any]]]:
     """Iterate over the forward passes of one process.
 
@@ -150,13 +153,12 @@ def passes(
         start: The first iteration.
         rank: Number of this process.
         processes: Number of processes.
-        workers: Number of worker processes that load samples.
+        micro: Samples per pass.
 
     Yields:
         The iteration, the number of the pass in the whole batch, and the data of the pass.
     """
     recipe = samples.recipe
-    micro = samples_per_pass(recipe, processes)
     per_process = recipe.batch // (micro * processes)
     plan: list[tuple[int, int]] = [
         (iteration, rank * per_process + step)
@@ -167,6 +169,12 @@ def passes(
         list(range(iteration * recipe.batch + number * micro, iteration * recipe.batch + (number + 1) * micro))
         for iteration, number in plan
     ]
-    loader = DataLoader(samples, batch_sampler=batches, num_workers=workers, pin_memory=torch.cuda.is_available())
+    loader = DataLoader(
+        samples,
+        batch_sampler=batches,
+        num_workers=recipe.workers,
+        collate_fn=getattr(samples, "collate", None),
+        pin_memory=torch.cuda.is_available(),
+    )
     for (iteration, number), data in zip(plan, loader, strict=True):
         yield iteration, number, data

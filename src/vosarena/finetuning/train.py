@@ -1,14 +1,8 @@
-"""Fine-tuning of Cutie with rf-cutie's own training wrapper, losses, parameter groups and dataset.
-
-One process on a CPU or GPU, or several under torchrun (gloo or nccl) with the same code:
-
-    vosarena finetune --recipe recipe.yaml --data mose/train=FOLDER --weights cutie-base-mega.pth \
-        --output finetuned.pth --work FOLDER [--device cpu|cuda]
-    torchrun --nproc-per-node 4 -m vosarena finetune ...
+"""The training loop of one process, alone or in a group of processes under torchrun (gloo or nccl).
 
 All randomness is a function of the seed, the iteration and the position in the batch, so a checkpoint needs no random
-states. A run that is killed and started again gives the same weights as a run without interruption. On a CPU they are
-equal to the bit.
+states. A training that is killed and started again gives the same weights as one without interruption. On a CPU, with
+the same number of processes, they are equal to the bit.
 """
 
 from __future__ import annotations
@@ -18,160 +12,179 @@ import logging
 import math
 import os
 import shutil
+import statistics
 import time
-from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import torch
 from torch import distributed, nn
 
 from vosarena.base.errors import TrackerError
-from vosarena.base.files import atomic_path, check_folder
-from vosarena.base.hashing import digest_of, file_sha256
+from vosarena.base.files import atomic_path, write_json
 from vosarena.base.logs import progress_bar
-from vosarena.base.version import __version__
-from vosarena.config.schema import FinetuneEntry
-from vosarena.datasets.sequences import read_sequence, sequence_names
 from vosarena.finetuning.curves import write_curves
-from vosarena.finetuning.leakage import check_leakage
-from vosarena.finetuning.recipe import samples_per_pass, training_settings
-from vosarena.finetuning.samples import Samples, passes, seed_everything
-from vosarena.trackers.base import package_versions
+from vosarena.finetuning.identity import network_options, training_identity
+from vosarena.finetuning.interruption import Stop, Watch, end_of_job, noted_signals
+from vosarena.finetuning.recipe import samples_per_pass
+from vosarena.finetuning.samples import passes, seed_everything
+from vosarena.finetuning.task import TrainingTask
 from vosarena.trackers.checkpoints import read_checkpoint
-from vosarena.trackers.cutie_network import build_network, cutie_config, load_weights
+
+if TYPE_CHECKING:
+    from vosarena.finetuning.cutie import CutieMethod
+    from vosarena.finetuning.sam2 import Sam2Method
 
 logger = logging.getLogger(__name__)
 
-_PACKAGES = ("rf-cutie", "torch", "torchvision", "numpy", "pillow")
-_READERS = 8
 
+def train(task: TrainingTask) -> None:
+    """Train in this process, until the end or until there is a reason to stop; `task.progress` says which.
 
-def finetune(
-    recipe: FinetuneEntry,
-    datasets: Mapping[str, Path],
-    weights: Path,
-    output: Path,
-    work: Path,
-    device: str = "auto",
-    evaluated: Mapping[str, Path] | None = None,
-) -> None:
-    """Fine-tune Cutie and write its state dict to `output`, atomically.
-
-    Args:
-        recipe: The recipe.
-        datasets: Folders of the training data in canonical layout, by "<dataset>/<split>".
-        weights: Weights to start from.
-        output: File to write.
-        work: Folder for the checkpoint, from which an interrupted run continues, and for loss.parquet and loss.svg.
-        device: `auto`, `cpu` or `cuda`.
-        evaluated: Splits that must not overlap the training data, in the same form as `datasets`.
+    The weights are written to `task.output` at the end, and checkpoints, losses and the identity of the training to
+    `task.work`.
 
     Raises:
-        DataError: The training data overlap the evaluated splits, or cannot be used.
+        DataError: The training data cannot be used.
         ConfigError: The recipe is wrong.
         TrackerError: The weights are wrong, or the loss is not finite. The last good checkpoint is kept.
     """
-    check_leakage(datasets, evaluated or {})
-    check_folder(work)
-    check_folder(output.parent)
     # rf-cutie's losses are TorchScript, which is recompiled after the first calls and then rounds differently, so a
     # resumed process would not give the same bits as one without interruption.
-    with _processes(device) as (rank, processes, place), torch.jit.optimized_execution(False):
-        samples_per_pass(recipe, processes)
-        run = _Run(recipe, datasets, weights, work, rank, processes, place)
-        run.train()
-        if rank == 0:
-            run.write_losses()
-            _save(run.network.state_dict(), output)
-            write_curves(work / "loss.parquet", work / "loss.svg")
-        shutil.rmtree(run.views)
+    with _group(task.device) as group, torch.jit.optimized_execution(False):
+        watch = Watch(task.stop, end_of_job() if group.rank == 0 else None)
+        run = _Run(task, group)
+        with noted_signals(watch.note):
+            run.train(watch)
+
+
+class _Group:
+    """The processes that train together, and this one's place among them.
+
+    Args:
+        rank: Number of this process.
+        size: Number of processes.
+        place: Device of this process.
+    """
+
+    def __init__(self, rank: int, size: int, place: torch.device) -> None:
+        self.rank, self.size, self.place = rank, size, place
+
+    def largest(self, value: int) -> int:
+        """Return the largest of the processes' values."""
+        if self.size == 1:
+            return value
+        shared = torch.tensor(value, device=self.place)
+        distributed.all_reduce(shared, distributed.ReduceOp.MAX)
+        return int(shared)
+
+    def mean(self, row: dict[str, float]) -> dict[str, float]:
+        """Return the means of the processes' values."""
+        if self.size == 1:
+            return row
+        shared = torch.tensor(list(row.values()), dtype=torch.float64, device=self.place)
+        distributed.all_reduce(shared)
+        return dict(zip(row, (shared / self.size).tolist(), strict=True))
+
+    def from_first(self, value: Any) -> Any:
+        """Return the value of the first process."""
+        if self.size == 1:
+            return value
+        shared = [value]
+        distributed.broadcast_object_list(shared, device=self.place)
+        return shared[0]
 
 
 @contextlib.contextmanager
-def _processes(device: str) -> Iterator[tuple[int, int, torch.device]]:
-    """Yield the rank, the number of processes and the device of this process.
-
-    Under torchrun the process group is open inside the context.
-    """
-    rank, processes = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+def _group(device: str) -> Iterator[_Group]:
+    """Yield the group of this process. Under torchrun it is connected inside the context."""
+    rank, size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     kind = device if device != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
     place = torch.device(kind, int(os.environ.get("LOCAL_RANK", "0"))) if kind == "cuda" else torch.device(kind)
     if kind == "cuda":
         torch.cuda.set_device(place)
-    if processes == 1:
-        yield rank, processes, place
+    if size == 1:
+        yield _Group(rank, size, place)
         return
-    distributed.init_process_group("nccl" if kind == "cuda" else "gloo", timeout=timedelta(minutes=10))
-    try:
-        yield rank, processes, place
-    finally:
-        distributed.destroy_process_group()
+    # The others wait while the first process reads all training data for the identity.
+    distributed.init_process_group("nccl" if kind == "cuda" else "gloo", timeout=timedelta(hours=1))
+    yield _Group(rank, size, place)
+    distributed.destroy_process_group()  # not after an error: it could wait for the other processes
+
+
+def _method(task: TrainingTask, place: torch.device) -> CutieMethod | Sam2Method:
+    if task.tracker == "sam2":
+        from vosarena.finetuning.sam2 import Sam2Method
+
+        return Sam2Method(task.recipe, network_options(task), task.weights, place)
+    from vosarena.finetuning.cutie import CutieMethod
+
+    return CutieMethod(task.recipe, task.weights, place)
 
 
 class _Run:
-    """The state of one process of a run."""
+    """The state of one process of a training."""
 
-    def __init__(
-        self,
-        recipe: FinetuneEntry,
-        datasets: Mapping[str, Path],
-        weights: Path,
-        work: Path,
-        rank: int,
-        processes: int,
-        place: torch.device,
-    ) -> None:
-        from cutie.model.losses import LossComputer
-        from cutie.model.utils.parameter_groups import get_parameter_groups
-
-        self.recipe, self.work, self.rank, self.processes, self.place = recipe, work, rank, processes, place
-        self.identity = _identity(recipe, datasets, weights)
-        self.checkpoint = work / "checkpoint.pth"
-        self.amp = recipe.amp and place.type == "cuda"
-        config, stage = cutie_config(recipe.model), training_settings(recipe, self.amp)
-        seed_everything(recipe.seed)
-        self.network = build_network(config, stage)
-        load_weights(self.network, weights)
-        self.network.to(place).train()  # rf-cutie keeps the batch norms of its encoders frozen
-        self.losses = LossComputer(config, stage)
-        self.optimizer = torch.optim.AdamW(
-            get_parameter_groups(self.network, stage),
-            lr=recipe.learning_rate,
-            weight_decay=recipe.weight_decay,
-            eps=1e-6 if self.amp else 1e-8,
-        )
-        self.scheduler = torch.optim.lr_scheduler.MultiStepLR(self.optimizer, list(recipe.lr_steps), recipe.lr_gamma)
-        self.scaler = torch.amp.GradScaler("cuda", init_scale=8192, enabled=self.amp)
+    def __init__(self, task: TrainingTask, group: _Group) -> None:
+        recipe = task.recipe
+        self.task, self.recipe, self.group = task, recipe, group
+        self.identity = group.from_first(training_identity(task) if group.rank == 0 else None)
+        self.checkpoint = task.work / "checkpoint.pth"
+        self.method = _method(task, group.place)
+        self.optimizer = self.method.optimizer()
+        self.scheduler = self.method.scheduler(self.optimizer)
+        self.scaler = torch.amp.GradScaler("cuda", init_scale=8192, enabled=self.method.scaled)
         self.log: list[dict[str, float]] = []
+        self.micro: int | None = None
         self.start = self.saved = self._resume()
-        self.model: nn.Module = self.network
-        if processes > 1:
+        self.micro = samples_per_pass(recipe, group.size, self.micro)
+        self.count = recipe.batch // (self.micro * group.size)
+        self.model: nn.Module = self.method.model
+        if group.size > 1:
             self.model = nn.parallel.DistributedDataParallel(
-                self.network, device_ids=[place.index] if place.type == "cuda" else None, broadcast_buffers=False
+                self.model,
+                device_ids=[group.place.index] if group.place.type == "cuda" else None,
+                broadcast_buffers=False,
+                find_unused_parameters=self.method.unused_parameters,
             )
-        self.views = work / f"frames-{rank}"
-        self.samples = Samples(datasets, recipe, self.views)
+        self.save_seconds = 0.0
 
-    def train(self) -> None:
-        """Run all iterations that are left."""
-        recipe = self.recipe
-        count = recipe.batch // (samples_per_pass(recipe, self.processes) * self.processes)
-        bar = progress_bar(total=recipe.iterations, initial=self.start, desc="fine-tuning", disable=self.rank > 0)
-        done, waiting = 0, time.perf_counter()
+    def train(self, watch: Watch) -> None:
+        """Run all iterations that are left, or as many as there is time for."""
+        recipe, views = self.recipe, self.task.work / f"frames-{self.group.rank}"
+        if self.group.rank == 0:
+            self._write_progress(self.start, Stop.NO)
+        if self.start < recipe.iterations:
+            self._loop(watch, views)
+        if self.saved < recipe.iterations or self.group.rank > 0:
+            return
+        self._write_losses()
+        write_json(self.task.work / "training.json", self.identity)
+        _save(self.method.weights(), self.task.output)
+        write_curves(self.task.work / "loss.parquet", self.task.work / "loss.svg")
+        self._write_progress(recipe.iterations, Stop.NO)
+        for folder in self.task.work.glob("frames-*"):  # also of processes that were killed
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _loop(self, watch: Watch, views: Path) -> None:
+        recipe, first = self.recipe, self.group.rank == 0
+        samples = self.method.samples(self.task.datasets, views)
+        bar = progress_bar(total=recipe.iterations, initial=self.start, desc="fine-tuning", disable=not first)
+        done, waiting, slowest = 0, time.perf_counter(), 0.0
         row: dict[str, float] = {}
-        for iteration, number, data in passes(self.samples, self.start, self.rank, self.processes, recipe.workers):
+        batches = passes(samples, self.start, self.group.rank, self.group.size, self.micro or 1)
+        for iteration, number, data in batches:
             began = time.perf_counter()
             if done == 0:
                 row = {"iteration": iteration + 1, "learning_rate": float(self.scheduler.get_last_lr()[-1])}
                 row |= {"seconds": 0.0, "waiting": 0.0}
-            for key, value in self._backward(iteration, number, data, last=done + 1 == count).items():
-                row[key] = row.get(key, 0.0) + value / count
+            for key, value in self._backward(iteration, number, data, last=done + 1 == self.count).items():
+                row[key] = row.get(key, 0.0) + value / self.count
             done += 1
-            if done == count:
+            if done == self.count:
                 row["grad_norm"] = self._update(iteration)
                 done = 0
             now = time.perf_counter()
@@ -179,34 +192,39 @@ class _Run:
             row["waiting"] += began - waiting
             waiting = now
             if done == 0:
+                row = {**self.group.mean(row), "iteration": iteration + 1}
                 self.log.append(row)
                 bar.update()
                 bar.set_postfix(loss=f"{row['total_loss']:.3f}", refresh=False)
-                if (iteration + 1) % recipe.checkpoint_every == 0 or iteration + 1 == recipe.iterations:
-                    self._save_checkpoint(iteration + 1)
+                slowest = max(slowest, row["seconds"])
+                last = iteration + 1 == recipe.iterations
+                reason = self.group.largest(watch.reason(3 * slowest + 3 * self.save_seconds))
+                if reason or last or (iteration + 1) % recipe.checkpoint_every == 0:
+                    self._save_checkpoint(iteration + 1, Stop.NO if last else Stop(reason))
+                if reason:
+                    break
         bar.close()
 
     def _backward(self, iteration: int, number: int, data: dict[str, Any], *, last: bool) -> dict[str, float]:
         """Add the gradients of one pass, and return its losses."""
-        count = self.recipe.batch // (samples_per_pass(self.recipe, self.processes) * self.processes)
+        place = self.group.place
         seed_everything(self.recipe.seed, 2, iteration, number)
-        data = {key: value.to(self.place) if isinstance(value, torch.Tensor) else value for key, value in data.items()}
-        alone = contextlib.nullcontext() if last or self.processes == 1 else self.model.no_sync()  # type: ignore[operator]
+        data = {key: value.to(place) if isinstance(value, torch.Tensor) else value for key, value in data.items()}
+        alone = contextlib.nullcontext() if last or self.group.size == 1 else self.model.no_sync()  # type: ignore[operator]
         with alone:
-            result = self.model(data)
-            losses = self.losses.compute({**data, **result}, result["num_filled_objects"])
+            losses = self.method.losses(self.model, data)
             found = {key: float(value.detach()) for key, value in losses.items()}
             if not math.isfinite(found["total_loss"]):
                 videos = ", ".join(data["info"]["name"])
                 raise self._diverged(iteration, f"the loss is {found['total_loss']} (videos {videos})")
-            self.scaler.scale(losses["total_loss"] / count).backward()
+            self.scaler.scale(losses["total_loss"] / self.count).backward()
         return found
 
     def _update(self, iteration: int) -> float:
         """Make one step of the optimiser, and return the norm of the gradients before clipping."""
         self.scaler.unscale_(self.optimizer)
-        norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe.clip_grad_norm)
-        if not self.amp and not torch.isfinite(norm):  # with mixed precision the scaler skips such a step
+        norm = nn.utils.clip_grad_norm_(self.method.network.parameters(), self.recipe.clip_grad_norm)
+        if not self.method.scaled and not torch.isfinite(norm):  # a scaler skips such a step
             raise self._diverged(iteration, f"the norm of the gradients is {float(norm)}")
         self.scaler.step(self.optimizer)
         self.scaler.update()
@@ -216,31 +234,42 @@ class _Run:
 
     def _diverged(self, iteration: int, what: str) -> TrackerError:
         return TrackerError(
-            f"fine-tuning: {what} at iteration {iteration + 1}; checkpoint {self.saved} in {self.work} "
+            f"fine-tuning: {what} at iteration {iteration + 1}; checkpoint {self.saved} in {self.task.work} "
             "is kept: lower learning_rate, or set amp: false"
         )
 
-    def _save_checkpoint(self, iteration: int) -> None:
-        if self.rank == 0:
+    def _save_checkpoint(self, iteration: int, reason: Stop) -> None:
+        began = time.perf_counter()
+        if self.group.rank == 0:
             state = {
-                "identity": self.identity,
+                "identity": self.identity["identity"],
                 "iteration": iteration,
-                "network": self.network.state_dict(),
+                "micro_batch": self.micro,
+                "network": self.method.network.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
                 "scheduler": self.scheduler.state_dict(),
                 "scaler": self.scaler.state_dict(),
                 "log": self.log,
             }
             _save(state, self.checkpoint)
-            self.write_losses()
+            self._write_losses()
+            self._write_progress(iteration, reason)
         self.saved = iteration
-        if self.processes > 1:
-            distributed.barrier()
+        self.group.largest(0)  # wait for the file
+        self.save_seconds = max(self.save_seconds, time.perf_counter() - began)
 
-    def write_losses(self) -> None:
+    def _write_losses(self) -> None:
         """Write the table of losses so far."""
-        with atomic_path(self.work / "loss.parquet") as table:
+        with atomic_path(self.task.work / "loss.parquet") as table:
             pd.DataFrame(self.log).to_parquet(table, index=False)
+
+    def _write_progress(self, iteration: int, reason: Stop) -> None:
+        """Write how far the training is; the workflow derives the time limit of the next job from it."""
+        content: dict[str, Any] = {"iteration": iteration, "iterations": self.recipe.iterations}
+        content |= {"began": self.start, "stopped": int(reason)}
+        if self.log:
+            content["seconds_per_iteration"] = statistics.median(row["seconds"] for row in self.log[-200:])
+        write_json(self.task.progress, {**content, "processes": self.group.size})
 
     def _resume(self) -> int:
         """Load the checkpoint of this same run, if there is one, and return the number of finished iterations."""
@@ -251,44 +280,16 @@ class _Run:
         except TrackerError:
             logger.warning("%s is damaged: starting anew", self.checkpoint)
             return 0
-        if not isinstance(state, dict) or state.get("identity") != self.identity:
+        if not isinstance(state, dict) or state.get("identity") != self.identity["identity"]:
             logger.warning("%s belongs to another recipe, data, weights or packages: starting anew", self.checkpoint)
             return 0
-        self.network.load_state_dict(state["network"])
+        self.method.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scheduler.load_state_dict(state["scheduler"])
         self.scaler.load_state_dict(state["scaler"])
-        self.log = state["log"]
+        self.log, self.micro = state["log"], state["micro_batch"]
         logger.info("going on after iteration %d", state["iteration"])
         return int(state["iteration"])
-
-
-def _identity(recipe: FinetuneEntry, datasets: Mapping[str, Path], weights: Path) -> str:
-    """Return a digest of everything that changes the result, without how the batch is divided and loaded."""
-    numbers = recipe.model_dump(exclude={"from_model", "data", "micro_batch", "workers", "checkpoint_every"})
-    return digest_of(
-        {
-            "recipe": numbers,
-            "data": [[name, _content(folder)] for name, folder in datasets.items()],  # their order counts
-            "weights": file_sha256(weights),
-            "packages": package_versions(_PACKAGES),
-            "vosarena": __version__,
-        }
-    )
-
-
-def _content(folder: Path) -> list[list[str]]:
-    """Return the sequence, the frame, and the checksums of frame and mask, for every annotated frame of a dataset."""
-    found = [
-        (name, files.frames[index], mask)
-        for name in sequence_names(folder / "JPEGImages")
-        for files in [read_sequence(folder / "JPEGImages", folder / "Annotations", name)]
-        for index, mask in files.masks.items()
-    ]
-    with ThreadPoolExecutor(_READERS) as pool:
-        frames = pool.map(file_sha256, [frame for _, frame, _ in found])
-        masks = pool.map(file_sha256, [mask for _, _, mask in found])
-        return [[name, frame.stem, *sums] for (name, frame, _), *sums in zip(found, frames, masks, strict=True)]
 
 
 def _save(state: Any, path: Path) -> None:

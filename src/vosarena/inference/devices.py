@@ -1,4 +1,4 @@
-"""One GPU per process: lock files for each device of this machine.
+"""GPUs for a process alone: lock files for each device of this machine.
 
 Snakemake counts GPUs but does not say which one a job gets. A job therefore takes the device that the fewest other jobs
 use, and waits if none has room. Assignments of a scheduler or user are respected: only devices in CUDA_VISIBLE_DEVICES
@@ -17,6 +17,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from vosarena.base.errors import TrackerError
+
 logger = logging.getLogger(__name__)
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
@@ -33,28 +35,56 @@ def take_device(jobs_per_gpu: int = 1) -> None:
     Args:
         jobs_per_gpu: Processes that may share a GPU.
     """
+    _take(1, jobs_per_gpu)
+
+
+def take_devices(count: int) -> None:
+    """Reserve several GPUs for this process and those that it starts, each for it alone.
+
+    It waits until so many are free at the same time, and does nothing if the machine has no GPU.
+
+    Raises:
+        TrackerError: CUDA would show fewer GPUs.
+    """
+    found = visible_devices(os.environ, all_devices())
+    if found and len(found) < count:
+        raise TrackerError(
+            f"{count} GPUs are wanted, but this process may use {len(found)} ({', '.join(found)}); ask for fewer with "
+            "`gpus`, or set CUDA_VISIBLE_DEVICES"
+        )
+    _take(count, 1)
+
+
+def _take(count: int, jobs_per_gpu: int) -> None:
     if _held:
         return
     os.environ.setdefault(ORDER, "PCI_BUS_ID")  # indices as nvidia-smi counts; CUDA's own order is fastest first
     devices = visible_devices(os.environ, all_devices())
-    if not devices or (len(devices) == 1 and VISIBLE in os.environ):
+    if not devices or (len(devices) == count == 1 and VISIBLE in os.environ):
         return
     folder = Path(tempfile.gettempdir()) / f"vosarena-gpus-{os.getuid()}"  # on a local disk
     folder.mkdir(exist_ok=True)
     waiting = False
     while True:
+        taken: dict[str, FileLock] = {}
         for place, device in itertools.product(range(jobs_per_gpu), devices):
             lock = FileLock(folder / f"{device.replace('/', '_')}.{place}.lock")
+            if device in taken:
+                continue
             try:
                 lock.acquire(timeout=0)
             except Timeout:
                 continue
-            _held.append(lock)
-            os.environ[VISIBLE] = device
-            logger.info("using GPU %s", device)
-            return
+            taken[device] = lock
+            if len(taken) == count:
+                _held.extend(taken.values())
+                os.environ[VISIBLE] = ",".join(taken)
+                logger.info("using GPU %s", os.environ[VISIBLE])
+                return
+        for lock in taken.values():  # all or none: two jobs that hold a part each would wait for ever
+            lock.release()
         if not waiting:
-            logger.info("other jobs use all GPUs (%d); waiting for one", len(devices))
+            logger.info("other jobs use all GPUs (%d); waiting for %d", len(devices), count)
             waiting = True
         time.sleep(_POLL_SECONDS)
 

@@ -136,7 +136,7 @@ class _Planner:
         models = self.study.models.values()
         runs = [self._run(split, model) for split in self.study.splits.values() for model in models]
         trainings = {
-            model.name: model.finetune.iterations
+            model.name: model.recipe.iterations
             for model in models
             if model.finetune and not (self.paths.finetuned(model.name) / "weights.pth").is_file()
         }

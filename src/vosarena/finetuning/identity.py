@@ -1,0 +1,59 @@
+"""What decides the weights that a training gives: another recipe, data, start or package is another training."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from vosarena.base.hashing import digest_of, file_sha256
+from vosarena.base.version import __version__
+from vosarena.config.schema import DIVISION
+from vosarena.datasets.sequences import read_sequence, sequence_names
+from vosarena.finetuning.task import TrainingTask
+from vosarena.trackers.base import package_versions
+
+_PACKAGES = {"cutie": "rf-cutie", "sam2": "sam2"}
+_COMMON_PACKAGES = ("torch", "torchvision", "numpy", "pillow")
+_READERS = 8
+
+
+def training_identity(task: TrainingTask) -> dict[str, Any]:
+    """Return everything that changes the result of a training, without how the batch is divided and loaded.
+
+    Args:
+        task: The training.
+
+    Returns:
+        `recipe`, `data` (a digest of the checksums of all frames and masks by split, in the order of the recipe),
+        `weights` (checksum of the start), `packages`, and the digest of all this, `identity`.
+    """
+    content: dict[str, Any] = {
+        "tracker": task.tracker,
+        "options": network_options(task),
+        "recipe": task.recipe.model_dump(mode="json", exclude=set(DIVISION)),
+        "data": [{"split": name, "digest": _content(folder)} for name, folder in task.datasets.items()],
+        "weights": file_sha256(task.weights),
+        "packages": {**package_versions([_PACKAGES[task.tracker], *_COMMON_PACKAGES]), "vosarena": __version__},
+    }
+    return {"identity": digest_of(content), **content}
+
+
+def network_options(task: TrainingTask) -> dict[str, Any]:
+    """Return the options of the tracker that decide the network; Cutie's is in the recipe."""
+    return {key: task.options.get(key) for key in ("config", "image_size")} if task.tracker == "sam2" else {}
+
+
+def _content(folder: Path) -> str:
+    """Return a digest of the names and checksums of every annotated frame of a dataset and its mask."""
+    found = [
+        (name, files.frames[index], mask)
+        for name in sequence_names(folder / "JPEGImages")
+        for files in [read_sequence(folder / "JPEGImages", folder / "Annotations", name)]
+        for index, mask in files.masks.items()
+    ]
+    with ThreadPoolExecutor(_READERS) as pool:
+        frames = pool.map(file_sha256, [frame for _, frame, _ in found])
+        masks = pool.map(file_sha256, [mask for _, _, mask in found])
+        sums = zip(found, frames, masks, strict=True)
+        return digest_of({"frames": [[name, frame.stem, *both] for (name, frame, _), *both in sums]})
