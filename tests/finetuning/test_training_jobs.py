@@ -81,7 +81,8 @@ def test_changed_data_train_again_and_a_finished_training_is_not_repeated(snakem
 def test_a_training_survives_its_time_limit_and_a_cancellation(slurm: Slurm, tmp_path: Path) -> None:
     """Two processes; the signal before the limit, then scancel, then to the end."""
     config = study(tmp_path, gpus=2, iterations=60, lr_steps=[40], frames=2, crop=32, checkpoint_every=1000)
-    local = workflow_command(tmp_path, config, "--quiet", "--until", "index", "weights")
+    inputs = [f"resources/datasets/{split}/all/sequences.parquet" for split in ("toy", "held-out")]
+    local = workflow_command(tmp_path, config, "--quiet", "--", *inputs, "resources/weights/start.pth")
     subprocess.run(local, cwd=tmp_path, check=True, capture_output=True)
     command = workflow_command(tmp_path, None)
     del command[command.index("--cores") : command.index("--cores") + 2]
@@ -103,7 +104,7 @@ def test_a_training_survives_its_time_limit_and_a_cancellation(slurm: Slurm, tmp
         command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
     try:
-        wait_for(lambda: trains() or running.poll() is not None, 200)
+        wait_for(lambda: trains() or running.poll() is not None, 400)
         (job,) = slurm.jobs()
         assert slurm.asked(job, "%C") == "4"  # two CPUs for each process
         slurm.run("scancel", "--signal=URG", job)
@@ -112,7 +113,7 @@ def test_a_training_survives_its_time_limit_and_a_cancellation(slurm: Slurm, tmp
         assert first["stopped"] == 1 and 0 < first["iteration"] < 60 and first["processes"] == 2
         log.unlink()
         slurm.restart(job, "n1")
-        wait_for(lambda: trains() or running.poll() is not None, 200)
+        wait_for(lambda: trains() or running.poll() is not None, 400)
         slurm.run("scancel", job)
         assert running.wait(100) == 1
     finally:

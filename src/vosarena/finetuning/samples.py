@@ -13,7 +13,7 @@ import random
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,9 +24,6 @@ from vosarena.config.schema import FinetuneEntry
 from vosarena.datasets.sequences import read_sequence, sequence_names
 from vosarena.finetuning.recipe import interval_of, skip_at
 from vosarena.io.masks import read_mask
-
-if TYPE_CHECKING:
-    from vosarena.finetuning.sam2_samples import ClipSamples
 
 
 def seed_everything(*numbers: int) -> None:
@@ -144,12 +141,13 @@ def link_annotated_frames(folder: Path, view: Path) -> None:
 
 
 def passes(
-    samples: Samples | ClipSamples, start: int, rank: int, processes: int, micro: int
+    samples: Dataset[dict[str, Any]], recipe: FinetuneEntry, start: int, rank: int, processes: int, micro: int
 ) -> Iterator[tuple[int, int, dict[str, Any]]]:
     """Iterate over the forward passes of one process.
 
     Args:
-        samples: The samples of the run.
+        samples: The samples of the training by number. Their method `collate` makes a batch of them, if they have one.
+        recipe: The recipe.
         start: The first iteration.
         rank: Number of this process.
         processes: Number of processes.
@@ -158,7 +156,6 @@ def passes(
     Yields:
         The iteration, the number of the pass in the whole batch, and the data of the pass.
     """
-    recipe = samples.recipe
     per_process = recipe.batch // (micro * processes)
     plan: list[tuple[int, int]] = [
         (iteration, rank * per_process + step)

@@ -175,7 +175,7 @@ class _Run:
         bar = progress_bar(total=recipe.iterations, initial=self.start, desc="fine-tuning", disable=not first)
         done, waiting, slowest = 0, time.perf_counter(), 0.0
         row: dict[str, float] = {}
-        batches = passes(samples, self.start, self.group.rank, self.group.size, self.micro or 1)
+        batches = passes(samples, recipe, self.start, self.group.rank, self.group.size, self.micro or 1)
         for iteration, number, data in batches:
             began = time.perf_counter()
             if done == 0:
