@@ -148,7 +148,7 @@ def seen(model: object, split: object, **config: object) -> tuple[str, tuple[str
 
 
 OVIS = "ovis (50% of the videos, about half, by an author in MOSE-api#28)"
-NEW = {"name": "new", "tracker": "static"}
+NEW = {"name": "new", "tracker": "cutie"}
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from vosarena.base.errors import ConfigError
-from vosarena.config.schema import FinetuneEntry
 from vosarena.config.catalogs import complete_recipe
+from vosarena.config.schema import FinetuneEntry
 from vosarena.config.validation import read_entry
 
 
