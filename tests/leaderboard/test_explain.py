@@ -48,6 +48,24 @@ def test_points_of_all_protocols_add_up(found):
     assert found.here["late objects"] == "1 of 6 objects appear after the first frame, not scored"
 
 
+def test_every_protocol_has_a_score_or_a_reason_without_one(run):  # noqa: F811
+    study, paths, track, measure = run
+    track("flow")
+    measure("flow")
+    split = next(iter(study.splits.values()))
+    explained = explain(study, study.model("flow"), split, paths)
+    assert explained.undefined == {
+        "mosev2": "not counted; add mosev2 to `protocols` of the config",
+        "lvos-official": "no score without both seen and unseen objects",
+    }
+    measure("flow", protocols=list(PROTOCOLS))
+    explained = explain(study, study.model("flow"), split, paths)
+    assert {item.protocol for item in explained.offsets} == set(PROTOCOLS) - {"davis2017", "lvos-official"}
+    for offset in explained.offsets:
+        assert sum(step.points for step in offset.steps) == pytest.approx(offset.points, abs=1e-9), offset.protocol
+        assert "other" not in {step.choice for step in offset.steps}, offset.protocol
+
+
 def test_published_numbers_differ_in_named_conditions(found):
     paper, other, same, server = found.published
     assert {item.name: (item.published, item.here) for item in paper.conditions} == {

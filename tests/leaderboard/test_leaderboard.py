@@ -59,12 +59,12 @@ def run(dataset: Path, tmp_path: Path):
         outcome = track_sequences(task_of(root, names, job, Store(paths.predictions(split, model))))
         assert not outcome.failed
 
-    def measure(model: str) -> None:
+    def measure(model: str, protocols=("davis2017",)) -> None:
         status = paths.predictions(split, model) / ".shards" / "all.json"
-        status.parent.mkdir()
+        status.parent.mkdir(exist_ok=True)
         write_json(status, {"masks": dict.fromkeys(NAMES)})
         labels = {"dataset": "squares", "split": "all", "model": model}
-        options = {"protocols": ["davis2017"], "resize": "never", "jobs": 1}
+        options = {"protocols": protocols, "resize": "never", "jobs": 1}
         measure_predictions(
             table, paths.predictions(split, model), [status], paths.metrics(split, model), **labels, **options
         )

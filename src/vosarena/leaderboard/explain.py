@@ -88,6 +88,7 @@ class Explanation:
         j_and_f: J&F measured here under it; NaN if it was not measured.
         here: What holds here, by name.
         offsets: The same masks under the other protocols; empty if nothing was measured.
+        undefined: The protocols that give no score for these masks, with the reason; empty if nothing was measured.
         published: The published numbers of the model on the split.
     """
 
@@ -97,6 +98,7 @@ class Explanation:
     j_and_f: float
     here: dict[str, str]
     offsets: tuple[Offset, ...]
+    undefined: dict[str, str]
     published: tuple[PublishedNumber, ...]
 
     def to_json(self) -> dict[str, Any]:
@@ -122,12 +124,14 @@ def explain(study: Study, model: Model, split: Split, paths: Paths) -> Explanati
     j_and_f = _score(metrics, protocol) if metrics else math.nan
     here = dict(_here(study, model, split, paths, metrics))
     offsets = tuple(_offsets(metrics, protocol)) if metrics else ()
+    scored = {protocol, *(offset.protocol for offset in offsets)}
+    undefined = {name: _reason(metrics, name) for name in PROTOCOLS if name not in scored} if metrics else {}
     published = tuple(
         _published(row, j_and_f, here, {offset.protocol: offset for offset in offsets}, protocol)
         for row in published_scores({(split.dataset, split.name)})
         if model.name in (row.same_as, row.model)
     )
-    return Explanation(model.name, str(split), protocol, j_and_f, here, offsets, published)
+    return Explanation(model.name, str(split), protocol, j_and_f, here, offsets, undefined, published)
 
 
 def _score(metrics: Metrics, protocol: str) -> float:
@@ -147,6 +151,15 @@ def _offsets(metrics: Metrics, protocol: str) -> Iterator[Offset]:
         if abs(rest) > _ROUNDING:  # lvos-official counts frames that are not there
             found.append(Step("other", protocol, name, rest))
         yield Offset(name, j_and_f, j_and_f - base, tuple(found))
+
+
+def _reason(metrics: Metrics, protocol: str) -> str:
+    """Why a protocol gives no score for a model."""
+    if find_protocol(protocol).adaptive and not metrics.adaptive:
+        return f"not counted; add {protocol} to `protocols` of the config"
+    if protocol == "lvos-official":
+        return "no score without both seen and unseen objects"
+    return "no frame to score"
 
 
 def _here(study: Study, model: Model, split: Split, paths: Paths, metrics: Metrics | None) -> Iterator[tuple[str, str]]:
@@ -243,6 +256,8 @@ def _lines(found: Explanation) -> Iterator[str]:
         yield f"  {offset.protocol}: J&F {offset.j_and_f:.2f}, {offset.points:+.2f}"
         for step in offset.steps:
             yield f"    {step.choice}: {step.after} instead of {step.before}{_points(step.points)}"
+    for name, reason in found.undefined.items():
+        yield f"  {name}: {reason}"
 
 
 def _points(points: float) -> str:

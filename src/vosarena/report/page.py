@@ -39,6 +39,7 @@ from vosarena.leaderboard.tables import board_note
 from vosarena.metrics.read import read_metrics
 from vosarena.predictions.store import Store
 from vosarena.report import media
+from vosarena.report.explanations import explanations
 from vosarena.report.local_paths import LocalPaths
 from vosarena.report.pictures import MEDIA, ClipChoice, Counted, ScoredPictures, SequenceEntry, UnscoredPictures
 from vosarena.report.provenance import data_digest, failed_sequences, model_details
@@ -133,7 +134,8 @@ def build_report(
         "study": study.name,
         "version": __version__,
     }
-    page = _render(content, local.hide(_definition(study)), tables["leaderboard"], downloads)
+    explained = local.hide(explanations(study, paths, scored))
+    page = _render(content, local.hide(_definition(study)), tables["leaderboard"], downloads, explained)
     (output / "speed.js").write_text(_speed_script(tables["speed"]), encoding="utf-8")
     (output / "index.html").write_text(page, encoding="utf-8", errors="backslashreplace")
 
@@ -281,7 +283,11 @@ def _definition(study: Study) -> dict[str, Any]:
 
 
 def _render(
-    content: Mapping[str, Any], definition: Mapping[str, Any], board: pd.DataFrame, downloads: Sequence[str]
+    content: Mapping[str, Any],
+    definition: Mapping[str, Any],
+    board: pd.DataFrame,
+    downloads: Sequence[str],
+    explained: Sequence[Mapping[str, Any]],
 ) -> str:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_PAGE), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
@@ -294,6 +300,7 @@ def _render(
         scripts=[(_PAGE / name).read_text(encoding="utf-8") for name in _SCRIPTS],
         data=script_json(content),
         content=content,
+        explanations=explained,
         matrices=[
             (title, column_groups(shown), shown, footnote(shown)) for title, shown in cross_dataset_tables(board)
         ],
