@@ -10,14 +10,17 @@ from snakemake.logging import logger
 from vosarena.base.errors import VosarenaError
 from vosarena.orchestration.failures import TrackedRun, collect_failures, write_failures
 from vosarena.orchestration.job_errors import JobErrors
+from vosarena.orchestration.progress import Progress
 from vosarena.orchestration.rerun import rerun_start
 from vosarena.orchestration.start import record_run
 from vosarena.orchestration.summary import show_boards, show_failures, show_other_stages, show_results
 
 _started = time.time()
 _errors = JobErrors()
+_progress = Progress(logger, interval=10 if sys.stderr.isatty() else 60)
 if workflow.is_main_process:
     logger.addHandler(_errors)
+    logger.addHandler(_progress)
 
 
 def tracked_runs():
@@ -44,6 +47,7 @@ def report_failures(failed=False):
         failed: Whether the run failed. If so, the leaderboard of the finished sequences is written too, and result
             files of an earlier run are listed.
     """
+    _progress.stop()
     jobs = _errors.jobs()
     start = rerun_start(sys.argv[1:])
     rows = collect_failures(tracked_runs(), {output: job.engine_text for job in jobs for output in job.outputs}, start)

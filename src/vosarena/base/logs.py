@@ -15,8 +15,11 @@ from vosarena.base.errors import VosarenaError
 
 
 def progress_bar(items: Iterable[Any] | None = None, **options: Any) -> tqdm:
-    """Return a tqdm bar on standard error that is updated twice a second on a terminal, else every half minute."""
-    return tqdm(items, mininterval=0.5 if sys.stderr.isatty() else 30, dynamic_ncols=True, **options)
+    """Return a tqdm bar on standard error that is updated twice a second on a terminal, else every ten seconds.
+
+    From the bars in their logs, orchestration.progress knows what jobs do.
+    """
+    return tqdm(items, mininterval=0.5 if sys.stderr.isatty() else 10, dynamic_ncols=True, **options)
 
 
 @contextmanager

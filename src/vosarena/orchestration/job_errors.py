@@ -60,7 +60,7 @@ def last_error(log: Path) -> str:
     A progress bar may come before it on the same line, with a carriage return.
     """
     start = r"^(?:error: |Fatal Python error: |Traceback \(most recent call last\):\n(?:[ \t].*\n)*)"
-    messages = re.findall(start + r"(.*(?:\n  .*)*)", _tail(log).replace("\r", "\n"), re.MULTILINE)
+    messages = re.findall(start + r"(.*(?:\n  .*)*)", tail_of(log).replace("\r", "\n"), re.MULTILINE)
     return "; ".join(line.strip() for line in messages[-1].splitlines()).replace(":; ", ": ") if messages else ""
 
 
@@ -68,11 +68,12 @@ def _failed_job(record: logging.LogRecord) -> FailedJob:
     fields = record.__dict__
     outputs = [re.sub(r" \(\w+\)$", "", path) for path in fields["output"]]  # "masks (update)"
     rule_log, *executor_logs = fields["log"] or [""]
-    texts = [fields["rule_msg"] or "", *(_tail(Path(path)) for path in executor_logs)]
+    texts = [fields["rule_msg"] or "", *(tail_of(Path(path)) for path in executor_logs)]
     return FailedJob(fields["rule_name"], outputs, Path(rule_log), "\n".join(texts))
 
 
-def _tail(path: Path) -> str:
+def tail_of(path: Path) -> str:
+    """Return the end of a log, or an empty string if it cannot be read."""
     try:
         with path.open("rb") as file:
             file.seek(max(0, path.stat().st_size - _TAIL))
