@@ -16,7 +16,7 @@ import vosarena
 from vosarena.io.masks import read_mask, write_mask
 from vosarena.metrics.measure import measure
 from vosarena.metrics.pairs import MeasureError, pair_folders
-from vosarena.metrics.protocols import score, summarise
+from vosarena.metrics.scores import score, summarise
 
 
 @pytest.fixture

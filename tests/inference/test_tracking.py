@@ -15,7 +15,7 @@ from vosarena.inference.run import track_sequences, track_shard
 from vosarena.io.masks import read_mask, write_mask
 from vosarena.metrics.measure import measure
 from vosarena.metrics.pairs import pair_sequence
-from vosarena.metrics.protocols import score, summarise
+from vosarena.metrics.scores import score, summarise
 from vosarena.predictions.manifest import ModelDefinition
 from vosarena.predictions.store import Store
 

@@ -9,8 +9,9 @@ from tests.metrics.test_protocols import Bench, bench, random_clip  # noqa: F401
 from vosarena.metrics.choices import CHOICES, choice_score, steps
 from vosarena.metrics.meta import LVOS_UNSEEN
 from vosarena.metrics.pairs import ObjectInfo
-from vosarena.metrics.protocols import PROTOCOLS, score, summarise
+from vosarena.metrics.protocols import PROTOCOLS
 from vosarena.metrics.read import Metrics, read_metrics
+from vosarena.metrics.scores import score, summarise
 
 
 @pytest.fixture

@@ -28,8 +28,8 @@ from vosarena.io.masks import has_smooth_edges, masks_digest, write_mask
 from vosarena.metrics.measure import measure
 from vosarena.metrics.meta import read_meta, with_meta
 from vosarena.metrics.pairs import Failure, MeasureError, pair_folders, pair_sequence
-from vosarena.metrics.protocols import score, summarise
 from vosarena.metrics.read import read_metadata
+from vosarena.metrics.scores import score, summarise
 from vosarena.orchestration.checks import discard_damaged
 
 COLUMNS = {

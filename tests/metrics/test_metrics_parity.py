@@ -11,7 +11,7 @@ from tests.support.mask_makers import blobs, odd_pairs, sav_masklets, write_clip
 from vosarena.io.masks import read_mask
 from vosarena.metrics.measure import measure
 from vosarena.metrics.pairs import pair_folders
-from vosarena.metrics.protocols import score, summarise
+from vosarena.metrics.scores import score, summarise
 
 peer = pytest.importorskip("vos_benchmark.benchmark", reason="vos-benchmark is not installed")
 

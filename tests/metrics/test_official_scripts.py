@@ -302,6 +302,42 @@ def test_the_unsupervised_task_of_davis(tmp_path: Path, n_predicted: int) -> Non
     assert found.j == pytest.approx(np.mean([j for j, _ in expected]), rel=1e-12)
 
 
+def unsupervised_in_ranges(gt: list[np.ndarray], pred: list[np.ndarray], ranges: dict[int, dict[str, int]]) -> list:
+    """J and F of the matched pairs as lvos-evaluation has them: over arrays of `frame_nums` per object."""
+    table = np.zeros((2, 20, len(ranges)))
+    for column, (label, entry) in enumerate(ranges.items()):
+        filled = np.zeros((20, entry["frame_nums"], 2))
+        for index, frame in enumerate(range(entry["start"], entry["end"], 5)):
+            for proposal in range(20):
+                filled[proposal, index] = plain_scores(gt[frame // 5] == label, pred[frame // 5] == proposal + 1)
+        table[:, :, column] = filled.mean(axis=1).T
+    rows, columns = linear_sum_assignment(-table.mean(axis=0))
+    return [tuple(100 * table[:, p, o]) for p, o in zip(rows, columns, strict=True)]
+
+
+def test_the_unsupervised_task_of_lvos(tmp_path: Path) -> None:
+    """Objects are matched and scored on their ranges, first and last frame included."""
+    rng = np.random.default_rng(3)
+    expected, meta = [], {"videos": {}}
+    ranges = {1: (0, 40, 8), 2: (10, 40, 6), 3: (0, 15, 3)}
+    for name in "abc":
+        gt = [blobs(rng, 40, 50, 6, 3) for _ in range(8)]
+        lookup = np.array([0, *(rng.permutation(5) + 1)[:3]], np.uint8)
+        pred = [np.roll(lookup[labels], rng.integers(-3, 4, 2), (0, 1)) for labels in gt]
+        for folder, maps in (("gt", gt), ("pred", pred)):
+            (tmp_path / folder / name).mkdir(parents=True)
+            for index, labels in enumerate(maps):
+                write_mask(tmp_path / folder / name / f"{5 * index:08d}.png", labels)
+        entries = {i: dict(zip(("start", "end", "frame_nums"), entry, strict=True)) for i, entry in ranges.items()}
+        meta["videos"][name] = {"objects": {str(i): {"frame_range": entry} for i, entry in entries.items()}}
+        expected += unsupervised_in_ranges(gt, pred, entries)
+    (tmp_path / "meta.json").write_text(json.dumps(meta))
+    options = {"match_objects": True, "keep_first_and_last": True, "meta": tmp_path / "meta.json"}
+    found = evaluate(tmp_path / "gt", tmp_path / "pred", "lvos", extra_ids="ignore", **options)
+    scores = np.array(sorted((item.j, item.f) for item in found.scores))
+    assert scores == pytest.approx(np.array(sorted(expected)), rel=1e-12)
+
+
 def test_matching_finds_the_ids(clips: tuple[Path, Path]) -> None:
     wanted = evaluate(*clips, "davis2017")
     for path in clips[1].glob("*/*.png"):

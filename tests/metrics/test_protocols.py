@@ -13,8 +13,9 @@ from vosarena.base.errors import ConfigError, DataError
 from vosarena.metrics.measure import measure
 from vosarena.metrics.meta import LVOS_UNSEEN, read_meta, with_meta
 from vosarena.metrics.pairs import ObjectInfo, pair_folders
-from vosarena.metrics.protocols import PROTOCOLS, empty_score, find_protocol, score, summarise
+from vosarena.metrics.protocols import PROTOCOLS, find_protocol
 from vosarena.metrics.read import Metrics, read_metrics
+from vosarena.metrics.scores import empty_score, score, summarise
 
 EMPTY = np.zeros((40, 60), np.uint8)
 

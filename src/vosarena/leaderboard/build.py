@@ -32,8 +32,9 @@ from vosarena.leaderboard.published import PublishedScore, published_scores
 from vosarena.leaderboard.server_scores import read_scores
 from vosarena.leaderboard.speed import Speed, measured_speed, speed_by_objects, split_speed
 from vosarena.leaderboard.tables import markdown, speed_markdown
-from vosarena.metrics.protocols import empty_score, find_protocol, score, summarise
+from vosarena.metrics.protocols import find_protocol
 from vosarena.metrics.read import read_metadata, read_metrics
+from vosarena.metrics.scores import empty_score, score, summarise
 
 SERVER = "server"  # the protocol of splits whose ground truth is not public
 

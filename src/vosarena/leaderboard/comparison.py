@@ -50,7 +50,7 @@ class Comparison:
     A model is scored on the sequences that it has, and two models are compared on the sequences that both have.
 
     Args:
-        scored: Scores of the objects, by model (see protocols.score).
+        scored: Scores of the objects, by model (see scores.score).
         attributes: Attributes by sequence.
     """
 

@@ -15,9 +15,10 @@ from vosarena.config.study import Study
 from vosarena.datasets.table import read_table
 from vosarena.leaderboard.published import PublishedScore, published_scores
 from vosarena.metrics.choices import CHOICES, Step, steps
-from vosarena.metrics.protocols import PROTOCOLS, find_protocol, score_metrics, summarise_scores
+from vosarena.metrics.protocols import PROTOCOLS, find_protocol
 from vosarena.metrics.read import Metrics, read_metrics
 from vosarena.metrics.records import IGNORE
+from vosarena.metrics.scores import score_metrics, summarise_scores
 from vosarena.predictions.store import Store
 
 _ROUNDING = 1e-9

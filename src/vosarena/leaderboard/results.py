@@ -13,8 +13,8 @@ from vosarena.base.errors import DataError
 from vosarena.base.text import nearest
 from vosarena.config.paths import Paths
 from vosarena.leaderboard.speed import with_speed
-from vosarena.metrics.protocols import score
 from vosarena.metrics.read import read_rows
+from vosarena.metrics.scores import score
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Results:
         return self.tables["leaderboard"]
 
     def scores(self, protocol: str) -> pd.DataFrame:
-        """Score every object of every model; the columns are those of `vosarena.metrics.protocols.score`.
+        """Score every object of every model; the columns are those of `vosarena.metrics.scores.score`.
 
         Args:
             protocol: Name of the protocol, such as `davis2017`.

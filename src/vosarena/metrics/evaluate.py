@@ -13,9 +13,10 @@ from vosarena.metrics.measure import count_sequences
 from vosarena.metrics.meta import read_meta, with_meta
 from vosarena.metrics.notes import find_notes, unscored
 from vosarena.metrics.pairs import Failure, MeasureError, SequencePair, pair_folders
-from vosarena.metrics.protocols import Protocol, find_protocol, score_metrics, score_table, summarise_scores
+from vosarena.metrics.protocols import Protocol, find_protocol
 from vosarena.metrics.read import Metrics
 from vosarena.metrics.records import SequenceCounts, SequenceScore, split_by_object
+from vosarena.metrics.scores import score_metrics, score_table, summarise_scores
 from vosarena.metrics.sequence import CountOptions, ExtraIds, Resize
 from vosarena.metrics.write import RunLabels, check_parquet, write_metrics
 
@@ -61,7 +62,7 @@ class Evaluation:
 
     @property
     def objects(self) -> pd.DataFrame:
-        """One row per object; the columns are those of `vosarena.metrics.protocols.score`."""
+        """One row per object; the columns are those of `vosarena.metrics.scores.score`."""
         return score_table(self.scores, self.metrics, find_protocol(self.protocol))
 
     def to_pandas(self) -> pd.DataFrame:
@@ -110,8 +111,8 @@ def evaluate(
             the protocols that reproduce another evaluator, as that evaluator does, and is an error for the others.
         resize: `never` or `nearest`: predictions of another size than the ground truth.
         binary: Whether every nonzero pixel belongs to object 1, as in 0/255 masks.
-        keep_first_and_last: Also score the first and the last frame, which most protocols skip (as in
-            unsupervised tasks, and with `--do_not_skip_first_and_last_frame` of vos-benchmark).
+        keep_first_and_last: Also score the first and the last frame, for LVOS those of an object's range, which most
+            protocols skip (as in unsupervised tasks, and with `--do_not_skip_first_and_last_frame` of vos-benchmark).
         match_objects: Match predicted objects to those of the ground truth such that the sum of their J&F over all
             frames is largest, as in unsupervised tasks, whose predictions have ids of their own. Needs SciPy.
         counts: Parquet file to write the counts of all frames and objects to.
@@ -141,7 +142,7 @@ def evaluate(
         3        b          2     95.2
     """
     gt, pred, found = Path(gt), Path(pred), find_protocol(protocol)
-    if keep_first_and_last and not found.skips_ends:
+    if keep_first_and_last and not (found.skips_ends or found.score_ends):
         raise ConfigError(f"protocol {protocol} does not skip the first and the last frame; leave out the option")
     if jobs < 1:
         raise ConfigError(f"jobs is {jobs}; expected 1 or more")
@@ -199,7 +200,9 @@ def _score(
         adaptive=protocol.adaptive,
     )
     scored = metrics
-    if keep_ends:
+    if keep_ends and protocol.score_ends:
+        protocol = replace(protocol, score=protocol.score_ends)
+    elif keep_ends:
         scored = replace(metrics, sequences=tuple(sequence.with_ends_twice() for sequence in metrics.sequences))
     scores = score_metrics(scored, protocol)
     notes = find_notes(metrics, scores, protocol)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ import numpy as np
 from vosarena.base.errors import ConfigError
 from vosarena.io.masks import LabelMap
 from vosarena.metrics.counts import Counts, FrameCounter, boundary_f, jaccard
+from vosarena.metrics.pairs import ObjectInfo
 
 _LABELS = 256
 
@@ -17,37 +18,46 @@ _LABELS = 256
 class ObjectMatcher:
     """Collects J and F of every pair of a true and a predicted object, frame by frame.
 
-    Source: `_evaluate_unsupervised` of davis2017-evaluation (Caelles et al., The 2019 DAVIS Challenge on VOS).
+    Sources: `_evaluate_unsupervised` of davis2017-evaluation (Caelles et al., The 2019 DAVIS Challenge on VOS), and
+    `_evaluate_unsupervised_multiple` of lvos-evaluation, where an object counts in the frames of its range only.
 
     Args:
         counter: Counter of frames.
+        ranges: Frames of each object from a meta file; None counts every frame.
     """
 
-    def __init__(self, counter: FrameCounter) -> None:
+    def __init__(self, counter: FrameCounter, ranges: Mapping[int, ObjectInfo] | None = None) -> None:
         self._counter = counter
+        self._ranges = ranges
         self._sums = np.zeros((_LABELS, _LABELS))  # of J + F, by prediction and object
-        self._frames = 0
+        self._frames = np.zeros(_LABELS, np.int64)  # by object
         self._highest = 0
 
-    def add(self, gt_rows: LabelMap, pred_rows: LabelMap) -> None:
-        """Add a frame; uint8 (H, 1 + W) as from `vosarena.io.masks.decode_rows`. The first column is ignored."""
+    def add(self, gt_rows: LabelMap, pred_rows: LabelMap, number: int) -> None:
+        """Add a frame and its number; uint8 (H, 1 + W) as from `vosarena.io.masks.decode_rows`.
+
+        The first column is ignored.
+        """
+        counted = np.ones(_LABELS, bool)
+        for i, info in (self._ranges or {}).items():
+            counted[i] = info.start <= number <= info.end
         truth = np.bincount(gt_rows[:, 1:].ravel(), minlength=_LABELS) > 0
         predicted = np.bincount(pred_rows[:, 1:].ravel(), minlength=_LABELS) > 0
-        self._sums[np.ix_(~predicted, ~truth)] += 2  # both absent: J and F are 1
+        self._sums[np.ix_(~predicted, ~truth & counted)] += 2  # both absent: J and F are 1
         for label in np.flatnonzero(predicted[1:]) + 1:
             mask = (pred_rows == label).astype(np.uint8)
-            for number in np.flatnonzero(truth[1:]) + 1:
-                _, table = self._counter.count((gt_rows == number).astype(np.uint8), mask)
+            for i in np.flatnonzero(truth[1:] & counted[1:]) + 1:
+                _, table = self._counter.count((gt_rows == i).astype(np.uint8), mask)
                 counts = Counts.from_table(table)
-                self._sums[label, number] += jaccard(counts)[0] + boundary_f(counts)[0]
-        self._frames += 1
+                self._sums[label, i] += jaccard(counts)[0] + boundary_f(counts)[0]
+        self._frames += counted
         self._highest = max(self._highest, int(np.flatnonzero(predicted)[-1]))
 
     def labels(self, objects: Sequence[int]) -> np.ndarray[Any, np.dtype[np.uint8]]:
         """The object that each predicted label becomes, uint8 (256,); 0 for those that are matched to none.
 
-        The sum of the J&F of the pairs is as large as possible. Where there are fewer predictions than objects, empty
-        predictions are added, as in the official script.
+        The sum of the mean J&F of the pairs is as large as possible. Where there are fewer predictions than objects,
+        empty predictions are added, as in the official script.
 
         Args:
             objects: Ids of the objects.
@@ -62,6 +72,10 @@ class ObjectMatcher:
         found = np.zeros(_LABELS, np.uint8)
         count = max(self._highest, len(objects))
         # Labels above the highest predicted one are empty predictions.
-        rows, columns = linear_sum_assignment(-self._sums[1 : count + 1][:, list(objects)])
+        gains = self._sums[1 : count + 1][:, list(objects)]
+        if self._ranges is not None:  # objects have different numbers of frames
+            stated = [self._ranges[i].n_frames if i in self._ranges else None for i in objects]
+            gains = gains / [n or max(self._frames[i], 1) for n, i in zip(stated, objects, strict=True)]
+        rows, columns = linear_sum_assignment(-gains)
         found[rows + 1] = np.asarray(objects, np.uint8)[columns]
         return found

@@ -52,7 +52,7 @@ def measure(
 
     Raises:
         MeasureError: Some sequences cannot be counted. The others are counted and written even then, but the
-            metadata of the file say `complete: false`, and `protocols.score` refuses it by default.
+            metadata of the file say `complete: false`, and `scores.score` refuses it by default.
     """
     options = CountOptions(extra_ids, resize, adaptive, binary)
     results = count_sequences(sequences, options, jobs=jobs, title=f"measure {model}" if progress else None)

@@ -123,12 +123,12 @@ class SequenceCounter:
         """Find out which object each predicted label is."""
         if self.pair.per_object or self.pair.merge_objects:
             self._fail("objects are matched in label maps only; it has folders of objects", None, "ground_truth")
-        matcher, in_gt = ObjectMatcher(self.counter), np.zeros(256, bool)
+        matcher, in_gt = ObjectMatcher(self.counter, self.pair.objects), np.zeros(256, bool)
         predictions = self._label_maps(frames)
         for index, frame in enumerate(frames):
             gt, pred = self._frame_masks(frame, predictions)
             if gt.shape == pred.shape:  # else counting it fails and says so
-                matcher.add(gt, pred)
+                matcher.add(gt, pred, frame.number)
             if index == 0 or self.options.match == "all":
                 in_gt |= np.bincount(gt[:, 1:].ravel(), minlength=256) > 0
         objects = set(np.flatnonzero(in_gt[1:255]) + 1) | set(self.pair.objects or ())

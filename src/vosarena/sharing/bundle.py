@@ -38,8 +38,8 @@ from vosarena.inference.run import sequence_digest
 from vosarena.leaderboard.inputs import local_runs
 from vosarena.leaderboard.speed import Speed
 from vosarena.metrics.counts import boundary_f, jaccard
-from vosarena.metrics.protocols import score, summarise
 from vosarena.metrics.read import read_metrics
+from vosarena.metrics.scores import score, summarise
 from vosarena.predictions.store import Store
 from vosarena.sharing.masks import check_masks, pack_masks
 
