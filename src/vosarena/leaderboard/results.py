@@ -24,7 +24,7 @@ class Results:
     Attributes:
         metrics_files: The metrics files, by (dataset, split, model).
         tables: The tables of the study's leaderboard, by name: `leaderboard`, `sequences`, `objects`, `attributes`,
-            `comparisons`, `reproduction`. Empty if no leaderboard was found.
+            `comparisons`, `reproduction`, `speed`. Empty if no leaderboard was found.
         study: Name of the study; "" if there is none.
     """
 
