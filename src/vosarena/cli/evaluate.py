@@ -46,7 +46,9 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
         "official script (DAVIS, LVOS, VOST)",
     )
     parser.add_argument(
-        "--keep-first-and-last", action="store_true", help="also score the first and the last frame of every sequence"
+        "--keep-first-and-last",
+        action="store_true",
+        help="also score the first and the last frame of every sequence (LVOS: of the range of every object)",
     )
     parser.add_argument(
         "--match-objects",

@@ -46,10 +46,10 @@ class ObjectMatcher:
         self._sums[np.ix_(~predicted, ~truth & counted)] += 2  # both absent: J and F are 1
         for label in np.flatnonzero(predicted[1:]) + 1:
             mask = (pred_rows == label).astype(np.uint8)
-            for i in np.flatnonzero(truth[1:] & counted[1:]) + 1:
-                _, table = self._counter.count((gt_rows == i).astype(np.uint8), mask)
+            for object_id in np.flatnonzero(truth[1:] & counted[1:]) + 1:
+                _, table = self._counter.count((gt_rows == object_id).astype(np.uint8), mask)
                 counts = Counts.from_table(table)
-                self._sums[label, i] += jaccard(counts)[0] + boundary_f(counts)[0]
+                self._sums[label, object_id] += jaccard(counts)[0] + boundary_f(counts)[0]
         self._frames += counted
         self._highest = max(self._highest, int(np.flatnonzero(predicted)[-1]))
 
