@@ -47,6 +47,7 @@ window.vosarena = (() => {
     const empty = !sequences().length;
     for (const id of ["fails", "sequences"]) $(id).hidden = empty;
     for (const id of ["hard", "duel", "speed"]) $(id).hidden = empty || !scored();
+    if ($("explain")) $("explain").hidden = !board().rows.length; // it is about scores
     $("leaderboard-title").textContent = scored() || board().rows.length ? "Leaderboard" : "Predictions";
     for (const link of document.querySelectorAll("nav a")) link.hidden = document.querySelector(link.hash).hidden;
     for (const id of ["board-help", "board-controls", "board-table"]) $(id).hidden = !board().rows.length;
