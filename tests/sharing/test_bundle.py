@@ -281,6 +281,8 @@ def test_every_changed_byte_of_a_member_is_noticed(whole, tmp_path):
 def test_the_commands(halves, tmp_path, capsys):
     assert main(["merge", "--check", *map(str, halves)]) == 0
     assert capsys.readouterr().out == "2 bundles are intact and fit together\n"
+    assert main(["merge", "--check", str(halves[0])]) == 0
+    assert capsys.readouterr().out == "the bundle is intact\n"
     assert main(["merge", *map(str, halves), "--output", str(tmp_path / "out")]) == 0
     assert "| flow " in capsys.readouterr().out
     assert main(["merge", "--check", str(tmp_path / "none.zip")]) == 1

@@ -39,7 +39,8 @@ def run(args: argparse.Namespace) -> None:
     for note in merge(args.bundles, args.output or Path(), check_only=args.check, resources=args.resources):
         print(note)
     if args.check:
-        print(f"{len(args.bundles)} bundles are intact and fit together")
+        number = len(args.bundles)
+        print(f"{number} bundles are intact and fit together" if number > 1 else "the bundle is intact")
     else:
         for name in ("leaderboard.md", "speed.md"):
             print((args.output / "leaderboard" / name).read_text(encoding="utf-8"), end="")
