@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from tests.conftest import write_sequence
+from tests.support.arrays import ARRAYS, arrays_of
 from vosarena.base.errors import DataError
 from vosarena.config.catalogs import Split
 from vosarena.datasets.prepare import fetch_split, prepare_split, source_fingerprint
@@ -21,25 +22,6 @@ from vosarena.io import rle
 from vosarena.io.frames import read_frame
 from vosarena.io.masks import object_ids, read_mask
 
-ARRAYS = """
-import numpy as np
-
-class Mine:
-    def __init__(self, folder):
-        self.folder = folder
-
-    def sequences(self):
-        return [file.stem for file in self.folder.glob("*.npz")]
-
-    def frames(self, name):
-        return np.load(self.folder / f"{name}.npz")["frames"]
-
-    def masks(self, name):
-        return enumerate(np.load(self.folder / f"{name}.npz")["masks"])
-
-    def attributes(self, name):
-        return ["late"] if name == "gamma" else []
-"""
 LINKS = """
 from pathlib import Path
 from vosarena.io.masks import read_mask
@@ -65,14 +47,6 @@ def split_of(path: Path, **keys) -> Split:
 
 def prepared(split: Split, resources: Path) -> Path:
     return fetch_split(split, resources, RetryPolicy(1, 1, 0)).parent
-
-
-def arrays_of(dataset: Path, folder: Path) -> None:
-    folder.mkdir()
-    for sequence in (dataset / "JPEGImages").iterdir():
-        files = read_sequence(dataset / "JPEGImages", dataset / "Annotations", sequence.name)
-        frames = [read_frame(path) for path in files.frames]
-        np.savez(folder / f"{sequence.name}.npz", frames=frames, masks=[read_mask(p) for p in files.masks.values()])
 
 
 def runs(mask: np.ndarray) -> dict:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import write_sequence
+from tests.support.arrays import ARRAYS, arrays_of
 from tests.support.records import task_of
 from vosarena.base.errors import TrackerError
 from vosarena.config.catalogs import load_catalog
@@ -46,6 +47,9 @@ def plain(outputs: list[dict[int, np.ndarray]], size: tuple[int, int]) -> np.nda
 
 
 def test_through_a_study(dataset, tmp_path, snakemake):
+    """Whose dataset is read by a class."""
+    arrays_of(dataset, tmp_path / "arrays")
+    (tmp_path / "mine.py").write_text(ARRAYS)
     (tmp_path / "noise.py").write_text(NOISE)
     models = []
     for seed in (1, 2, 3):
@@ -54,7 +58,9 @@ def test_through_a_study(dataset, tmp_path, snakemake):
         models.append({"name": f"m{seed}", "tracker": "noise.py:Noise", "weights": weights})
     models.append({"name": "all", "ensemble": ["m1", "m2", "m3"], "by": "mean"})
     target = "results/metrics/squares/all/all.parquet"
-    snakemake(target, config={"datasets": [{"path": str(dataset)}], "models": models})
+    snakemake(
+        target, config={"datasets": [{"path": "arrays", "name": "squares", "reader": "mine.py:Mine"}], "models": models}
+    )
     store = Store(tmp_path / "results/predictions/squares/all/all")
     assert [path.name for path in store.folder.parent.iterdir()] == ["all"]  # the models track in the ensemble's job
     members = store.manifest("gamma").identity.members

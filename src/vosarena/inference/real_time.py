@@ -1,8 +1,8 @@
 """Real-time mode: a mask that is late is not used, and the frame keeps the one before it.
 
-The rule is that of the real-time challenge of VOT (Kristan et al., "The Visual Object Tracking VOT2017 Challenge
-Results", ICCV workshops 2017): frames come at a constant rate, whether the tracker is ready or not, and where it has
-not answered in time, its last answer counts. While it is busy, it misses the frames that come.
+The rule is that of VOT's real-time experiments: frames come at a constant rate, whether the tracker is ready or not,
+and where it has not answered in time, its last answer counts. While it is busy, it misses the frames that come. Source:
+`RealtimeTrackerRuntime` of votchallenge/toolkit; what is different here is in docs/reference/protocols.md.
 """
 
 import copy
