@@ -233,6 +233,16 @@ def stored_masks_of(wildcards):
     return folder_fingerprint(Path(folder)) if folder else ""
 
 
+def frames_to_write(wildcards):
+    """Return the frames whose masks are written: `all`, `annotated` or those in the `meta` file."""
+    split = split_of(wildcards)
+    if study.inference.write_masks == "all" or split.ground_truth == "none":
+        return "all"
+    if split.ground_truth == "full":
+        return "annotated"
+    return "meta" if split.submission and split.submission.frames == "required" else "all"
+
+
 def kind_of(wildcards):
     """Return how a model runs: `baseline` if it has no weights and does not use torch, otherwise `cpu` or `gpu`."""
     models = tracking_members_of(wildcards) or {wildcards.model: model_of(wildcards)}

@@ -34,6 +34,7 @@ rule track:
             for name, model in tracking_members_of(wildcards).items()
         },
         resize=lambda wildcards: split_of(wildcards).resize,
+        write=frames_to_write,
         inference=study.inference,
         device=study.inference.device,
         precision=study.inference.precision,

@@ -40,6 +40,7 @@ with ended_with_all_threads(), logged(snakemake.log[0]):
         store=Path(params.store),
         resize=params.resize,
         minutes=snakemake.resources.get("runtime"),
+        write=params.write,
     )
     if params.python:
         exec_in_python(params.python, Path(snakemake.log[0]), task, status)

@@ -100,6 +100,11 @@ class Inference(Entry):
         "auto", description="Number format of the models. `auto` is the reference implementation's own choice."
     )
 
+    write_masks: Literal["all", "required"] = Field(
+        "all",
+        description="Which masks are written: those of all frames, or those that are required, which are the frames "
+        "with ground truth, or those that a server expects (YouTube-VOS). All frames are tracked in any case.",
+    )
     real_time: Float | None = Field(
         None,
         gt=0,

@@ -95,3 +95,21 @@ def frame_rate_of(split: Split, root: Path, sequence: str) -> float:
     except (OSError, ValueError):
         rates = {}
     return float(split.frame_rate or rates.get(sequence) or FRAME_RATE)
+
+
+def required_frames(meta: Path) -> dict[str, set[str]]:
+    """Return the frames of each sequence that the server expects, from a meta file of YouTube-VOS.
+
+    Raises:
+        DataError: The file is not such a meta file.
+    """
+    try:
+        videos = json.loads(meta.read_text(encoding="utf-8"))["videos"]
+        return {
+            name: {str(frame) for item in video["objects"].values() for frame in item["frames"]}
+            for name, video in videos.items()
+        }
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise DataError(
+            f"{meta}: not a meta file that names frames ({type(error).__name__}: {error}); get it again"
+        ) from None

@@ -114,6 +114,8 @@ class ShardTask:
         resize: What to do with prompt masks of another size than the frames: `never` (an error) or `nearest`.
         minutes: Time limit of the process, None if there is none.
         given: Boxes and clicks in addition to the masks, by index of the frame and object id.
+        write: Frames whose masks are written: `all`, `annotated` (those with a mask in `annotations`), or those in the
+            `meta` file next to it.
     """
 
     sequences: tuple[str, ...]
@@ -124,6 +126,7 @@ class ShardTask:
     resize: str = "never"
     minutes: float | None = None
     given: Given = field(default_factory=dict)
+    write: str = "all"
 
     def open_store(self) -> Store:
         """Return the store for the predictions."""
@@ -143,6 +146,7 @@ class ShardTask:
             "store": str(self.store),
             "resize": self.resize,
             "minutes": self.minutes,
+            "write": self.write,
             "given": {
                 index: {number: prompt.to_json() for number, prompt in prompts.items()}
                 for index, prompts in self.given.items()
@@ -162,6 +166,7 @@ class ShardTask:
             store=Path(content["store"]),
             resize=content["resize"],
             minutes=content["minutes"],
+            write=content["write"],
             given={
                 int(index): {int(number): Prompt.from_json(prompt) for number, prompt in prompts.items()}
                 for index, prompts in content["given"].items()

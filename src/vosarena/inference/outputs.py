@@ -58,9 +58,15 @@ def prompted_ids(prompt: Any) -> list[int]:
     return sorted(prompt) if isinstance(prompt, Mapping) else object_ids(prompt)
 
 
-def output_names(files: SequenceFiles, prompts: Prompts) -> list[str]:
-    """Return the names, without `.png`, of the masks of a sequence: `<frame>`, or `<object folder>/<frame>`."""
-    stems = [path.stem for path in files.frames]
+def output_names(files: SequenceFiles, prompts: Prompts, stems: Sequence[str] | None = None) -> list[str]:
+    """Return the names, without `.png`, of the masks of a sequence: `<frame>`, or `<object folder>/<frame>`.
+
+    Args:
+        files: The sequence.
+        prompts: Its prompts.
+        stems: Names of the frames; all by default.
+    """
+    stems = [path.stem for path in files.frames] if stems is None else list(stems)
     if not files.objects:
         return stems
     numbers = sorted({number for prompt in prompts.values() for number in prompt})

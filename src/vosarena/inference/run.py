@@ -18,7 +18,8 @@ from vosarena.base.hashing import digest_of, file_sha256
 from vosarena.base.locks import LockHeld
 from vosarena.base.text import summarise_names
 from vosarena.base.version import __version__
-from vosarena.datasets.sequences import FULL_ANNOTATIONS, FULL_IMAGES, SequenceFiles, read_sequence
+from vosarena.datasets.facts import required_frames
+from vosarena.datasets.sequences import FULL_ANNOTATIONS, FULL_IMAGES, META, SequenceFiles, read_sequence
 from vosarena.inference.job import Job, ShardTask, device_name
 from vosarena.inference.outputs import (
     Prompts,
@@ -139,13 +140,24 @@ def _track_all(run: "_Run") -> Outcome:
 
 @dataclass(frozen=True)
 class _Plan:
-    """What the masks of a sequence are made from. `sources`: folders of stored masks, if it is not tracked."""
+    """What the masks of a sequence are made from, and which frames get one.
+
+    Attributes:
+        files: The sequence.
+        frames: The frames that the tracker gets.
+        prompts: Its prompts.
+        fingerprint: Digest of everything that decides the masks.
+        outputs: Names of the masks that are written.
+        written: Names of their frames.
+        sources: Folders of stored masks, if the sequence is not tracked.
+    """
 
     files: SequenceFiles
     frames: tuple[Path, ...]
     prompts: Prompts
     fingerprint: str
     outputs: list[str]
+    written: list[str]
     sources: list[Path]
 
 
@@ -168,6 +180,7 @@ class _Run:
             check_kinds(definition.tracker, prompt_kinds_of(tracker_class(definition.tracker)), sorted(needed))
             self._identity = task.job.identity()
         self._load_seconds = 0.0
+        self._meta: dict[str, set[str]] | None = None
         self._plans: dict[str, _Plan] = {}
         self._ahead: tuple[str, Future[_Plan]] | None = None
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="next-sequence")
@@ -226,7 +239,8 @@ class _Run:
         files = read_sequence(self.task.images, self.task.annotations, name, self.task.resize)
         full = self._full_resolution(files) if options.get("full_resolution") else None
         prompts = prompts_of(full or files, options, self.task.given)
-        outputs = output_names(files, prompts)
+        written = self._written(files)
+        outputs = output_names(files, prompts, written)
         sources = [folder / name for folder in self._source_folders()]
         seen: dict[str, Any] = {"model": self._identity.to_json(), "sequence": sequence_digest(full or files, prompts)}
         if full:
@@ -235,7 +249,20 @@ class _Run:
             seen["real_time"] = self.task.job.real_time
         if sources:
             seen["masks"] = [stored_digest(folder, outputs) for folder in sources]
-        return _Plan(files, (full or files).frames, prompts, digest_of(seen), outputs, sources)
+        return _Plan(files, (full or files).frames, prompts, digest_of(seen), outputs, written, sources)
+
+    def _written(self, files: SequenceFiles) -> list[str]:
+        """Return the names of the frames whose masks are written."""
+        stems, write = [path.stem for path in files.frames], self.task.write
+        if write == "annotated":
+            annotated = {*files.masks, *(index for masks in files.objects.values() for index in masks)}
+            return [stem for index, stem in enumerate(stems) if index in annotated]
+        if write == "meta":
+            if self._meta is None:
+                self._meta = required_frames(self.task.annotations.parent / META)
+            required = self._meta.get(files.name, set(stems))
+            return [stem for stem in stems if stem in required]
+        return stems
 
     def _full_resolution(self, files: SequenceFiles) -> SequenceFiles:
         """Return a sequence in the larger size, whose folders are next to those of the ordinary size."""
@@ -282,6 +309,7 @@ class _Run:
             fingerprint=plan.fingerprint,
             masks_digest=masks_digest((name, folder / f"{name}.png") for name in plan.outputs),
             frames=stems,
+            written=None if len(plan.written) == len(stems) else tuple(plan.written),
             prompts={stems[index]: tuple(prompted_ids(prompt)) for index, prompt in prompts.items()},
             given={stems[index]: found for index, prompt in prompts.items() if (found := given_json(prompt))},
             timing=Timing(load=round(self._load_seconds, 3), track=round(seconds, 3)),
@@ -312,12 +340,16 @@ def _write_masks(
 
     def attempt() -> tuple[Prompts, LateMasks | None]:
         if plan.sources:
-            _write_all(combine_masks(tracker, plan.files, plan.prompts, plan.sources, title), folder)
+            written = set(plan.written)
+            kept = replace(plan.files, frames=tuple(path for path in plan.files.frames if path.stem in written))
+            _write_all(combine_masks(tracker, kept, plan.prompts, plan.sources, title), folder)
             return plan.prompts, None
         real_time = RealTime(job.real_time) if job.real_time else None
         with Frames(plan.frames, workers=job.workers, mask_size=plan.files.size) as frames:
             prompts = derived_prompts(tracker, frames, plan.prompts, job.definition.prompts)
-            _write_all(track_sequence(tracker, frames, plan.files, prompts, title, real_time), folder)
+            masks = track_sequence(tracker, frames, plan.files, prompts, title, real_time)
+            wanted = set(plan.outputs)
+            _write_all(((name, labels) for name, labels in masks if name in wanted), folder)
         return prompts, LateMasks(job.real_time, real_time.late) if job.real_time and real_time else None
 
     try:

@@ -139,6 +139,7 @@ class Manifest:
         identity: The model.
         versions: The software.
         real_time: Which masks were late, None if the tracker had all the time.
+        written: Names of the frames that have a mask, None for all.
     """
 
     sequence: str
@@ -153,7 +154,13 @@ class Manifest:
     identity: ModelIdentity
     versions: Versions
     real_time: LateMasks | None = None
+    written: tuple[str, ...] | None = None
     given: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def with_mask(self) -> tuple[str, ...]:
+        """Names of the frames that have a mask, in order."""
+        return self.frames if self.written is None else self.written
 
     @property
     def fps(self) -> float:
@@ -185,6 +192,7 @@ class Manifest:
             "python": self.versions.python,
             "interpreter": self.versions.interpreter,
             **({"real_time": asdict(self.real_time)} if self.real_time else {}),
+            **({"written": list(self.written)} if self.written is not None else {}),
         }
 
     @classmethod
@@ -203,6 +211,7 @@ class Manifest:
             identity=ModelIdentity.from_json(content["identity"]),
             versions=Versions(content["vosarena"], content["python"], content["interpreter"]),
             real_time=_late_masks(content),
+            written=tuple(content["written"]) if "written" in content else None,
             given=content.get("given", {}),
         )
 
@@ -218,6 +227,7 @@ class Manifest:
             "vosarena": self.versions.vosarena,
             **{key: identity[key] for key in ("members",) if key in identity},
             **({"real_time": asdict(self.real_time)} if self.real_time else {}),
+            **({"written": list(self.written)} if self.written is not None else {}),
         }
 
     def run_facts(self) -> dict[str, Any]:

@@ -78,7 +78,8 @@ def pack_masks(store: Store, manifests: Mapping[str, Manifest], output: Path) ->
         folder = store.masks(name)
         try:
             objects = sorted(subfolders(folder), key=int)
-            masks = [f"{number}/{frame}" for number in objects for frame in manifest.frames] or list(manifest.frames)
+            frames = manifest.with_mask
+            masks = [f"{number}/{frame}" for number in objects for frame in frames] or list(frames)
             digest = masks_digest((mask, folder / f"{mask}.png") for mask in masks)
         except (FileNotFoundError, ValueError):
             digest = ""

@@ -24,7 +24,7 @@ from vosarena.base.errors import DataError, MaskError
 from vosarena.base.text import summarise_names
 from vosarena.config.catalogs import Split
 from vosarena.config.schema import SubmissionEntry
-from vosarena.datasets.facts import check_facts
+from vosarena.datasets.facts import check_facts, required_frames
 from vosarena.datasets.sequences import IMAGES, META, read_sequence
 from vosarena.datasets.table import read_table
 from vosarena.io import png
@@ -86,7 +86,7 @@ def submission_format(split: Split, table: Path) -> SubmissionFormat:
     if options.frames == "required":
         if not meta.is_file():
             raise DataError(f"{meta} is missing; the server of {split} expects only the frames that it names")
-        required = _required_frames(meta)
+        required = required_frames(meta)
     sequences = {}
     for record in read_table(table):
         name = record.sequence
@@ -97,20 +97,6 @@ def submission_format(split: Split, table: Path) -> SubmissionFormat:
             stems = [stem for stem in stems if stem in required[name]]
         sequences[name] = ExpectedSequence(tuple(stems), (record.height, record.width), frozenset(record.object_ids))
     return SubmissionFormat(options.folder, options.team, sequences)
-
-
-def _required_frames(meta: Path) -> dict[str, set[str]]:
-    """Frames of each sequence in a meta file of YouTube-VOS. Raises DataError if the file is not one."""
-    try:
-        videos = json.loads(meta.read_text(encoding="utf-8"))["videos"]
-        return {
-            name: {str(frame) for item in video["objects"].values() for frame in item["frames"]}
-            for name, video in videos.items()
-        }
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise DataError(
-            f"{meta}: not a meta file that names frames ({type(error).__name__}: {error}); get it again"
-        ) from None
 
 
 def check_submission(file: Path, expected: SubmissionFormat) -> list[str]:

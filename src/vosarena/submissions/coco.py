@@ -19,6 +19,7 @@ from vosarena.datasets.sequences import FRAME_SUFFIXES, IMAGES, BoolMask, number
 from vosarena.datasets.table import read_table
 from vosarena.io import rle
 from vosarena.io.masks import masks_digest, object_ids, read_mask
+from vosarena.predictions.manifest import Manifest
 from vosarena.predictions.store import Store
 
 _CATEGORY = {"id": 1, "name": "object"}  # VOS has no categories
@@ -49,7 +50,7 @@ def write_coco(table: Path, predictions: Path, output: Path) -> None:
         size = {"height": record.height, "width": record.width}
         files = [f"{name}/{file.name}" for file in frames]
         videos.append({"id": number, **size, "length": len(files), "file_names": files})
-        for label, segments in _objects(store, name, manifests[name].frames, manifests[name].masks_digest).items():
+        for label, segments in _objects(store, manifests[name]).items():
             annotations.append(
                 {
                     **{"id": len(annotations) + 1, "video_id": number, "category_id": _CATEGORY["id"], "iscrowd": 0},
@@ -61,11 +62,13 @@ def write_coco(table: Path, predictions: Path, output: Path) -> None:
     write_text(output, json.dumps(content, separators=(",", ":")) + "\n")
 
 
-def _objects(store: Store, name: str, stems: Sequence[str], digest: str) -> dict[int, list[dict[str, Any] | None]]:
-    """Return the run lengths of each object of a sequence, None for frames without it."""
+def _objects(store: Store, manifest: Manifest) -> dict[int, list[dict[str, Any] | None]]:
+    """Return the run lengths of each object of a sequence, None for frames without it and without a mask."""
+    name, stems, digest = manifest.sequence, manifest.frames, manifest.masks_digest
     folder = store.masks(name)
     folders = object_folders(folder)
-    names = [f"{path.name}/{stem}" for path in folders.values() for stem in stems] if folders else list(stems)
+    names = [f"{path.name}/{stem}" for path in folders.values() for stem in manifest.with_mask]
+    names = names if folders else list(manifest.with_mask)
     try:
         intact = masks_digest((mask, folder / f"{mask}.png") for mask in names) == digest
     except FileNotFoundError:
@@ -73,15 +76,18 @@ def _objects(store: Store, name: str, stems: Sequence[str], digest: str) -> dict
     if not intact:
         raise DataError(f"masks in {folder} were changed after tracking; run the study again", sequence=name)
     found: dict[int, list[dict[str, Any] | None]] = {number: [None] * len(stems) for number in folders}
-    for index, label, mask in _masks(folder, folders, stems):
+    with_mask = [(index, stem) for index, stem in enumerate(stems) if stem in set(manifest.with_mask)]
+    for index, label, mask in _masks(folder, folders, with_mask):
         if mask.any():
             runs = {"size": list(mask.shape), "counts": rle.encode(mask)}
             found.setdefault(label, [None] * len(stems))[index] = runs
     return dict(sorted(found.items()))
 
 
-def _masks(folder: Path, folders: dict[int, Path], stems: Sequence[str]) -> Iterator[tuple[int, int, BoolMask]]:
-    for index, stem in enumerate(stems):
+def _masks(
+    folder: Path, folders: dict[int, Path], frames: Sequence[tuple[int, str]]
+) -> Iterator[tuple[int, int, BoolMask]]:
+    for index, stem in frames:
         for number, place in folders.items():
             yield index, number, np.asarray(read_mask(place / f"{stem}.png") > 0)
         if not folders:

@@ -50,7 +50,7 @@ def pack_submission(split: Split, table: Path, predictions: Path, output: Path, 
             faults.append(f"sequence {sequence}: not predicted yet")
             continue
         try:
-            digest = masks_digest((stem, folder / f"{stem}.png") for stem in manifest.frames)
+            digest = masks_digest((stem, folder / f"{stem}.png") for stem in manifest.with_mask)
             fault = "" if digest == manifest.masks_digest else f"masks in {folder} were changed after tracking"
         except FileNotFoundError as error:
             fault = f"{error.filename} is missing"
