@@ -219,6 +219,7 @@ def test_forks_of_sam2_track_as_their_own_predictors_do(forks, tmp_path, snakema
     models = []
     for name, python in forks.items():
         reference("weights", name)
+        reference("prompts", name, root / "JPEGImages/gamma")
         options = {"config": configs[name]} | ({"image_size": SIDE} if name == "efficienttam" else {})
         weights = {"sources": [{"local": str(tmp_path / f"{name}.pt")}]}
         models += [

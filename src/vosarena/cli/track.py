@@ -43,6 +43,9 @@ def add_parser(commands: Any) -> None:
         "folder of masks named like the frames",
     )
     add_prompt_options(parser)
+    parser.add_argument(
+        "--browse", action="store_true", help="click on the objects of the first frame on a page of this machine"
+    )
     parser.add_argument("--output", type=Path, required=True, help="folder for the predicted masks and their manifests")
     parser.add_argument(
         "--sequence", action="append", metavar="NAME", help="track only this sequence (may be repeated; default: all)"
@@ -75,8 +78,8 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError("give either a video or folder of frames, or --images with a folder of many")
     if args.clip:
         return _track_clip(args)
-    if args.given or not args.masks:
-        wrong = "clicks and boxes are for one CLIP" if args.given else "--masks is missing"
+    if args.given or args.browse or not args.masks:
+        wrong = "--masks is missing" if not args.given and not args.browse else "clicks and boxes are for one CLIP"
         raise ConfigError(f"{wrong}; give --images the folder of --masks, or a CLIP instead of --images")
     from vosarena.inference.child import track_in_child
     from vosarena.inference.run import failure_report
@@ -99,12 +102,29 @@ def _track_clip(args: argparse.Namespace) -> int:
         raise ConfigError("--sequence names sequences of --images; leave it out with a single video")
     if not args.clip.exists():
         raise ConfigError(f"{args.clip}: no such file or folder; give a video or a folder of frames")
-    if not args.masks and not args.given:
-        raise ConfigError(f"{args.clip}: which objects? give --click X,Y, --box X0,Y0,X1,Y1 or --masks")
-    given = read_prompts(args.given, masks=args.masks is not None)
-    overlay = track_clip(args.clip, args.masks, args.output, _job(args), blended, given)
+    if args.browse and (args.masks or args.given):
+        raise ConfigError("--browse asks for all objects; leave out --masks, clicks and boxes")
+    if not args.masks and not args.given and not args.browse:
+        raise ConfigError(f"{args.clip}: which objects? give --click X,Y, --box X0,Y0,X1,Y1, --masks or --browse")
+    job = _job(args)
+    clicked = _browse(args.clip, job.definition.tracker) if args.browse else args.given
+    given = read_prompts(clicked, masks=args.masks is not None)
+    overlay = track_clip(args.clip, args.masks, args.output, job, blended, given)
     print(f"masks: {args.output / args.clip.resolve().with_suffix('').name}\nvideo: {overlay}")
     return 0
+
+
+def _browse(clip: Path, tracker: str) -> list[tuple[str, str]]:
+    import cv2
+
+    from vosarena.cli.browse import clicks_in_browser
+    from vosarena.inference.clip import first_frame
+    from vosarena.trackers.base import prompt_kinds_of, tracker_class
+    from vosarena.trackers.prompts import check_kinds
+
+    check_kinds(tracker, prompt_kinds_of(tracker_class(tracker)), ["click"])
+    _, picture = cv2.imencode(".png", first_frame(clip)[..., ::-1])
+    return clicks_in_browser(picture.tobytes(), lambda address: print(f"click on the objects: {address}", flush=True))
 
 
 def _job(args: argparse.Namespace) -> Job:

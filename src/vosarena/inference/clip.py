@@ -13,13 +13,14 @@ from vosarena.base.errors import DataError, TrackerError
 from vosarena.base.files import check_folder
 from vosarena.base.logs import progress_bar
 from vosarena.datasets.facts import FRAME_RATE
-from vosarena.datasets.sequences import FRAME_SUFFIXES, frame_files, read_sequence
+from vosarena.datasets.sequences import FRAME_SUFFIXES, frame_files, numbered_files, read_sequence
 from vosarena.inference.child import track_in_child
 from vosarena.inference.job import Given, Job
 from vosarena.inference.track import folder_task
-from vosarena.io.frames import Frames
+from vosarena.io.frames import Frames, read_frame
 from vosarena.io.masks import read_mask
-from vosarena.io.video import decode_video, frame_rate, write_video
+from vosarena.io.video import decode_video, first_frame_of_video, frame_rate, write_video
+from vosarena.trackers.base import Frame
 
 OVERLAY = "overlay.mp4"
 
@@ -78,6 +79,20 @@ def track_clip(
         with Frames(files.frames) as pictures:
             write_video(output / OVERLAY, _painted(pictures, files.frames, output / name, blend), rate)
     return output / OVERLAY
+
+
+def first_frame(clip: Path) -> Frame:
+    """Return the first frame of a video or of a folder of frames, uint8 (H, W, 3) RGB.
+
+    Raises:
+        DataError: It cannot be read.
+    """
+    if clip.is_file():
+        return first_frame_of_video(clip)
+    files = numbered_files(clip, FRAME_SUFFIXES)
+    if not files:
+        raise DataError(f"{clip}: no frames in it; give a video or a folder of JPEG or PNG files")
+    return read_frame(files[0])
 
 
 def _painted(pictures: Frames, paths: Any, masks: Path, blend: Blend) -> Iterator[np.ndarray[Any, Any]]:

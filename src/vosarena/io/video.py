@@ -47,6 +47,15 @@ def frame_rate(path: Path) -> float:
         return float(video.get(cv2.CAP_PROP_FPS)) or 24.0
 
 
+def first_frame_of_video(path: Path) -> NDArray[np.uint8]:
+    """Return the first frame of a video, uint8 (H, W, 3) RGB. Raises DataError if it cannot be decoded."""
+    with _opened(path) as video:
+        there, frame = video.read()
+    if not there:
+        raise DataError(f"{path}: no frame can be decoded; convert it to H.264 in mp4")
+    return np.ascontiguousarray(frame[..., ::-1], np.uint8)
+
+
 def write_video(path: Path, frames: Iterable[NDArray[np.uint8]], rate: float, quality: int = 18) -> None:
     """Write a video that browsers play: H.264 in mp4. The same frames give the same bytes on every machine.
 

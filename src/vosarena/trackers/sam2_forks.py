@@ -62,8 +62,8 @@ class EfficientTam(Sam2):
     """
 
     packages: ClassVar[tuple[str, ...]] = ("efficient-track-anything", "torch", "pillow")
-    prompt_kinds: ClassVar[tuple[str, ...]] = ("mask", "box", "click")
-    corrects = False  # as EdgeTAM's
+    prompt_kinds: ClassVar[tuple[str, ...]] = ("mask", "click")  # its package has no boxes
+    corrects = False
 
     def __init__(
         self,

@@ -263,18 +263,16 @@ class Sam2Stream:
 
     def _add(self, index: int, prompt: Prompt, *, first: bool) -> None:
         """Add a prompt to upstream's state, to those that the frame has already unless it is the `first`."""
+        state, predictor = self._state, self.predictor
         if prompt.mask is not None:
-            self.predictor.add_new_mask(self._state, frame_idx=index, obj_id=1, mask=prompt.mask)
+            predictor.add_new_mask(state, frame_idx=index, obj_id=1, mask=prompt.mask)
             return
-        self.predictor.add_new_points_or_box(
-            self._state,
-            frame_idx=index,
-            obj_id=1,
-            points=np.array([click[:2] for click in prompt.clicks], np.float32) if prompt.clicks else None,
-            labels=np.array([click.inside for click in prompt.clicks], np.int32) if prompt.clicks else None,
-            clear_old_points=first or prompt.box is not None,  # a box has to come before clicks
-            box=prompt.box,
-        )
+        points = np.array([click[:2] for click in prompt.clicks], np.float32)
+        labels = np.array([click.inside for click in prompt.clicks], np.int32)
+        if prompt.box is None:  # the name that packages older than SAM 2.1's have too
+            predictor.add_new_points(state, index, 1, points, labels, clear_old_points=first)
+            return
+        predictor.add_new_points_or_box(state, index, 1, points.reshape(-1, 2), labels, box=prompt.box)
 
     def _forget(self, group: _Group, index: int) -> None:
         """Drop what no frame after `index` attends to (see SAM2Base._prepare_memory_conditioned_features)."""
