@@ -75,8 +75,8 @@ def show_boards(file: Path, console: Console | None = None) -> None:
         return
     console = console or Console(stderr=True)
     boards: dict[str, list[dict[str, str]]] = {}
-    table = file.with_name("speed.csv")
-    speeds = {_run(row): row["fps"] for row in (_rows(table) if table.is_file() else ())}
+    speed = file.with_name("speed.csv")
+    speeds = {_run(row): row["fps"] for row in (_rows(speed) if speed.is_file() else ())}
     for row in _rows(file):
         if row["kind"] != "published" and row["j_and_f"]:
             row["fps"] = speeds.get(_run(row), "")
