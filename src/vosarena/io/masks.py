@@ -38,18 +38,17 @@ def decode_mask(data: bytes, name: str) -> LabelMap:
     return np.ascontiguousarray(decode_rows(data, name)[:, 1:])
 
 
-def decode_rows(data: bytes, name: str, buffer: LabelMap | None = None) -> LabelMap:
+def decode_rows(data: bytes, name: str) -> LabelMap:
     """As `decode_mask`, but uint8 (H, 1 + W), whose first column is to be ignored. The kernels of `metrics` read this.
 
-    A PNG stores one byte before each row; leaving it there saves a copy of every mask. `buffer` is the result of an
-    earlier call, which is overwritten and returned if it fits.
+    A PNG stores one byte before each row; leaving it there saves a copy of every mask.
     """
     if not data:
         raise MaskError(f"mask {name} is empty (zero bytes): write or download this PNG again")
     if not data.startswith(png.SIGNATURE):
         raise MaskError(f"mask {name} is not a PNG: expected a palette or 8-bit greyscale PNG")
     try:
-        return png.decode_rows(data, buffer)
+        return png.decode_rows(data)
     except png.OtherKindError as error:
         raise MaskError(f"mask {name} {error}") from None
     except png.PngError as error:

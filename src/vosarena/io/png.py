@@ -1,13 +1,9 @@
 """A decoder and an encoder for the PNGs that hold label maps: one channel of at most 8 bits.
 
 Pillow spends most of its time on things that label maps do not need, and no other library is as fast. This module reads
-a file by chunks (and checks their CRC), decompresses the stream and undoes the row filters in compiled loops. Its
-result equals Pillow's, sample by sample; it refuses more damaged files. It compresses with ISA-L (PyPI `isal`), ten
-times as fast as zlib and to smaller files.
-
-No library decompresses into memory that the caller keeps. In new memory for each mask, the kernel of the operating
-system first has to map every page, which takes longer than to decompress. Checksums are those of libdeflate (PyPI
-`deflate`).
+a file by chunks (and checks their CRC), inflates the stream with libdeflate (PyPI `deflate`) and undoes the row filters
+in compiled loops. Its result equals Pillow's, sample by sample; it refuses more damaged files. It compresses with
+ISA-L (PyPI `isal`), ten times as fast as zlib and to smaller files.
 
 Source of the format: Portable Network Graphics (PNG) Specification, Third Edition, W3C, sections 5, 7, 8, 9 and 11.
 """
@@ -20,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from deflate import adler32, crc32
+from deflate import DeflateError, crc32, zlib_decompress
 
 try:
     from isal import isal_zlib as zlib
@@ -37,7 +33,6 @@ _MOST_INFLATED = 1032  # bytes that deflate can make of one byte, at most
 # First row and column, and steps, of the passes of interlaced images
 _ADAM7 = ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1))
 _KERNELS = "vosarena.io.png_kernels"
-_INFLATE_BUFFER = 3040  # BUFFER of the kernels, which are imported only to be compiled
 _CHUNK = struct.Struct(">I4s")
 _CRC = struct.Struct(">I")
 _HEADER = struct.Struct(">IIBBBBB")
@@ -65,12 +60,11 @@ class _Header:
     interlaced: bool
 
 
-def decode_rows(data: bytes, buffer: Samples | None = None) -> Samples:
+def decode_rows(data: bytes) -> Samples:
     """Decode a PNG to palette indices or 8-bit grey values (1-bit grey: 0 and 1).
 
     Args:
         data: The bytes of the file.
-        buffer: The result of an earlier call, which is no longer needed. If it fits, it is overwritten and returned.
 
     Returns:
         The samples, uint8 (H, 1 + W); the first column is to be ignored.
@@ -84,29 +78,21 @@ def decode_rows(data: bytes, buffer: Samples | None = None) -> Samples:
     sizes = [height * (1 + (width * header.depth + 7) // 8) for *_, height, width in parts]
     if sum(sizes) > _MOST_INFLATED * len(stream):
         raise PngError("it holds fewer rows than its header says")
-    fits = buffer is not None and buffer.size == sum(sizes) and buffer.flags.c_contiguous
-    raw = buffer.reshape(-1) if buffer is not None and fits else np.empty(sum(sizes), np.uint8)
-    _decompress(stream, raw)
+    try:
+        raw = zlib_decompress(stream, sum(sizes))
+    except DeflateError as error:
+        raise PngError("its image data are damaged or truncated") from error
+    if len(raw) != sum(sizes):
+        raise PngError("it holds fewer rows than its header says")
     if not header.interlaced:
-        return _samples(raw, header, header.height, header.width)
+        return _samples(np.frombuffer(raw, np.uint8), header, header.height, header.width)
     rows = np.zeros((header.height, 1 + header.width), np.uint8)
     start = 0
     for (top, left, down, right, height, width), size in zip(parts, sizes, strict=True):
-        part = raw[start : start + size]
+        part = np.frombuffer(raw, np.uint8, size, start)
         rows[top::down, 1 + left :: right] = _samples(part, header, height, width)[:, 1:]
         start += size
     return rows
-
-
-def _decompress(stream: bytes | memoryview, raw: Samples) -> None:
-    """Decompress a zlib stream that gives exactly these bytes. Raises PngError if it does not."""
-    data, buffer = np.frombuffer(stream, np.uint8), np.empty(_INFLATE_BUFFER, np.int32)
-    length = compiled(_KERNELS, "inflate")(data, raw, buffer)
-    checksum = bytes(stream[buffer[0] : buffer[0] + 4]) if length >= 0 else b""
-    if len(checksum) < 4 or int.from_bytes(checksum, "big") != adler32(raw[:length]):
-        raise PngError("its image data are damaged or truncated")
-    if length != len(raw):
-        raise PngError("it holds fewer rows than its header says")
 
 
 def encode_palette(indices: Samples, palette: bytes) -> bytes:
@@ -191,7 +177,7 @@ def _passes(header: _Header) -> Iterator[tuple[int, int, int, int, int, int]]:
 def _samples(raw: Samples, header: _Header, height: int, width: int) -> Samples:
     """The samples of one pass, uint8 (height, 1 + width), from its filtered rows, which are overwritten."""
     rows = raw.reshape(height, -1)
-    bad = compiled(_KERNELS, "unfilter")(rows) if rows[:, 0].any() else -1
+    bad = compiled(_KERNELS, "unfilter")(rows) if rows[:, 0].any() else -1  # mostly, no row has a filter
     if bad >= 0:
         raise PngError(f"its row {bad} has an unknown filter")
     if header.depth == 8:

@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
+from vosarena.base.memory import keep_freed_memory
 from vosarena.metrics.counts import FrameCounter
 from vosarena.metrics.pairs import Failure, SequencePair
 from vosarena.metrics.records import SequenceCounts
@@ -75,6 +76,7 @@ def count_sequences(
     Yields:
         One result per sequence, sorted by name.
     """
+    keep_freed_memory()
     worker, pairs = _Worker(options), _by_name(sequences)
     with _progress_bar(title, sum(len(pair.ground_truth) for pair in pairs)) as bar:
         lock = threading.Lock()

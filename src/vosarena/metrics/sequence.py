@@ -101,7 +101,6 @@ class SequenceCounter:
         self.found: list[tuple[Integers, Integers]] = []  # by frame: labels and table of counts
         self.sizes: list[tuple[int, int]] = []  # by frame: (height, width)
         self.resized: set[str] = set()  # keys of frames
-        self.decoded: dict[Side, LabelMap] = {}  # the last mask of each side, which the next one overwrites
         self.labels: LabelMap | None = None  # the object that each predicted label is, if objects are matched
         self.unpredicted = 0  # first and last frames without a prediction
         self.overlaps = 0  # frames in which merged objects overlap
@@ -261,10 +260,9 @@ class SequenceCounter:
 
     def _decode(self, data: bytes, path: Path, frame: _Frame, side: Side) -> LabelMap:
         try:
-            self.decoded[side] = decode_rows(data, str(path), self.decoded.get(side))
+            return decode_rows(data, str(path))
         except MaskError as error:
             self._fail(str(error), frame, side)
-        return self.decoded[side]
 
     def _frame_masks(self, frame: _Frame, predictions: Iterator[LabelMap]) -> tuple[LabelMap, LabelMap]:
         """Ground truth and prediction of a frame, uint8 (H, 1 + W)."""
