@@ -19,6 +19,8 @@ from tests.conftest import wait_for
 from vosarena.base.errors import ConfigError, DataError, TrackerError
 from vosarena.base.files import read_json
 from vosarena.cli import main
+from vosarena.config.catalogs import Split
+from vosarena.datasets.table import index_split
 from vosarena.demo.clips import make_clip
 from vosarena.finetuning.curves import write_curves
 from vosarena.finetuning.leakage import check_leakage
@@ -280,6 +282,19 @@ def test_leakage_by_name_within_a_dataset_and_by_frame_across_datasets(data: Pat
     shutil.copyfile(source, other / "JPEGImages" / "video-1" / "00017.png")
     with pytest.raises(DataError, match="a/train: video-2 shares a frame with b/val: video-1"):
         check_leakage({"a/train": data}, {"b/val": other})
+
+
+def test_only_selected_sequences_are_trained_on_and_compared(data: Path, weights: Path, tmp_path: Path) -> None:
+    root = tmp_path / "some"
+    shutil.copytree(data, root)
+    whole = len(Samples({"toy/train": root}, read_recipe(QUICK), tmp_path / "views").inner)
+    first = training_identity(task(tmp_path, root, weights))["identity"]
+    index_split(root, root / "sequences.parquet", Split(dataset="toy", name="train", exclude=("video-1",)))
+    assert len(Samples({"toy/train": root}, read_recipe(QUICK), tmp_path / "views").inner) == whole * 2 // 3
+    assert training_identity(task(tmp_path, root, weights))["identity"] != first
+    other = tmp_path / "other"
+    shutil.copytree(data / "JPEGImages" / "video-1", other / "JPEGImages" / "video-1")
+    check_leakage({"toy/train": root}, {"toy/val": other})
 
 
 def test_a_leaking_run_does_not_start(data: Path, weights: Path, tmp_path: Path) -> None:

@@ -12,8 +12,11 @@ import yaml
 from tests.conftest import REPOSITORY, wait_for, workflow_command
 from tests.finetuning.test_finetune import QUICK, write_video
 from tests.support.slurm import Slurm, start_slurm
+from vosarena.base.errors import ConfigError
 from vosarena.base.files import read_json, write_json
+from vosarena.config.study import load_study
 from vosarena.finetuning.recipe import read_recipe
+from vosarena.orchestration.checks import check_study
 from vosarena.orchestration.training import TrainingJob
 
 WEIGHTS = "results/finetune/mine/weights.pth"
@@ -50,10 +53,23 @@ def test_resources_follow_the_recipe_and_the_measured_speed(tmp_path: Path) -> N
     one_node = TrainingJob(recipe.model_copy(update={"nodes": 1}), tmp_path, uses_gpus=True)
     assert (one_node.gpu, one_node.gres, one_node.nodes) == (4, None, None)
     assert (TrainingJob(recipe, tmp_path, uses_gpus=False).gpu, job.minutes()) == (0, 2880)
+    hours, measured = job.hours("gpu")
+    # 1000 iterations of 16 clips with 8 frames and 3 objects, three times 0.02 s for each, on 8 GPUs
+    assert (hours, measured) == (pytest.approx(1000 * 3 * 16 * 8 * 0.02 * 4 / 8 / 3600), False)
     write_json(tmp_path / "progress.json", {"iteration": 400, "seconds_per_iteration": 6.0, "processes": 4})
+    assert job.hours("gpu") == (pytest.approx(0.5), True)
     assert job.minutes() == 20 + 39  # 600 iterations, 6 s with 4 processes, twice as many now, 1.3 times that
     write_json(tmp_path / "progress.json", {"iteration": 1000, "seconds_per_iteration": 6.0, "processes": 4})
     assert job.minutes() == 20
+
+
+def test_a_model_that_was_trained_on_an_evaluated_split_is_refused_before_anything_runs() -> None:
+    check_study(load_study({"datasets": ["demo/val"], "models": ["cutie-demo-finetuned"]}), "config")
+    tuned = {"name": "mine", "extends": "cutie-demo-finetuned", "finetune": {"data": ["mose/train"]}}
+    for split, reason in {"demo/train": "demo/train", "mose/train-local": "mose/train .100% of the videos"}.items():
+        model = "cutie-demo-finetuned" if split == "demo/train" else tuned
+        with pytest.raises(ConfigError, match=f"{split}, which it is evaluated on, is in {reason}"):
+            check_study(load_study({"datasets": [split], "models": [model]}), "config")
 
 
 @pytest.mark.slow
@@ -89,7 +105,7 @@ def test_a_training_survives_its_time_limit_and_a_cancellation(slurm: Slurm, tmp
     command += ["--profile", str(REPOSITORY / "workflow/profiles/slurm"), "--slurm-status-command", "squeue"]
     command += ["--slurm-init-seconds-before-status-checks", "1", "--seconds-between-status-checks", "1"]
     command += ["--default-resources", "slurm_partition=gpu", "slurm_account=none", "mem_mb=1200", "runtime=5"]
-    command += ["--set-resources", "finetune:mem_mb=6000", "--retries", "0", "--", WEIGHTS]
+    command += ["--set-resources", "finetune:mem_mb=6000", "finetune:runtime=20", "--retries", "0", "--", WEIGHTS]
     environment = {**slurm.environment, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
     folder = tmp_path / WEIGHTS.rpartition("/")[0]
     log = tmp_path / "logs/finetune/mine.log"
@@ -98,7 +114,7 @@ def test_a_training_survives_its_time_limit_and_a_cancellation(slurm: Slurm, tmp
         return read_json(folder / "checkpoint" / "progress.json")
 
     def trains() -> bool:
-        return log.exists() and "fine-tuning:" in log.read_text()
+        return log.exists() and "%|" in log.read_text()
 
     running = subprocess.Popen(
         command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True

@@ -174,9 +174,17 @@ def definition_of_training(wildcards):
     return model_of(wildcards).recipe.model_dump(mode="json", exclude=set(DIVISION))
 
 
+def recipe_of(wildcards):
+    """Return the recipe of a model, with no more processes than this machine has GPUs, or CPUs without any."""
+    recipe = model_of(wildcards).recipe
+    if not runs_here(workflow):
+        return recipe
+    return recipe.model_copy(update={"gpus": min(recipe.gpus, gpu_jobs or workflow.cores)})
+
+
 def training_job_of(wildcards):
     """Return what a training asks for."""
-    recipe = model_of(wildcards).recipe
+    recipe = recipe_of(wildcards)
     work = paths.finetuned(wildcards.model) / "checkpoint"
     return TrainingJob(recipe, work, uses_gpus=study.inference.device != "cpu", here=runs_here(workflow))
 

@@ -27,7 +27,7 @@ rule finetune:
         mem_mb=lambda wildcards, attempt: training_job_of(wildcards).memory_mb * attempt,
         runtime=lambda wildcards, attempt: training_job_of(wildcards).minutes() * attempt,
     params:
-        recipe=lambda wildcards: model_of(wildcards).recipe,
+        recipe=recipe_of,
         tracker=lambda wildcards: model_of(wildcards).tracker,
         options=lambda wildcards: dict(model_of(wildcards).options),
         definition=definition_of_training,

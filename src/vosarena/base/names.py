@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+SEQUENCE_TABLE = "sequences.parquet"  # in the folder of a prepared split: the table of its sequences
 WEIGHTS_FOLDER = ("config.json", "model.safetensors")
 """The files of weights that are a folder, as `save_pretrained` of Hugging Face libraries writes it."""
 

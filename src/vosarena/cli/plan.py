@@ -115,8 +115,14 @@ def _totals(plan: Plan) -> Iterator[str]:
             f"* The split is not prepared yet: {ASSUMED_FRAMES} frames and {ASSUMED_OBJECTS} objects a sequence are "
             "assumed."
         )
-    for model, iterations in plan.trainings.items():
-        yield f"{model} is fine-tuned first: {iterations} iterations."
+    for each in plan.trainings:
+        place = _plural(each.gpus, "GPU") if each.gpus else "the CPU"
+        basis = "at the measured speed" if each.measured else "if a pass takes three times the time of tracking"
+        size = f", {format_size(each.disk_bytes)} for weights and checkpoint" if each.disk_bytes else ""
+        yield (
+            f"{each.model} is fine-tuned first: {each.iterations} iterations on {place}, about {each.hours:.1f} hours "
+            f"{basis}{size}."
+        )
     hours = dict.fromkeys(_KINDS.values(), 0.0)
     for run in plan.runs:
         hours[_KINDS[run.kind]] += run.hours or 0

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vosarena.base.errors import ConfigError
+from vosarena.base.names import SEQUENCE_TABLE
 from vosarena.base.notes import sidecar_path
 
 
@@ -72,7 +73,7 @@ class Paths:
 
     def sequences(self, split: object) -> Path:
         """Table of the sequences of a split."""
-        return self.dataset(split) / "sequences.parquet"
+        return self.dataset(split) / SEQUENCE_TABLE
 
     def weights(self, model: str) -> Path:
         """Downloaded weights of a model that are one file."""

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from vosarena.base.errors import DataError
 from vosarena.base.files import atomic_path
-from vosarena.base.names import escape_unprintable
+from vosarena.base.names import SEQUENCE_TABLE, escape_unprintable
 from vosarena.base.sealed import SEAL, read_sealed, seal
 from vosarena.base.text import nearest
 from vosarena.config.catalogs import Split
@@ -216,6 +216,21 @@ def read_table(path: Path) -> list[SequenceRecord]:
     for name in ("object_ids", "first_appearance", "attributes"):
         columns[name] = [tuple(values) for values in columns[name]]
     return [SequenceRecord(*row) for row in zip(*columns.values(), strict=True)]
+
+
+def selected_names(folder: Path) -> list[str]:
+    """Return the sequences of a prepared split that its selection keeps and that have no problem, in order.
+
+    Args:
+        folder: Folder of the split. All sequences count if it has no table.
+
+    Raises:
+        DataError: The table is damaged.
+    """
+    table = folder / SEQUENCE_TABLE
+    if not table.is_file():
+        return sequence_names(folder / IMAGES)
+    return [record.sequence for record in read_table(table) if not record.problem]
 
 
 def _open_table(path: Path) -> pq.ParquetFile:

@@ -29,7 +29,7 @@ class CutieMethod:
         TrackerError: The weights are wrong.
     """
 
-    unused_parameters = False
+    unused_parameters = True  # those of the deep update, if no frame of a pass gets one
 
     def __init__(self, recipe: FinetuneEntry, weights: Path, place: torch.device) -> None:
         from cutie.model.losses import LossComputer

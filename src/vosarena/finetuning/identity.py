@@ -9,7 +9,8 @@ from typing import Any
 from vosarena.base.hashing import digest_of, file_sha256
 from vosarena.base.version import __version__
 from vosarena.config.schema import DIVISION
-from vosarena.datasets.sequences import read_sequence, sequence_names
+from vosarena.datasets.sequences import read_sequence
+from vosarena.datasets.table import selected_names
 from vosarena.finetuning.task import TrainingTask
 from vosarena.trackers.base import package_versions
 
@@ -48,7 +49,7 @@ def _content(folder: Path) -> str:
     """Return a digest of the names and checksums of every annotated frame of a dataset and its mask."""
     found = [
         (name, files.frames[index], mask)
-        for name in sequence_names(folder / "JPEGImages")
+        for name in selected_names(folder)
         for files in [read_sequence(folder / "JPEGImages", folder / "Annotations", name)]
         for index, mask in files.masks.items()
     ]

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import TextIO
 
 from vosarena.base.errors import TrackerError, VosarenaError
 from vosarena.base.files import check_folder, read_json, read_text, write_json, write_text
@@ -109,7 +110,7 @@ def _run_processes(task: TrainingTask) -> None:
         write_text(task.stop, str(int(watch.reason())))
 
     with noted_signals(ask):
-        done = subprocess.run(command, env=environment, check=False)
+        done = subprocess.run(command, env=environment, stdout=_log(), stderr=_log(), check=False)
     if done.returncode == 0 or read_json(task.progress)["stopped"]:
         return
     if _failure(task).is_file():
@@ -119,6 +120,15 @@ def _run_processes(task: TrainingTask) -> None:
         f"fine-tuning: a training process was killed or failed (torchrun ended with {code}); the log has its output; "
         f"run it again to continue from the checkpoint in {task.work}"
     )
+
+
+def _log() -> TextIO | None:
+    """Return the file to which standard error is redirected; None for that of the process itself."""
+    try:
+        sys.stderr.fileno()
+    except OSError:  # replaced by something in memory
+        return None
+    return sys.stderr
 
 
 def _failure(task: TrainingTask) -> Path:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from vosarena.base.errors import DataError
 from vosarena.base.text import summarise_names
-from vosarena.datasets.sequences import FRAME_SUFFIXES, sequence_names
+from vosarena.datasets.sequences import FRAME_SUFFIXES
+from vosarena.datasets.table import selected_names
 
 
 def check_leakage(training: Mapping[str, Path], evaluated: Mapping[str, Path]) -> None:
@@ -36,7 +37,7 @@ def check_leakage(training: Mapping[str, Path], evaluated: Mapping[str, Path]) -
 def _by_name(training: Mapping[str, Path], evaluated: Mapping[str, Path]) -> set[str]:
     def names(splits: Mapping[str, Path]) -> dict[tuple[str, str], str]:
         return {(split.split("/")[0], name): split for split, folder in splits.items()
-                for name in sequence_names(folder / "JPEGImages")}  # fmt: skip
+                for name in selected_names(folder)}  # fmt: skip
 
     theirs = names(evaluated)
     return {f"{split}: {key[1]} is also in {theirs[key]}" for key, split in names(training).items() if key in theirs}
@@ -48,7 +49,7 @@ def _by_frame(training: Mapping[str, Path], evaluated: Mapping[str, Path]) -> se
     def sizes(splits: Mapping[str, Path]) -> dict[int, list[tuple[str, Path]]]:
         found: dict[int, list[tuple[str, Path]]] = defaultdict(list)
         for split, folder in splits.items():
-            for name in sequence_names(folder / "JPEGImages"):
+            for name in selected_names(folder):
                 for path in (folder / "JPEGImages" / name).iterdir():  # the order does not matter
                     if path.suffix.lower() in FRAME_SUFFIXES and path.is_file():
                         found[path.stat().st_size].append((f"{split}: {name}", path))

@@ -19,7 +19,8 @@ from torchvision.transforms import v2
 
 from vosarena.base.errors import DataError
 from vosarena.config.schema import FinetuneEntry
-from vosarena.datasets.sequences import ANNOTATIONS, IMAGES, read_sequence, sequence_names
+from vosarena.datasets.sequences import ANNOTATIONS, IMAGES, read_sequence
+from vosarena.datasets.table import selected_names
 from vosarena.finetuning.samples import seeded
 from vosarena.io.frames import read_frame
 from vosarena.io.masks import read_mask
@@ -45,7 +46,7 @@ class ClipSamples(Dataset[dict[str, Any]]):
         self.recipe, self.side = recipe, side
         self.videos: list[tuple[str, list[Path], list[Path]]] = []
         for folder in folders.values():
-            for name in sequence_names(folder / IMAGES):
+            for name in selected_names(folder):
                 files = read_sequence(folder / IMAGES, folder / ANNOTATIONS, name)
                 if len(files.masks) >= recipe.frames:
                     frames = [files.frames[index] for index in files.masks]

@@ -21,7 +21,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from vosarena.base.errors import DataError
 from vosarena.config.schema import FinetuneEntry
-from vosarena.datasets.sequences import read_sequence, sequence_names
+from vosarena.datasets.sequences import read_sequence
+from vosarena.datasets.table import selected_names
 from vosarena.finetuning.recipe import interval_of, skip_at
 from vosarena.io.masks import read_mask
 
@@ -127,7 +128,7 @@ def link_annotated_frames(folder: Path, view: Path) -> None:
         DataError: No sequence has an annotated object.
     """
     images, masks = folder / "JPEGImages", folder / "Annotations"
-    for name in sequence_names(images):
+    for name in selected_names(folder):
         files = read_sequence(images, masks, name)
         if not any(read_mask(path).any() for path in files.masks.values()):
             continue

@@ -267,8 +267,15 @@ class _Run:
         """Write how far the training is; the workflow derives the time limit of the next job from it."""
         content: dict[str, Any] = {"iteration": iteration, "iterations": self.recipe.iterations}
         content |= {"began": self.start, "stopped": int(reason)}
-        if self.log:
-            content["seconds_per_iteration"] = statistics.median(row["seconds"] for row in self.log[-200:])
+        if recent := self.log[-200:]:
+            seconds = statistics.median(row["seconds"] for row in recent)
+            waiting = sum(row["waiting"] for row in recent) / sum(row["seconds"] for row in recent)
+            hours = (self.recipe.iterations - iteration) * seconds / 3600
+            content |= {"seconds_per_iteration": seconds, "waiting_share": waiting, "hours_left": hours}
+            logger.info(
+                "iteration %d of %d: loss %.4f, %.2f s per iteration of which %.0f %% wait for data, %.1f hours left",
+                *(iteration, self.recipe.iterations, recent[-1]["total_loss"], seconds, 100 * waiting, hours),
+            )
         write_json(self.task.progress, {**content, "processes": self.group.size})
 
     def _resume(self) -> int:

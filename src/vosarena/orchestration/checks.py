@@ -14,6 +14,7 @@ from vosarena.base.yaml_files import read_yaml
 from vosarena.config.catalogs import Model
 from vosarena.config.paths import Paths
 from vosarena.config.study import Study, read_study, with_line
+from vosarena.config.training_data import Seen, training_data
 from vosarena.datasets.readers import check_reader
 from vosarena.fetching.weights import local_files, local_weights, place_of
 from vosarena.trackers.base import check_options, gives_logits, known_prompt_kinds
@@ -45,6 +46,7 @@ def check_study(study: Study, where: str) -> None:
     for model in study.models.values():
         if model.masks and not Path(model.masks).is_dir():
             raise ConfigError(f"{where}: models: {model.name}: masks: no such folder: {model.masks}; fix the path")
+        _check_training_data(study, model, where)
         for file in local_files(model.weights):
             if set(file) & set("{}<>"):
                 words = "contains { } < or >, which Snakemake reads as patterns; rename the file or use a link to it"
@@ -91,6 +93,19 @@ def _check_members(study: Study, ensemble: Model, where: str) -> None:
             problem = "models that track together get masks; combine masks of boxes and clicks `by: vote`"
         if problem:
             raise ConfigError(f"{where}: models: {ensemble.name}: ensemble: {problem}")
+
+
+def _check_training_data(study: Study, model: Model, where: str) -> None:
+    """Raise ConfigError if a model is fine-tuned on a split of the study, or on one that is known to contain it."""
+    if not model.finetune:
+        return
+    for split in study.splits.values():
+        found = training_data(model.recipe.data, split, study.catalog, complete=False)
+        if found.seen is Seen.SPLIT:
+            raise ConfigError(
+                f"{where}: models: {model.name}: finetune: data: {split}, which it is evaluated on, is in "
+                f"{', '.join(found.reasons)}; leave one of them out"
+            )
 
 
 def read_checked_study(file: Path) -> Study:

@@ -1,7 +1,7 @@
 """What a run of a study would need and do, from the files that are here. Nothing is downloaded or run."""
 
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -17,6 +17,7 @@ from vosarena.fetching.sources import FileEntry, LocalSource, PageSource, Remote
 from vosarena.fetching.weights import local_weights, place_of
 from vosarena.orchestration.machine import cpus_of_gpu_job
 from vosarena.orchestration.shards import START_SECONDS, Workload, split_into_shards
+from vosarena.orchestration.training import TrainingJob
 from vosarena.predictions.manifest import ModelDefinition
 from vosarena.predictions.store import Store
 from vosarena.trackers.base import uses_torch
@@ -83,20 +84,41 @@ class PlannedRun:
 
 
 @dataclass(frozen=True)
+class PlannedTraining:
+    """A model that is fine-tuned.
+
+    Attributes:
+        model: Name of the model.
+        iterations: Number of iterations.
+        gpus: Number of GPUs over all nodes; 0 on the CPU.
+        hours: Estimate of the hours that are left.
+        measured: Whether the estimate relies on the speed of an earlier job of the training.
+        disk_bytes: Estimate of the size of weights and checkpoint.
+    """
+
+    model: str
+    iterations: int
+    gpus: int
+    hours: float
+    measured: bool
+    disk_bytes: int
+
+
+@dataclass(frozen=True)
 class Plan:
     """What a run of a study would need and do.
 
     Attributes:
         files: Archives and weights.
         runs: Every model on every split.
-        trainings: Models that are fine-tuned first, with the number of iterations.
+        trainings: Models that are fine-tuned first.
         needed_bytes: Estimate of the disk space that the run takes, without files of unknown size.
         free_bytes: Free space where the results are written.
     """
 
     files: list[PlannedFile]
     runs: list[PlannedRun]
-    trainings: Mapping[str, int]
+    trainings: list[PlannedTraining]
     needed_bytes: int
     free_bytes: int
 
@@ -135,14 +157,25 @@ class _Planner:
         files = [*self._archives(), *self._weights()]
         models = self.study.models.values()
         runs = [self._run(split, model) for split in self.study.splits.values() for model in models]
-        trainings = {
-            model.name: model.recipe.iterations
+        trainings = [
+            self._training(model)
             for model in models
             if model.finetune and not (self.paths.finetuned(model.name) / "weights.pth").is_file()
-        }
+        ]
         fetched = sum((file.size or 0) * (2 if file.is_archive else 1) for file in files if file.how != "here")
-        needed = fetched + sum(run.mask_bytes for run in runs)
+        needed = fetched + sum(run.mask_bytes for run in runs) + sum(each.disk_bytes for each in trainings)
         return Plan(files, runs, trainings, needed, _free_bytes(self.paths.results))
+
+    def _training(self, model: Model) -> PlannedTraining:
+        recipe, kind = model.recipe, self._kind(model)
+        if not self.cluster:  # a machine trains on what it has
+            recipe = recipe.model_copy(update={"gpus": min(recipe.gpus, self.gpus or self.cores)})
+        job = TrainingJob(recipe, self.paths.finetuned(model.name) / "checkpoint", uses_gpus=kind == "gpu")
+        hours, measured = job.hours(kind)
+        start = self.study.model(recipe.from_model or "").weights
+        gpus = recipe.gpus * recipe.nodes if kind == "gpu" else 0
+        size = job.disk_bytes(start.bytes if start else None)
+        return PlannedTraining(model.name, recipe.iterations, gpus, hours, measured, size)
 
     def _archives(self) -> Iterable[PlannedFile]:
         found: dict[Path, PlannedFile] = {}

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from vosarena.base.files import read_json
 from vosarena.config.schema import FinetuneEntry
+from vosarena.orchestration.shards import Workload
 
 _UNKNOWN_MINUTES = 2880
+_BACKWARD = 3  # time of a training pass relative to tracking: the backward pass takes about twice the forward pass
+_COPIES = 5  # of the weights on disk: the result, and in the checkpoint weights, two moments, and a file being replaced
 _START_MINUTES = 20  # to read all data for the checksums, and to build the network
 _SLACK = 1.3
 _MEMORY_MB = 16000  # of a process with its data loaders
@@ -57,9 +62,37 @@ class TrainingJob:
         """Memory of a node in MB."""
         return _MEMORY_MB * self.recipe.gpus
 
+    @property
+    def progress(self) -> Mapping[str, Any]:
+        """What earlier jobs of the training have noted."""
+        return read_json(self.work / "progress.json")
+
+    def hours(self, kind: str) -> tuple[float, bool]:
+        """Return an estimate of the hours that are left, and whether it follows from a measured speed.
+
+        Args:
+            kind: How the model runs: `gpu` or `cpu`.
+        """
+        progress, recipe = self.progress, self.recipe
+        processes = recipe.gpus * recipe.nodes
+        left = recipe.iterations - progress.get("iteration", 0)
+        if "seconds_per_iteration" in progress:
+            return left * progress["seconds_per_iteration"] * progress["processes"] / processes / 3600, True
+        frames = recipe.batch * recipe.frames
+        work = Workload(frames, frames * recipe.objects, 0, recipe.objects)
+        return left * _BACKWARD * work.usual_seconds(kind) / processes / 3600, False
+
+    def disk_bytes(self, weights: int | None) -> int:
+        """Return an estimate of the disk space of the training.
+
+        Args:
+            weights: Size of the initial weights in bytes, if it is known.
+        """
+        return _COPIES * (weights or 0)
+
     def minutes(self) -> int:
         """Time for the iterations that are left, at the speed that an earlier job of the training has measured."""
-        progress = read_json(self.work / "progress.json")
+        progress = self.progress
         if "seconds_per_iteration" not in progress:
             return _UNKNOWN_MINUTES
         left = max(0, self.recipe.iterations - progress["iteration"])
