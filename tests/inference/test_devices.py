@@ -6,14 +6,15 @@ import sys
 
 import pytest
 
-from vosarena.inference.devices import all_devices, visible_devices
+from vosarena.base.errors import TrackerError
+from vosarena.inference.devices import all_devices, take_devices, visible_devices
 
 GPUS = ["GPU-aa", "GPU-ab", "GPU-c0", "GPU-d0"]
 
 JOB = """
 import os, sys
-from vosarena.inference.devices import take_device
-take_device(int(sys.argv[1]))
+from vosarena.inference.devices import take_device, take_devices
+take_devices(int(sys.argv[2])) if sys.argv[2] != "0" else take_device(int(sys.argv[1]))
 print(os.environ["CUDA_VISIBLE_DEVICES"], os.environ["CUDA_DEVICE_ORDER"], sep=" ", flush=True)
 sys.stdin.read()
 """
@@ -35,12 +36,12 @@ def job(tmp_path, monkeypatch, listed):
     monkeypatch.setenv("PATH", f"{smi.parent}{os.pathsep}{os.environ['PATH']}")
     started: list[subprocess.Popen] = []
 
-    def start(visible: str | None = None, jobs_per_gpu: int = 1) -> subprocess.Popen:
+    def start(visible: str | None = None, jobs_per_gpu: int = 1, several: int = 0) -> subprocess.Popen:
         environment = {key: value for key, value in os.environ.items() if key != "CUDA_VISIBLE_DEVICES"}
         environment["TMPDIR"] = str(tmp_path)  # where the locks are
         if visible is not None:
             environment["CUDA_VISIBLE_DEVICES"] = visible
-        command, pipe = [sys.executable, "-c", JOB, str(jobs_per_gpu)], subprocess.PIPE
+        command, pipe = [sys.executable, "-c", JOB, str(jobs_per_gpu), str(several)], subprocess.PIPE
         started.append(subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=environment))
         return started[-1]
 
@@ -56,6 +57,23 @@ def visible_to(process: subprocess.Popen) -> str:
 
 def ordered(process: subprocess.Popen) -> str:
     return process.stdout.readline().split()[-1]
+
+
+def test_a_training_takes_all_its_devices_or_none(job):
+    first = job("0,1")
+    assert visible_to(first) == GPUS[0]
+    training = job("0,1", several=2)
+    second = job("1,2")
+    assert visible_to(second) == GPUS[1]  # the training holds none while it waits for both
+    first.kill()
+    second.kill()
+    assert visible_to(training) == ",".join(GPUS[:2])
+
+
+def test_more_devices_than_there_are_is_an_error(job, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,3")
+    with pytest.raises(TrackerError, match="3 GPUs are wanted, but this process may use 2"):
+        take_devices(3)
 
 
 def test_four_jobs_get_four_devices_and_the_fifth_waits_for_one(job):
