@@ -161,13 +161,6 @@ def test_readers_do_not_change_the_weights(
     assert equal(run(tmp_path, data, weights, workers=2), undisturbed[1])
 
 
-def test_another_recipe_does_not_go_on_from_a_checkpoint(data: Path, weights: Path, tmp_path: Path) -> None:
-    run(tmp_path, data, weights, iterations=2)
-    run(tmp_path, data, weights, iterations=2, learning_rate=1e-3)
-    log = pd.read_parquet(tmp_path / "work" / "loss.parquet")
-    assert log["learning_rate"].tolist() == [1e-3, 1e-3]
-
-
 @pytest.mark.slow
 def test_a_killed_process_ends_all_and_one_process_goes_on(
     undisturbed: tuple[Path, dict], data: Path, weights: Path, tmp_path: Path
