@@ -121,9 +121,9 @@ def test_a_training_stops_before_its_time_limit_and_is_queued_again(slurm: Slurm
         (job,) = slurm.jobs()
         assert slurm.asked(job, "%C") == "4"  # two CPUs for each process
         slurm.run("scancel", "--signal=URG", job)
-        wait_for(lambda: progress().get("stopped"), 400)
+        first: dict = {}
+        wait_for(lambda: first.update(progress()) or first.get("stopped"), 400)
         slurm.hold_when_queued_again(job)
-        first = progress()
         assert first["stopped"] == 1 and 0 < first["iteration"] < 20 and first["processes"] == 2
         slurm.restart(job, "n1")
         output, _ = running.communicate(timeout=400)
