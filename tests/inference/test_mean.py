@@ -58,9 +58,9 @@ def test_through_a_study(dataset, tmp_path, snakemake):
         models.append({"name": f"m{seed}", "tracker": "noise.py:Noise", "weights": weights})
     models.append({"name": "all", "ensemble": ["m1", "m2", "m3"], "by": "mean"})
     target = "results/metrics/squares/all/all.parquet"
-    snakemake(
-        target, config={"datasets": [{"path": "arrays", "name": "squares", "reader": "mine.py:Mine"}], "models": models}
-    )
+    data = {"path": "arrays", "name": "squares", "reader": "mine.py:Mine"}
+    config = {"datasets": [data], "models": models, "inference": {"write_masks": "required"}}
+    snakemake(target, config=config)
     store = Store(tmp_path / "results/predictions/squares/all/all")
     assert [path.name for path in store.folder.parent.iterdir()] == ["all"]  # the models track in the ensemble's job
     members = store.manifest("gamma").identity.members
