@@ -1,12 +1,14 @@
 """SAM 3 end to end, the session of transformers against vosarena's, same weights: JPEG files in, PNG files out.
 
     python benchmarks/transformers_tracking.py [--frames 60 240 960] [--objects 2] [--json FILE]
-    python benchmarks/transformers_tracking.py --official --frames 4
+    python benchmarks/transformers_tracking.py --official --frames 4 [--kind sam2|edgetam]
+    python benchmarks/transformers_tracking.py --memory samurai dam long rcms --frames 120 960
 
 The library's way is that of its documentation: all frames loaded first, one call per frame, masks written as they come.
 Every run is a process of its own; building the network is not counted. The network is a small one with random weights
-at 112 pixels, or with `--official` one of SAM 3's size at 1008 pixels, on procedural clips of 320x192 with one late
-object. Ratios travel between machines, seconds do not.
+at 112 pixels, or with `--official` one of the size of SAM 3, SAM 2.1-T or EdgeTAM at 1008 or 1024 pixels, on procedural
+clips of 320x192 with one late object. Memory rules, which the library does not have, are measured alone. Ratios travel
+between machines, seconds do not.
 """
 
 from __future__ import annotations
@@ -35,6 +37,7 @@ from vosarena.demo.clips import make_clip  # noqa: E402
 from vosarena.inference.usage import PeakMemory  # noqa: E402
 from vosarena.io.frames import Frames, read_frame  # noqa: E402
 from vosarena.io.masks import read_mask, write_mask  # noqa: E402
+from vosarena.trackers.memory import RULES  # noqa: E402
 
 Run = dict[str, Any]
 
@@ -46,7 +49,7 @@ def track(run: Run) -> Run:
     torch.set_num_threads(1)
     paths = sorted(Path(run["video"]).glob("*.jpg"))
     prompts = {int(path.stem): read_mask(path) for path in sorted(Path(run["prompts"]).glob("*.png"))}
-    masks = (_library if run["way"] == "library" else _ours)(Path(run["weights"]), paths, prompts)
+    masks = _library(run, paths, prompts) if run["way"] == "library" else _ours(run, paths, prompts)
     next(masks)  # the network is built
     output = Path(run["output"])
     output.mkdir()
@@ -59,22 +62,22 @@ def track(run: Run) -> Run:
     return {"wall": wall, "cpu": cpu, "host_mb": memory.host_mb()}
 
 
-def _ours(weights: Path, paths: list[Path], prompts: dict[int, np.ndarray]) -> Iterator[Any]:
+def _ours(run: Run, paths: list[Path], prompts: dict[int, np.ndarray]) -> Iterator[Any]:
     from vosarena.trackers.transformers import Transformers
 
-    tracker = Transformers(str(weights))
+    tracker = Transformers(run["weights"], memory=run.get("memory", "fifo"))
     yield
     with Frames(paths) as frames:
         yield from tracker.track(frames, prompts)
 
 
-def _library(weights: Path, paths: list[Path], prompts: dict[int, np.ndarray]) -> Iterator[Any]:
+def _library(run: Run, paths: list[Path], prompts: dict[int, np.ndarray]) -> Iterator[Any]:
     from tests.support import transformers_session as library
 
-    network = library.load("sam3", weights)
+    network = library.load(run["kind"], run["weights"])
     yield
     frames = [read_frame(path) for path in paths]
-    processor = library.processor_of("sam3", network.config.image_size)
+    processor = library.processor_of(run["kind"], network.config.image_size)
     yield from map(library.label_map, library.track(network, processor, frames, prompts))
 
 
@@ -86,8 +89,8 @@ def measure(run: Run) -> Run:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def compare(frames: int, objects: int, folder: Path, weights: Path) -> tuple[Run, Run, bool]:
-    """Both ways on one clip; the figures of the library, ours, and whether the masks are equal."""
+def compare(ways: list[str], frames: int, objects: int, folder: Path, weights: dict[str, str]) -> dict[str, Run]:
+    """The figures of every way (`library`, `ours`, or a memory rule) on one clip, and whether its masks are equal."""
     clip = make_clip(frames, frames=frames, size=(192, 320), objects=objects, events=("late",))
     for name in ("video", "prompts"):
         (folder / name).mkdir(parents=True)
@@ -95,40 +98,49 @@ def compare(frames: int, objects: int, folder: Path, weights: Path) -> tuple[Run
         Image.fromarray(frame).save(folder / "video" / f"{index:05d}.jpg", quality=92)
     for index, labels in first_appearances(clip.masks).items():
         write_mask(folder / "prompts" / f"{index:05d}.png", labels)
-    shared = {"weights": str(weights), "video": str(folder / "video"), "prompts": str(folder / "prompts")}
-    pair = [measure(shared | {"way": way, "output": str(folder / way)}) for way in ("library", "ours")]
-    names = [path.name for path in sorted((folder / "ours").iterdir())]
-    equal = all((read_mask(folder / "library" / n) == read_mask(folder / "ours" / n)).all() for n in names)
-    return pair[0], pair[1], equal
+    shared = weights | {"video": str(folder / "video"), "prompts": str(folder / "prompts")}
+    figures = {}
+    for way in ways:
+        rule = {"memory": way} if way in RULES else {}
+        figures[way] = measure(shared | rule | {"way": way, "output": str(folder / way)})
+    names = [path.name for path in sorted((folder / ways[0]).iterdir())]
+    for way in ways:
+        same = ((read_mask(folder / ways[0] / name) == read_mask(folder / way / name)).all() for name in names)
+        figures[way]["equal"] = bool(all(same))
+    return figures
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--frames", type=int, nargs="+", default=[60, 240, 960])
     parser.add_argument("--objects", type=int, default=2)
-    parser.add_argument("--official", action="store_true", help="the network of SAM 3's size, which is slow on a CPU")
+    parser.add_argument("--official", action="store_true", help="the network of the official size, slow on a CPU")
+    parser.add_argument("--kind", default="sam3", choices=["sam3", "sam2", "edgetam"])
+    parser.add_argument("--memory", nargs="+", metavar="RULE", help="memory rules, without the library")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--run", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.run:
         print(json.dumps(track(json.loads(options.run))))
         return
-    from tests.support.transformers_session import write_weights
-    from transformers import Sam3TrackerVideoConfig
+    from tests.support.transformers_session import KINDS, write_weights
 
-    size = "SAM 3's size" if options.official else "small SAM 3"
-    table = Table(title=f"CPU, 1 thread, {options.objects} objects, one of them late, 320x192, {size}")
-    for name in ("frames", "wall lib/ours (s)", "CPU lib/ours (s)", "peak lib/ours (MB)", "masks"):
+    size = "official size" if options.official else "small"
+    table = Table(title=f"CPU, 1 thread, {options.objects} objects, one of them late, 320x192, {options.kind}, {size}")
+    for name in ("frames", "way", "wall (s)", "CPU (s)", "peak (MB)", "masks as in the first way"):
         table.add_column(name, justify="right")
     results = []
     with tempfile.TemporaryDirectory() as folder:
-        config = Sam3TrackerVideoConfig() if options.official else None
-        weights = write_weights("sam3", Path(folder) / "weights", config=config)
+        config = KINDS[options.kind][1].config_class() if options.official else None
+        written = write_weights(options.kind, Path(folder) / "weights", config=config)
+        weights = {"weights": str(written), "kind": options.kind}
         for frames in options.frames:
-            library, ours, equal = compare(frames, options.objects, Path(folder) / str(frames), weights)
-            cells = [f"{library[key]:.1f} / {ours[key]:.1f}" for key in ("wall", "cpu", "host_mb")]
-            table.add_row(str(frames), *cells, "equal" if equal else "DIFFER")
-            results.append({"frames": frames, "library": library, "ours": ours, "equal": equal})
+            ways = options.memory or ["library", "ours"]
+            figures = compare(ways, frames, options.objects, Path(folder) / str(frames), weights)
+            for way, found in figures.items():
+                cells = [f"{found[key]:.1f}" for key in ("wall", "cpu", "host_mb")]
+                table.add_row(str(frames), way, *cells, "equal" if found["equal"] else "DIFFER")
+            results.append({"frames": frames, **figures})
     Console(width=110).print(table)
     if options.json:
         options.json.write_text(json.dumps(results, indent=1))

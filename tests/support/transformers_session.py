@@ -102,10 +102,11 @@ KINDS = {
 }
 
 
-def write_weights(kind, folder: Path, seed=0, presence=(1.0, 9.0), config=None):
+def write_weights(kind, folder: Path, seed=0, presence=(1.0, 9.0), quality=(1.0, 0.0), config=None):
     """Write a folder of seeded random weights, and return it.
 
     presence: scale and bias of the score that says whether an object is there; by default every object is.
+    quality: scale of the predicted IoU, and what is added to its logit.
     """
     make_config, network_class, side, _ = KINDS[kind]
     torch.manual_seed(seed)
@@ -119,6 +120,9 @@ def write_weights(kind, folder: Path, seed=0, presence=(1.0, 9.0), config=None):
         score = network.mask_decoder.pred_obj_score_head.proj_out
         score.weight.mul_(presence[0])
         score.bias.fill_(presence[1])
+        iou = network.mask_decoder.iou_prediction_head.proj_out
+        iou.weight.mul_(quality[0])
+        iou.bias.add_(quality[1])
     network.save_pretrained(folder)
     return folder
 

@@ -29,6 +29,7 @@ from vosarena.trackers.memory.dam import Dam, may_be_anchor, shows_distractor
 from vosarena.trackers.memory.long import Long, best_branches, key_weights
 from vosarena.trackers.memory.rcms import Rcms, promoted, quality
 from vosarena.trackers.memory.samurai import Samurai, box_iou, choose_by_motion, predict, start_motion, update
+from vosarena.trackers.ruled import Proposals, without_holes
 from vosarena.trackers.sam2 import Sam2
 from vosarena.trackers.sam2_network import config_path
 
@@ -171,11 +172,14 @@ def test_long_keeps_the_best_branches_or_different_ones():
     same = [[0.5] * 3] * 3
     assert best_branches(totals, same, [0.5, 0.5, 0.5]) == [(0, 0), (1, 0), (2, 0)]
     assert best_branches([[-1.0]] * 3, [[0.5]] * 3, [3] * 3) == [(0, 0), (1, 0), (2, 0)]
+    totals = [[-1.0] * 3, [-3.0] * 3, [-2.0] * 3]
+    assert best_branches(totals, same, [0.5] * 3) == [(0, 0), (1, 0), (2, 0)]  # in the order of the paths
 
 
 def test_long_orders_keys_by_presence():
     assert key_weights([3.0, -1.0, 12.0]) == pytest.approx((0.95 + 0.2 / 3, 0.95 + 0.1 / 3, 0.95, 1.05))
-    assert key_weights([]) == (1.0,)
+    assert key_weights([]) == pytest.approx((0.95,))
+    assert Long().select({0: Record()}, 1, LIMITS).weights is None
     records = {0: Record(), **{frame: Record(iou=0.1 if frame == 3 else 0.5, presence=frame) for frame in range(1, 6)}}
     selection = Long().select(records, 6, LIMITS)
     assert selection.maps == ((3, 1), (2, 2), (1, 4), (0, 5))
@@ -238,15 +242,39 @@ def test_masks_equal_those_of_a_plain_implementation(tmp_path, three, name, seed
     paths, prompts = video(tmp_path, seed, frames)
     ours, fifo = (track(three, weights, paths, prompts, memory) for memory in (name, "fifo"))
     predictor = upstream.build(str(three), weights, SIDE)
-    state = upstream._load(predictor, tmp_path / "video")
+    reference_video = plain.PackageVideo(predictor, upstream._load(predictor, tmp_path / "video"))
     happened = set()
     for index, masks in prompts.items():
         for number, mask in masks.items():
-            reference = getattr(plain, name.capitalize())(predictor, state, index, mask)
+            reference = getattr(plain, name.capitalize())(reference_video, index, mask)
             np.testing.assert_array_equal(ours[number], reference.masks())
             happened |= reference.events
     assert expected <= happened
     assert any((ours[number] != fifo[number]).any() for number in ours)
+
+
+def test_postprocessing_is_of_what_is_shown_and_of_the_proposed_masks(tmp_path, three):
+    """apply_postprocessing: prompts are stored as 0 and 1, unstable masks exchanged, and holes of 8 pixels filled."""
+    single = three.read_text().replace("multimask_output_for_tracking: true", "multimask_output_for_tracking: false")
+    three.write_text(single)
+    demo = config_path("sam2_demo").parents[2] / "config" / "catalog" / "weights" / "sam2-demo.pth"
+    weights = upstream.three_masks(demo, tmp_path / "weights.pth", seed=0, presence=-0.5)
+    paths, prompts = video(tmp_path, 5, 14)
+    ours = track(three, weights, paths, prompts, "rcms", apply_postprocessing=True)
+    predictor = upstream.build(str(three), weights, SIDE, postprocessing=True)
+    predictor.fill_hole_area = 0  # needs sam2's extension
+    reference_video = plain.PackageVideo(predictor, upstream._load(predictor, tmp_path / "video"))
+    (start, (number, mask)) = next((index, item) for index, masks in prompts.items() for item in masks.items())
+    reference = plain.Rcms(reference_video, start, mask)
+    np.testing.assert_array_equal(ours[number], reference.masks(lambda logits: without_holes(logits, 8)))
+
+
+def test_holes_are_filled_in_what_is_shown_only():
+    logits = torch.ones(1, 2, 6, 6)
+    logits[0, 1, 2, 3] = -1
+    found = Proposals(logits, torch.zeros(1, 2, 4), torch.zeros(1, 2), torch.ones(1, 1), 24, (6, 6), holes=1)
+    assert found.shown(1).min() == pytest.approx(0.1)
+    assert not found.mask(1).all()
 
 
 @pytest.fixture(scope="module")

@@ -18,9 +18,9 @@ from vosarena.io.frames import Frames, read_frame
 from vosarena.io.masks import read_mask, write_mask
 from vosarena.predictions.manifest import ModelDefinition
 from vosarena.predictions.store import Store
+from vosarena.trackers.ruled import without_holes
 from vosarena.trackers.sam2 import Sam2
 from vosarena.trackers.sam2_network import config_path
-from vosarena.trackers.sam2_stream import without_holes
 
 DEMO_WEIGHTS = config_path("sam2_demo").parents[2] / "config" / "catalog" / "weights" / "sam2-demo.pth"
 pytestmark = pytest.mark.usefixtures("one_torch_thread")

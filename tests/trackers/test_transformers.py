@@ -152,10 +152,10 @@ def test_another_image_size(folders, tmp_path, kind, side):
     assert_equal(list(Transformers(str(folders[kind]), image_size=side).track(images, prompts)), expected)
 
 
-@pytest.mark.parametrize("kind", library.KINDS)
-def test_memory_does_not_grow_with_the_video(folders, kind):
+@pytest.mark.parametrize(("kind", "rule"), [("sam3", "fifo"), ("sam2", "fifo"), ("edgetam", "fifo"), ("sam3", "rcms")])
+def test_memory_does_not_grow_with_the_video(folders, kind, rule):
     images, prompts = clip_of(15, 30, objects=1, size=(48, 64))
-    tracker = Transformers(str(folders[kind]))
+    tracker = Transformers(str(folders[kind]), memory=rule)
 
     def held():
         gc.collect()

@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from vosarena.base.errors import TrackerError
-from vosarena.base.text import nearest
-from vosarena.trackers.memory import RULES
+from vosarena.trackers.memory import memory_rule
 from vosarena.trackers.objects import ObjectTracker, autocast_of, check_count
 
 
@@ -35,7 +34,8 @@ class Sam2(ObjectTracker):
         apply_postprocessing: Whether to do what upstream's `--apply_postprocessing` does: `fill_hole_area` is 8 if it
             is not given, unstable masks are exchanged for the best of three, and the memory gets hard prompt masks.
         memory: Which memories a frame attends to: `fifo` is the way of the network, `samurai`, `dam`, `long` and `rcms`
-            are other rules (docs/explanation/memory-rules.md), with which every object has a forward pass of its own.
+            are other rules (docs/explanation/memory-rules.md), with which every object has a forward pass of its own,
+            and which exclude `compile`, `use_all_masks` and corrections by later prompts.
         device: `cpu` or `cuda`.
         precision: `fp32`, `bf16`, `fp16`, or `auto` for upstream's: bfloat16 autocast on CUDA, fp32 on the CPU.
 
@@ -71,16 +71,7 @@ class Sam2(ObjectTracker):
             raise TrackerError(f"sam2: fill_hole_area is {fill_hole_area!r}; use a number of pixels, or 0 for none")
         if isinstance(score_thresh, bool) or not isinstance(score_thresh, int | float) or not score_thresh >= -10:
             raise TrackerError(f"sam2: score_thresh is {score_thresh!r}; use a number of -10 or more")
-        if str(memory) not in RULES:
-            raise TrackerError(f"sam2: memory is {memory!r}; {nearest(memory, RULES)}")
-        for name, value in (
-            ("compile", compile),
-            ("use_all_masks", use_all_masks),
-            ("fill_hole_area", fill_hole_area),
-            ("apply_postprocessing", apply_postprocessing),
-        ):
-            if value and memory != "fifo":
-                raise TrackerError(f"sam2: {name} does not work with memory {memory}; leave out one of the two options")
+        rule = memory_rule(self.name, memory, compile=compile, use_all_masks=use_all_masks)
         autocast = autocast_of(self.name, precision, device)
 
         from vosarena.trackers.sam2_network import build_predictor
@@ -94,8 +85,7 @@ class Sam2(ObjectTracker):
             postprocessing=apply_postprocessing,
             device=device,
         )
-        rule = RULES[memory]
-        self._stream = Sam2Stream(predictor, autocast, fill_hole_area, rule() if rule else None)
+        self._stream = Sam2Stream(predictor, autocast, fill_hole_area, rule)
         self.corrects = self.corrects and rule is None
         self._use_all_masks, self._threshold = use_all_masks, float(score_thresh)
         self._settings = Settings(batch_objects, encoder_batch, offload_memory)

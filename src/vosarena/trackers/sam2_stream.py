@@ -15,7 +15,6 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import cv2
 import numpy as np
 import torch
 from PIL import Image
@@ -26,7 +25,8 @@ from vosarena.trackers.checkpoints import cast_weights
 from vosarena.trackers.memory.base import MemoryRule
 from vosarena.trackers.objects import enlarge
 from vosarena.trackers.prompts import ObjectPrompt, Prompt, as_prompts
-from vosarena.trackers.sam2_memory import RuledObject, visible_above
+from vosarena.trackers.ruled import without_holes
+from vosarena.trackers.sam2_memory import Sam2Video
 from vosarena.trackers.streaming import fetch_late, frame_size, pinned_empty, prepare_ahead, upload
 
 if TYPE_CHECKING:
@@ -55,10 +55,6 @@ class _Group:
     outputs: dict[str, dict[int, dict[str, Any]]]
     current: torch.Tensor = field(init=False)  # float (objects, 1, h, w): mask logits, a quarter of the network's size
 
-    def scores(self, back: int) -> torch.Tensor:
-        """Return the logits; `back` is 0, because without a rule every frame is decided at once."""
-        return self.current
-
 
 class Sam2Stream:
     """Tracks sequences with one network.
@@ -79,7 +75,8 @@ class Sam2Stream:
     ) -> None:
         self.predictor = predictor
         self.rule = rule
-        _fill_holes(predictor, fill_hole_area or predictor.fill_hole_area)
+        self._holes = fill_hole_area or predictor.fill_hole_area
+        _fill_holes(predictor, self._holes)
         self.device = predictor.device
         self._autocast = autocast
         if autocast is not None:
@@ -117,7 +114,7 @@ class Sam2Stream:
         """
         first, size = min(prompts), frame_size(frames)
         self._begin(len(frames), size, settings)
-        groups: list[_Group | RuledObject] = []
+        groups: list[_Group] = []
         numbers = [number for masks in prompts.values() for number in masks]
         if len(numbers) > len(set(numbers)):
             if all(isinstance(given, np.ndarray) for masks in prompts.values() for given in masks.values()):
@@ -127,24 +124,12 @@ class Sam2Stream:
         left = range(first, len(frames))
         with contextlib.closing(prepare_ahead(frames, self.prepare, left, settings.encoder_batch + 1)) as images:
             self._state["cached_features"] = _Encoded(self, images, first, settings.encoder_batch)
-            yield from fetch_late(self._results(left, groups, prompts, size, settings, reduce))
-
-    def _results(
-        self,
-        indices: range,
-        groups: list[_Group | RuledObject],
-        prompts: Mapping[int, Mapping[int, ObjectPrompt]],
-        size: tuple[int, int],
-        settings: Settings,
-        reduce: Reduce,
-    ) -> Iterator[torch.Tensor]:
-        """Yield the result of every frame, by as many frames late as the memory rule wants."""
-        lag = self.rule.lag if self.rule else 0
-        for index in range(indices.start, indices.stop + lag):
-            if index in indices:
-                self._step(index, groups, prompts.get(index, {}), settings)
-            if index - lag in indices:
-                yield self._reduced(groups, index - lag, min(index, indices[-1]), size, reduce)
+            if self.rule:
+                video = Sam2Video(self.predictor, self._state, self.rule, self._prompt, self._holes)
+                results = video.run(left, prompts, self._precision, reduce)
+            else:
+                results = (self._step(index, groups, prompts.get(index, {}), size, settings, reduce) for index in left)
+            yield from fetch_late(results)
 
     def _begin(self, count: int, size: tuple[int, int], settings: Settings) -> None:
         self.predictor.reset_state(self._state)
@@ -156,32 +141,26 @@ class Sam2Stream:
 
     @torch.inference_mode()
     def _step(
-        self, index: int, groups: list[_Group | RuledObject], given: Mapping[int, ObjectPrompt], settings: Settings
-    ) -> None:
-        """Track the objects in a frame, after adding those that appear in it."""
+        self,
+        index: int,
+        groups: list[_Group],
+        given: Mapping[int, ObjectPrompt],
+        size: tuple[int, int],
+        settings: Settings,
+        reduce: Reduce,
+    ) -> torch.Tensor:
         known = {number for group in groups for number in group.objects}
         with self._precision():
             new = [number for number in given if number not in known]
             groups += self._groups({number: {index: self._prompt(index, given[number])} for number in new}, settings)
-            for group in groups:
-                if isinstance(group, RuledObject):
-                    group.track(index)
-                elif group.first <= index:
-                    self._track(index, group)
-                    if (number := group.objects[0]) in known and number in given:
-                        corrected = self._prompt(index, given[number], group.outputs)
-                        group.current = corrected["pred_masks"].to(self.device)
-                    self._forget(group, index)
-
-    @torch.inference_mode()
-    def _reduced(
-        self, groups: list[_Group | RuledObject], shown: int, last: int, size: tuple[int, int], reduce: Reduce
-    ) -> torch.Tensor:
-        """Return the result of frame `shown` when `last` is the last one that was tracked."""
-        present = [group for group in groups if group.first <= shown]
-        rows = sorted(
-            (number, row, group.scores(last - shown)) for group in present for row, number in enumerate(group.objects)
-        )
+            present = [group for group in groups if group.first <= index]
+            for group in present:
+                self._track(index, group)
+                if (number := group.objects[0]) in known and number in given:
+                    corrected = self._prompt(index, given[number], group.outputs)
+                    group.current = corrected["pred_masks"].to(self.device)
+                self._forget(group, index)
+        rows = sorted((number, row, group.current) for group in present for row, number in enumerate(group.objects))
         return reduce(((number, enlarge(scores[row : row + 1], size)) for number, row, scores in rows), size)
 
     def _track(self, index: int, group: _Group) -> None:
@@ -201,14 +180,8 @@ class Sam2Stream:
         )
         group.outputs["non_cond_frame_outputs"][index] = output
 
-    def _groups(
-        self, memories: Mapping[int, Mapping[int, dict[str, Any]]], settings: Settings
-    ) -> Iterator[_Group | RuledObject]:
+    def _groups(self, memories: Mapping[int, Mapping[int, dict[str, Any]]], settings: Settings) -> Iterator[_Group]:
         """Yield groups of objects with prompts in the same frames. `memories`: by object and frame."""
-        if self.rule is not None:
-            for number, prompted in memories.items():
-                yield RuledObject(self.predictor, self._state, self.rule, number, *next(iter(prompted.items())))
-            return
         together: dict[tuple[int, ...], list[int]] = {}
         for number in sorted(memories):
             together.setdefault(tuple(memories[number]), []).append(number)
@@ -253,9 +226,8 @@ class Sam2Stream:
         if tracked is not None:
             state["output_dict_per_obj"][row] = tracked
             state["frames_tracked_per_obj"][row][index] = {"reverse": False}
-        with visible_above(predictor, self.rule.presence if self.rule else 0.0):
-            for place, prompt in enumerate(as_prompts(given)):
-                self._add(index, prompt, first=place == 0)
+        for place, prompt in enumerate(as_prompts(given)):
+            self._add(index, prompt, first=place == 0)
         predictor.propagate_in_video_preflight(state)
         outputs = state["output_dict_per_obj"].pop(row)  # resetting the state would empty it
         output: dict[str, Any] = outputs["cond_frame_outputs"].get(index) or outputs["non_cond_frame_outputs"][index]
@@ -343,20 +315,6 @@ def _fill_holes(predictor: SAM2VideoPredictor, area: int) -> None:
         return output | {"pred_masks": scores.to(inference_state["storage_device"], non_blocking=True)}, scores
 
     predictor._run_single_frame_inference = track_and_fill
-
-
-def without_holes(scores: torch.Tensor, area: int) -> torch.Tensor:
-    """Return logits (N, 1, h, w) with 0.1 in holes, as sam2/utils/misc.py (fill_holes_in_mask_scores).
-
-    A hole is up to `area` pixels of background, connected by sides or corners, whose logits are not above 0.
-    """
-    holes = np.zeros(scores.shape, np.bool_)
-    for background, hole in zip((scores <= 0).cpu().numpy(), holes, strict=True):
-        _, labels, statistics, _ = cv2.connectedComponentsWithStats(background[0].astype(np.uint8), connectivity=8)
-        small = statistics[:, cv2.CC_STAT_AREA] <= area
-        small[0] = False  # label 0 is the foreground
-        hole[0] = small[labels]
-    return scores.masked_fill(torch.from_numpy(holes).to(scores.device), 0.1)
 
 
 def _join(outputs: list[dict[str, Any]]) -> dict[str, Any]:

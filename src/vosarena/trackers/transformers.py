@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from vosarena.trackers.memory import memory_rule
 from vosarena.trackers.objects import ObjectTracker, autocast_of, check_count
 
 
@@ -22,6 +23,9 @@ class Transformers(ObjectTracker):
             may change the last bits.
         compile: Whether to use torch.compile, which may change the last bits. The first sequence is slow.
         offload_memory: Whether to keep the memory bank in host memory: slower, less device memory, same masks.
+        memory: Which memories a frame attends to: `fifo` is the way of the library, `samurai`, `dam`, `long` and `rcms`
+            are other rules (docs/explanation/memory-rules.md), with which every object has a forward pass of its own,
+            and which exclude `compile` and corrections by later prompts.
         device: `cpu` or `cuda`.
         precision: `fp32`; `bf16` or `fp16` by autocast, as in the official repositories; `auto` is bf16 on CUDA and
             fp32 on the CPU.
@@ -42,15 +46,18 @@ class Transformers(ObjectTracker):
         batch_objects: int = 1,
         compile: bool = False,
         offload_memory: bool = False,
+        memory: str = "fifo",
         device: str = "cpu",
         precision: str = "auto",
     ) -> None:
         check_count(self.name, "batch_objects", batch_objects)
+        rule = memory_rule(self.name, memory, compile=compile)
         autocast = autocast_of(self.name, precision, device)
 
         from vosarena.trackers.transformers_network import load_network
         from vosarena.trackers.transformers_stream import SessionStream, Settings
 
         network = load_network(weights, image_size=image_size, compile=compile, device=device)
-        self._stream = SessionStream(network, autocast)
+        self._stream = SessionStream(network, autocast, rule)
+        self.corrects = rule is None
         self._settings = Settings(batch_objects, offload_memory)

@@ -19,9 +19,12 @@ from torchvision.transforms.v2 import functional as images
 
 from vosarena.trackers.base import Frame
 from vosarena.trackers.checkpoints import cast_weights
+from vosarena.trackers.memory.base import MemoryRule
 from vosarena.trackers.objects import enlarge
 from vosarena.trackers.prompts import ObjectPrompt, Prompt, as_prompts
+from vosarena.trackers.ruled import MAP, MASKS
 from vosarena.trackers.streaming import fetch_late, frame_size, pinned_empty, prepare_ahead, upload
+from vosarena.trackers.transformers_memory import SessionVideo
 from vosarena.trackers.transformers_network import session_class
 
 if TYPE_CHECKING:
@@ -32,8 +35,6 @@ if TYPE_CHECKING:
 
 _HALF = (0.5, 0.5, 0.5)
 _IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-_MASKS = ("pred_masks", "high_res_masks")  # no later frame reads them
-_MEMORY = ("maskmem_features", "maskmem_pos_enc")
 
 
 @dataclass(frozen=True)
@@ -50,12 +51,15 @@ class SessionStream:
     Args:
         network: The network.
         autocast: Number format of its linear layers and convolutions, None for that of the weights.
+        rule: How memories are chosen; None for the library's way.
     """
 
-    def __init__(self, network: PreTrainedModel, autocast: torch.dtype | None = None) -> None:
+    def __init__(
+        self, network: PreTrainedModel, autocast: torch.dtype | None = None, rule: MemoryRule | None = None
+    ) -> None:
         from transformers import Sam2ImageProcessor, Sam2VideoProcessor, Sam2VideoVideoProcessor
 
-        self.network = _repaired(network)
+        self.network, self.rule = _repaired(network), rule
         self.device = network.device
         self._autocast = autocast
         if autocast is not None:
@@ -89,9 +93,12 @@ class SessionStream:
                 dtype=torch.float32,
             )
             session.processed_frames = _Pixels(self, prepared, len(frames))
-            yield from fetch_late(
-                self._step(session, index, prompts.get(index, {}), size, settings, reduce) for index in left
-            )
+            if self.rule:
+                video = SessionVideo(self.network, session, self.rule, self._add)
+                results = video.run(left, prompts, self._precision, reduce)
+            else:
+                results = (self._step(session, index, prompts.get(index, {}), size, settings, reduce) for index in left)
+            yield from fetch_late(results)
 
     @torch.inference_mode()
     def _step(
@@ -146,11 +153,11 @@ class SessionStream:
                 del recent[past]
             for past, output in recent.items():
                 if past < oldest_memory:
-                    _drop(output, _MEMORY)
+                    _drop(output, MAP)
             for output in (*outputs["cond_frame_outputs"].values(), *recent.values()):
-                _drop(output, _MASKS)
+                _drop(output, MASKS)
                 if settings.offload_memory:
-                    output.update({key: output[key].cpu() for key in _MEMORY if key in output})
+                    output.update({key: output[key].cpu() for key in MAP if key in output})
 
     def _forward(self, session: Any, index: int, batch: int) -> torch.Tensor:
         """Do what the network's `forward` does, with up to `batch` objects in a pass; returns all logits."""
@@ -264,9 +271,9 @@ def _together(session: Any, rows: Sequence[int], features: Sequence[torch.Tensor
 def _join(outputs: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Join the outputs of single objects into one batch. The batch is the dimension of size 1."""
     joined = {}
-    for key in ("object_pointer", *_MEMORY):
+    for key in ("object_pointer", *MAP):
         if key in outputs[0]:
-            dimension = 1 if key in _MEMORY and outputs[0][key].shape[1] == 1 else 0
+            dimension = 1 if key in MAP and outputs[0][key].shape[1] == 1 else 0
             joined[key] = torch.cat([output[key] for output in outputs], dimension)
     return joined
 

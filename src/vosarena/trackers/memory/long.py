@@ -56,12 +56,9 @@ class Long:
         listed += [last] if last > 0 and last not in listed else []
         maps = listed[-limits.maps :]
         pointers = listed[1:][::-1][: limits.pointers]
-        weights = (
-            key_weights([records[past].presence for past in maps]),
-            key_weights([records[past].presence for past in pointers]),
-        )
+        weights = [key_weights([records[past].presence for past in frames]) for frames in (maps, pointers)]
         ranked = tuple((rank, past) for rank, past in enumerate(pointers, start=1))
-        return Selection((0,), by_rank(maps), ranked, weights)
+        return Selection((0,), by_rank(maps), ranked, (weights[0], weights[1]) if maps else None)
 
     def keep(self, records: Records, frame: int, limits: Limits) -> set[int]:
         """Keep the prompt, the latest good frames and the last frame."""
@@ -81,7 +78,8 @@ def best_branches(
     Returns:
         Pairs of path and mask, the best first. If a path is certain whether the object is visible, they are those of
         the highest totals. Otherwise they differ in their predicted IoU (two digits, and the sign of the presence), so
-        that other explanations survive; if too few do, the best masks of paths that have none come next.
+        that other explanations survive; if too few do, the best masks of paths that have none come next, in the order
+        of the paths.
     """
     branches = [(path, mask) for path, row in enumerate(totals) for mask in range(len(row))]
     branches.sort(key=lambda branch: -totals[branch[0]][branch[1]])  # stable: of equals the better path
@@ -92,19 +90,12 @@ def best_branches(
     for path, mask in branches:
         distinct.setdefault(round(ious[path][mask], 2) * (1 if presences[path] > 0 else -1), (path, mask))
     chosen = list(distinct.values())[:count]
-    for path, mask in branches:
-        if len(chosen) < count and path not in {known for known, _ in chosen}:
-            chosen.append((path, mask))
-    return chosen
+    left = [path for path in range(count) if path not in {known for known, _ in chosen}]
+    return chosen + [next(branch for branch in branches if branch[0] == path) for path in left[: count - len(chosen)]]
 
 
 def key_weights(presences: Sequence[float]) -> tuple[float, ...]:
-    """Return the factors of the keys of the prompt and of other memories, by the order of their presence.
-
-    How the factor enters (before the keys are projected) is our reading of the paper.
-    """
-    if not presences:
-        return (1.0,)
+    """Return the factors of the keys of the prompt and of other memories, by the order of their presence."""
     order = np.argsort([PROMPT_PRESENCE, *presences], kind="stable")
     weights = np.empty(len(order))
     weights[order] = np.linspace(*WEIGHTS, len(order))
