@@ -99,6 +99,15 @@ class Study:
         """Return the titles of models and datasets."""
         return Titles.of({name: model.title for name, model in self.models.items()}, self.dataset_titles)
 
+    def outline(self) -> dict[str, Any]:
+        """Return what decides the results, as plain mappings: datasets, models, protocols and kinds of ground truth."""
+        return {
+            "datasets": list(self.splits),
+            "models": {name: model.definition().to_json() for name, model in self.models.items()},
+            "protocols": {name: list(self.protocols_of(split)) for name, split in self.splits.items()},
+            "ground_truth": {name: split.ground_truth for name, split in self.splits.items()},
+        }
+
     def references(self) -> str:
         """Return the BibTeX entries of the datasets, models, protocols and software of this study, each once.
 

@@ -12,6 +12,7 @@ from typing import Any
 from vosarena.config.catalogs import Model, Split
 from vosarena.config.paths import Paths
 from vosarena.config.study import Study
+from vosarena.config.training_data import TrainingData
 from vosarena.datasets.table import read_table
 from vosarena.leaderboard.published import PublishedScore, published_scores
 from vosarena.metrics.choices import CHOICES, Step, steps
@@ -123,7 +124,7 @@ def explain(study: Study, model: Model, split: Split, paths: Paths) -> Explanati
     file, protocol = paths.metrics(split, model.name), split.protocol
     metrics = read_metrics(file, allow_incomplete=True)[0] if file.is_file() else None
     j_and_f = _score(metrics, protocol) if metrics else math.nan
-    here = dict(_here(study, model, split, paths, metrics))
+    here = dict(_here(model, split, study.seen(model, split), paths, metrics))
     offsets = tuple(_offsets(metrics, protocol)) if metrics else ()
     scored = {protocol, *(offset.protocol for offset in offsets)}
     undefined = {name: _reason(metrics, name) for name in PROTOCOLS if name not in scored} if metrics else {}
@@ -163,7 +164,9 @@ def _reason(metrics: Metrics, protocol: str) -> str:
     return "no frame to score"
 
 
-def _here(study: Study, model: Model, split: Split, paths: Paths, metrics: Metrics | None) -> Iterator[tuple[str, str]]:
+def _here(
+    model: Model, split: Split, training: TrainingData, paths: Paths, metrics: Metrics | None
+) -> Iterator[tuple[str, str]]:
     """Yield what holds here. What is not known is left out."""
     table = paths.sequences(split)
     expected = len(read_table(table)) if table.is_file() else split.sequences
@@ -194,7 +197,6 @@ def _here(study: Study, model: Model, split: Split, paths: Paths, metrics: Metri
                 for manifest in manifests
             ),
         )
-    training = study.seen(model, split)
     if training.seen.value:
         yield "training", ": ".join(filter(None, [training.seen.value, "; ".join(training.reasons)]))
 

@@ -2,7 +2,7 @@
 
 import logging
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from vosarena.base.errors import ConfigError, DataError, TrackerError
 from vosarena.base.names import WEIGHTS_FOLDER
 from vosarena.base.sealed import is_damaged
 from vosarena.base.yaml_files import read_yaml
-from vosarena.config.catalogs import Model
+from vosarena.config.catalogs import Catalog, Model, Split
 from vosarena.config.paths import Paths
 from vosarena.config.study import Study, read_study, with_line
 from vosarena.config.training_data import Seen, training_data
@@ -46,7 +46,7 @@ def check_study(study: Study, where: str) -> None:
     for model in study.models.values():
         if model.masks and not Path(model.masks).is_dir():
             raise ConfigError(f"{where}: models: {model.name}: masks: no such folder: {model.masks}; fix the path")
-        _check_training_data(study, model, where)
+        _check_training_data(model, study.splits.values(), study.catalog, where)
         for file in local_files(model.weights):
             if set(file) & set("{}<>"):
                 words = "contains { } < or >, which Snakemake reads as patterns; rename the file or use a link to it"
@@ -64,7 +64,7 @@ def check_study(study: Study, where: str) -> None:
                 "`full_images` and `full_masks`, or leave the option out"
             )
         if model.tracks_together:
-            _check_members(study, model, where)
+            _check_members(model, [study.model(name) for name in model.ensemble], study.splits.values(), where)
         weights = ["weights"] if model.weights or model.finetune else []
         elsewhere = model.python is not None or model.env != "default"
         try:
@@ -76,10 +76,11 @@ def check_study(study: Study, where: str) -> None:
             raise ConfigError(f"{where}: models: {model.name}: {error}") from None
 
 
-def _check_members(study: Study, ensemble: Model, where: str) -> None:
+def _check_members(ensemble: Model, members: Iterable[Model], splits: Iterable[Split], where: str) -> None:
     """Check the models that track in an ensemble by the mean."""
-    for name in ensemble.ensemble:
-        model, problem = study.model(name), ""
+    with_masks = all(ensemble.definition(split).prompts == "mask" for split in splits)
+    for model in members:
+        name, problem = model.name, ""
         options = [option for option in ("use_all_masks", "full_resolution") if model.options.get(option)]
         if not gives_logits(model.tracker):
             problem = without_logits(name)
@@ -87,20 +88,18 @@ def _check_members(study: Study, ensemble: Model, where: str) -> None:
             problem = f"{name!r} runs in another environment; combine the masks `by: vote`, or leave it out"
         elif options:
             problem = f"{name!r} has the option `{options[0]}`; combine the masks `by: vote`, or leave it out"
-        elif model.prompts not in (None, "mask") or any(
-            ensemble.definition(split).prompts != "mask" for split in study.splits.values()
-        ):
+        elif model.prompts not in (None, "mask") or not with_masks:
             problem = "models that track together get masks; combine masks of boxes and clicks `by: vote`"
         if problem:
             raise ConfigError(f"{where}: models: {ensemble.name}: ensemble: {problem}")
 
 
-def _check_training_data(study: Study, model: Model, where: str) -> None:
-    """Raise ConfigError if a model is fine-tuned on a split of the study, or on one that is known to contain it."""
+def _check_training_data(model: Model, splits: Iterable[Split], catalog: Catalog, where: str) -> None:
+    """Raise ConfigError if a model is fine-tuned on one of the splits, or on one that is known to contain it."""
     if not model.finetune:
         return
-    for split in study.splits.values():
-        found = training_data(model.recipe.data, split, study.catalog, complete=False)
+    for split in splits:
+        found = training_data(model.recipe.data, split, catalog, complete=False)
         if found.seen is Seen.SPLIT:
             raise ConfigError(
                 f"{where}: models: {model.name}: finetune: data: {split}, which it is evaluated on, is in "

@@ -135,7 +135,7 @@ def build_report(
         "version": __version__,
     }
     explained = local.hide(explanations(study, paths, scored))
-    page = _render(content, local.hide(_definition(study)), tables["leaderboard"], downloads, explained)
+    page = _render(content, local.hide(study.outline()), tables["leaderboard"], downloads, explained)
     (output / "speed.js").write_text(_speed_script(tables["speed"]), encoding="utf-8")
     (output / "index.html").write_text(page, encoding="utf-8", errors="backslashreplace")
 
@@ -270,16 +270,6 @@ def records(table: pd.DataFrame) -> list[dict[str, Any]]:
         return value.item() if isinstance(value, np.generic) else value
 
     return [{key: clean(value) for key, value in row.items() if known(value)} for row in table.to_dict("records")]
-
-
-def _definition(study: Study) -> dict[str, Any]:
-    """Return what the page shows about the study."""
-    return {
-        "datasets": list(study.splits),
-        "models": {name: model.definition().to_json() for name, model in study.models.items()},
-        "protocols": {name: list(study.protocols_of(split)) for name, split in study.splits.items()},
-        "ground_truth": {name: split.ground_truth for name, split in study.splits.items()},
-    }
 
 
 def _render(

@@ -18,7 +18,7 @@ from vosarena.leaderboard.attributes import mean_curve, sequence_curves
 from vosarena.metrics.measure import measure
 from vosarena.metrics.measure_split import pair_predictions
 from vosarena.metrics.pairs import MeasureError
-from vosarena.metrics.protocols import find_protocol
+from vosarena.metrics.protocols import Protocol, find_protocol
 from vosarena.metrics.read import read_metrics
 from vosarena.predictions.store import Store
 from vosarena.report import media
@@ -54,22 +54,23 @@ def write_videos(
     for name in models:
         if name not in study.models:
             raise ConfigError(f"the study has no model {name!r}; {nearest(name, study.models)}")
-    found = [_find(study, paths, name) for name in sequences]
+    found = [_find(name, study.splits, paths) for name in sequences]
+    numbers = {model: number for number, model in enumerate(study.models)}
     check_folder(output)
     for split, record in found:
         path = output / f"{split.dataset}_{split.name}_{record.sequence}.mp4"
-        _clip(study, paths, split, record, models).write(path, QUALITY)
+        protocol = find_protocol(study.protocols_of(split)[0])
+        _clip(split, record, paths, models, numbers, protocol).write(path, QUALITY)
         yield path
 
 
-def _find(study: Study, paths: Paths, name: str) -> tuple[Split, SequenceRecord]:
+def _find(name: str, splits: Mapping[str, Split], paths: Paths) -> tuple[Split, SequenceRecord]:
     prefix, _, sequence = name.rpartition("/")
-    splits = list(study.splits)
     if not prefix and len(splits) != 1:
         raise ConfigError(
             f"--sequence {name}: the study has several splits; write one of {', '.join(splits)} before it"
         )
-    split = study.splits.get(prefix or splits[0])
+    split = splits.get(prefix or next(iter(splits)))
     if split is None:
         raise ConfigError(f"--sequence {name}: the study has no split {prefix!r}; {nearest(prefix, splits)}")
     records = {record.sequence: record for record in read_table(paths.sequences(split))}
@@ -78,10 +79,19 @@ def _find(study: Study, paths: Paths, name: str) -> tuple[Split, SequenceRecord]
     return split, records[sequence]
 
 
-def _clip(study: Study, paths: Paths, split: Split, record: SequenceRecord, models: Sequence[str]) -> Clip:
-    root, name = paths.sequences(split).parent, record.sequence
+def _clip(
+    split: Split,
+    record: SequenceRecord,
+    paths: Paths,
+    models: Sequence[str],
+    numbers: Mapping[str, int],
+    protocol: Protocol,
+) -> Clip:
+    """Return the video of a sequence. numbers: all models of the study, which decide the colours."""
+    table, name = paths.sequences(split), record.sequence
+    root = table.parent
     files = read_sequence(root / IMAGES, root / ANNOTATIONS, name, split.resize)
-    stores = {model: Store(paths.predictions(split, model)) for model in models or study.models}
+    stores = {model: Store(paths.predictions(split, model)) for model in models or numbers}
     missing = [
         model for model, store in stores.items() if store.manifest(name) is None or not store.masks(name).is_dir()
     ]
@@ -92,25 +102,23 @@ def _clip(study: Study, paths: Paths, split: Split, record: SequenceRecord, mode
     read, frames = media.truth_reader(files), range(len(files.frames))
     scores: Mapping[str, Mapping[int, float]]
     if split.ground_truth == "full":
-        scores = {model: _scores(study, paths, split, files, model, store) for model, store in shown.items()}
+        scores = {model: _scores(table, split, files, model, store, protocol) for model, store in shown.items()}
         first, label = Panel("ground truth", read), "J {:.0f}"
     else:
         prompts = set(record.first_appearance)
         scores = media.disagreement_over_time(readers, files, frames)
         first, label = Panel("prompt", lambda frame: read(frame) if frame in prompts else None), "{:.0f} % apart"
-    numbers = {model: number for number, model in enumerate(study.models)}
     panels = [Panel(model, readers[model], numbers[model], scores.get(model, {})) for model in shown]
     truth, rate = read if split.ground_truth == "full" else None, frame_rate_of(split, root, name)
     return Clip(files, [first, *panels], frames, rate, label, truth, width=WIDTH, widest=WIDTH)
 
 
 def _scores(
-    study: Study, paths: Paths, split: Split, files: SequenceFiles, model: str, store: Store
+    table: Path, split: Split, files: SequenceFiles, model: str, store: Store, protocol: Protocol
 ) -> dict[int, float]:
     """Return the mean J of a model over the objects that count, by frame; none if its masks cannot be measured."""
     manifest = store.manifest(files.name)
-    pairs = pair_predictions(paths.sequences(split), store, {files.name: manifest.masks_digest if manifest else ""})
-    protocol = find_protocol(study.protocols_of(split)[0])
+    pairs = pair_predictions(table, store, {files.name: manifest.masks_digest if manifest else ""})
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "metrics.parquet"
         try:

@@ -181,7 +181,7 @@ def collect(study: Study, paths: Paths, folder: Path, with_masks: bool = False) 
             raise DataError(f"{run.store / lost[0]}.json: is missing; run the workflow again")
         _copy(run.metrics, folder / "metrics" / f"{place}.parquet")
         if with_masks:
-            pack_masks(Store(run.store), manifests, folder / "masks" / f"{place}.parquet")
+            pack_masks(Store(run.store), counted, folder / "masks" / f"{place}.parquet")
         write_member(folder / "manifests" / f"{place}.json", {name: it.shared() for name, it in manifests.items()})
         timings[place] = {name: it.run_facts() for name, it in manifests.items()}
     models: dict[str, Any] = {
@@ -189,7 +189,7 @@ def collect(study: Study, paths: Paths, folder: Path, with_masks: bool = False) 
             "title": model.title,
             "definition": model.definition().without_paths().to_json(),
             "training": {},
-            "facts": _model_facts(study, model),
+            "facts": _model_facts(model, study.trained_on(model), study.catalog),
         }
         for name, model in study.models.items()
     }
@@ -208,13 +208,13 @@ def collect(study: Study, paths: Paths, folder: Path, with_masks: bool = False) 
     return Bundle(folder, study.name, models, splits, timings)
 
 
-def _model_facts(study: Study, model: Model) -> dict[str, Any]:
+def _model_facts(model: Model, trained_on: Sequence[str] | None, catalog: Catalog) -> dict[str, Any]:
     """Return what readers of results want to know about a model."""
     return {
         **{name: getattr(model, name) for name in _MODEL_FACTS},
-        "trained_on": study.trained_on(model),
+        "trained_on": trained_on,
         "open_weights": model.open_weights(),
-        "citation": [study.catalog.references[key] for key in model.citation],
+        "citation": [catalog.references[key] for key in model.citation],
     }
 
 

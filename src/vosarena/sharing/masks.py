@@ -14,14 +14,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from vosarena.base.errors import DataError
-from vosarena.datasets.sequences import frame_number, subfolders
+from vosarena.datasets.sequences import frame_number
 from vosarena.io import rle
-from vosarena.io.masks import LabelMap, masks_digest, object_ids, read_mask, write_mask
+from vosarena.io.masks import LabelMap, object_ids, read_mask, write_mask
 from vosarena.metrics.measure import measure
 from vosarena.metrics.measure_split import pair_predictions
 from vosarena.metrics.read import Metrics, read_metadata, read_metrics, read_rows
-from vosarena.predictions.manifest import Manifest
 from vosarena.predictions.store import Store
+from vosarena.submissions.stored_masks import intact_masks
 
 _SCHEMA = pa.schema(
     [
@@ -61,12 +61,12 @@ class PackedMask:
         return labels
 
 
-def pack_masks(store: Store, manifests: Mapping[str, Manifest], output: Path) -> None:
+def pack_masks(store: Store, sequences: Iterable[str], output: Path) -> None:
     """Write the masks of a run.
 
     Args:
         store: The predictions.
-        manifests: Manifests of the sequences.
+        sequences: Names of the sequences.
         output: The Parquet file.
 
     Raises:
@@ -74,19 +74,13 @@ def pack_masks(store: Store, manifests: Mapping[str, Manifest], output: Path) ->
     """
     rows: list[tuple[str, str, int, int, list[int], list[str]]] = []
     output.parent.mkdir(parents=True, exist_ok=True)
-    for name, manifest in manifests.items():
-        folder = store.masks(name)
+    for name in sequences:
         try:
-            objects = sorted(subfolders(folder), key=int)
-            frames = manifest.with_mask
-            masks = [f"{number}/{frame}" for number in objects for frame in frames] or list(frames)
-            digest = masks_digest((mask, folder / f"{mask}.png") for mask in masks)
-        except (FileNotFoundError, ValueError):
-            digest = ""
-        if digest != manifest.masks_digest:
-            raise DataError(f"{folder}: the masks are not those that were written; run the workflow again")
+            masks = intact_masks(store, name)
+        except DataError as error:
+            raise DataError(f"sequence {name}: {error}") from None
         for mask in masks:
-            labels = read_mask(folder / f"{mask}.png")
+            labels = read_mask(store.masks(name) / f"{mask}.png")
             ids = object_ids(labels)
             rows.append((name, mask, *labels.shape, ids, [rle.encode(labels == number) for number in ids]))
     columns = [list(column) for column in zip(*rows, strict=True)] or [[] for _ in _SCHEMA]

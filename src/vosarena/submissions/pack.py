@@ -12,9 +12,9 @@ from pathlib import Path
 from vosarena.base.errors import ConfigError, DataError
 from vosarena.base.files import atomic_path, check_folder
 from vosarena.config.catalogs import Split
-from vosarena.io.masks import masks_digest
 from vosarena.predictions.store import Store
 from vosarena.submissions.check import TEAM, ExpectedSequence, find_faults, submission_format
+from vosarena.submissions.stored_masks import intact_masks
 
 logger = logging.getLogger(__name__)
 
@@ -45,22 +45,15 @@ def pack_submission(split: Split, table: Path, predictions: Path, output: Path, 
     members: dict[str, Path] = {}
     faults, stale, intact = [], [], dict[str, ExpectedSequence]()
     for sequence, item in expected.sequences.items():
-        manifest, folder = store.manifest(sequence), store.masks(sequence)
-        if manifest is None:
-            faults.append(f"sequence {sequence}: not predicted yet")
-            continue
         try:
-            digest = masks_digest((stem, folder / f"{stem}.png") for stem in manifest.with_mask)
-            fault = "" if digest == manifest.masks_digest else f"masks in {folder} were changed after tracking"
-        except FileNotFoundError as error:
-            fault = f"{error.filename} is missing"
-        if fault:
-            stale.append(sequence)
-            faults.append(f"sequence {sequence}: {fault}; track it again")
+            intact_masks(store, sequence)
+        except DataError as error:
+            faults.append(f"sequence {sequence}: {error}")
+            stale += [sequence] if store.manifest(sequence) else []
             continue
         intact[sequence] = item
         for stem in item.frames:
-            if (path := folder / f"{stem}.png").is_file():
+            if (path := store.masks(sequence) / f"{stem}.png").is_file():
                 members[expected.member(sequence, stem)] = path
     if statuses:
         store.delete_stale(stale, statuses)
