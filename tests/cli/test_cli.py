@@ -62,7 +62,7 @@ def test_ctrl_c_is_one_line(command, capsys, monkeypatch):
     def interrupted(folders):
         signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr("vosarena.config.study.load_catalog", interrupted)
+    monkeypatch.setattr("vosarena.config.catalogs.load_catalog", interrupted)
     handler = signal.getsignal(signal.SIGINT)
     try:
         assert main([command]) == 130

@@ -92,7 +92,7 @@ def study(*entries: str):
     ("datasets=[{name: a, splits: {val: {path: x, sequences: many}}}]",
      "datasets.0.splits.val.sequences: 'many' is not a whole number"),
     ("protocols=[davis2071]", "protocols.0: 'davis2071' is not allowed; did you mean 'davis2017'?"),
-    ("inference={device: gpu}", "inference.device: 'gpu' is not allowed; choose auto, cpu or cuda"),
+    ("inference={device: gpu}", "inference.device: 'gpu' is not allowed; choose auto, cpu, cuda or mps"),
     ("datasets=[{path: a/mine}, {path: b/mine}]",
      "datasets.1: duplicate name 'mine/all'; rename one of the two"),
     ("models=[flow, {name: flow, extends: static}]",
@@ -282,7 +282,7 @@ def test_ordinary_names_are_unchanged_in_paths(name):
 
 @pytest.mark.parametrize("entry, sentence", [
     ("models=[flwo]", "config: models.0: unknown model 'flwo'; did you mean 'flow'?"),
-    ("inference={device: gpu}", "config: inference.device: 'gpu' is not allowed; choose auto, cpu or cuda"),
+    ("inference={device: gpu}", "config: inference.device: 'gpu' is not allowed; choose auto, cpu, cuda or mps"),
 ])  # fmt: skip
 def test_snakemake_says_it_on_a_line_of_its_own(snakemake, entry, sentence):
     failed = snakemake(

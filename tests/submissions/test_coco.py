@@ -59,8 +59,12 @@ def test_there_and_back(predicted, tmp_path, capsys):
     assert beta.object_mask(2, 7).sum() == 96 and beta.object_mask(1, 7).sum() == 96
 
 
-@pytest.mark.parametrize("damage", ["changed", "missing", "unfinished"])
-def test_predictions_that_are_not_whole(damage, predicted, capsys):
+@pytest.mark.parametrize("damage, message", [
+    ("changed", "sequence beta: masks in .* were changed after tracking; track it again"),
+    ("missing", "sequence beta: .*00003.png is missing; track it again"),
+    ("unfinished", "not predicted yet: beta; run"),
+])  # fmt: skip
+def test_predictions_that_are_not_whole(damage, message, predicted, capsys):
     if damage == "unfinished":
         (predicted / "beta.json").unlink()
     elif damage == "missing":
@@ -68,5 +72,4 @@ def test_predictions_that_are_not_whole(damage, predicted, capsys):
     else:
         write_mask(predicted / "beta" / "001" / "00003.png", np.zeros((48, 64), np.uint8))
     assert export() == 1
-    message = "not predicted yet: beta; run" if damage == "unfinished" else "sequence beta: masks in .* were changed"
     assert re.search(message, capsys.readouterr().err)

@@ -145,7 +145,7 @@ def test_the_installed_package_needs_no_checkout(installed, tmp_path):
     say("fetch", "cutie-demo")
     weights = REPOSITORY / "src/vosarena/config/catalog/weights/cutie-demo.pth"
     assert (tmp_path / "resources/weights/cutie-demo.pth").read_bytes() == weights.read_bytes()
-    where = "import vosarena.config.study as c; print(c.__file__, c.BUILT_IN)"
+    where = "import vosarena.config.catalogs as c; print(c.__file__, c.BUILT_IN)"
     python = str(installed / "python")
     done = subprocess.run([python, "-c", where], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert all(path.startswith(str(installed.parent)) for path in done.stdout.split())

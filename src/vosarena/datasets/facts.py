@@ -4,17 +4,21 @@ The note of a prepared split has the digests of both files, so that one that was
 before it changes a score. `frame_rates.json` has the frame rates of videos; no score depends on it.
 """
 
+from __future__ import annotations
+
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vosarena.base.errors import DataError
 from vosarena.base.files import write_json
 from vosarena.base.hashing import file_sha256
 from vosarena.base.notes import read_note
-from vosarena.config.catalogs import Split
 from vosarena.datasets.sequences import ATTRIBUTES, META
+
+if TYPE_CHECKING:
+    from vosarena.config.catalogs import Split  # pydantic, which environments of trackers do not need
 
 PREPARED_NOTE = ".prepared.json"  # from which input the folder was prepared, and what it contains
 FRAME_RATES = "frame_rates.json"
