@@ -13,7 +13,7 @@ demo: setup
 
 # Two files of tests at a time; more would need several gigabytes each.
 test: setup
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 setup: .venv/.installed
 
