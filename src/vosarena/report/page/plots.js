@@ -108,9 +108,10 @@
 
   function speed() {
     const rows = v.board().rows.filter((row) => row.fps && row.device === $("speed-device").value && row.j_and_f !== undefined);
-    const fps = rows.map((row) => row.fps), domain = [Math.min(...fps) / 1.5, Math.max(...fps) * 1.5], labels = [];
-    const ticks = [0.01, 0.1, 1, 10, 100, 1000].flatMap((decade) => [1, 2, 3, 5].map((step) => step * decade))
-      .filter((value) => value >= domain[0] && value <= domain[1]); // never empty: neighbours differ by a factor of at most 2
+    const fps = rows.map((row) => row.fps), domain = [Math.min(...fps) / 1.6, Math.max(...fps) * 1.6], labels = [];
+    const ticks = [0.01, 0.1, 1, 10, 100, 1000].flatMap((decade) => [1, 2, 5].map((step) => step * decade))
+      .filter((value) => value >= domain[0] && value <= domain[1]) // never empty: neighbours differ by a factor of at most 2.5
+      .filter((value, _, all) => all.length < 8 || Number.isInteger(Math.log10(value)));
     for (const row of [...rows].sort((a, b) => b.j_and_f - a.j_and_f)) { // overlapping names move down
       const near = labels.filter((other) => Math.abs(Math.log(other.fps / row.fps)) < 1);
       labels.push({ ...row, at: Math.min(row.j_and_f, ...near.map((other) => other.at - 6)) });
