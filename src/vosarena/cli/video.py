@@ -17,7 +17,7 @@ def add_parser(commands: Any) -> None:
         "a study that is not finished or has no ground truth.",
     )
     parser.add_argument(
-        "--study", metavar="NAME", help="name of the study, whose config is NAME.yaml (default: the study of --config)"
+        "--study", metavar="NAME", help="the study: its name or its config (default: the study of --config)"
     )
     parser.add_argument(
         "--sequence",
@@ -48,12 +48,14 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _config_of(name: str, config: Path) -> Path:
-    """Return the config of a study: `NAME.yaml`, `experiments/NAME.yaml`, or a file whose `study:` is the name."""
+    """Return the config of a study: its file, `NAME.yaml`, `experiments/NAME.yaml`, or a file with `study: NAME`."""
     from vosarena.config.study import read_study
 
-    for file in (Path(f"{name}.yaml"), Path("experiments") / f"{name}.yaml"):
+    for file in (Path(name), Path(f"{name}.yaml"), Path("experiments") / f"{name}.yaml"):
         if file.is_file():
             return file
     if config.is_file() and read_study(config).name == name:
         return config
-    raise ConfigError(f"--study {name}: there is no {name}.yaml here; give the config of the study with --config")
+    raise ConfigError(
+        f"--study {name}: no such file, and no {name}.yaml here; give the config of the study with --config"
+    )

@@ -28,6 +28,8 @@ window.site = (() => {
     peak_memory_mb: (row) => show(row.peak_memory_mb, 0), kind: badges,
     source: (row) => link(row.source), license: (row) => facts(row).license || "" };
   const LICENCE = { key: "license", title: "licence", words: true, description: "Licence of the weights" };
+  const COUNTS = ["rank", "n_objects"];
+  const plain = (key, row) => (typeof row[key] === "number" && !COUNTS.includes(key) ? show(row[key]) : row[key]);
   const value = (key, row) => (key === "license" ? facts(row).license : row[key]) ?? null;
 
   // A sorted table. Columns that are empty in every row are left out.
@@ -40,7 +42,7 @@ window.site = (() => {
     const made = new DataTable(element, { ...PLAIN, data: rows, order: [[at, order[1]]],
       columns: shown.map(({ key, title, words }) => ({ title, data: null, type: "known", className: words ? key : "number",
         orderSequence: words ? ["asc", "desc"] : ["desc", "asc"],
-        render: (_, purpose, row) => (purpose === "display" ? node(cells[key] ? cells[key](row) : row[key])
+        render: (_, purpose, row) => (purpose === "display" ? node(cells[key] ? cells[key](row) : plain(key, row))
           : purpose === "sort" ? value(key, row) : words ? value(key, row) ?? "" : "") })),
       language: { zeroRecords: "No row matches the filters.", emptyTable: "There is nothing here." } });
     shown.forEach(({ description }, i) => { if (description) made.column(i).header().title = description; });
