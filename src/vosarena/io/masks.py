@@ -101,7 +101,7 @@ def davis_palette() -> bytes:
 
 
 def write_mask(path: str | Path, labels: LabelMap) -> None:
-    """Write labels, uint8 (H, W), as a palette PNG with the colours of DAVIS. The same labels give the same bytes."""
+    """Write labels, uint8 (H, W), as a palette PNG with the colours of DAVIS."""
     labels = np.asarray(labels)
     if labels.ndim != 2 or labels.dtype != np.uint8:
         raise MaskError(f"mask for {path} is {labels.dtype} {labels.shape}: expected uint8 (height, width)")
