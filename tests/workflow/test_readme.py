@@ -10,12 +10,15 @@ from importlib.metadata import distributions
 from pathlib import Path
 
 import pytest
+import yaml
 from packaging.specifiers import SpecifierSet
 
 import vosarena
 from tests.conftest import REPOSITORY, write_sequence
+from vosarena.config.study import load_study
 from vosarena.io.frames import read_frame
 from vosarena.io.video import write_video
+from vosarena.orchestration.checks import check_study
 
 README = (REPOSITORY / "README.md").read_text()
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.S | re.M)
@@ -79,6 +82,9 @@ def test_readme_from_top_to_bottom(house, installed, monkeypatch):
             (house / title[1]).write_text(text.replace("demo/val]", "{path: my-videos}]"))
         elif kind == "python":
             in_a_notebook(text)
+        elif kind == "yaml":  # a part of a config
+            (house / "their-masks").mkdir()
+            check_study(load_study({"datasets": ["demo/val"], **yaml.safe_load(text)}), text)
         elif kind == "bibtex":
             assert text.startswith("@software{")
         elif kind == "":
