@@ -1,16 +1,30 @@
 """Speed by number of objects, from the manifests."""
 
+import math
 from dataclasses import replace
 
 import pandas as pd
+import pytest
 
 from tests.support.records import make_manifest
 from vosarena.base.notes import write_note
 from vosarena.datasets.table import SequenceCounts, SequenceRecord, write_table
 from vosarena.leaderboard.columns import TABLES
-from vosarena.leaderboard.speed import speed_by_objects
+from vosarena.leaderboard.speed import Measured, Speed, speed_by_objects
 from vosarena.leaderboard.tables import speed_markdown
 from vosarena.predictions.manifest import Timing
+
+
+@pytest.mark.parametrize(
+    ("jobs", "fps", "parallel"),
+    [((1, 2, 1), 10.0, 1), ((2, 3, 2), 4.0, 3), ((0, 2, 0), 4.0, 2), ((0, 0, 0), 4.0, None)],
+)
+def test_the_speed_is_that_of_sequences_tracked_alone(jobs, fps, parallel):
+    seconds = 0.5, 6.5, 0.5
+    found = Speed.of(Measured(*it, 100.0, "CPU", number) for *it, number in zip((5, 20, 5), seconds, jobs, strict=True))
+    assert found.fps == fps and (
+        found.parallel_jobs == parallel or (parallel is None and math.isnan(found.parallel_jobs))
+    )
 
 
 def test_sequences_with_the_same_number_of_objects_are_taken_together(tmp_path):

@@ -313,13 +313,14 @@ def test_the_scores_are_shown_in_80_columns(tmp_path):
     rows += [f"paper,d,s,q,{scores},published,published,,", "none,d,s,q,,,,,,server,awaiting server,,"]
     file = tmp_path / "leaderboard.csv"
     file.write_text("\n".join([columns, *rows]))
-    speeds = [f"d,s,m{number},{number}.25" for number in range(1, 20)]  # not known of the others
-    file.with_name("speed.csv").write_text("\n".join(["dataset,split,model,fps", *speeds]))
+    speeds = [f"d,s,m{number},{number}.25,{1 + number % 2}" for number in range(1, 20)]  # not known of the others
+    file.with_name("speed.csv").write_text("\n".join(["dataset,split,model,fps,parallel_jobs", *speeds]))
     out = io.StringIO()
     show_boards(file, Console(file=out, width=80))
     text = out.getvalue()
     assert re.search(r"^ +1 +m1 +62.9 \[57.9, 68.4\] +61.0 +64.2 +1.2$", text, re.M)
     assert "d/s, p" in text and "5 more in" in text and "[red]x (incomplete)" in text
+    assert re.findall("^fps: .*$", text, re.M) == ["fps: 1 to 2 jobs at once"]
     assert "paper" not in text and "none" not in text and max(map(len, text.splitlines())) <= 80
     show_boards(tmp_path / "nothing.csv", Console(file=out))
     assert out.getvalue() == text

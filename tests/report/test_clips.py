@@ -57,6 +57,18 @@ def test_panels_have_masks_contours_and_a_score(files):
     assert not (pictures[1][-70:] == pictures[2][-70:]).all(), "the position moves in every frame"
 
 
+def test_errors_and_outlines_in_place_of_masks(files):
+    labels = files.mask(3)
+    inside = np.argwhere(labels == 2).mean(0).astype(int)
+    colours = {}
+    for show in ("masks", "outlines", "errors"):
+        picture = np.asarray(clip_of(files, show=show).picture(3)).astype(int)
+        colours[show] = picture[22 + inside[0], 102 + inside[1]]
+    missed = np.array(list(bytes.fromhex("FF4A1C")))
+    far = {show: np.abs(colour - missed).sum() for show, colour in colours.items()}
+    assert far["errors"] < min(far["masks"], far["outlines"]), "the model has no mask there"
+
+
 @pytest.mark.parametrize("models", [0, 1, 4, 9, 40])
 def test_any_number_of_models_fits(files, models):
     picture = next(clip_of(files, models, width=640).pictures())

@@ -37,7 +37,8 @@ def _style():
 
 def overview(rows, titles=BY_NAME, attributes=("small", "$late$", "_x")) -> dict[str, pd.DataFrame]:
     shared = {**PLACE, "kind": "measured", "status": "complete", "fps": 10.0, "device": "CPU $5 and $6", "rank": 1}
-    board = pd.DataFrame([shared | row for row in rows]).reindex(columns=TABLES["leaderboard"])
+    shared["parallel_jobs"] = 2
+    board = pd.DataFrame([shared | row for row in rows]).reindex(columns=[*TABLES["leaderboard"], "parallel_jobs"])
     found = [{**PLACE, "attribute": name, "derived": True} | row for name in attributes for row in rows]
     return {"leaderboard": board, "attributes": pd.DataFrame(found, columns=[*TABLES["attributes"], "j"])}
 
@@ -56,7 +57,9 @@ def test_names_are_drawn_as_they_are(tmp_path):
         assert words.count(shown) == 2, f"{name!r} is not a bar and an entry of the legend"
     assert {"d$x_1^ s$, davis2017", "$late$", "_x"} <= set(words)
     speeds = words_of((tmp_path / "speed.svg").read_text())
-    assert {"The $1 model", "frames per second, CPU $5 and $6"} <= set(speeds) and len(set(words) & set(speeds)) > 5
+    assert {"The $1 model", "frames per second, CPU $5 and $6, 2 jobs at once"} <= set(speeds) and len(
+        set(words) & set(speeds)
+    ) > 5
 
 
 @settings(max_examples=60, deadline=None)
@@ -128,7 +131,7 @@ def test_the_panels_of_the_overview_are_legible(fps):
     figure = Figure(figsize=(5, 2.6))
     left, right = figure.subplots(1, 2)
     models = [f"a-model-{number}" for number in range(len(fps))]
-    board = pd.DataFrame({"model": models, "fps": fps, "j_and_f": 99.0, "device": "CPU"})
+    board = pd.DataFrame({"model": models, "fps": fps, "j_and_f": 99.0, "device": "CPU", "parallel_jobs": 2})
     figures._attributes(left, board.assign(attribute="late"), models, BY_NAME, "davis2017 ignores 3 of 68 objects")
     figures._speed(right, board, models, BY_NAME)
     FigureCanvasAgg(figure).draw()

@@ -104,12 +104,21 @@ def test_the_workflow_makes_the_report_and_figures_and_their_bytes_repeat(
         "squares_all_beta.mp4",
         "squares_all_gamma.mp4",
     ]
+    assert main([*command, "--sequence", "gamma", "--show", "errors", "--png", "5", "0"]) == 0
+    pictures = [Image.open(tmp_path / f"videos/squares_all_gamma_{frame}.png") for frame in (0, 5)]
+    assert pictures[0].size == pictures[1].size and pictures[0].tobytes() != pictures[1].tobytes()
+    assert main([*command, "--sequence", "gamma", "--png", "6"]) == 1
     assert main([*command, "--sequence", "gama"]) == main([*command, "--sequence", "beta", "--models", "flw"]) == 1
     shutil.rmtree(tmp_path / "results/predictions/squares/all/flow/beta")
     assert main([*command, "--sequence", "beta"]) == 0, "the models that have predicted it"
     assert main([*command, "--sequence", "beta", "--models", "flow"]) == 1
     said = capsys.readouterr().err
-    for words in ("did you mean 'gamma'", "did you mean 'flow'", "squares/all/beta: not tracked yet by flow; run"):
+    for words in (
+        "--png 6: gamma has no such frame; choose 0 to 5",
+        "did you mean 'gamma'",
+        "did you mean 'flow'",
+        "squares/all/beta: not tracked yet by flow; run",
+    ):
         assert words in said
 
     named = load_study({**setting, "figures": {"sequences": ["squares/all/beta"]}})

@@ -221,7 +221,15 @@ def test_a_clip_plays_on_the_first_screen_and_in_the_viewer(page):
     assert command.endswith("--models flow late-flow")
     page.select_option("#view", "mask")
     assert page.locator("#panels").is_visible() and page.locator("#clip").evaluate("node => node.paused")
-    assert not page.locator("#save-picture").is_visible(), "browsers do not let local pages read pictures"
+    page.select_option("#view", "error")
+    page.locator("#slider").press("End")
+    page.click("#save-picture")  # browsers do not let local pages read pictures
+    assert page.inner_text("#picture-command").endswith("--models flow late-flow --show errors --png 59")
+    page.emulate_media(media="print")
+    assert page.locator("#panels").is_visible() and not page.locator("#picture-help").is_visible()
+    page.emulate_media(media="screen")
+    page.locator("#slider").press("Home")
+    assert not page.locator("#picture-help").is_visible(), "it was about another frame"
     page.keyboard.press("Escape")
     page.emulate_media(reduced_motion="reduce")
     page.reload()

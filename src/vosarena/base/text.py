@@ -20,3 +20,16 @@ def summarise_names(names: Sequence[object], shown: int = 3) -> str:
     """
     more = f" and {len(names) - shown} more" if len(names) > shown else ""
     return ", ".join(map(str, names[:shown])) + more
+
+
+def jobs_at_once(numbers: Iterable[float]) -> str:
+    """Return how many jobs ran at once while speeds were measured; empty if that is not known.
+
+    Examples:
+        >>> jobs_at_once([1, 2, float("nan")])
+        '1 to 2 jobs at once'
+    """
+    known = sorted({int(number) for number in numbers if number == number})
+    if known in ([], [1]):
+        return "1 job at a time" if known else ""
+    return f"{' to '.join(map(str, dict.fromkeys((known[0], known[-1]))))} jobs at once"

@@ -30,6 +30,15 @@ def add_parser(commands: Any) -> None:
         "--models", nargs="+", default=[], metavar="NAME", help="models to show (default: all of the study)"
     )
     parser.add_argument(
+        "--show",
+        choices=("masks", "outlines", "errors"),
+        default="masks",
+        help="what to paint of the models (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--png", nargs="+", type=int, default=[], metavar="FRAME", help="write these frames as PNG instead of a video"
+    )
+    parser.add_argument(
         "--output", type=Path, metavar="DIR", help="folder of the videos (default: results/studies/STUDY/videos)"
     )
     add_study_options(parser)
@@ -37,13 +46,14 @@ def add_parser(commands: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Write the videos and print their paths."""
+    """Write the videos or pictures and print their paths."""
     from vosarena.report.video import write_videos
 
     if args.study:
         args.config = _config_of(args.study, args.config)
     study, paths = read_study(args), study_paths(args)
-    for path in write_videos(study, paths, args.sequence, args.models, args.output or paths.videos):
+    output = args.output or paths.videos
+    for path in write_videos(study, paths, args.sequence, args.models, output, args.show, args.png):
         print(path)
 
 

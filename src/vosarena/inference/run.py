@@ -30,6 +30,7 @@ from vosarena.inference.outputs import (
     prompts_of,
     track_sequence,
 )
+from vosarena.inference.parallel import ParallelJobs
 from vosarena.inference.process import restored_process, stopped_by_signals
 from vosarena.inference.prompting import derived_prompts
 from vosarena.inference.real_time import RealTime
@@ -107,7 +108,7 @@ def track_sequences(task: ShardTask) -> Outcome:
             others are left to the next process, which takes that sequence last.
         Stopped: The process was asked to end.
     """
-    with stopped_by_signals(task.minutes), _Run(task) as run:
+    with stopped_by_signals(task.minutes), ParallelJobs() as jobs, _Run(task, jobs) as run:
         return _track_all(run)
 
 
@@ -167,7 +168,8 @@ class _Run:
     While a sequence is tracked, the prompts of the next one are read and its frames are hashed in a thread.
     """
 
-    def __init__(self, task: ShardTask) -> None:
+    def __init__(self, task: ShardTask, jobs: ParallelJobs) -> None:
+        self._jobs = jobs
         self.task = replace(  # a tracker may change the working directory
             task, images=task.images.absolute(), annotations=task.annotations.absolute(), store=task.store.absolute()
         )
@@ -301,6 +303,7 @@ class _Run:
             self.tracker = self.task.job.build()
             self._load_seconds = time.perf_counter() - started
         stems = tuple(path.stem for path in plan.files.frames)
+        jobs, began = self._jobs.numbers(), time.time()
         memory, started = PeakMemory(), time.perf_counter()
         saving, (prompts, real_time) = _write_masks(self.tracker, plan, folder, title, self.task.job)
         seconds = time.perf_counter() - started
@@ -312,7 +315,7 @@ class _Run:
             written=None if len(plan.written) == len(stems) else tuple(plan.written),
             prompts={stems[index]: tuple(prompted_ids(prompt)) for index, prompt in prompts.items()},
             given={stems[index]: found for index, prompt in prompts.items() if (found := given_json(prompt))},
-            timing=Timing(load=round(self._load_seconds, 3), track=round(seconds, 3)),
+            timing=Timing(round(self._load_seconds, 3), round(seconds, 3), len(jobs | self._jobs.numbers(since=began))),
             memory=MemoryUse(memory.host_mb(), memory.gpu_mb()),
             saving=saving,
             device=device_name(resolve_device(self.tracker, self.task.job.device)),

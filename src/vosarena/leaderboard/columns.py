@@ -5,7 +5,7 @@ LaTeX and the report page follow.
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Flag, auto
 
 import pandas as pd
@@ -124,6 +124,14 @@ _SPEED: tuple[Column, ...] = (
     ),
     Column("device", "device", _text("device"), Shown.PAGE, order=22, words=True),
 )
+_PARALLEL_JOBS = Column(
+    "parallel_jobs",
+    "jobs at once",
+    _number("parallel_jobs", "{:.0f}"),
+    Shown.PAGE,
+    order=22,
+    description="Tracking jobs that ran on the machine at once, at most, while fps was measured",
+)
 LEADERBOARD: tuple[Column, ...] = (
     Column("model", "model", _text("model"), _ALL, order=2, words=True),
     Column("dataset"),
@@ -168,6 +176,7 @@ LEADERBOARD: tuple[Column, ...] = (
         description="Measured objects, of all objects if the protocol ignores some",
     ),
     *_SPEED,
+    replace(_PARALLEL_JOBS, optional=True),
     Column("kind", "kind", _kind, _ALL, order=3, words=True, description="Who computed the scores"),
     Column(
         "source",
@@ -250,6 +259,7 @@ SPEED: tuple[Column, ...] = (
     Column("split"),
     Column("model", "model", _text("model"), words=True),
     *_SPEED,
+    _PARALLEL_JOBS,
 )
 _TEXTS = Shown.MARKDOWN | Shown.LATEX
 REPRODUCTION: tuple[Column, ...] = (
@@ -305,7 +315,7 @@ def shown_cells(rows: pd.DataFrame, columns: Iterable[Column]) -> pd.DataFrame:
 TABLES: dict[str, list[str]] = {
     "leaderboard": names(LEADERBOARD),
     "speed": names(SPEED),
-    "speed_by_objects": ["dataset", "split", "model", "n_objects", "n_sequences", "fps"],
+    "speed_by_objects": ["dataset", "split", "model", "n_objects", "n_sequences", "fps", "parallel_jobs"],
     "sequences": [*KEYS, "model", "sequence", "j_and_f", "j", "f", "n_objects"],
     "objects": [*KEYS, "model", "sequence", "object_id", "n_frames", "j_and_f", "j", "f", "survived", "failure"],
     "survival": [*KEYS, "model", "part", "share"],

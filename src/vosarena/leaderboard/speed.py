@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -15,6 +15,23 @@ from vosarena.predictions.store import Store
 
 SPEED_KEYS = ["dataset", "split", "model"]
 SPEED_VALUES = ["fps", "peak_memory_mb", "device"]  # also columns of leaderboard.csv, which only published rows fill
+_COLUMNS = [*SPEED_KEYS, *SPEED_VALUES, "parallel_jobs"]
+
+
+class Measured(NamedTuple):
+    """What a finished sequence says about speed and memory: `seconds` of tracking, and tracking jobs at once."""
+
+    frames: int
+    seconds: float
+    memory_mb: float
+    device: str
+    parallel_jobs: int
+
+    @classmethod
+    def of(cls, manifest: Manifest) -> "Measured":
+        """Return what a manifest says."""
+        timing = manifest.timing
+        return cls(len(manifest.frames), timing.track, manifest.peak_memory_mb, manifest.device, timing.parallel_jobs)
 
 
 @dataclass(frozen=True)
@@ -22,24 +39,29 @@ class Speed:
     """Speed and memory of one model on one split, from the manifests.
 
     Attributes:
-        fps: Frames per second of tracking, including decoding and writing; NaN if not known.
+        fps: Frames per second of tracking, including decoding and writing, of the sequences that no other tracking
+            job ran next to, if there are any, else of all; NaN if not known.
         peak_memory_mb: Peak GPU memory, or peak memory of the process without a GPU.
         device: All devices, separated by commas.
+        parallel_jobs: Tracking jobs that ran at once, at most, while `fps` was measured; NaN if not known.
     """
 
     fps: float = math.nan
     peak_memory_mb: float = math.nan
     device: str = ""
+    parallel_jobs: float = math.nan
 
     @classmethod
-    def of(cls, sequences: Iterable[tuple[int, float, float, str]]) -> "Speed":
-        """Return the speed of finished sequences, each given by its frames, seconds, peak memory and device."""
+    def of(cls, sequences: Iterable[Measured]) -> "Speed":
+        """Return the speed of finished sequences."""
         found = list(sequences)
         if not found:
             return cls()
-        frames, seconds, memory, devices = zip(*found, strict=True)
-        fps = round(sum(frames) / sum(seconds), 2) if sum(seconds) > 0 else math.nan
-        return cls(fps, max(memory), ", ".join(sorted(set(devices))))
+        used = [it for it in found if it.parallel_jobs == 1] or found
+        frames, seconds = sum(it.frames for it in used), sum(it.seconds for it in used)
+        fps = round(frames / seconds, 2) if seconds > 0 else math.nan
+        devices = ", ".join(sorted({it.device for it in found}))
+        return cls(fps, max(it.memory_mb for it in found), devices, max(it.parallel_jobs for it in used) or math.nan)
 
 
 def measured_speed(store: Path, table: Path) -> Speed:
@@ -50,7 +72,7 @@ def measured_speed(store: Path, table: Path) -> Speed:
         table: The table of sequences of the split.
     """
     manifests = Store(store).manifests(record.sequence for record in read_table(table)).values()
-    return Speed.of((len(it.frames), it.timing.track, it.peak_memory_mb, it.device) for it in manifests)
+    return Speed.of(map(Measured.of, manifests))
 
 
 def speed_by_objects(dataset: str, split: str, model: str, store: Path, table: Path) -> Iterator[dict[str, Any]]:
@@ -68,21 +90,22 @@ def speed_by_objects(dataset: str, split: str, model: str, store: Path, table: P
     for manifest in manifests:
         groups.setdefault(len({number for ids in manifest.prompts.values() for number in ids}), []).append(manifest)
     for number, group in sorted(groups.items()):
-        frames = sum(len(manifest.frames) for manifest in group)
-        seconds = sum(manifest.timing.track for manifest in group)
-        fps = round(frames / seconds, 2) if seconds > 0 else math.nan
+        speed = Speed.of(map(Measured.of, group))
         yield {
             **dict(zip(SPEED_KEYS, (dataset, split, model), strict=True)),
-            **{"n_objects": number, "n_sequences": len(group), "fps": fps},
+            "n_objects": number,
+            "n_sequences": len(group),
+            "fps": speed.fps,
+            "parallel_jobs": speed.parallel_jobs,
         }
 
 
 def split_speed(board: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return the table `leaderboard` without the speed of models that ran here, and the table `speed`."""
     ran = board["kind"] != Kind.PUBLISHED.value
-    speed = board.loc[ran, [*SPEED_KEYS, *SPEED_VALUES]].drop_duplicates(SPEED_KEYS)
+    speed = board[ran].reindex(columns=_COLUMNS).drop_duplicates(SPEED_KEYS)
     known = speed["fps"].notna() | speed["peak_memory_mb"].notna()
-    without = board.assign(
+    without = board.drop(columns="parallel_jobs", errors="ignore").assign(
         **{name: board[name].where(~ran, "" if name == "device" else math.nan) for name in SPEED_VALUES}
     )
     return without, speed[known].sort_values(SPEED_KEYS, ignore_index=True)
@@ -90,7 +113,9 @@ def split_speed(board: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 def with_speed(board: pd.DataFrame, speed: pd.DataFrame) -> pd.DataFrame:
     """Return the table `leaderboard` with the speed of models that ran here."""
-    found = board[SPEED_KEYS].merge(speed, on=SPEED_KEYS, how="left").set_index(board.index)
+    known = speed.reindex(columns=_COLUMNS)
+    found = board[SPEED_KEYS].merge(known, on=SPEED_KEYS, how="left").set_index(board.index)
     ran = board["kind"] != Kind.PUBLISHED.value
     filled = {name: found[name].fillna("") if name == "device" else found[name] for name in SPEED_VALUES}
-    return board.assign(**{name: board[name].where(~ran, filled[name]) for name in SPEED_VALUES})
+    with_values = {name: board[name].where(~ran, filled[name]) for name in SPEED_VALUES}
+    return board.assign(**with_values, parallel_jobs=found["parallel_jobs"].where(ran))

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from vosarena.base.escaping import csv_text
-from vosarena.base.text import summarise_names
+from vosarena.base.text import jobs_at_once, summarise_names
 from vosarena.orchestration.job_errors import FailedJob, last_error
 
 _COMMANDS = 3  # shown on the terminal
@@ -76,10 +76,10 @@ def show_boards(file: Path, console: Console | None = None) -> None:
     console = console or Console(stderr=True)
     boards: dict[str, list[dict[str, str]]] = {}
     speed = file.with_name("speed.csv")
-    speeds = {_run(row): row["fps"] for row in (_rows(speed) if speed.is_file() else ())}
+    speeds = {_run(row): row for row in (_rows(speed) if speed.is_file() else ())}
     for row in _rows(file):
         if row["kind"] != "published" and row["j_and_f"]:
-            row["fps"] = speeds.get(_run(row), "")
+            row |= {name: speeds.get(_run(row), {}).get(name, "") for name in ("fps", "parallel_jobs")}
             boards.setdefault(f"{row['dataset']}/{row['split']}, {row['protocol']}", []).append(row)
     for name, rows in list(boards.items())[:_BOARDS]:
         table = Table(title=Text(name), title_justify="left", box=None, pad_edge=False)
@@ -94,6 +94,8 @@ def show_boards(file: Path, console: Console | None = None) -> None:
         if len(rows) > _ROWS:
             table.add_row("...", Text(f"{len(rows) - _ROWS} more in {file}"))
         console.print(table)
+        if jobs := jobs_at_once(float(row["parallel_jobs"] or "nan") for row in rows):
+            _print_plain(console, f"fps: {jobs}")
     if len(boards) > _BOARDS:
         _print_plain(console, f"{len(boards) - _BOARDS} more boards are in {file}")
 

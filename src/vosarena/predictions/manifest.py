@@ -90,10 +90,17 @@ class ModelIdentity:
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds that a sequence took. `track` includes decoding of frames and writing of masks, `load` is the model's."""
+    """How long a sequence took.
+
+    Attributes:
+        load: Seconds for loading the model.
+        track: Seconds for tracking, including decoding of frames and writing of masks.
+        parallel_jobs: Tracking jobs that ran on the machine at once, this one included; 0 if not known.
+    """
 
     load: float
     track: float
+    parallel_jobs: int = 0
 
 
 @dataclass(frozen=True)
@@ -132,7 +139,7 @@ class Manifest:
         frames: Names of the frames in order, without suffix.
         prompts: Frame name -> ids of the objects whose prompt is there.
         given: Frame name -> object id -> boxes and clicks, in order, where the prompts are not masks.
-        timing: Seconds for loading and tracking.
+        timing: Seconds for loading and tracking, and how many jobs ran at once.
         memory: Peak memory.
         saving: Options that the tracker changed because memory ran out; usually empty.
         device: Name of the GPU, or the processor's architecture.
@@ -182,6 +189,7 @@ class Manifest:
             "prompts": {frame: list(ids) for frame, ids in self.prompts.items()},
             **({"given": dict(self.given)} if self.given else {}),
             "seconds": {"load": self.timing.load, "track": self.timing.track},
+            "parallel_jobs": self.timing.parallel_jobs,
             "fps": self.fps,
             "peak_memory_mb": self.memory.host,
             "peak_gpu_memory_mb": self.memory.gpu,
@@ -204,7 +212,7 @@ class Manifest:
             masks_digest=content["masks"],
             frames=tuple(content["frames"]),
             prompts={frame: tuple(ids) for frame, ids in content["prompts"].items()},
-            timing=Timing(content["seconds"]["load"], content["seconds"]["track"]),
+            timing=Timing(**content["seconds"], parallel_jobs=content.get("parallel_jobs", 0)),
             memory=MemoryUse(content["peak_memory_mb"], content["peak_gpu_memory_mb"]),
             saving=content["saving_memory"],
             device=content["device"],
@@ -235,6 +243,7 @@ class Manifest:
         return {
             "load": self.timing.load,
             "track": self.timing.track,
+            "parallel_jobs": self.timing.parallel_jobs,
             "host_mb": self.memory.host,
             "gpu_mb": self.memory.gpu,
             "device": self.device,

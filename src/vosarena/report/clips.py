@@ -17,7 +17,16 @@ from PIL import Image, ImageDraw, ImageFont
 from vosarena.datasets.sequences import SequenceFiles
 from vosarena.io.frames import read_frame
 from vosarena.io.video import write_video
-from vosarena.report.media import MODEL_COLOURS, Picture, ReadLabels, desaturated, paint_over, with_contour
+from vosarena.report.media import (
+    MODEL_COLOURS,
+    Picture,
+    ReadLabels,
+    desaturated,
+    paint_errors,
+    paint_outlines,
+    paint_over,
+    with_contour,
+)
 
 _PAPER, _INK, _LINE, _QUIET = "#14171B", "#E9ECF0", "#39414B", "#A3ADB9"  # as the dark page
 _TITLE, _GAP, _CURVE, _AXIS, _TEXT = 22, 6, 84, 34, 13  # pixels
@@ -64,6 +73,7 @@ class Clip:
         truth: Returns the ground truth of a frame, whose contour is on all panels; None without ground truth.
         width: Largest width of the video in pixels.
         widest: Largest width of one panel in pixels.
+        show: What is painted of the models: `masks`, `outlines` or `errors`, which need the ground truth.
     """
 
     files: SequenceFiles
@@ -74,6 +84,7 @@ class Clip:
     truth: ReadLabels | None = None
     width: int = 1280
     widest: int = 480
+    show: str = "masks"
 
     def write(self, path: Path, quality: int) -> None:
         """Write the clip.
@@ -90,24 +101,38 @@ class Clip:
 
     def pictures(self) -> Iterator[Picture]:
         """Yield the pictures of the clip, uint8 RGB, all of the same size."""
-        size = self._panel_size
         for index in self.frames:
-            frame = cv2.resize(read_frame(self.files.frames[index]), size, interpolation=cv2.INTER_AREA)
-            muted = desaturated(frame)
-            truth = _resized(self.truth(index) if self.truth else None, size)
-            image = Image.fromarray(self._still)
-            draw = ImageDraw.Draw(image)
-            for number, panel in enumerate(self.panels):
-                x, y = self._corner(number)
-                labels = _resized(panel.read(index), size)
-                picture = with_contour(frame if labels is None else paint_over(muted, labels), truth)
-                image.paste(Image.fromarray(picture), (x, y))
-                if index in panel.scores:
-                    text = self.score.format(100 * panel.scores[index])
-                    draw.text((x + size[0] - 6, y - 4), text, fill=_INK, font=_font(), anchor="rs")
-            if self._scored:
-                self._draw_position(draw, index)
-            yield np.asarray(image)
+            yield np.asarray(self.picture(index))
+
+    def picture(self, index: int) -> Image.Image:
+        """Return the picture of one frame.
+
+        Args:
+            index: Index of the frame.
+        """
+        size = self._panel_size
+        frame = cv2.resize(read_frame(self.files.frames[index]), size, interpolation=cv2.INTER_AREA)
+        muted = desaturated(frame)
+        truth = _resized(self.truth(index) if self.truth else None, size)
+        image = Image.fromarray(self._still)
+        draw = ImageDraw.Draw(image)
+        for number, panel in enumerate(self.panels):
+            x, y = self._corner(number)
+            labels = _resized(panel.read(index), size)
+            show = "masks" if panel.number is None else self.show
+            if labels is None:
+                picture = frame
+            elif show == "errors":
+                picture = frame if truth is None else paint_errors(muted, labels, truth)
+            else:
+                picture = (paint_outlines if show == "outlines" else paint_over)(muted, labels)
+            image.paste(Image.fromarray(with_contour(picture, truth)), (x, y))
+            if index in panel.scores:
+                text = self.score.format(100 * panel.scores[index])
+                draw.text((x + size[0] - 6, y - 4), text, fill=_INK, font=_font(), anchor="rs")
+        if self._scored:
+            self._draw_position(draw, index)
+        return image
 
     @property
     def _scored(self) -> bool:

@@ -21,7 +21,7 @@ from PIL import Image
 from vosarena.base.errors import DataError
 from vosarena.base.escaping import one_line
 from vosarena.base.files import check_folder
-from vosarena.base.text import nearest
+from vosarena.base.text import jobs_at_once, nearest
 from vosarena.config.catalogs import Split
 from vosarena.config.paths import Paths
 from vosarena.config.study import Study
@@ -370,5 +370,7 @@ def _speed(axes: Axes, rows: pd.DataFrame, models: list[str], titles: Titles) ->
     axes.xaxis.set_major_locator(few)  # room for the numbers
     axes.xaxis.set_major_formatter("{x:g}")
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.set(ylim=(0, 100), xlabel=one_line(f"frames per second, {device}"), ylabel="J&F")
+    jobs = jobs_at_once(rows.loc[rows["device"] == device, "parallel_jobs"])
+    label = ", ".join(filter(None, ["frames per second", device, jobs]))
+    axes.set(ylim=(0, 100), xlabel=one_line(label), ylabel="J&F")
     _legend(axes, dots, loc="center left", bbox_to_anchor=(1, 0.5), ncols=1)

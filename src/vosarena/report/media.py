@@ -325,10 +325,23 @@ def desaturated(frame: Picture) -> NDArray[np.float32]:
 
 def paint_over(muted: NDArray[np.float32], labels: LabelMap) -> Picture:
     """Return a desaturated frame as uint8 with masks painted over it."""
-    paint = painted(labels)
+    return _painted_over(muted, painted(labels), _PALETTE, _ALPHA)
+
+
+def paint_outlines(muted: NDArray[np.float32], labels: LabelMap) -> Picture:
+    """Return a desaturated frame as uint8 with the outlines of masks painted over it."""
+    return _painted_over(muted, _outlines(labels), _SHEET_PALETTE, _SHEET_LINES)
+
+
+def paint_errors(muted: NDArray[np.float32], labels: LabelMap, truth: LabelMap) -> Picture:
+    """Return a desaturated frame as uint8 with missed and extra pixels painted over it (see `errors`)."""
+    return _painted_over(muted, errors(labels, truth), _SHEET_PALETTE, _SHEET_FILL)
+
+
+def _painted_over(muted: NDArray[np.float32], paint: Picture, palette: bytes, alpha: bytes) -> Picture:
     here = paint > 0
-    colours = np.frombuffer(_PALETTE, np.uint8).reshape(-1, 3)[paint[here]].astype(np.float32)
-    weights = (np.frombuffer(_ALPHA, np.uint8) / 255).astype(np.float32)[paint[here]][..., None]
+    colours = np.frombuffer(palette, np.uint8).reshape(-1, 3)[paint[here]].astype(np.float32)
+    weights = (np.frombuffer(alpha, np.uint8) / 255).astype(np.float32)[paint[here]][..., None]
     blend = np.rint(muted).astype(np.uint8)
     blend[here] = np.rint(muted[here] * (1 - weights) + colours * weights)
     return blend

@@ -3,10 +3,11 @@
 import logging
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from vosarena.base.errors import ConfigError, DataError
-from vosarena.base.files import check_folder
+from vosarena.base.files import atomic_path, check_folder
 from vosarena.base.text import nearest
 from vosarena.config.catalogs import Split
 from vosarena.config.paths import Paths
@@ -30,7 +31,13 @@ logger = logging.getLogger(__name__)
 
 
 def write_videos(
-    study: Study, paths: Paths, sequences: Sequence[str], models: Sequence[str], output: Path
+    study: Study,
+    paths: Paths,
+    sequences: Sequence[str],
+    models: Sequence[str],
+    output: Path,
+    show: str = "masks",
+    pictures: Sequence[int] = (),
 ) -> Iterator[Path]:
     """Write a video of each sequence: the ground truth and every model side by side, and their J over time.
 
@@ -43,12 +50,15 @@ def write_videos(
         sequences: Sequences as `<dataset>/<split>/<sequence>`, or `<sequence>` if the study has only one split.
         models: Names of the models; none for all models that have predicted the sequence.
         output: Folder for `<dataset>_<split>_<sequence>.mp4`.
+        show: What is painted of the models: `masks`, `outlines` or `errors`.
+        pictures: Indices of frames that are written as `<dataset>_<split>_<sequence>_<index>.png` instead of a video.
 
     Yields:
-        The path of each video.
+        The path of each video or picture.
 
     Raises:
-        ConfigError: A name is unknown, or the package av is not installed.
+        ConfigError: A name or frame is unknown, there is no ground truth to show errors, or the package av is not
+            installed.
         DataError: A model has no prediction of a sequence.
     """
     for name in models:
@@ -58,10 +68,23 @@ def write_videos(
     numbers = {model: number for number, model in enumerate(study.models)}
     check_folder(output)
     for split, record in found:
-        path = output / f"{split.dataset}_{split.name}_{record.sequence}.mp4"
-        protocol = find_protocol(study.protocols_of(split)[0])
-        _clip(split, record, paths, models, numbers, protocol).write(path, QUALITY)
-        yield path
+        name, protocol = f"{split.dataset}_{split.name}_{record.sequence}", find_protocol(study.protocols_of(split)[0])
+        clip = replace(_clip(split, record, paths, models, numbers, protocol), show=show)
+        if show == "errors" and clip.truth is None:
+            raise ConfigError(f"--show errors: {split} has no ground truth here; show masks or outlines")
+        if unknown := sorted(set(pictures) - set(clip.frames)):
+            raise ConfigError(f"--png {unknown[0]}: {record.sequence} has no such frame; choose 0 to {clip.frames[-1]}")
+        for index in pictures:
+            yield _save_picture(clip, index, output / f"{name}_{index}.png")
+        if not pictures:
+            clip.write(output / f"{name}.mp4", QUALITY)
+            yield output / f"{name}.mp4"
+
+
+def _save_picture(clip: Clip, index: int, path: Path) -> Path:
+    with atomic_path(path) as temporary:
+        clip.picture(index).save(temporary, format="png")
+    return path
 
 
 def _find(name: str, splits: Mapping[str, Split], paths: Paths) -> tuple[Split, SequenceRecord]:

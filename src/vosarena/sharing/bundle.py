@@ -36,7 +36,7 @@ from vosarena.datasets.sequences import ANNOTATIONS, IMAGES, SequenceFiles, read
 from vosarena.datasets.table import read_table
 from vosarena.inference.run import sequence_digest
 from vosarena.leaderboard.inputs import local_runs
-from vosarena.leaderboard.speed import Speed
+from vosarena.leaderboard.speed import Measured, Speed
 from vosarena.metrics.counts import boundary_f, jaccard
 from vosarena.metrics.read import read_metrics
 from vosarena.metrics.scores import score, summarise
@@ -103,7 +103,13 @@ class Bundle:
         times = self.timings.get(f"{dataset}/{split}/{model}", {})
         frames = {name: len(it["frames"]) for name, it in self.manifests(dataset, split, model).items()}
         return Speed.of(
-            (frames[name], float(it["track"]), float(it["gpu_mb"] or it["host_mb"]), str(it["device"]))
+            Measured(
+                frames[name],
+                float(it["track"]),
+                float(it["gpu_mb"] or it["host_mb"]),
+                str(it["device"]),
+                int(it.get("parallel_jobs", 0)),
+            )
             for name, it in times.items()
         )
 

@@ -27,24 +27,23 @@
   v.showClip = (sequence, chosen) => {
     const player = $("clip"), source = `${v.folder(`${v.split()}/${sequence.name}`)}/${FILE}`;
     player.hidden = !chosen;
-    for (const id of ["panels", "frames-bar", "zoom-label", "models"]) $(id).hidden = chosen;
+    for (const id of ["panels", "frames-bar", "zoom-label", "models", "save-picture"]) $(id).hidden = chosen;
     if (!chosen) return player.pause();
     if (player.getAttribute("src") !== source) player.src = source;
     player.setAttribute("aria-label", `Clip of ${sequence.name} with the masks of all models`);
     return STILL.matches ? undefined : player.play().catch(() => {});
   };
+  const word = (text) => (/^[\w./+-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`); // for a shell
+  const command = (sequence, models, ...more) => ["vosarena", "video", "--study", v.data.study, "--sequence", `${v.split()}/${sequence.name}`,
+    "--models", ...models, ...more].flatMap((text, i) => [i ? " " : "", el("span", {}, word(String(text)))]);
   v.offerClip = (sequence, models) => {
     $("view").querySelector("[value=clip]").hidden = $("save-clip").hidden = !sequence.clip;
     $("save-clip").href = sequence.clip ? `${v.folder(`${v.split()}/${sequence.name}`)}/${FILE}` : "";
     $("save-clip").download = `${v.split()}/${sequence.name}.mp4`.replaceAll("/", "_");
     $("clip-facts").textContent = sequence.clip ? `The clip has ${rate(sequence)}${part(sequence)}. ` : "";
-    const word = (text) => (/^[\w./+-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`); // for a shell
-    $("clip-command").textContent = ["vosarena video --study", v.data.study, "--sequence", `${v.split()}/${sequence.name}`,
-      "--models", ...models].map((text, i) => (i % 2 || i > 4 ? word(text) : text)).join(" ");
+    $("clip-command").replaceChildren(...command(sequence, models));
   };
 
-  // Browsers do not let a page read pictures of a local folder, so this is offered only where the page comes from a server.
-  $("save-picture").hidden = !location.protocol.startsWith("http");
   const load = (source) => new Promise((done, fail) => {
     const image = new Image();
     Object.assign(image, { onload: () => done(image), onerror: fail, src: source });
@@ -79,10 +78,17 @@
     }
     return new Promise((done) => { canvas.toBlob(done, "image/png"); });
   }
-  v.savePicture = async (sequence, index) => {
+  const SHOW = { error: ["--show", "errors"], outline: ["--show", "outlines"] };
+  v.savePicture = async (sequence, index, models, frame) => {
+    if (location.protocol === "file:") { // browsers do not let a page read pictures of a local folder
+      $("picture-command").replaceChildren(...command(sequence, models, ...(SHOW[$("view").value] || []), "--png", frame));
+      $("picture-help").hidden = false;
+      return;
+    }
     const address = URL.createObjectURL(await picture(sequence, index));
     el("a", { href: address, download: `${v.split()}/${sequence.name}_${$("frame").textContent}.png`.replace(/[/ ]+/g, "_") }).click();
     setTimeout(() => URL.revokeObjectURL(address), 1000);
   };
+  $("print").addEventListener("click", () => window.print());
   v.onBoard(first);
 })();

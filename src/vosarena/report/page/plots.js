@@ -116,7 +116,11 @@
       const near = labels.filter((other) => Math.abs(Math.log(other.fps / row.fps)) < 1);
       labels.push({ ...row, at: Math.min(row.j_and_f, ...near.map((other) => other.at - 6)) });
     }
-    const say = (row) => `${row.model}: ${v.show(row.j_and_f)} at ${v.show(row.fps)} frames per second`;
+    const jobs = rows.map((row) => row.parallel_jobs).filter(Boolean), ends = [...new Set([Math.min(...jobs), Math.max(...jobs)])];
+    $("speed-note").textContent = !jobs.length ? "One device is shown."
+      : `One device is shown; the models were measured with ${ends.join(" to ")} ${ends.at(-1) > 1 ? "jobs at once" : "job at a time"}.`;
+    const say = (row) => `${row.model}: ${v.show(row.j_and_f)} at ${v.show(row.fps)} frames per second`
+      + (row.parallel_jobs ? `, ${row.parallel_jobs} ${row.parallel_jobs > 1 ? "jobs at once" : "job at a time"}` : "");
     $("speed-plot").replaceChildren(draw({ width: Math.min(720, $("speed-plot").clientWidth), height: 340, marginRight: 130,
       marginTop: 26, marginBottom: 40, marginLeft: 44, ariaLabel: "J&F against frames per second", ariaDescription: rows.map(say).join("; "),
       x: { type: "log", domain, ticks, tickFormat: "~g", label: "frames per second" },

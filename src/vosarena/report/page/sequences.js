@@ -175,7 +175,8 @@
     const small = visible.filter((figure) => figure.dataset.layer !== big).length;
     $("panels").style.setProperty("--columns", Math.max(1, Math.ceil(small / Math.ceil(small / 5))));
   }
-  const offer = () => v.offerClip(open.sequence, layers(open.sequence).slice(2).map(([title]) => title).filter((title) => !hidden.has(title)));
+  const visible = () => layers(open.sequence).slice(2).map(([title]) => title).filter((title) => !hidden.has(title));
+  const offer = () => v.offerClip(open.sequence, visible());
   const showView = () => { stop(); v.showClip(open.sequence, $("view").value === "clip"); };
   function enlarge(title) {
     big = big === title ? null : title;
@@ -251,6 +252,7 @@
     const { sequence, detail } = open;
     open.index = index = Math.max(0, Math.min(sequence.tile[2] - 1, index));
     $("slider").value = index;
+    $("picture-help").hidden = true; // it is about another frame
     const frame = detail ? detail.shown[index] : null;
     $("frame").textContent = frame === null ? "" : `frame ${frame} / ${sequence.frames - 1}`;
     layers(sequence).forEach(([title, layer], i) => {
@@ -294,7 +296,7 @@
   for (const id of ["object", "metric"]) $(id).addEventListener("change", curves);
   $("kinds").replaceChildren(...v.data.failure_kinds.flatMap((kind, i) => [i ? ", " : "",
     el("span", { class: "kind" }, el("span", { class: "chip", style: `background:${v.kindColour(i + 1)}` }), kind)]));
-  $("save-picture").addEventListener("click", () => v.savePicture(open.sequence, open.index));
+  $("save-picture").addEventListener("click", () => open.detail && v.savePicture(open.sequence, open.index, visible(), open.detail.shown[open.index]));
   $("play").addEventListener("click", play);
   $("previous").addEventListener("click", () => step(-1));
   $("next").addEventListener("click", () => step(1));

@@ -28,7 +28,7 @@ window.site = (() => {
     peak_memory_mb: (row) => show(row.peak_memory_mb, 0), kind: badges,
     source: (row) => link(row.source), license: (row) => facts(row).license || "" };
   const LICENCE = { key: "license", title: "licence", words: true, description: "Licence of the weights" };
-  const COUNTS = ["rank", "n_objects"];
+  const COUNTS = ["rank", "n_objects", "parallel_jobs"];
   const plain = (key, row) => (typeof row[key] === "number" && !COUNTS.includes(key) ? show(row[key]) : row[key]);
   const value = (key, row) => (key === "license" ? facts(row).license : row[key]) ?? null;
 
