@@ -1,13 +1,11 @@
 """The report in a real browser: nothing from outside, no errors; sorting, filters, drill-down, keyboard, phone."""
 
 import json
-import os
 import re
 import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -23,8 +21,6 @@ from vosarena.leaderboard.columns import TABLES
 from vosarena.report import media
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (pip install playwright)")
-CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
-pytestmark = pytest.mark.skipif(not CHROMIUM, reason="chromium is not installed (apt-get install chromium)")
 
 VENDOR = Path(__file__).parents[2] / "src/vosarena/report/page/vendor"
 MODELS = ("static", "flow", "late-flow")
@@ -86,35 +82,10 @@ def report(tmp_path_factory) -> Path:
     return root.parent / "results/studies/study/report/index.html"
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[sync_api.Browser]:
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
 @pytest.fixture(params=["desktop", "phone"])
-def page(browser, report, request) -> Iterator[sync_api.Page]:
-    """The opened page; afterwards: no console message, no error, nothing asked from anywhere but its own folder."""
-    width, height = {"desktop": (1280, 900), "phone": (390, 844)}[request.param]
-    page = browser.new_page(viewport={"width": width, "height": height})
-    complaints: list[str] = []
-    page.on("console", lambda message: complaints.append(message.text))
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    # A picture that is no longer wanted, because the slider moved on, is aborted by the browser: no fault of the page.
-    page.on(
-        "requestfailed",
-        lambda asked: None if "ERR_ABORTED" in (asked.failure or "") else complaints.append(f"failed: {asked.url}"),
-    )
-    page.on(
-        "request", lambda asked: None if asked.url.startswith(("file://", "data:")) else complaints.append(asked.url)
-    )
-    page.goto(report.as_uri())
-    page.set_default_timeout(15_000)
-    yield page
-    assert complaints == []
-    page.close()
+def page(open_page, report, request) -> sync_api.Page:
+    """The opened page."""
+    return open_page(report, *{"desktop": (1280, 900), "phone": (390, 844)}[request.param])
 
 
 ONCE = pytest.mark.parametrize("page", ["desktop"], indirect=True)  # what does not depend on the width

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from vosarena.base.errors import ConfigError
+from vosarena.cli.bundle_options import add_bundles, existing_bundles
 
 
 def add_parser(commands: Any) -> None:
@@ -14,7 +15,7 @@ def add_parser(commands: Any) -> None:
         description="Verify bundles and merge them into one leaderboard. Hashes, counts and scores of each bundle must "
         "agree, and all bundles must have the same frames and ground truth. Scores are computed from the counts.",
     )
-    parser.add_argument("bundles", type=Path, nargs="+", metavar="FILE.zip", help="bundles of `vosarena bundle`")
+    add_bundles(parser)
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument("--output", type=Path, metavar="DIR", help="folder for bundle.zip and leaderboard/")
     where.add_argument("--check", action="store_true", help="verify only, and write nothing")
@@ -31,12 +32,9 @@ def run(args: argparse.Namespace) -> None:
     """Merge, and print the leaderboard."""
     from vosarena.sharing.merge import merge
 
-    for file in args.bundles:
-        if not file.is_file():
-            raise ConfigError(f"{file}: no such file; give bundles")
     if args.resources and not args.resources.is_dir():
         raise ConfigError(f"{args.resources}: no such folder; give the folder `resources` of a study")
-    for note in merge(args.bundles, args.output or Path(), check_only=args.check, resources=args.resources):
+    for note in merge(existing_bundles(args), args.output or Path(), check_only=args.check, resources=args.resources):
         print(note)
     if args.check:
         number = len(args.bundles)

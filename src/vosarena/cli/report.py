@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from vosarena.base.errors import ConfigError
+from vosarena.cli.extras import workflow_packages
 from vosarena.cli.study_options import add_partial_options, add_study_options, read_study, study_paths
 
 
@@ -23,12 +23,8 @@ def run(args: argparse.Namespace) -> None:
     """Write the page and print its path."""
     from vosarena.leaderboard.partial import partial_leaderboard
 
-    try:
+    with workflow_packages("vosarena report"):
         from vosarena.report.page import build_report
-    except ModuleNotFoundError as error:
-        if error.name != "jinja2":
-            raise
-        raise ConfigError("vosarena report needs jinja2; install it with pip install 'vosarena[workflow]'") from None
     study, paths = read_study(args), study_paths(args)
     runs = partial_leaderboard(study, paths, args.jobs) if args.partial else None
     output = paths.partial / "report" if args.partial else paths.report

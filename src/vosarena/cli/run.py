@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from vosarena.base.errors import ConfigError
+from vosarena.cli.extras import workflow_packages
 
 
 def add_parser(commands: Any) -> None:
@@ -35,14 +35,8 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Check the study, and replace this process by Snakemake."""
-    try:
+    with workflow_packages("the workflow"):
         from vosarena.orchestration.start import start
-    except ModuleNotFoundError as error:
-        if error.name and error.name.partition(".")[0] == "vosarena":
-            raise
-        raise ConfigError(
-            f"the workflow needs the package {error.name}; install it with pip install 'vosarena[workflow]'"
-        ) from None
     # argparse gives everything after the study to Snakemake, also the options above.
     after = argparse.ArgumentParser(prog="vosarena run", add_help=False, allow_abbrev=False)
     _add_options(after)
