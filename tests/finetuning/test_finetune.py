@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -83,17 +84,17 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def command(folder: Path, data: Path, weights: Path, recipe: dict, launcher: tuple[str, ...] = ()) -> list[str]:
+def command(folder: Path, data: Path, weights: Path, recipe: dict, extra: Sequence[object] = ()) -> list[str]:
     folder.mkdir(exist_ok=True)
     (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))
     arguments = ["--recipe", folder / "recipe.yaml", "--data", f"toy/train={data}", "--weights", weights]
     arguments += ["--output", folder / "out.pth", "--work", folder / "work", "--device", "cpu"]
-    return [sys.executable, "-m", *launcher, "vosarena", "finetune", *map(str, arguments)]
+    return [sys.executable, "-m", "vosarena", "finetune", *map(str, [*arguments, *extra])]
 
 
-def run(folder: Path, data: Path, weights: Path, **changes: object) -> dict:
+def run(folder: Path, data: Path, weights: Path, extra: Sequence[object] = (), **changes: object) -> dict:
     """Fine-tune in a process of its own, as a job does: other tests leave torch in other states."""
-    call = command(folder, data, weights, {**QUICK, **changes})
+    call = command(folder, data, weights, {**QUICK, **changes}, extra)
     done = subprocess.run(call, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return torch.load(folder / "out.pth", weights_only=True)
@@ -128,9 +129,9 @@ def test_loss_log_and_figure(undisturbed: tuple[Path, dict]) -> None:
     assert np.isfinite(log["total_loss"]).all() and (log["waiting"] < log["seconds"]).all()
     parts = [name for name in log if name.startswith(("loss_", "aux_"))]
     assert np.allclose(log[parts].sum(axis=1), log["total_loss"], rtol=1e-5)
-    figure = undisturbed[0] / "work" / "loss.svg"
+    figure = undisturbed[0] / "work" / "curves.svg"
     assert "mean over 1 steps" in figure.read_text()
-    write_curves(undisturbed[0] / "work" / "loss.parquet", figure.with_name("again.svg"))
+    write_curves(undisturbed[0] / "work", figure.with_name("again.svg"))
     assert figure.with_name("again.svg").read_bytes() == figure.read_bytes()
 
 
@@ -165,15 +166,20 @@ def test_readers_do_not_change_the_weights(
 def test_a_killed_process_ends_all_and_one_process_goes_on(
     undisturbed: tuple[Path, dict], data: Path, weights: Path, tmp_path: Path
 ) -> None:
-    """Two processes train as one does, and one process finishes what they began: to the same bits."""
-    recipe = {**QUICK, "gpus": 2, "checkpoint_every": 1}
-    call, log = command(tmp_path / "two", data, weights, recipe), tmp_path / "log"
+    """Two processes train as one does, and one process finishes what they began: to the same bits.
+
+    Nor does it matter that the first of the two scores the weights while the other waits.
+    """
+    write_video(tmp_path / "held-out", "video-9", 9)
+    scored = {"validate": {"split": "toy/held-out", "every": 1}, "checkpoint_every": 1}
+    extra = ["--held-out", tmp_path / "held-out", "--option", "size=64", "--option", "top_k=8"]
+    call, log = command(tmp_path / "two", data, weights, {**QUICK, "gpus": 2, **scored}, extra), tmp_path / "log"
     with log.open("w") as file:
         process = subprocess.Popen(
             call, env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=file, stderr=subprocess.STDOUT
         )
     work = tmp_path / "two" / "work"
-    wait_for(lambda: process.poll() is not None or read_json(work / "progress.json").get("iteration"), 200)
+    wait_for(lambda: process.poll() is not None or len(read_json(work / "validation.json").get("scores", ())) > 1, 200)
     assert process.poll() is None, log.read_text()
     ranks = [
         child
@@ -186,8 +192,10 @@ def test_a_killed_process_ends_all_and_one_process_goes_on(
     assert "a training process was killed or failed" in log.read_text()
     assert not any(rank.is_running() and rank.status() != psutil.STATUS_ZOMBIE for rank in ranks)
     assert 0 < torch.load(work / "checkpoint.pth", weights_only=True)["iteration"] < QUICK["iterations"]
-    assert equal(run(tmp_path / "two", data, weights), undisturbed[1])
+    run(tmp_path / "two", data, weights, extra, **scored)
+    assert equal(torch.load(work / "last.pth", weights_only=True), undisturbed[1])
     assert pd.read_parquet(work / "loss.parquet")["iteration"].tolist() == [1, 2, 3, 4, 5, 6]
+    assert pd.read_parquet(work / "validation.parquet")["iteration"].tolist() == [0, 1, 2, 3, 4, 5, 6]
 
 
 def test_divergence_stops_and_keeps_the_last_checkpoint(data: Path, weights: Path, tmp_path: Path) -> None:

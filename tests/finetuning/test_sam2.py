@@ -47,7 +47,8 @@ def train(folder: Path, data: Path, start: Path, **changes: object) -> dict:
     (folder / "recipe.yaml").write_text(yaml.safe_dump({**QUICK, **changes}))
     arguments = ["--tracker", "sam2", "--option", "config=sam2_demo", "--option", "image_size=64", "--device", "cpu"]
     arguments += ["--recipe", folder / "recipe.yaml", "--data", f"toy/train={data}", "--weights", start]
-    arguments += ["--output", folder / "out.pth", "--work", folder / "work"]
+    arguments += ["--output", folder / "out.pth", "--work", folder / "work", "--held-out", folder / "held-out"]
+    write_video(folder / "held-out", "video-9", 9)
     call = [sys.executable, "-m", "vosarena", "finetune", *map(str, arguments)]
     done = subprocess.run(call, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -55,7 +56,9 @@ def train(folder: Path, data: Path, start: Path, **changes: object) -> dict:
 
 
 def test_a_training_changes_all_parts_and_loads_in_upstream(data: Path, start: Path, tmp_path: Path) -> None:
-    whole = train(tmp_path, data, start)
+    whole = train(tmp_path, data, start, validate={"split": "toy/held-out", "every": 3})
+    scores = pd.read_parquet(tmp_path / "work" / "validation.parquet")
+    assert scores["iteration"].tolist() == [0, 3] and (scores["j_and_f"] > 0).all()
     losses = pd.read_parquet(tmp_path / "work" / "loss.parquet")
     weighed = 20 * losses["loss_mask"] + losses["loss_dice"] + losses["loss_iou"] + losses["loss_class"]
     assert np.allclose(weighed, losses["total_loss"], rtol=1e-5)

@@ -17,12 +17,13 @@ from vosarena.config.study import from_command_line, load_study
 from vosarena.datasets.table import read_table
 from vosarena.datasets.prepare import source_fingerprint
 from vosarena.fetching.weights import local_files
+from vosarena.finetuning.files import LOSSES, SCORES
 from vosarena.base.errors import VosarenaError
 from vosarena.base.locks import LockHeld
 from vosarena.base.names import expand_home
 from vosarena.inference.devices import all_devices, visible_devices
 from vosarena.leaderboard.server_scores import score_files
-from vosarena.orchestration.checks import check_access, check_study, discard_damaged, study_name
+from vosarena.orchestration.checks import check_access, check_study, discard_damaged, overlap_warnings, study_name
 from vosarena.orchestration.machine import cpus_of_gpu_job, limit_gpu_jobs, runs_here
 from vosarena.trackers.base import uses_torch
 from vosarena.trackers.stored import folder_fingerprint
@@ -76,6 +77,8 @@ if workflow.is_main_process:
     with suppress(LockHeld, OSError):  # another run is alive: Snakemake says so
         unlock()
     discard_damaged(study, paths)
+    for sentence in overlap_warnings(study):
+        print(f"warning: {sentence}", file=sys.stderr)
     try:
         check_access(study, paths)
     except VosarenaError as error:
@@ -169,6 +172,22 @@ def files_of_split(name):
     return source_fingerprint(study.split(name), every_file=True)
 
 
+def validation_split_of(wildcards):
+    """Return the name of the split on which a training is validated, as a list that is empty without one."""
+    validation = model_of(wildcards).finetune.validation
+    return [validation.split] if validation else []
+
+
+def held_out_of(wildcards):
+    """Return how a model is scored on the split on which its training is validated, as by the rules for a study."""
+    for split in map(study.split, validation_split_of(wildcards)):
+        prompts = model_of(wildcards).definition(split).prompts
+        precision = study.inference.precision
+        how = {"protocol": study.protocols_of(split)[0], "resize": split.resize}
+        return {**how, "prompts": prompts, "precision": precision}
+    return {}
+
+
 def definition_of_training(wildcards):
     """Return the part of a recipe that decides the weights, not how the work is divided."""
     return model_of(wildcards).recipe.model_dump(mode="json", exclude=set(DIVISION))
@@ -187,6 +206,12 @@ def training_job_of(wildcards):
     recipe = recipe_of(wildcards)
     work = paths.finetuned(wildcards.model) / "checkpoint"
     return TrainingJob(recipe, work, uses_gpus=study.inference.device != "cpu", here=runs_here(workflow))
+
+
+def curves_of_study(wildcards):
+    """Return the tables of the trainings of the study, which the report shows."""
+    names = [name for name, model in study.models.items() if model.finetune]
+    return [declared.finetuned(name) / table for name in names for table in (LOSSES, SCORES)]
 
 
 def statuses_of(wildcards):

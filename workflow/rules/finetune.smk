@@ -6,10 +6,12 @@ rule finetune:
         weights=lambda wildcards: weights_of(Namespace(model=model_of(wildcards).finetune.from_model)),
         training=lambda wildcards: [declared.sequences(split) for split in model_of(wildcards).finetune.data],
         evaluated=[declared.sequences(split) for split in study.splits],
+        held_out=lambda wildcards: [declared.sequences(split) for split in validation_split_of(wildcards)],
     output:
         weights=declared.finetuned("{model}") / "weights.pth",
         losses=declared.finetuned("{model}") / "loss.parquet",
-        figure=declared.finetuned("{model}") / "loss.svg",
+        scores=declared.finetuned("{model}") / "validation.parquet",
+        figure=declared.finetuned("{model}") / "curves.svg",
         training=declared.finetuned("{model}") / "training.json",
     log:
         "<logs>/finetune/{model}.log",
@@ -31,8 +33,9 @@ rule finetune:
         tracker=lambda wildcards: model_of(wildcards).tracker,
         options=lambda wildcards: dict(model_of(wildcards).options),
         definition=definition_of_training,
-        files=lambda wildcards: [files_of_split(split) for split in model_of(wildcards).finetune.data],
+        files=lambda wildcards: [files_of_split(split) for split in model_of(wildcards).finetune.splits],
         evaluated=list(study.splits),
+        held_out=held_out_of,
         device=study.inference.device,
     message:
         "{wildcards.model}: fine-tune on {params.recipe.data}"

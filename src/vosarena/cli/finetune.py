@@ -31,6 +31,12 @@ def add_parser(commands: Any) -> None:
         metavar="DATASET/SPLIT=FOLDER",
         help="split that will be evaluated: an error if it overlaps the training data (may be repeated)",
     )
+    parser.add_argument(
+        "--held-out", type=Path, metavar="FOLDER", help="folder of the split that `validate` of the recipe names"
+    )
+    parser.add_argument(
+        "--protocol", default="davis2017", help="protocol by which it is scored there (default: davis2017)"
+    )
     parser.add_argument("--weights", type=Path, required=True, help="weights to start from (a state dict)")
     parser.add_argument("--output", type=Path, required=True, help="file for the new weights")
     parser.add_argument("--work", type=Path, required=True, help="folder for the checkpoint and the loss curves")
@@ -40,7 +46,8 @@ def add_parser(commands: Any) -> None:
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="option of the tracker that decides the network: `config` and `image_size` of sam2 (may be repeated)",
+        help="option of the tracker: `config` and `image_size` of sam2, and those with which it is validated (may be "
+        "repeated)",
     )
     parser.add_argument(
         "--device", default="auto", choices=["auto", "cpu", "cuda"], help="auto: a GPU if there is one (default: auto)"
@@ -54,18 +61,23 @@ def run(args: argparse.Namespace) -> None:
     from vosarena.cli.track import parse_option
     from vosarena.finetuning.launch import finetune
     from vosarena.finetuning.recipe import read_recipe
-    from vosarena.finetuning.task import TrainingTask
+    from vosarena.finetuning.task import HeldOut, TrainingTask
+    from vosarena.metrics.protocols import find_protocol
 
     data, evaluated = _parse_folders(args.data), _parse_folders(args.evaluated)
     for folder in [*data.values(), *evaluated.values()]:
         if not folder.is_dir():
             raise DataError(f"no such folder: {folder}; give --data and --evaluated as DATASET/SPLIT=FOLDER")
+    if args.held_out and not args.held_out.is_dir():
+        raise DataError(f"no such folder: {args.held_out}; give --held-out the folder of the split")
     if not args.weights.is_file():
         raise TrackerError(f"no such file: {args.weights}; give the weights to start from with --weights")
     options = dict(parse_option(item) for item in args.option)
     recipe = read_recipe(read_yaml(args.recipe), str(args.recipe), args.tracker)
+    find_protocol(args.protocol)
+    held_out = HeldOut(args.held_out, args.protocol) if args.held_out else None
     task = TrainingTask(
-        recipe, data, args.weights, args.output, args.work, args.tracker, options, args.device, evaluated
+        recipe, data, args.weights, args.output, args.work, args.tracker, options, args.device, evaluated, held_out
     )
     finetune(task)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,13 +40,15 @@ def run(args: argparse.Namespace) -> int:
     from vosarena.base.escaping import console
     from vosarena.config.paths import Paths
     from vosarena.inference.devices import all_devices, visible_devices
-    from vosarena.orchestration.checks import read_checked_study
+    from vosarena.orchestration.checks import overlap_warnings, read_checked_study
     from vosarena.orchestration.plan import plan_study
 
     study = read_checked_study(args.study)
     paths = Paths(study.name, Path(study.pathvars.results), Path(study.pathvars.resources))
     gpus = len(visible_devices(os.environ, all_devices()))
     plan = plan_study(study, paths, gpus=gpus, cores=args.cores, cluster=args.slurm)
+    for sentence in overlap_warnings(study):
+        print(f"warning: {sentence}", file=sys.stderr)
     terminal = console(pipe_width=160)
     for part in _parts(plan):
         terminal.print(part)
@@ -126,6 +129,12 @@ def _totals(plan: Plan) -> Iterator[str]:
     hours = dict.fromkeys(_KINDS.values(), 0.0)
     for run in plan.runs:
         hours[_KINDS[run.kind]] += run.hours or 0
+    if plan.trainings:
+        training = dict.fromkeys(_KINDS.values(), 0.0)
+        for each in plan.trainings:
+            training["GPU" if each.gpus else "CPU"] += each.hours * (each.gpus or 1)
+        spent = " and ".join(f"{number:.1f} {kind} hours" for kind, number in training.items() if number)
+        yield f"{_plural(len(plan.trainings), 'training job')}, {spent}, started again where a time limit ends it."
     jobs, finished = sum(run.jobs or 0 for run in plan.runs), sum(run.finished for run in plan.runs)
     spent = " and ".join(f"{number:.2f} {kind} hours" for kind, number in hours.items() if number) or "nothing to track"
     yield f"{_plural(jobs, 'tracking job')}, {spent}; {_plural(finished, 'sequence')} finished."

@@ -1,5 +1,6 @@
 """The catalog of datasets and models."""
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -62,6 +63,11 @@ class Model(ModelEntry):
     def tracks_together(self) -> bool:
         """Whether the model is an ensemble by the mean, in which other models track."""
         return bool(self.ensemble) and self.by == "mean"
+
+    def parameter_count(self) -> int:
+        """Return the number of parameters that the catalog states, 0 if it states none."""
+        found = re.fullmatch(r"([0-9.]+) M", self.parameters)
+        return round(float(found[1]) * 1_000_000) if found else 0
 
     def open_weights(self) -> bool | None:
         """Return whether everybody can download the weights, or the model needs none; None if that is not known."""

@@ -401,6 +401,31 @@ class Sam2Recipe(Entry):
     image_encoder: Bool = Field(True, description="Train the image encoder too.")
 
 
+class ValidationEntry(Entry):
+    """Scores of the model during a training, on videos that it does not learn from.
+
+    The model is scored as by the workflow, before the first iteration, every so many iterations, and after the last
+    one. The weights with the highest J&F become those of the model.
+    """
+
+    example: ClassVar[str] = """\
+finetune:
+  data: [mose/train-local]
+  validate: {split: mose/val-local, every: 1000, patience: 5}"""
+
+    split: NonEmpty = Field(
+        description="Split with ground truth, as `<dataset>/<split>`. It must not be among the training data, and the "
+        "study must not evaluate on it."
+    )
+    every: Int = Field(1000, ge=1, description="Iterations between two validations.")
+    patience: Int | None = Field(
+        None,
+        ge=1,
+        description="Stop the training after this many validations in a row without a higher J&F. Default is to go on "
+        "to the end.",
+    )
+
+
 # Defaults of a recipe for SAM 2 where they differ from those for Cutie. Source: see Sam2Recipe; 40 epochs of the 1,507
 # videos of MOSE, each twice per epoch, in batches of 8.
 _SAM2_DEFAULTS: Mapping[str, Any] = {
@@ -419,7 +444,7 @@ _CUTIE_KEYS = (
 )
 
 # Keys of a recipe that only change how the work is divided or when it is saved, not what is learned.
-DIVISION = ("from_model", "data", "micro_batch", "workers", "checkpoint_every", "gpus", "nodes")
+DIVISION = ("from_model", "data", "micro_batch", "workers", "checkpoint_every", "gpus", "nodes", "tensorboard")
 
 
 class FinetuneEntry(Entry):
@@ -502,10 +527,27 @@ finetune:
     )
     workers: Int = Field(8, ge=0, description="Data loading processes per training process.")
     checkpoint_every: Int = Field(500, ge=1, description="Iterations between checkpoints.")
+    validation: ValidationEntry | None = Field(
+        None, alias="validate", description="Score the model during the training, and keep the best weights."
+    )
+    tensorboard: Bool = Field(
+        False, description="Also write files for TensorBoard (`pip install 'vosarena[tensorboard]'`)."
+    )
     gpus: Int = Field(
         1, ge=1, description="GPUs per node, with one training process each. Without a GPU, processes on the CPU."
     )
     nodes: Int = Field(1, ge=1, description="Nodes of a cluster.")
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """The splits that decide the weights: the training data, and the one on which the training is validated."""
+        return (*self.data, self.validation.split) if self.validation else self.data
+
+    def validations_after(self, iteration: int) -> int:
+        """Return how many validations come after an iteration, if the training goes on to its end."""
+        if not self.validation:
+            return 0
+        return -(-self.iterations // self.validation.every) - iteration // self.validation.every
 
     def for_tracker(self, tracker: str) -> Self:
         """Return the recipe with the defaults of a tracker.

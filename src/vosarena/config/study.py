@@ -53,8 +53,8 @@ class Study:
         return [split for split in self.splits.values() if split.ground_truth == "first_frame"]
 
     def every_split(self) -> list[Split]:
-        """Return the evaluated splits and those that models, or the models these start from, are fine-tuned on."""
-        training = [name for model in self.models.values() for step in self.trainings(model) for name in step.data]
+        """Return the evaluated splits, and those of the fine-tuning runs that lead to the models."""
+        training = [name for model in self.models.values() for step in self.trainings(model) for name in step.splits]
         return [
             *self.splits.values(),
             *(self.split(name) for name in dict.fromkeys(training) if name not in self.splits),
@@ -79,7 +79,7 @@ class Study:
         return list(found.values())
 
     def trained_on(self, model: Model) -> tuple[str, ...] | None:
-        """Return the data with which a model was trained, by itself and before fine-tuning; None if it is not known."""
+        """Return the data that decided the weights of a model, also before fine-tuning; None if they are not known."""
         if model.ensemble:
             members = [self.trained_on(self.model(name)) for name in model.ensemble]
             known = [data for data in members if data is not None]
@@ -87,12 +87,12 @@ class Study:
         if model.finetune is None:
             return model.trained_on
         before = self.trained_on(self.model(model.finetune.from_model or ""))
-        return None if before is None else tuple(dict.fromkeys([*before, *model.finetune.data]))
+        return None if before is None else tuple(dict.fromkeys([*before, *model.finetune.splits]))
 
     def seen(self, model: Model, split: Split) -> TrainingData:
         """Return what a model has seen of a split, by itself and before fine-tuning."""
         known = self.trained_on(model)
-        data = known if known is not None else model.finetune.data if model.finetune else ()
+        data = known if known is not None else model.finetune.splits if model.finetune else ()
         return training_data(data, split, self.catalog, complete=known is not None)
 
     def titles(self) -> Titles:
@@ -174,6 +174,10 @@ def load_study(config: Mapping[str, Any], where: str = "config", name: str = "st
             for step in study.trainings(model):
                 for data in step.data:
                     study.split(data)
+                if step.validation and study.split(step.validation.split).ground_truth != "full":
+                    raise ConfigError(
+                        f"validate: split: {step.validation.split} has no ground truth here; choose another"
+                    )
     return study
 
 

@@ -24,10 +24,12 @@ class TrainingData:
     Attributes:
         seen: The answer.
         reasons: The training data that are the split or related to it, with what is known about the videos in common.
+        in_part: Those of the reasons that are known to have some of the split's videos.
     """
 
     seen: Seen = Seen.UNKNOWN
     reasons: tuple[str, ...] = ()
+    in_part: tuple[str, ...] = ()
 
 
 def training_data(trained: Iterable[str], split: Split, catalog: Catalog, complete: bool) -> TrainingData:
@@ -42,7 +44,9 @@ def training_data(trained: Iterable[str], split: Split, catalog: Catalog, comple
     Returns:
         What the model has seen. It is unknown if not all training data are known, unless the known part is enough.
     """
-    whole, related = [], []
+    whole: list[str] = []
+    related: list[str] = []
+    in_part: list[str] = []
     for data in trained:
         for overlap in [None, *_overlaps(data, split, catalog)]:
             if overlap is None and data == str(split):
@@ -51,11 +55,12 @@ def training_data(trained: Iterable[str], split: Split, catalog: Catalog, comple
                 related.append(data)
             elif overlap is not None:
                 share = f"{overlap.share:.0%} of the videos, " if overlap.share is not None else "videos in common, "
-                (whole if overlap.share == 1 else related).append(f"{data} ({share}{overlap.source})")
+                (whole if overlap.share == 1 else in_part).append(f"{data} ({share}{overlap.source})")
+                related += in_part[-1:]
     if whole:
         return TrainingData(Seen.SPLIT, tuple(whole))
     if related:
-        return TrainingData(Seen.RELATED, tuple(dict.fromkeys(related)))
+        return TrainingData(Seen.RELATED, tuple(dict.fromkeys(related)), tuple(dict.fromkeys(in_part)))
     return TrainingData(Seen.NOTHING if complete else Seen.UNKNOWN)
 
 

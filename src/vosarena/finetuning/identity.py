@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from vosarena.base.hashing import digest_of, file_sha256
 from vosarena.base.version import __version__
 from vosarena.config.schema import DIVISION
-from vosarena.datasets.sequences import read_sequence
+from vosarena.datasets.sequences import ANNOTATIONS, IMAGES, META, read_sequence
 from vosarena.datasets.table import selected_names
 from vosarena.finetuning.task import TrainingTask
 from vosarena.trackers.base import package_versions
@@ -27,16 +28,21 @@ def training_identity(task: TrainingTask) -> dict[str, Any]:
 
     Returns:
         `recipe`, `data` (a digest of the checksums of all frames and masks by split, in the order of the recipe),
-        `weights` (checksum of the start), `packages`, and the digest of all this, `identity`.
+        `weights` (checksum of the start), `packages`, `validation` (settings, digest of the split) if there is one,
+        and the digest of all this, `identity`.
     """
     content: dict[str, Any] = {
         "tracker": task.tracker,
         "options": network_options(task),
-        "recipe": task.recipe.model_dump(mode="json", exclude=set(DIVISION)),
+        "recipe": task.recipe.model_dump(mode="json", exclude={*DIVISION, "validation"}),
         "data": [{"split": name, "digest": _content(folder)} for name, folder in task.datasets.items()],
         "weights": file_sha256(task.weights),
         "packages": {**package_versions([_PACKAGES[task.tracker], *_COMMON_PACKAGES]), "vosarena": __version__},
     }
+    if task.recipe.validation and task.held_out:  # it decides which weights are kept
+        how = {key: value for key, value in asdict(task.held_out).items() if key != "folder"}
+        how |= {"options": dict(task.options), "digest": _every_file(task.held_out.folder)}
+        content["validation"] = task.recipe.validation.model_dump(mode="json") | how
     return {"identity": digest_of(content), **content}
 
 
@@ -50,7 +56,7 @@ def _content(folder: Path) -> str:
     found = [
         (name, files.frames[index], mask)
         for name in selected_names(folder)
-        for files in [read_sequence(folder / "JPEGImages", folder / "Annotations", name)]
+        for files in [read_sequence(folder / IMAGES, folder / ANNOTATIONS, name)]
         for index, mask in files.masks.items()
     ]
     with ThreadPoolExecutor(_READERS) as pool:
@@ -58,3 +64,15 @@ def _content(folder: Path) -> str:
         masks = pool.map(file_sha256, [mask for _, _, mask in found])
         sums = zip(found, frames, masks, strict=True)
         return digest_of({"frames": [[name, frame.stem, *both] for (name, frame, _), *both in sums]})
+
+
+def _every_file(folder: Path) -> str:
+    """Return a digest of the names and checksums of all frames and masks of a dataset, and of its meta file."""
+    files = [path for path in (folder / META,) if path.is_file()]
+    for name in selected_names(folder):
+        found = read_sequence(folder / IMAGES, folder / ANNOTATIONS, name)
+        masks = [found.masks, *found.objects.values()]
+        files += [*found.frames, *(path for each in masks for path in each.values())]
+    with ThreadPoolExecutor(_READERS) as pool:
+        sums = zip(files, pool.map(file_sha256, files), strict=True)
+        return digest_of({"files": [[str(path.relative_to(folder)), checksum] for path, checksum in sums]})

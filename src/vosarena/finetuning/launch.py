@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import TextIO
 
-from vosarena.base.errors import TrackerError, VosarenaError
+from vosarena.base.errors import ConfigError, TrackerError, VosarenaError
 from vosarena.base.files import check_folder, read_json, read_text, write_json, write_text
 from vosarena.finetuning.interruption import Stop, Watch, noted_signals, queue_again
 from vosarena.finetuning.leakage import check_leakage
@@ -40,7 +40,13 @@ def finetune(task: TrainingTask) -> None:
     if "RANK" in os.environ:  # somebody else's torchrun
         _train(task)
         return
-    check_leakage(task.datasets, task.evaluated)
+    held_out = {}
+    if task.recipe.validation:
+        if not task.held_out:
+            raise ConfigError("finetune: validate: the split has no folder; give it with --held-out")
+        held_out = {task.recipe.validation.split: task.held_out.folder}
+    check_leakage(task.datasets, held_out, "held-out")
+    check_leakage({**task.datasets, **held_out}, task.evaluated)
     check_folder(task.work)
     check_folder(task.output.parent)
     for file in (task.stop, _failure(task)):

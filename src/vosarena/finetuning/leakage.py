@@ -13,15 +13,16 @@ from vosarena.datasets.sequences import FRAME_SUFFIXES
 from vosarena.datasets.table import selected_names
 
 
-def check_leakage(training: Mapping[str, Path], evaluated: Mapping[str, Path]) -> None:
-    """Check that no sequence is in both the training data and the evaluated splits.
+def check_leakage(training: Mapping[str, Path], evaluated: Mapping[str, Path], use: str = "evaluated") -> None:
+    """Check that no sequence is in both the training data and other splits.
 
     Two sequences are the same if they have the same name in the same dataset, or if they share a frame (the same
     bytes), in any dataset.
 
     Args:
         training: Folders of the training data in canonical layout, by "<dataset>/<split>".
-        evaluated: Folders of the evaluated splits, in the same form.
+        evaluated: Folders of the other splits, in the same form.
+        use: What the other splits are, for the error.
 
     Raises:
         DataError: Sequences are in both; the error names them.
@@ -29,8 +30,8 @@ def check_leakage(training: Mapping[str, Path], evaluated: Mapping[str, Path]) -
     leaks = sorted({*_by_name(training, evaluated), *_by_frame(training, evaluated)})
     if leaks:
         raise DataError(
-            f"fine-tuning data overlap the evaluated sequences: {summarise_names(leaks, 10)}; remove these splits or "
-            "sequences from `finetune: data`, or do not evaluate the model on them"
+            f"fine-tuning data overlap the {use} sequences: {summarise_names(leaks, 10)}; leave these splits or "
+            "sequences out of one of the two"
         )
 
 

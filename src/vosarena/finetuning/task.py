@@ -3,11 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
 from vosarena.config.schema import FinetuneEntry
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """The split on which a training is validated.
+
+    Attributes:
+        folder: Its folder in canonical layout.
+        protocol: Protocol by which it is scored.
+        resize: `never` or `nearest`: masks of another size than their frames.
+        prompts: What the model gets of each object.
+        precision: Number format of the tracker.
+    """
+
+    folder: Path
+    protocol: str = "davis2017"
+    resize: str = "never"
+    prompts: str = "mask"
+    precision: str = "auto"
 
 
 @dataclass(frozen=True)
@@ -24,6 +43,7 @@ class TrainingTask:
         options: Options of the tracker.
         device: `auto`, `cpu` or `cuda`.
         evaluated: Splits that must not overlap the training data, in the same form as `datasets`.
+        held_out: The split of the recipe's `validate`.
     """
 
     recipe: FinetuneEntry
@@ -35,6 +55,7 @@ class TrainingTask:
     options: Mapping[str, Any] = field(default_factory=dict)
     device: str = "auto"
     evaluated: Mapping[str, Path] = field(default_factory=dict)
+    held_out: HeldOut | None = None
 
     @property
     def progress(self) -> Path:
@@ -58,11 +79,13 @@ class TrainingTask:
             "options": dict(self.options),
             "device": self.device,
             "evaluated": {name: str(folder) for name, folder in self.evaluated.items()},
+            "held_out": asdict(self.held_out) | {"folder": str(self.held_out.folder)} if self.held_out else None,
         }
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Self:
         """Read what `to_json` returned."""
+        held_out = content["held_out"]
         return cls(
             recipe=FinetuneEntry.model_validate(content["recipe"]),
             datasets={name: Path(folder) for name, folder in content["datasets"].items()},
@@ -73,4 +96,5 @@ class TrainingTask:
             options=content["options"],
             device=content["device"],
             evaluated={name: Path(folder) for name, folder in content["evaluated"].items()},
+            held_out=HeldOut(**held_out | {"folder": Path(held_out["folder"])}) if held_out else None,
         )

@@ -12,6 +12,7 @@ import logging
 import math
 import os
 import shutil
+import signal
 import statistics
 import time
 from collections.abc import Iterator
@@ -23,15 +24,18 @@ import pandas as pd
 import torch
 from torch import distributed, nn
 
-from vosarena.base.errors import TrackerError
+from vosarena.base.errors import Stopped, TrackerError
 from vosarena.base.files import atomic_path, write_json
 from vosarena.base.logs import progress_bar
 from vosarena.finetuning.curves import write_curves
+from vosarena.finetuning.files import LOSSES, SCORES
 from vosarena.finetuning.identity import network_options, training_identity
 from vosarena.finetuning.interruption import Stop, Watch, end_of_job, noted_signals
 from vosarena.finetuning.recipe import samples_per_pass
-from vosarena.finetuning.samples import passes, seed_everything
+from vosarena.finetuning.samples import passes, seed_everything, seeded
 from vosarena.finetuning.task import TrainingTask
+from vosarena.finetuning.tensorboard import open_writer
+from vosarena.finetuning.validation import Validation, is_due, write_scores
 from vosarena.trackers.checkpoints import read_checkpoint
 
 if TYPE_CHECKING:
@@ -44,13 +48,14 @@ logger = logging.getLogger(__name__)
 def train(task: TrainingTask) -> None:
     """Train in this process, until the end or until there is a reason to stop; `task.progress` says which.
 
-    The weights are written to `task.output` at the end, and checkpoints, losses and the identity of the training to
-    `task.work`.
+    The weights are written to `task.output` at the end: the last ones or, of a training that is validated, the best
+    ones. Checkpoints, losses, scores and the identity of the training go to `task.work`.
 
     Raises:
         DataError: The training data cannot be used.
         ConfigError: The recipe is wrong.
-        TrackerError: The weights are wrong, or the loss is not finite. The last good checkpoint is kept.
+        TrackerError: The weights are wrong, or the loss is not finite. The last good checkpoint is kept. Or a
+            validation failed.
     """
     # rf-cutie's losses are TorchScript, which is recompiled after the first calls and then rounds differently, so a
     # resumed process would not give the same bits as one without interruption.
@@ -109,8 +114,8 @@ def _group(device: str) -> Iterator[_Group]:
     if size == 1:
         yield _Group(rank, size, place)
         return
-    # The others wait while the first process reads all training data for the identity.
-    distributed.init_process_group("nccl" if kind == "cuda" else "gloo", timeout=timedelta(hours=1))
+    # The others wait while the first process reads all training data for the identity, and while it validates.
+    distributed.init_process_group("nccl" if kind == "cuda" else "gloo", timeout=timedelta(hours=12))
     yield _Group(rank, size, place)
     distributed.destroy_process_group()  # not after an error: it could wait for the other processes
 
@@ -151,23 +156,77 @@ class _Run:
                 find_unused_parameters=self.method.unused_parameters,
             )
         self.save_seconds = 0.0
+        self.validation: Validation | None = None
+        self.writer = None
+        if group.rank == 0:
+            if recipe.validation:
+                self.validation = Validation(task, self.identity["identity"], self.start)
+            if recipe.tensorboard:
+                self.writer = open_writer(task.work / "tensorboard", self.start)
 
     def train(self, watch: Watch) -> None:
         """Run all iterations that are left, or as many as there is time for."""
         recipe, views = self.recipe, self.task.work / f"frames-{self.group.rank}"
         if self.group.rank == 0:
             self._write_progress(self.start, Stop.NO)
-        if self.start < recipe.iterations:
+        if not self._validate(self.start, watch) and self.start < recipe.iterations:
             self._loop(watch, views)
-        if self.saved < recipe.iterations or self.group.rank > 0:
+        validation = self.validation
+        finished = self._is_finished(self.saved) if validation else self.saved == recipe.iterations
+        if self.group.rank > 0 or not finished:
             return
-        self._write_losses()
-        write_json(self.task.work / "training.json", self.identity)
-        _save(self.method.weights(), self.task.output)
-        write_curves(self.task.work / "loss.parquet", self.task.work / "loss.svg")
-        self._write_progress(recipe.iterations, Stop.NO)
+        self._write_tables()
+        best = validation.best if validation else None
+        used = {"used": "best" if best else "last", "iteration": best.iteration if best else self.saved}
+        write_json(self.task.work / "training.json", {**self.identity, "weights_of": used})
+        if validation and best:
+            with atomic_path(self.task.output, alone=True) as temporary:
+                shutil.copyfile(validation.best_weights, temporary)
+            validation.clean_up()
+        else:
+            _save(self.method.weights(), self.task.output)
+        if self.writer:
+            self.writer.close()
+        write_curves(self.task.work, self.task.work / "curves.svg")
+        self._write_progress(self.saved, Stop.NO)
         for folder in self.task.work.glob("frames-*"):  # also of processes that were killed
             shutil.rmtree(folder, ignore_errors=True)
+
+    def _validate(self, iteration: int, watch: Watch) -> bool:
+        """Score the weights, if that is due and not done yet; return whether the training has to stop now.
+
+        The checkpoint of this iteration is on the disk, so that a validation may be interrupted. It draws no random
+        number of the training.
+        """
+        if not is_due(self.recipe, iteration):
+            return False
+        validation, place = self.validation, self.group.place
+        if validation and not validation.has(iteration):
+            if place.type == "cuda":
+                torch.cuda.empty_cache()
+            _save(self.method.weights(), validation.last)
+            try:
+                with seeded(self.recipe.seed, 3, iteration):
+                    validation.run(iteration)
+            except Stopped:
+                watch.note(signal.SIGTERM)
+            if place.type == "cuda":
+                torch.cuda.empty_cache()
+            if self.writer and validation.has(iteration):
+                score = validation.scores[-1]
+                for name in ("j_and_f", "j", "f"):
+                    self.writer.add_scalar(f"validation/{name}", getattr(score, name), iteration)
+        if self.group.largest(int(self._is_finished(iteration))):  # the others wait here
+            return True
+        reason = Stop(self.group.largest(watch.reason()))
+        if reason and self.group.rank == 0:
+            self._write_progress(iteration, reason)
+        return bool(reason)
+
+    def _is_finished(self, iteration: int) -> bool:
+        """Whether a training that is validated needs no iteration and no validation any more."""
+        found = self.validation
+        return found is not None and found.has(iteration) and (iteration == found.end or found.patience_is_over)
 
     def _loop(self, watch: Watch, views: Path) -> None:
         recipe, first = self.recipe, self.group.rank == 0
@@ -194,15 +253,23 @@ class _Run:
             if done == 0:
                 row = {**self.group.mean(row), "iteration": iteration + 1}
                 self.log.append(row)
+                if self.writer:
+                    for key, value in row.items():
+                        self.writer.add_scalar(f"training/{key}", value, iteration + 1)
                 bar.update()
                 bar.set_postfix(loss=f"{row['total_loss']:.3f}", refresh=False)
                 slowest = max(slowest, row["seconds"])
                 last = iteration + 1 == recipe.iterations
-                reason = self.group.largest(watch.reason(3 * slowest + 3 * self.save_seconds))
-                if reason or last or (iteration + 1) % recipe.checkpoint_every == 0:
-                    self._save_checkpoint(iteration + 1, Stop.NO if last else Stop(reason))
-                if reason:
+                due = is_due(recipe, iteration + 1)
+                needed = 3 * slowest + 3 * self.save_seconds
+                if self.validation and (due or is_due(recipe, iteration + 2)):
+                    needed += self.validation.seconds
+                reason = self.group.largest(watch.reason(needed))
+                if reason or last or due or (iteration + 1) % recipe.checkpoint_every == 0:
+                    self._save_checkpoint(iteration + 1, Stop.NO if last and not due else Stop(reason))
+                if reason or self._validate(iteration + 1, watch):
                     break
+                waiting = time.perf_counter()
         bar.close()
 
     def _backward(self, iteration: int, number: int, data: dict[str, Any], *, last: bool) -> dict[str, float]:
@@ -252,16 +319,19 @@ class _Run:
                 "log": self.log,
             }
             _save(state, self.checkpoint)
-            self._write_losses()
+            self._write_tables()
             self._write_progress(iteration, reason)
+            if self.writer:
+                self.writer.flush()
         self.saved = iteration
         self.group.largest(0)  # wait for the file
         self.save_seconds = max(self.save_seconds, time.perf_counter() - began)
 
-    def _write_losses(self) -> None:
-        """Write the table of losses so far."""
-        with atomic_path(self.task.work / "loss.parquet") as table:
+    def _write_tables(self) -> None:
+        """Write the tables of losses and scores so far."""
+        with atomic_path(self.task.work / LOSSES) as table:
             pd.DataFrame(self.log).to_parquet(table, index=False)
+        write_scores(self.validation.scores if self.validation else [], self.task.work / SCORES)
 
     def _write_progress(self, iteration: int, reason: Stop) -> None:
         """Write how far the training is; the workflow derives the time limit of the next job from it."""
@@ -271,6 +341,9 @@ class _Run:
             seconds = statistics.median(row["seconds"] for row in recent)
             waiting = sum(row["waiting"] for row in recent) / sum(row["seconds"] for row in recent)
             hours = (self.recipe.iterations - iteration) * seconds / 3600
+            if self.validation:
+                content["seconds_per_validation"] = self.validation.seconds
+                hours += self.recipe.validations_after(iteration) * self.validation.seconds / 3600
             content |= {"seconds_per_iteration": seconds, "waiting_share": waiting, "hours_left": hours}
             logger.info(
                 "iteration %d of %d: loss %.4f, %.2f s per iteration of which %.0f %% wait for data, %.1f hours left",

@@ -10,6 +10,7 @@ import logging
 import os
 import re
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -56,7 +57,8 @@ def take_devices(count: int) -> None:
 
 
 def _take(count: int, jobs_per_gpu: int) -> None:
-    if _held:
+    torch = sys.modules.get("torch")
+    if _held or (torch and torch.cuda.is_initialized()):  # what this process sees is decided
         return
     os.environ.setdefault(ORDER, "PCI_BUS_ID")  # indices as nvidia-smi counts; CUDA's own order is fastest first
     devices = visible_devices(os.environ, all_devices())

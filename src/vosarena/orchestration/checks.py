@@ -11,7 +11,7 @@ from vosarena.base.errors import ConfigError, DataError, TrackerError
 from vosarena.base.names import WEIGHTS_FOLDER
 from vosarena.base.sealed import is_damaged
 from vosarena.base.yaml_files import read_yaml
-from vosarena.config.catalogs import Catalog, Model, Split
+from vosarena.config.catalogs import Model, Split
 from vosarena.config.paths import Paths
 from vosarena.config.study import Study, read_study, with_line
 from vosarena.config.training_data import Seen, training_data
@@ -46,7 +46,7 @@ def check_study(study: Study, where: str) -> None:
     for model in study.models.values():
         if model.masks and not Path(model.masks).is_dir():
             raise ConfigError(f"{where}: models: {model.name}: masks: no such folder: {model.masks}; fix the path")
-        _check_training_data(model, study.splits.values(), study.catalog, where)
+        _check_training_data(model, study, where)
         for file in local_files(model.weights):
             if set(file) & set("{}<>"):
                 words = "contains { } < or >, which Snakemake reads as patterns; rename the file or use a link to it"
@@ -94,17 +94,37 @@ def _check_members(ensemble: Model, members: Iterable[Model], splits: Iterable[S
             raise ConfigError(f"{where}: models: {ensemble.name}: ensemble: {problem}")
 
 
-def _check_training_data(model: Model, splits: Iterable[Split], catalog: Catalog, where: str) -> None:
-    """Raise ConfigError if a model is fine-tuned on one of the splits, or on one that is known to contain it."""
+def _check_training_data(model: Model, study: Study, where: str) -> None:
+    """Raise ConfigError if the splits that train, validate and evaluate a model are not known to be different videos.
+
+    Whatever decides the weights must contain neither an evaluated split nor the one of the validation.
+    """
     if not model.finetune:
         return
-    for split in splits:
-        found = training_data(model.recipe.data, split, catalog, complete=False)
+    recipe, place = model.recipe, f"{where}: models: {model.name}: finetune"
+    pairs = [("data", recipe.data, split, "which it is evaluated on") for split in study.splits.values()]
+    if recipe.validation:
+        on = recipe.validation.split
+        pairs += [("validate", (on,), split, "which it is evaluated on") for split in study.splits.values()]
+        pairs.append(("data", recipe.data, study.split(on), "which it is validated on"))
+    for key, data, split, use in pairs:
+        found = training_data(data, split, study.catalog, complete=False)
         if found.seen is Seen.SPLIT:
             raise ConfigError(
-                f"{where}: models: {model.name}: finetune: data: {split}, which it is evaluated on, is in "
-                f"{', '.join(found.reasons)}; leave one of them out"
+                f"{place}: {key}: {split}, {use}, is in {', '.join(found.reasons)}; leave one of them out"
             )
+
+
+def overlap_warnings(study: Study) -> list[str]:
+    """Return a sentence for each fine-tuned model and evaluated split that has some videos of its training data."""
+    return [
+        f"models: {model.name}: finetune: some videos of {split}, which it is evaluated on, may be among its training "
+        f"data: {', '.join(found.in_part)}; its score there is not that of unseen videos"
+        for model in study.models.values()
+        if model.finetune
+        for split in study.splits.values()
+        if (found := training_data(model.recipe.splits, split, study.catalog, complete=False)).in_part
+    ]
 
 
 def read_checked_study(file: Path) -> Study:

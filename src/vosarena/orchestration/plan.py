@@ -171,10 +171,11 @@ class _Planner:
         if not self.cluster:  # a machine trains on what it has
             recipe = recipe.model_copy(update={"gpus": min(recipe.gpus, self.gpus or self.cores)})
         job = TrainingJob(recipe, self.paths.finetuned(model.name) / "checkpoint", uses_gpus=kind == "gpu")
-        hours, measured = job.hours(kind)
-        start = self.study.model(recipe.from_model or "").weights
+        held_out = recipe.validation and self._records(self.study.split(recipe.validation.split))
+        hours, measured = job.hours(kind, Workload.sum(map(Workload.of, held_out)) if held_out else None)
+        start = self.study.model(recipe.from_model or "")
         gpus = recipe.gpus * recipe.nodes if kind == "gpu" else 0
-        size = job.disk_bytes(start.bytes if start else None)
+        size = job.disk_bytes((start.weights.bytes if start.weights else None) or 4 * start.parameter_count())
         return PlannedTraining(model.name, recipe.iterations, gpus, hours, measured, size)
 
     def _archives(self) -> Iterable[PlannedFile]:
@@ -214,11 +215,10 @@ class _Planner:
 
     def _run(self, split: Split, model: Model) -> PlannedRun:
         kind = self._kind(model)
-        table = self.paths.sequences(split)
-        assumed = not table.is_file()
+        assumed = not self.paths.sequences(split).is_file()
         if assumed and split.sequences is None:
             return PlannedRun(str(split), model.name, kind)
-        records = _assumed_records(split) if assumed else [record for record in read_table(table) if not record.problem]
+        records = self._records(split)
         work = {record.sequence: Workload.of(record) for record in records}
         finished = (
             set()
@@ -252,6 +252,13 @@ class _Planner:
             mask_bytes=size,
             assumed=assumed,
         )
+
+    def _records(self, split: Split) -> list[SequenceRecord]:
+        """Return the sequences of a split; assumed ones if it is not prepared yet."""
+        table = self.paths.sequences(split)
+        if not table.is_file():
+            return _assumed_records(split)
+        return [record for record in read_table(table) if not record.problem]
 
     def _kind(self, model: Model) -> str:
         models = [self.study.model(name) for name in model.ensemble] if model.tracks_together else [model]

@@ -14,7 +14,9 @@ from vosarena.orchestration.shards import Workload
 
 _UNKNOWN_MINUTES = 2880
 _BACKWARD = 3  # time of a training pass relative to tracking: the backward pass takes about twice the forward pass
-_COPIES = 5  # of the weights on disk: the result, and in the checkpoint weights, two moments, and a file being replaced
+# Copies of the weights on disk: the result, and in the checkpoint weights, two moments, and a file being replaced. A
+# validation keeps the best ones and the last ones too.
+_COPIES, _MORE_COPIES = 5, 2
 _START_MINUTES = 20  # to read all data for the checksums, and to build the network
 _SLACK = 1.3
 _MEMORY_MB = 16000  # of a process with its data loaders
@@ -67,20 +69,27 @@ class TrainingJob:
         """What earlier jobs of the training have noted."""
         return read_json(self.work / "progress.json")
 
-    def hours(self, kind: str) -> tuple[float, bool]:
+    def hours(self, kind: str, held_out: Workload | None = None) -> tuple[float, bool]:
         """Return an estimate of the hours that are left, and whether it follows from a measured speed.
 
         Args:
             kind: How the model runs: `gpu` or `cpu`.
+            held_out: The split on which the training is validated.
         """
         progress, recipe = self.progress, self.recipe
         processes = recipe.gpus * recipe.nodes
-        left = recipe.iterations - progress.get("iteration", 0)
+        done = progress.get("iteration", 0)
+        left = recipe.iterations - done
+        validations = recipe.validations_after(done)
         if "seconds_per_iteration" in progress:
-            return left * progress["seconds_per_iteration"] * progress["processes"] / processes / 3600, True
+            seconds = left * progress["seconds_per_iteration"] * progress["processes"] / processes
+            return (seconds + validations * progress.get("seconds_per_validation", 0)) / 3600, True
         frames = recipe.batch * recipe.frames
         work = Workload(frames, frames * recipe.objects, 0, recipe.objects)
-        return left * _BACKWARD * work.usual_seconds(kind) / processes / 3600, False
+        seconds = left * _BACKWARD * work.usual_seconds(kind) / processes
+        if held_out:  # one of the processes tracks, also before the first iteration
+            seconds += (validations + 1) * held_out.usual_seconds(kind)
+        return seconds / 3600, False
 
     def disk_bytes(self, weights: int | None) -> int:
         """Return an estimate of the disk space of the training.
@@ -88,7 +97,7 @@ class TrainingJob:
         Args:
             weights: Size of the initial weights in bytes, if it is known.
         """
-        return _COPIES * (weights or 0)
+        return (_COPIES + (_MORE_COPIES if self.recipe.validation else 0)) * (weights or 0)
 
     def minutes(self) -> int:
         """Time for the iterations that are left, at the speed that an earlier job of the training has measured."""
@@ -97,5 +106,6 @@ class TrainingJob:
             return _UNKNOWN_MINUTES
         left = max(0, self.recipe.iterations - progress["iteration"])
         faster = self.recipe.gpus * self.recipe.nodes / progress["processes"]
-        seconds: float = _SLACK * left * progress["seconds_per_iteration"] / faster
-        return _START_MINUTES + math.ceil(seconds / 60)
+        seconds: float = left * progress["seconds_per_iteration"] / faster
+        seconds += self.recipe.validations_after(progress["iteration"]) * progress.get("seconds_per_validation", 0)
+        return _START_MINUTES + math.ceil(_SLACK * seconds / 60)
