@@ -38,7 +38,7 @@ def animate(images: Path, masks: Path, predictions: Path, sequence: str, output:
         pictures.append(_arrange([_panel(title, frame, read(index)) for title, read in panels.items()]))
     output.parent.mkdir(parents=True, exist_ok=True)
     pictures[0].save(
-        output, save_all=True, append_images=pictures[1:], duration=milliseconds, loop=0, quality=45, method=6
+        output, save_all=True, append_images=pictures[1:], duration=milliseconds, loop=0, quality=40, method=6
     )
 
 

@@ -20,6 +20,7 @@ from vosarena.base.names import escape_unprintable, expand_home
 from vosarena.cli import main
 from vosarena.config.catalogs import Split, load_catalog
 from vosarena.config.study import load_study
+from vosarena.datasets import prepare
 from vosarena.datasets.facts import frame_rate_of
 from vosarena.datasets.prepare import prepare_split, source_fingerprint
 from vosarena.datasets.sequences import (
@@ -550,3 +551,13 @@ def test_the_mask_writer_is_the_same_as_before(tmp_path):
     write_mask(tmp_path / "expected.png", expected)
     made = tmp_path / "resources/datasets/mine/all/Annotations/a/00000.png"
     assert made.read_bytes() == (tmp_path / "expected.png").read_bytes()
+
+
+def test_another_generator_draws_the_clips_of_the_demo_again(monkeypatch):
+    split = load_catalog().split("demo/val")
+    before = source_fingerprint(split)
+    assert before == source_fingerprint(split)
+    prepare._generator_digest.cache_clear()
+    monkeypatch.setattr(prepare, "file_sha256", lambda path: "another version")
+    assert source_fingerprint(split) != before
+    prepare._generator_digest.cache_clear()

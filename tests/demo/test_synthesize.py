@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from vosarena.demo.clips import EVENTS, make_clip, random_clip
+from vosarena.demo.sprites import SPRITE_PIXELS, Light, Pose, draw, draw_labels, make_sprite, outline
+from vosarena.demo.surfaces import BODIES, GROUNDS, Surface, surface
 from vosarena.demo.synthesize import SIZE, STREAMS, clip_seed, sequences, synthesize
 from vosarena.io.masks import read_mask
 
@@ -144,6 +146,33 @@ def test_impossible_requests_are_refused() -> None:
         make_clip(0, frames=4, objects=1, events=("late",))
 
 
+@pytest.mark.parametrize("kind", sorted({*BODIES, *GROUNDS}))
+def test_materials_keep_near_their_colour_and_have_a_texture(kind: str) -> None:
+    colour = np.array([150, 120, 90], np.float32)
+    material = surface(np.random.default_rng(1), 96, 160, 30.0, kind, colour)
+    assert material.colour.shape == (96, 160, 3) and material.relief.shape == (96, 160)
+    assert np.abs(material.colour.mean(axis=(0, 1)) - colour).max() < 45
+    assert material.colour.std(axis=(0, 1)).min() > 2
+
+
+@pytest.mark.parametrize(("x", "y"), [(0.7, 0.0), (-0.7, 0.0), (0.0, 0.7), (0.0, -0.7)])
+def test_bodies_are_bright_towards_the_light_and_throw_their_shadow_away_from_it(x: float, y: float) -> None:
+    rng = np.random.default_rng(3)
+    grey = np.full((SPRITE_PIXELS, SPRITE_PIXELS, 3), 120, np.uint8)
+    material = Surface(grey, np.zeros(grey.shape[:2], np.float32))
+    sprite = make_sprite(rng, outline(rng, angular=True), material, height=0.5, lift=0.3)
+    pose = Pose(100.0, 90.0, 40.0, 0.4)
+    labels, frame = np.zeros((180, 200), np.uint8), np.full((180, 200, 3), 120, np.uint8)
+    covered = draw_labels(labels, sprite, pose, 1)
+    draw(frame, sprite, pose, Light(x, y, np.sqrt(1 - x * x - y * y), 0.4))
+    rows, columns = np.indices(labels.shape)
+    towards = (columns - pose.x) * x + (rows - pose.y) * y > 0
+    body = labels == 1
+    assert covered == body.sum() > 0
+    assert frame[body & towards].mean() > frame[body & ~towards].mean() + 20
+    assert frame[~body & ~towards].mean() < 118 and frame[~body & towards].mean() > 119
+
+
 def test_streams_share_no_seed() -> None:
     seeds = {clip_seed(stream, number) for stream in STREAMS for number in range(50)}  # type: ignore[arg-type]
     assert len(seeds) == 50 * len(STREAMS)
@@ -169,6 +198,21 @@ def test_attributes_are_true_of_the_written_masks(val: Path) -> None:
         assert ("disappearance" in found) == gone, name
         limit = masks[0].size / 250
         assert ("small" in found) == any(np.median(area[area > 0]) < limit for area in objects), name
+
+
+def test_a_person_can_see_every_object_where_it_first_appears(val: Path) -> None:
+    for name, found in json.loads((val / "attributes.json").read_text()).items():
+        least = 6 if "low-contrast" in found else 15  # of 255
+        seen: set[int] = set()
+        for path in sorted((val / "Annotations" / name).iterdir()):
+            mask = read_mask(path)
+            for label in set(np.unique(mask).tolist()) - seen - {0}:
+                frame = cv2.imread(str(val / "JPEGImages" / name / f"{path.stem}.jpg")).astype(np.float32)
+                body = (mask == label).astype(np.uint8)
+                around = cv2.dilate(body, np.ones((15, 15), np.uint8)) * (mask == 0) > 0
+                gap = np.abs(frame[body > 0].mean(axis=0) - frame[around].mean(axis=0)).max()
+                assert gap > least, (name, label, gap)
+                seen.add(label)
 
 
 def test_files_are_the_clips_and_the_same_every_time(tmp_path: Path) -> None:

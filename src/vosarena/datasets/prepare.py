@@ -14,6 +14,7 @@ import stat
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,6 @@ from vosarena.datasets.sequences import (
     numbered_files,
 )
 from vosarena.datasets.table import index_split
-from vosarena.demo import clips, procedural
 from vosarena.demo import synthesize as synthetic
 from vosarena.fetching.policy import RetryPolicy
 from vosarena.io.masks import read_mask, write_mask
@@ -220,9 +220,6 @@ def _links(root: Path) -> list[str]:
 def _input_digest(split: Split, resources: Path) -> str:
     """Return a digest of all input: the split's definition, and its archives or the user's folder."""
     known = split.model_dump(mode="json", exclude=_CHOICE)
-    if split.synthetic:
-        files = (synthetic.__file__, clips.__file__, procedural.__file__)
-        known["generator"] = [file_sha256(Path(file)) for file in files]
     known["state"] = source_fingerprint(split)
     for archive in archives_of(split):
         known[archive.file] = read_note(sidecar_path(archive.folder(resources)))
@@ -242,9 +239,11 @@ def source_fingerprint(split: Split, *, every_file: bool = False) -> str:
         every_file: Examine all frames and masks, so that it also changes when one is overwritten.
 
     Returns:
-        The number of sequences and a digest; of a split that a class reads, the class and a digest; empty for others
-        without `path`.
+        The number of sequences and a digest; of a split that a class reads, the class and a digest; of a synthetic one,
+        a digest of its generator; empty for others without `path`.
     """
+    if split.synthetic:
+        return _generator_digest()
     if is_read_by_class(split):
         return reader_state(split, Path(split.path) if split.path else None)
     if not split.path or not Path(split.path).is_dir():
@@ -261,6 +260,13 @@ def source_fingerprint(split: Split, *, every_file: bool = False) -> str:
         seen = sorted(itertools.chain.from_iterable(parts))
     known = json.dumps([seen, contents.attributes, contents.meta], sort_keys=True)
     return f"{len(sources)} sequences, {sha256(known.encode()).hexdigest()[:16]}"
+
+
+@cache
+def _generator_digest() -> str:
+    """Return a digest of the code that draws the clips: another version may draw others."""
+    modules = sorted(Path(synthetic.__file__).parent.glob("*.py"))
+    return sha256("".join(map(file_sha256, modules)).encode()).hexdigest()[:16]
 
 
 def _discover(split: Split, roots: Sequence[Path]) -> DatasetContents:

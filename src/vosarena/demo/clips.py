@@ -1,8 +1,9 @@
 """Procedural clips with exact ground truth.
 
-Textured shapes move, turn, bend and change size over a moving textured background. They pass behind one another and
-behind shapes that are not objects, leave, return, or appear late. Equal seeds give equal bytes. Such clips say nothing
-about real videos: they exercise every stage of the workflow, without a network, where the correct result is known.
+Soft bodies of stone, wood, cloth or clay move, turn, bend and change size over a ground that a camera sees from above,
+in light from one side. They pass below one another and below things near the camera that are not objects, leave,
+return, or appear late. Equal seeds give equal bytes. Such clips say nothing about real videos: they exercise every
+stage of the workflow, without a network, where the correct result is known.
 """
 
 from __future__ import annotations
@@ -10,16 +11,28 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-import cv2
 import numpy as np
 
-from vosarena.demo.procedural import Image, Labels, Pose, Sprite, make_sprite, noise_field, paste, texture
+from vosarena.demo.camera import Camera, Lens, fold, make_ground
+from vosarena.demo.sprites import (
+    SPRITE_PIXELS,
+    Labels,
+    Pose,
+    Sprite,
+    draw,
+    draw_labels,
+    make_sprite,
+    outline,
+    random_light,
+)
+from vosarena.demo.surfaces import BODIES, BODY_COLOURS, GROUND_COLOURS, Field, Image, muted, pick_colour, surface
 
 EVENTS = ("occlusion", "return", "exit", "late", "small", "distractor", "lighting", "scale", "fast", "absence")
 DOMAINS = ("plain", "low_contrast")
 SMALL_AREA = 1 / 250  # an object is small if its median visible share of the frame is below this
 MANY_OBJECTS = 6
 LONG_FRAMES = 300
+PACE = 1.8  # of all motion, as in a video of few frames per second
 
 Seed = int | Sequence[int] | np.random.Generator
 
@@ -67,41 +80,34 @@ class _MovingShape:
             x, y = self.target.centre(self.meet, width, height, ramp)
             return x + self.velocity[0] * (t - self.meet), y + self.velocity[1] * (t - self.meet)
         swing = np.sin(self.rates[0] * t + self.phases[0]) - np.sin(self.phases[0])
-        x = _fold(self.start[0] + self.velocity[0] * t + self.sway[0] * swing, width, self.radius * 0.7)
-        y = _fold(self.start[1] + self.velocity[1] * t + self.sway[1] * swing, height, self.radius * 0.7)
+        x = fold(self.start[0] + self.velocity[0] * t + self.sway[0] * swing, width, self.radius * 0.7)
+        y = fold(self.start[1] + self.velocity[1] * t + self.sway[1] * swing, height, self.radius * 0.7)
         if self.away is not None:
             gone = np.clip((t - self.away[0]) / ramp + 1, 0, 1) * np.clip((self.away[1] - t) / ramp + 1, 0, 1)
             x, y = x + self.exit_offset[0] * gone, y + self.exit_offset[1] * gone
         return x, y
 
-    def pose(self, t: int, width: int, height: int, ramp: float) -> Pose:
-        """Return the pose at frame t."""
-        x, y = self.centre(t, width, height, ramp)
+    def pose(self, t: int, size: tuple[int, int], frames: int) -> Pose:
+        """Return the pose in frame t of so many."""
+        x, y = self.centre(t, size[1], size[0], ramp=max(1.0, min(6.0, frames / 10)))
         beat = np.sin(self.rates[1] * t + self.phases[1])
         return Pose(
             x=x,
             y=y,
             radius=self.radius * 2 ** (self.growth * np.sin(0.6 * self.rates[1] * t + self.phases[0])),
             angle=self.angle + self.rates[2] * t,
-            stretch=1 + 0.3 * beat * (self.bend > 0),
+            stretch=1 + 0.45 * beat * (self.bend > 0),
             shear=1.2 * self.bend * np.sin(0.7 * self.rates[1] * t + self.phases[0]),
             bend=self.bend,
             phase=self.rates[1] * t,
         )
 
 
-def _fold(value: float, size: int, margin: float) -> float:
-    """Reflect a coordinate at both margins."""
-    span = max(size - 2 * margin, 1.0)
-    position = (value - margin) % (2 * span)
-    return margin + min(position, 2 * span - position)
-
-
 def make_clip(
     seed: Seed,
     *,
     frames: int,
-    size: tuple[int, int] = (192, 320),
+    size: tuple[int, int] = (240, 432),
     objects: int = 2,
     events: Sequence[str] = (),
     domain: str = "plain",
@@ -115,7 +121,7 @@ def make_clip(
         objects: Number of annotated objects.
         events: Names from EVENTS; each of them happens. "late" needs two objects, because one is visible from the
             start; "return" and "exit" need about ten frames; "absence" is a return after half of the clip.
-        domain: "plain", or "low_contrast" (little contrast, noise, blur and a colour cast).
+        domain: "plain", or "low_contrast" (haze: little contrast, noise, blur and a colour cast).
 
     Returns:
         The clip.
@@ -168,10 +174,11 @@ def _attempt(
     rng: np.random.Generator, frames: int, size: tuple[int, int], objects: int, events: tuple[str, ...], domain: str
 ) -> Clip | None:
     """Draw one clip; return None if an object is hidden when it should appear or an event did not happen."""
-    shapes = _make_shapes(rng, frames, size, objects, events)
+    ground_colour = pick_colour(rng, GROUND_COLOURS, [])
+    shapes = _make_shapes(rng, frames, size, objects, events, ground_colour)
     if shapes is None:
         return None
-    video, masks = _render(rng, shapes, frames, size, events, domain)
+    masks = _draw_masks(shapes, frames, size)
     annotated = [shape for shape in shapes if shape.label]
     visible = np.stack([np.count_nonzero(masks == shape.label, axis=(1, 2)) for shape in annotated])
     covered = np.array([shape.covered for shape in annotated])
@@ -189,6 +196,7 @@ def _attempt(
     }
     if not required <= attributes:
         return None
+    video = _render(rng, shapes, frames, size, ground_colour, "lighting" in events, domain)
     return Clip(video, masks, tuple(sorted(attributes | (set(events) - {"exit"}))))
 
 
@@ -224,13 +232,17 @@ def _attributes(visible: np.ndarray, covered: np.ndarray, frames: int, size: tup
 
 
 def _make_shapes(
-    rng: np.random.Generator, frames: int, size: tuple[int, int], objects: int, events: tuple[str, ...]
+    rng: np.random.Generator, frames: int, size: tuple[int, int], objects: int, events: tuple[str, ...], ground: Field
 ) -> list[_MovingShape] | None:
-    """Return all shapes from back to front; None if the objects do not fit into the first frame."""
+    """Return all shapes from bottom to top; None if the objects do not fit into the first frame.
+
+    No object has the colour of another one or of the ground, a float32 (3,).
+    """
     height, width = size
     crowding = min(1.0, 2.2 / np.sqrt(objects + 1))
-    speed = 1.8 if "fast" in events else 1.0
+    speed = PACE * (1.6 if "fast" in events else 1.0)
     shapes: list[_MovingShape] = []
+    colours = [ground]
     for label in range(1, objects + 1):
         radius = height * rng.uniform(0.14, 0.27) * crowding
         if "small" in events and label % 2 == 1:
@@ -242,7 +254,8 @@ def _make_shapes(
                 break
         else:
             return None
-        shapes.append(_make_shape(rng, make_sprite(rng), label, radius, start, size, speed))
+        colours.append(muted(rng, pick_colour(rng, BODY_COLOURS, colours), ground))
+        shapes.append(_make_shape(rng, _body(rng, colours[-1]), label, radius, start, size, speed))
     if "scale" in events:
         for shape in shapes:
             shape.growth = rng.uniform(0.5, 0.8)
@@ -255,15 +268,32 @@ def _make_shapes(
             distractor = _make_shape(rng, shape.sprite, 0, shape.radius * rng.uniform(0.85, 1.15), start, size, speed)
             layers.insert(int(rng.integers(len(layers) + 1)), distractor)
     if "occlusion" in events:
-        for shape in shapes[: 1 + len(shapes) // 4]:
-            angle, pace = rng.uniform(0, 2 * np.pi), height * rng.uniform(0.03, 0.06)
-            panel = make_sprite(rng, angular=bool(rng.random() < 0.7))
-            occluder = _make_shape(rng, panel, 0, shape.radius * rng.uniform(1.0, 1.7), (0.0, 0.0), size, 1.0)
+        for shape in shapes[: 1 + len(shapes) // 2]:
+            angle, pace = rng.uniform(0, 2 * np.pi), PACE * height * rng.uniform(0.03, 0.06)
+            occluder = _make_shape(
+                rng, _foreground(rng), 0, shape.radius * rng.uniform(1.2, 1.8), (0.0, 0.0), size, 1.0
+            )
             occluder.velocity = (pace * np.cos(angle), pace * np.sin(angle))
             occluder.target, occluder.bend, occluder.growth = shape, 0.0, 0.0
             occluder.meet = frames * rng.uniform(0.35, 0.75)
             layers.append(occluder)
     return layers
+
+
+def _body(rng: np.random.Generator, colour: Field) -> Sprite:
+    """Return an object of a random material."""
+    cell = SPRITE_PIXELS * rng.uniform(0.18, 0.4)
+    material = surface(rng, SPRITE_PIXELS, SPRITE_PIXELS, cell, str(rng.choice(BODIES)), colour)
+    height, lift = rng.uniform(0.3, 0.55), rng.uniform(0.15, 0.3)
+    return make_sprite(rng, outline(rng, angular=False), material, height=height, lift=lift)
+
+
+def _foreground(rng: np.random.Generator) -> Sprite:
+    """Return something between the ground and the camera, out of focus: a card, or a shape like a leaf."""
+    colour = pick_colour(rng, BODY_COLOURS, [])
+    material = surface(rng, SPRITE_PIXELS, SPRITE_PIXELS, SPRITE_PIXELS * 0.3, str(rng.choice(BODIES)), colour)
+    shape = outline(rng, angular=bool(rng.random() < 0.7))
+    return make_sprite(rng, shape, material, height=0.12, lift=0.5, defocus=0.07)
 
 
 def _make_shape(
@@ -284,7 +314,7 @@ def _make_shape(
         start=start,
         velocity=(pace * np.cos(heading), pace * np.sin(heading)),
         sway=(width * rng.uniform(-0.08, 0.08), height * rng.uniform(-0.1, 0.1)),
-        rates=(rng.uniform(0.12, 0.35), rng.uniform(0.15, 0.45), rng.uniform(-0.09, 0.09) * speed),
+        rates=(PACE * rng.uniform(0.12, 0.35), rng.uniform(0.18, 0.54), rng.uniform(-0.09, 0.09) * speed),
         phases=(rng.uniform(0, 2 * np.pi), rng.uniform(0, 2 * np.pi)),
         angle=rng.uniform(0, 2 * np.pi),
         growth=rng.uniform(0.05, 0.3),
@@ -320,91 +350,35 @@ def _schedule_exits(
         shape.away = (leave, back if event != "exit" else 10.0 * frames)
 
 
+def _draw_masks(shapes: list[_MovingShape], frames: int, size: tuple[int, int]) -> Labels:
+    """Draw the labels of all frames and fill the `covered` of every shape."""
+    masks = np.zeros((frames, *size), np.uint8)
+    for t in range(frames):
+        for shape in shapes:
+            shown = t >= shape.first
+            covered = draw_labels(masks[t], shape.sprite, shape.pose(t, size, frames), shape.label) if shown else 0
+            shape.covered.append(covered)
+    return masks
+
+
 def _render(
     rng: np.random.Generator,
     shapes: list[_MovingShape],
     frames: int,
     size: tuple[int, int],
-    events: tuple[str, ...],
+    ground_colour: Field,
+    lighting: bool,
     domain: str,
-) -> tuple[Image, Labels]:
-    """Draw all frames and fill the `covered` of every shape."""
-    height, width = size
-    scenery = _scenery(rng, height, width)
-    video, masks = np.empty((frames, height, width, 3), np.uint8), np.zeros((frames, height, width), np.uint8)
-    drift, wave = rng.uniform(-1, 1, 2) * height * 0.006, rng.uniform(0.05, 0.2, 3)
-    swing, phase = rng.uniform(0.02, 0.12) * height, rng.uniform(0, 2 * np.pi, 3)
-    ramp = max(1.0, min(6.0, frames / 10))
-    effects = _CameraEffects(rng, size, lighting="lighting" in events, domain=domain)
+) -> Image:
+    """Draw the pictures of all frames."""
+    light = random_light(rng)
+    camera = Camera(rng, make_ground(rng, *size, ground_colour, light), size)
+    lens = Lens(rng, size, light, lighting=lighting, domain=domain)
+    video = np.empty((frames, *size, 3), np.uint8)
     for t in range(frames):
-        turn, zoom = 0.06 * np.sin(wave[0] * t + phase[0]), 1 + 0.08 * np.sin(wave[1] * t + phase[1])
-        cos, sin = zoom * np.cos(turn), zoom * np.sin(turn)
-        x = (
-            scenery.shape[1] / 2
-            + _fold(drift[0] * t, width // 2, 0)
-            - width / 4
-            + swing * np.sin(wave[2] * t + phase[2])
-        )
-        y = (
-            scenery.shape[0] / 2
-            + _fold(drift[1] * t, height // 2, 0)
-            - height / 4
-            + swing * np.cos(wave[2] * t + phase[2])
-        )
-        camera = np.array(
-            [[cos, -sin, x - cos * width / 2 + sin * height / 2], [sin, cos, y - sin * width / 2 - cos * height / 2]]
-        )
-        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-        frame = cv2.warpAffine(scenery, camera, (width, height), flags=flags, borderMode=cv2.BORDER_REFLECT_101)
+        frame = camera(t)
         for shape in shapes:
-            pose = shape.pose(t, width, height, ramp)
-            shown = t >= shape.first
-            shape.covered.append(paste(frame, masks[t], shape.sprite, pose, shape.label) if shown else 0)
-        video[t] = effects(frame, t)
-    return video, masks
-
-
-def _scenery(rng: np.random.Generator, height: int, width: int) -> Image:
-    """Return a background, larger than the frame, with some shapes without annotation."""
-    high, wide = int(height * 1.7), int(width * 1.7)
-    scenery = texture(rng, high, wide, cell=height * rng.uniform(0.15, 0.5))
-    unused_labels = np.zeros((high, wide), np.uint8)
-    for _ in range(int(rng.integers(2, 9))):
-        pose = Pose(rng.uniform(0, wide), rng.uniform(0, high), height * rng.uniform(0.08, 0.25), rng.uniform(0, 6.3))
-        paste(scenery, unused_labels, make_sprite(rng, angular=bool(rng.random() < 0.5)), pose, 0)
-    return scenery
-
-
-class _CameraEffects:
-    """Effects of light and camera: lighting, contrast, colour cast, blur and sensor noise."""
-
-    def __init__(self, rng: np.random.Generator, size: tuple[int, int], *, lighting: bool, domain: str) -> None:
-        height, width = size
-        self.rng = rng
-        self.size = size
-        self.light = rng.uniform(0.25, 0.45) if lighting else 0.0
-        self.rate, self.phase = rng.uniform(0.15, 0.4), rng.uniform(0, 2 * np.pi)
-        self.shade = (noise_field(rng, height, width, cell=height * 0.8) - np.float32(0.5))[..., None] * 2
-        poor = domain == "low_contrast"
-        self.gain = np.float32(rng.uniform(0.28, 0.42) if poor else 1.0)
-        self.offset = (
-            (rng.uniform(70, 120) + rng.uniform(-35, 35, 3)).astype(np.float32) if poor else np.zeros(3, np.float32)
-        )
-        self.blur = height / 192 * rng.uniform(0.8, 1.5) if poor else 0.0
-        sigma = rng.uniform(6, 10) if poor else 3.0
-        bank = rng.standard_normal((height + 61, width + 61, 3), dtype=np.float32) * np.float32(sigma)
-        self.noise = np.rint(bank).astype(np.int16)
-
-    def __call__(self, frame: Image, t: int) -> Image:
-        """Return frame t with the effects."""
-        if self.light:
-            beat = np.sin(self.rate * t + self.phase), np.sin(0.7 * self.rate * t)
-            lit = 1 + np.float32(self.light * beat[0]) + self.shade * np.float32(self.light * beat[1])
-            frame = np.clip(frame * lit, 0, 255).astype(np.uint8)
-        if self.blur:
-            frame = cv2.GaussianBlur(frame, (0, 0), self.blur)
-            frame = np.clip(frame * self.gain + self.offset, 0, 255).astype(np.uint8)
-        y, x = self.rng.integers(0, 62, 2)
-        noise = self.noise[y : y + self.size[0], x : x + self.size[1]]
-        noisy: Image = np.clip(frame + noise, 0, 255).astype(np.uint8)
-        return noisy
+            if t >= shape.first:
+                draw(frame, shape.sprite, shape.pose(t, size, frames), light)
+        video[t] = lens(frame, t)
+    return video

@@ -22,7 +22,7 @@ from vosarena.base.errors import DataError
 from vosarena.demo.clips import Clip, make_clip, random_clip
 from vosarena.io.masks import write_mask
 
-SIZE = (192, 320)  # height, width
+SIZE = (240, 432)  # height, width
 JPEG_QUALITY = 95
 STREAMS = {"val": 1, "train": 2, "weights": 3, "held-out": 4, "absence": 5}
 
