@@ -9,7 +9,7 @@ fine-tuning. A short second part changes the contrast of some clips, so that the
 
 The network is trained from scratch: its batch norms are not frozen, and all parameters share one learning rate. Samples
 grow from 3 small square frames to 6 wide ones. The result is the moving average of the weights, which is also written
-every 150 iterations.
+every 50 iterations. With `--from` the training goes on from given weights for one more part, see GOING_ON.
 """
 
 from __future__ import annotations
@@ -58,18 +58,21 @@ class Part:
 
     stages: from which share of the iterations on how many frames per sample, and the width of the clips in pixels.
     contrast: share of the samples whose contrast is changed.
+    schedule: iterations after which the learning rate would be nearly nothing, if the part ends before that.
     """
 
     iterations: int
     learning_rate: float
     stages: tuple[tuple[float, int, int], ...]
     contrast: float = 0.0
+    schedule: int | None = None
 
 
 PARTS = (
     Part(2400, 5e-4, ((0.0, 3, 128), (0.4, 5, 128), (0.8, 6, 208))),
     Part(600, 3e-4, ((0.0, 6, 208),), contrast=0.5),
 )
+GOING_ON = (Part(600, 3e-4, ((0.0, 4, 208), (0.5, 6, 208)), contrast=0.25, schedule=600),)  # from given weights
 
 
 class ClipBuffer:
@@ -204,16 +207,16 @@ def train(part: Part, seed: int, output: Path, start: State | None = None) -> tu
     losses = LossComputer(config, stage)
     optimizer = torch.optim.AdamW(get_parameter_groups(network, stage), lr=stage.learning_rate)
     buffers = {width: ClipBuffer(seed, width, part.contrast) for _, _, width in part.stages}
-    warm_up = max(1, min(100, part.iterations // 10))
+    warm_up, schedule = max(1, min(100, part.iterations // 10)), part.schedule or part.iterations
     scheduler = torch.optim.lr_scheduler.LambdaLR(
         optimizer,
-        lambda step: min((step + 1) / warm_up, 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / part.iterations))),
+        lambda step: min((step + 1) / warm_up, 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / schedule))),
     )
     log: list[dict[str, float]] = []
     recent: list[float] = []
     bar = progress_bar(range(part.iterations), desc="cutie-demo")
     for step in bar:
-        length, width = [entry[1:] for entry in part.stages if step >= entry[0] * part.iterations][-1]
+        length, width = [entry[1:] for entry in part.stages if step >= entry[0] * schedule][-1]
         set_length(network, length)
         buffer = buffers[width]
         for _ in range(1 if buffer.made else 40):
@@ -231,7 +234,7 @@ def train(part: Part, seed: int, output: Path, start: State | None = None) -> tu
             log.append({"iteration": step + 1, "frames": length, "loss_per_frame": round(float(np.mean(recent)), 4)})
             bar.set_postfix(log[-1])
             recent.clear()
-        if (step + 1) % 150 == 0 or step + 1 == part.iterations:
+        if (step + 1) % 50 == 0 or step + 1 == part.iterations:
             with atomic_path(output) as temporary, temporary.open("wb") as file:
                 torch.save(half_precision(average.state), file)
     return half_precision(average.state), log
@@ -241,6 +244,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command line; see the module's docstring."""
     parser = argparse.ArgumentParser(description="Train the demo weights of Cutie on procedural videos.")
     parser.add_argument("--output", type=Path, required=True, help="weights file to write")
+    parser.add_argument("--from", type=Path, dest="start", help="weights to go on from; default: from scratch")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--clips", type=int, default=120, help="held-out clips of each domain; 0: none")
@@ -249,7 +253,9 @@ def main(arguments: list[str] | None = None) -> None:
     start, cpu = time.monotonic(), time.process_time()
     options.output.parent.mkdir(parents=True, exist_ok=True)
     state, logs = None, []
-    for number, part in enumerate(PARTS):
+    if options.start:
+        state = torch.load(options.start, map_location="cpu", weights_only=True)
+    for number, part in enumerate(GOING_ON if options.start else PARTS):
         state, log = train(part, options.seed + number, options.output, state)
         logs.append(log)
     seconds, cpu_seconds = time.monotonic() - start, time.process_time() - cpu

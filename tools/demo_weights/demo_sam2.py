@@ -3,7 +3,8 @@
     python tools/demo_weights/demo_sam2.py --output src/vosarena/config/catalog/weights/sam2-demo.pth
 
 The network runs unrolled over short clips as it does at inference, with gradients through its memory. The
-result is the moving average of the weights, which is also written every 100 steps.
+result is the moving average of the weights, which is also written every 50 steps. With `--from` the training goes on
+from given weights for one more part, see GOING_ON.
 """
 
 from __future__ import annotations
@@ -85,6 +86,11 @@ class Recipe:
 # First short and near, then whole pictures and frames further apart, so that the first frame's memory is used too.
 _FAR = Recipe(steps=2000, schedule=2000, seed=21, lengths=((1.0, 6),), whole_from=0.0, teacher=0.0, rate=5e-4, gap=3)
 PARTS = (Recipe(), _FAR, replace(_FAR, steps=1500, schedule=1500, seed=22))
+GOING_ON = (  # from given weights
+    replace(
+        _FAR, steps=1000, schedule=1000, seed=23, lengths=((0.5, 4), (1.0, 6)), whole_from=0.3, whole_every=2, fresh=0.3
+    ),
+)
 
 
 @dataclass
@@ -320,7 +326,7 @@ def _worker(rank: int, recipe: Recipe, output: Path, rendezvous: Path, log: Path
         optimizer.step()
         average.update(network)
         running = loss.item() if running is None else 0.98 * running + 0.02 * loss.item()
-        if rank == 0 and ((step + 1) % 100 == 0 or step + 1 == recipe.steps):
+        if rank == 0 and ((step + 1) % 50 == 0 or step + 1 == recipe.steps):
             line = {"step": step + 1, "loss": round(running, 4), "seconds": round(time.time() - started)}
             print(json.dumps(line), flush=True)
             with log.open("a") as file:
@@ -353,14 +359,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--output", type=Path, required=True, help="weights to write; a .json file is written next to them"
     )
+    parser.add_argument("--from", type=Path, dest="start", help="weights to go on from; default: from scratch")
     parser.add_argument("--clips", type=int, default=120, help="held-out clips of each domain; 0: none")
     options = parser.parse_args(arguments)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # an orderly end, which takes the workers along
     started = time.time()
     options.output.parent.mkdir(parents=True, exist_ok=True)
-    start: Path | None = None
+    start: Path | None = options.start
     parts: list[dict[str, Any]] = []
-    for recipe in PARTS:
+    for recipe in GOING_ON if options.start else PARTS:
         lines: list[dict[str, Any]] = []
         train(recipe, options.output, lines.append, start)
         parts.append({"recipe": asdict(recipe), "training": lines})
