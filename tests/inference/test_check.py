@@ -19,7 +19,7 @@ FAULTS = {
     "if index == 3: raise KeyError('memory')": "KeyError: 'memory'",
     "self.kept.append(frame)": "200 frames are still held",
     "self.kept.append(np.ones(600_000))": "memory grows by 4.",
-    "list(frames[i] for i in range(len(frames)))": "200 of 200 frames are read before the first mask",
+    "index or list(frames[i] for i in range(len(frames)))": "200 of 200 frames are read before the first mask",
 }
 TRACKER = """
 import sys

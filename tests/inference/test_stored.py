@@ -7,10 +7,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from tests.support.records import task_of
 from vosarena.base.errors import ConfigError
 from vosarena.config.study import load_study
+from vosarena.inference.job import Job
+from vosarena.inference.run import track_sequences
 from vosarena.io.masks import read_mask, write_mask
 from vosarena.orchestration.checks import check_study
+from vosarena.predictions.manifest import ModelDefinition
+from vosarena.predictions.store import Store
 from vosarena.trackers.stored import Ensemble
 
 BOARD = "results/studies/config/leaderboard/leaderboard.csv"
@@ -28,40 +33,42 @@ def test_an_ensemble_votes_and_ties_go_to_the_first(models):
         assert found[place] == next(int(each[place]) for each in labels if votes[int(each[place])] == most)
 
 
+def test_a_lost_mask_fails_its_sequence_alone_until_it_is_back(dataset, tmp_path):
+    theirs = shutil.copytree(dataset / "Annotations", tmp_path / "theirs")
+    (theirs / "beta/00003.png").unlink()
+    job, store = Job(ModelDefinition("masks", {"folder": str(theirs)})), Store(tmp_path / "store")
+    found = track_sequences(task_of(dataset, ["alpha", "beta"], job, store))
+    assert list(found.masks) == ["alpha"]
+    assert "there is no mask" in found.failed["beta"] and "theirs/beta/00003.png" in found.failed["beta"]
+    shutil.copy(dataset / "Annotations/beta/00003.png", theirs / "beta")
+    assert not track_sequences(task_of(dataset, ["alpha", "beta"], job, store)).failed
+
+
 def test_masks_and_ensembles_in_one_study_with_trackers(dataset, tmp_path, snakemake):
     config = {
-        "datasets": [{"path": str(dataset)}],
+        "datasets": [{"path": str(dataset), "select": ["alpha", "beta"]}],
         "models": ["static", "flow", {"name": "theirs", "masks": "theirs"},
                    {"name": "all", "ensemble": ["static", "flow", "theirs"], "by": "vote"},
                    {"name": "pair", "ensemble": ["all", "static"]}],
-        "inference": {"sequences_per_job": 1},
+        "protocols": ["davis2017"],
+        "inference": {"sequences_per_job": 2},
     }  # fmt: skip
     shutil.copytree(dataset / "Annotations", tmp_path / "theirs")
-    (tmp_path / "theirs/beta/00003.png").unlink()
-    failed = snakemake("--keep-going", "leaderboard", config=config, check=False)
-    assert failed.returncode == 1
-    failures = pd.read_csv(tmp_path / "results/studies/config/failures.csv")
-    (reason,) = failures["reason"]
-    assert "there is no mask" in reason and "theirs/beta/00003.png" in reason and "Traceback" not in reason
-    shutil.copy(dataset / "Annotations/beta/00003.png", tmp_path / "theirs/beta")
     snakemake("leaderboard", config=config)
-    board = pd.read_csv(tmp_path / BOARD).set_index("model")
-    scores = board[board["protocol"] == "davis2017"]["j_and_f"]
+    scores = pd.read_csv(tmp_path / BOARD).set_index("model")["j_and_f"]
     assert scores["theirs"] == 100 and scores["static"] < scores["all"] < 100
     assert scores["pair"] == scores["all"]  # ties go to the first
-    for frame in sorted((dataset / "JPEGImages/gamma").iterdir()):
-        labels = [read_mask(tmp_path / f"results/predictions/squares/all/{name}/gamma/{frame.stem}.png")
-                  for name in ("static", "flow", "theirs", "all")]  # fmt: skip
+    store = tmp_path / "results/predictions/squares/all"
+    for frame in sorted((dataset / "JPEGImages/alpha").iterdir()):
+        labels = [read_mask(store / f"{name}/alpha/{frame.stem}.png") for name in ("static", "flow", "theirs", "all")]
         assert np.array_equal(labels[3], Ensemble(["a", "b", "c"]).combine(labels[:3]))
     # An edited mask is noticed, and what is made from it is made again; nothing else is.
-    times = {path: path.stat().st_mtime_ns for path in (tmp_path / "results/predictions").rglob("*.json")}
+    times = {path: path.stat().st_mtime_ns for path in store.glob("*/*.json")}
     write_mask(tmp_path / "theirs/alpha/00002.png", np.zeros((48, 64), np.uint8))
-    snakemake("leaderboard", config=config)
-    changed = {path.parent.name + "/" + path.stem for path, time in times.items()
-               if path.parent.name != ".shards" and path.stat().st_mtime_ns != time}  # fmt: skip
+    snakemake("leaderboard")
+    changed = {f"{path.parent.name}/{path.stem}" for path, time in times.items() if path.stat().st_mtime_ns != time}
     assert changed == {"theirs/alpha", "all/alpha", "pair/alpha"}
-    board = pd.read_csv(tmp_path / BOARD).set_index("model")
-    assert board[board["protocol"] == "davis2017"]["j_and_f"]["theirs"] < 100
+    assert pd.read_csv(tmp_path / BOARD).set_index("model")["j_and_f"]["theirs"] < 100
 
 
 def models_of(*models: object) -> dict:

@@ -19,7 +19,6 @@ from tests.support.environments import environment, install
 from vosarena.base.locks import read_lock
 from vosarena.config.catalogs import load_catalog
 from vosarena.inference.interpreter import NEEDED
-from vosarena.io.masks import read_mask
 from vosarena.trackers.base import tracker_class
 
 LIBRARY = REPOSITORY / "workflow" / "scripts"
@@ -59,9 +58,9 @@ def test_a_plugin_that_shadows_sam2_stands_in_one_leaderboard_with_it(plugin, da
     """Its versions are those of its own environment; an upgrade there has its sequences tracked again."""
     template = {"name": "template", "tracker": "template", "python": os.path.relpath(plugin, tmp_path)}
     config = {
-        "datasets": [{"path": str(dataset)}],
+        "datasets": [{"path": str(dataset), "select": ["gamma"]}],
         "models": ["static", "sam2-demo", template],
-        "inference": {"sequences_per_job": 3},
+        "protocols": ["davis2017"],
     }
     snakemake("leaderboard", config=config)
     found = scores(tmp_path)
@@ -72,18 +71,17 @@ def test_a_plugin_that_shadows_sam2_stands_in_one_leaderboard_with_it(plugin, da
     assert before["template"]["interpreter"] == str(plugin)
     assert before["template"]["identity"]["packages"]["vosarena-template"] == "0.3.0"
     assert Path(before["sam2-demo"]["interpreter"]).parent == Path(sys.executable).parent
-    assert "Nothing to be done" in snakemake("leaderboard").stderr
+    assert "Nothing to be done" in snakemake("-n", "leaderboard").stderr
 
     source = tmp_path / "newer"
     shutil.copytree(REPOSITORY / "tests" / "support" / "plugin", source)
     project = source / "pyproject.toml"
     project.write_text(project.read_text().replace("0.3.0", "0.4.0"))
     install(plugin, str(source))
-    shards = [f"results/predictions/squares/all/{model}/.shards/shard-1-of-1.json" for model in found]
-    snakemake(*shards, "--forcerun", "track")
-    after = {model: manifest(tmp_path, model, "gamma") for model in found}
-    assert {model for model in found if after[model] != before[model]} == {"template"}
-    assert after["template"]["identity"]["packages"]["vosarena-template"] == "0.4.0"
+    snakemake("results/predictions/squares/all/template/.shards/shard-1-of-1.json", "--forcerun", "track")
+    after = manifest(tmp_path, "template", "gamma")
+    assert after["identity"]["packages"]["vosarena-template"] == "0.4.0"
+    assert after["fingerprint"] != before["template"]["fingerprint"]
 
 
 def test_an_environment_that_does_not_fit_is_one_sentence(plugin, dataset, tmp_path, snakemake):
@@ -178,20 +176,6 @@ FORKS = {"edgetam": "edgetam-dimos", "efficienttam": "efficient-track-anything"}
 SIDE = 256
 
 
-@pytest.fixture(scope="module")
-def forks(tmp_path_factory) -> dict[str, Path]:
-    """The interpreters of the forks' environments, each with its own module `sam2`: what envs/ adds to the present."""
-    root = tmp_path_factory.mktemp("forks")
-    present = {canonical(item.metadata["Name"]) for item in distributions()}
-    try:
-        return {
-            name: environment(root / name, *(f"{k}=={v}" for k, v in pins(name).items() if k not in present))
-            for name in FORKS
-        }
-    except OSError as error:
-        pytest.skip(f"the packages cannot be fetched: {str(error).splitlines()[-1]}")
-
-
 def small_edgetam(python: Path, output: Path) -> Path:
     """The package's configuration with maps of 16 x 16 instead of 64 x 64."""
     package = next(python.parents[1].glob("lib/python3*/site-packages/sam2"))
@@ -203,39 +187,25 @@ def small_edgetam(python: Path, output: Path) -> Path:
 
 
 @pytest.mark.slow
-def test_forks_of_sam2_track_as_their_own_predictors_do(forks, tmp_path, snakemake):
-    """Random weights, an object that appears late, one leaderboard; the reference loads the whole video first."""
+@pytest.mark.parametrize("name", FORKS)
+def test_forks_of_sam2_track_as_their_own_predictors_do(name, tmp_path):
+    """Each in an environment with its own module `sam2`: what envs/ adds to the present one."""
+    present = {canonical(item.metadata["Name"]) for item in distributions()}
+    pinned = pins(name)
+    try:
+        python = environment(tmp_path / "env", *(f"{k}=={v}" for k, v in pinned.items() if k not in present))
+    except OSError as error:
+        pytest.skip(f"the packages cannot be fetched: {str(error).splitlines()[-1]}")
     root = tmp_path / "squares"
     write_sequence(root, "gamma", frames=5, late=2)
-    configs = {"edgetam": str(small_edgetam(forks["edgetam"], tmp_path / "edgetam.yaml")),
-               "efficienttam": "efficienttam_ti"}  # fmt: skip
-
-    def reference(task: str, name: str, *folders: Path) -> None:
-        arguments = [task, configs[name], str(SIDE), str(tmp_path / f"{name}.pt"), *map(str, folders)]
-        command = [forks[name], "-m", "tests.support.fork_reference", *arguments]
-        modules = os.pathsep.join([str(LIBRARY), str(REPOSITORY / "tools/demo_weights")])
-        subprocess.run(command, cwd=REPOSITORY, env={**os.environ, "PYTHONPATH": modules}, check=True)
-
-    models = []
-    for name, python in forks.items():
-        reference("weights", name)
-        reference("prompts", name, root / "JPEGImages/gamma")
-        options = {"config": configs[name]} | ({"image_size": SIDE} if name == "efficienttam" else {})
-        weights = {"sources": [{"local": str(tmp_path / f"{name}.pt")}]}
-        models += [
-            {"name": f"small-{name}", "tracker": name, "options": options, "weights": weights, "python": str(python)}
-        ]
-    snakemake("leaderboard", config={"datasets": [{"path": str(root)}], "models": ["static", *models]})
-    assert scores(tmp_path).keys() == {"static", "small-edgetam", "small-efficienttam"}
-
-    for name in forks:
-        reference("masks", name, root / "JPEGImages/gamma", root / "Annotations/gamma", tmp_path / name)
-        ours, theirs = tmp_path / f"results/predictions/squares/all/small-{name}/gamma", tmp_path / name
-        sizes = []
-        for path in sorted(theirs.iterdir()):
-            labels = read_mask(path)
-            assert (read_mask(ours / path.name) == labels).all(), f"{name} {path.name}"
-            sizes.append([int((labels == number).sum()) for number in (1, 2)])
-        assert sizes[0][1] == 0 and sizes[2][1] > 0 and sum(map(sum, sizes[3:])) > 0
-        package = FORKS[name]
-        assert manifest(tmp_path, f"small-{name}", "gamma")["identity"]["packages"][package] == pins(name)[package]
+    config = small_edgetam(python, tmp_path / "edgetam.yaml") if name == "edgetam" else "efficienttam_ti"
+    done = subprocess.run(
+        [python, "-m", "tests.support.fork_reference", name, str(config), str(SIDE), str(root)],
+        cwd=REPOSITORY,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(LIBRARY), str(REPOSITORY / "tools/demo_weights")])},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    packages = json.loads(done.stdout.splitlines()[-1])
+    assert packages[FORKS[name]] == pinned[FORKS[name]]

@@ -2,6 +2,7 @@
 
 import gc
 import json
+import re
 import shutil
 import sys
 
@@ -15,6 +16,8 @@ from tests.support import transformers_session as library
 from vosarena.base.errors import TrackerError
 from vosarena.base.hashing import file_sha256
 from vosarena.demo.clips import make_clip
+from vosarena.inference.job import Job
+from vosarena.predictions.manifest import ModelDefinition
 from vosarena.trackers.transformers import Transformers
 from vosarena.trackers.transformers_stream import Settings
 
@@ -292,15 +295,16 @@ def test_a_study_with_a_folder_of_weights(dataset, tmp_path, snakemake, folders)
     """Both files are linked, and both hashes are in the manifest; another configuration tracks again."""
     own = shutil.copytree(folders["sam2"], tmp_path / "own")
     model = {"name": "mine", "tracker": "transformers", "weights": {"sources": [{"local": str(own)}]}}
-    config = {"datasets": [{"path": str(dataset)}], "models": [model], "protocols": ["davis2017"]}
-    target = "results/metrics/squares/all/mine.parquet"
-    snakemake("--cores", "2", target, config=config)
+    config = {"datasets": [{"path": str(dataset), "select": ["alpha"]}], "models": [model]}
+    target = "results/predictions/squares/all/mine/.shards/shard-1-of-1.json"
+    snakemake(target, config=config)
     manifest = tmp_path / "results/predictions/squares/all/mine/alpha.json"
     found = json.loads(manifest.read_text())["identity"]
     assert found["weights"] == file_sha256(own / "model.safetensors")
     assert found["files"] == [file_sha256(own / "config.json")]
-    assert "Nothing to be done" in snakemake("--cores", "2", target, config=config).stderr
+    assert "Nothing to be done" in snakemake("-n", target).stderr
     with (own / "config.json").open("a") as file:
         file.write("\n")
-    snakemake("--cores", "2", target, config=config)
-    assert json.loads(manifest.read_text())["identity"]["files"] == [file_sha256(own / "config.json")]
+    assert re.search(r"\btrack\b", snakemake("-n", target).stderr)  # in the table of jobs
+    identity = Job(ModelDefinition("transformers"), own).identity()
+    assert identity.files == (file_sha256(own / "config.json"),) != tuple(found["files"])
