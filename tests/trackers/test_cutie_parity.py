@@ -147,6 +147,25 @@ def test_masks_are_those_of_rf_cutie(case: str, videos: Path, weights: dict[str,
     assert_same(videos, tmp_path / "Annotations", weights, settings, "rf-cutie")
 
 
+def test_weights_kept_in_bf16_give_the_masks_of_upstreams_amp(
+    videos: Path, weights: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on CUDA, where some blocks turn autocast off; a CPU would ignore them."""
+    autocast = torch.autocast
+    monkeypatch.setattr(torch.cuda.amp, "autocast", lambda enabled: autocast("cpu", torch.bfloat16, enabled))
+    root, settings = tmp_path / "data", {"model": "tiny", "size": 80, "mem_every": 2}
+    shutil.copytree(videos / "Annotations" / "plain", root / "Annotations" / "plain")
+    (root / "JPEGImages" / "plain").mkdir(parents=True)
+    for frame in range(4):  # a CPU is slow in this precision
+        shutil.copy(videos / "JPEGImages" / "plain" / f"{frame:05d}.jpg", root / "JPEGImages" / "plain")
+    upstream(root, tmp_path, weights["tiny"], **settings, amp=True)
+    assert_same(root, tmp_path / "Annotations", weights, settings | {"precision": "bf16"}, "rf-cutie")
+    with pytest.raises(AssertionError, match="pixels that differ"):  # the precision does matter here
+        assert_same(root, tmp_path / "Annotations", weights, settings, "rf-cutie")
+    network = Cutie(str(weights["tiny"]), "tiny", precision="bf16").network
+    assert {value.dtype for value in network.parameters()} == {torch.bfloat16, torch.float32}
+
+
 def test_all_masks_as_prompts(prompted_again: Path, weights: dict[str, Path], tmp_path: Path) -> None:
     settings = {"model": "tiny", "size": 80, "use_all_masks": True}
     upstream(prompted_again, tmp_path, weights["tiny"], **settings)

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from vosarena.base.errors import TrackerError
+
+_CONVERTED = (
+    torch.nn.Linear,
+    torch.nn.Conv1d,
+    torch.nn.Conv2d,
+    torch.nn.ConvTranspose2d,
+    torch.nn.MultiheadAttention,
+)
 
 
 def read_checkpoint(path: str | Path) -> Any:
@@ -75,16 +83,17 @@ def load_strict(network: torch.nn.Module, state: Any, path: str | Path, option: 
     network.load_state_dict(state, strict=False)
 
 
-def cast_weights(network: torch.nn.Module, dtype: torch.dtype) -> None:
+def cast_weights(network: torch.nn.Module, dtype: torch.dtype, keep: Sequence[str] = ()) -> None:
     """Keep the weights that autocast converts in the type that it converts them to, once instead of in every frame.
 
-    The results are the same: these are the weights of linear layers and convolutions, which autocast always converts,
-    and without gradients it forgets them after each use. Such a network runs under autocast only.
+    The results are the same: these are the weights of linear layers, convolutions and attention, which autocast always
+    converts, and without gradients it forgets them after each use. Such a network runs under autocast only.
 
     Args:
         network: The network; its other weights stay as they are.
         dtype: The type of autocast.
+        keep: Modules that stay as they are because the network turns autocast off for them, by name.
     """
-    for module in network.modules():
-        if isinstance(module, torch.nn.Linear | torch.nn.Conv2d | torch.nn.ConvTranspose2d):
+    for name, module in network.named_modules():
+        if isinstance(module, _CONVERTED) and not name.startswith(tuple(keep)):
             module.to(dtype)

@@ -20,7 +20,13 @@ from vosarena.io.frames import Frames
 from vosarena.io.masks import object_ids
 from vosarena.io.resize import resize_as_torch
 from vosarena.trackers.base import Frame, LabelMap
-from vosarena.trackers.cutie_network import build_network, cutie_config, load_weights, upstream_blocks
+from vosarena.trackers.cutie_network import (
+    SINGLE_PRECISION,
+    build_network,
+    cutie_config,
+    load_weights,
+    upstream_blocks,
+)
 from vosarena.trackers.streaming import fetch_late, frame_size, pinned_empty, prepare_ahead, release_memory, upload
 
 if TYPE_CHECKING:
@@ -86,6 +92,8 @@ class Cutie:
     ) -> None:
         import torch
 
+        from vosarena.trackers.checkpoints import cast_weights
+
         self.config = cutie_config(
             model,
             mem_every=mem_every,
@@ -118,6 +126,8 @@ class Cutie:
             encoders: tuple[Any, ...] = (network.pixel_encoder, network.mask_encoder)
             for encoder in encoders:
                 encoder.maxpool = fast_max_pool()
+        if self.dtype is not None:
+            cast_weights(network, self.dtype, SINGLE_PRECISION)
         self.network = network.to(device).eval()
 
     def track(self, frames: Sequence[Frame], prompts: Mapping[int, LabelMap]) -> Iterator[LabelMap]:

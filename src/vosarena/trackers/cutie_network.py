@@ -21,6 +21,15 @@ if TYPE_CHECKING:
 
 MODELS = ("base", "small", "tiny")
 
+# What the network computes in single precision whatever autocast is on (its blocks `autocast(enabled=False)`).
+SINGLE_PRECISION = (
+    "mask_encoder.sensory_update.transform",
+    "mask_decoder.sensory_update.transform",
+    "mask_decoder.pred",
+    "object_summarizer.feature_pred",
+    "object_summarizer.weights_pred",
+)
+
 # The demo network: the same architecture with fewer and narrower layers. The width is that of its first ResNet stage.
 _TINY_WIDTH = 24
 _TINY = {
