@@ -8,9 +8,10 @@ X milliseconds to a queue, `--launch` milliseconds of CPU start their kernels, a
 the queue, asleep, or with `--spin` busy as CUDA's waits are by default (ours use blocking events). Each run is a
 process of its own that may use `--cores` CPUs; with a script and a checkout, upstream's ways run next to ours.
 
-Printed: frames per second, their share of the ideal 1000 / X, and the host's CPU time (user + system) per frame without
-launching and waiting, as a whole and by stage. Where others use the machine too, trust the CPU time. Not simulated: the
-PCI bus, shared memory bandwidth, and the driver apart from launching.
+Printed: frames per second, their share of the ideal 1000 / X, the time that the device is idle between two sequences,
+and the host's CPU time (user + system) per frame without launching and waiting, as a whole and by stage. Where others
+use the machine too, trust the CPU time. Not simulated: the PCI bus, shared memory bandwidth, and the driver apart from
+launching.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ from vosarena.io.masks import write_mask
 
 SIZES = {"480p": (480, 854), "720p": (720, 1280), "1080p": (1080, 1920)}
 MEASURED = "clip"
-LENGTHS = {"a-warm-up": 4, MEASURED: 60}  # frames of the sequences
+LENGTHS = {"a-warm-up": 4, MEASURED: 60} | {f"next-{number}": 12 for number in range(5)}  # frames of the sequences
 
 Options = dict[str, Any]
 
@@ -56,11 +57,16 @@ class Gpu:
     def __init__(self, options: Options, labels: list[np.ndarray]) -> None:
         self.seconds, self.launching, self.spin = options["ms"] / 1000, options["launch"] / 1000, options["spin"]
         self.free, self.spent = 0.0, 0.0  # when the queue is empty; CPU seconds of launching and waiting
+        self.starts, self.idle = False, []  # whether a sequence starts with the next frame; idle seconds before those
         self._labels = itertools.cycle(labels)
 
     def network(self) -> None:
         """Hand the work of one frame to the device."""
-        self.free = max(time.monotonic(), self.free) + self.seconds
+        now = time.monotonic()
+        if self.starts:
+            self.starts = False
+            self.idle.append(max(0.0, now - self.free))
+        self.free = max(now, self.free) + self.seconds
         with self._no_work_of_the_host():
             started, small = time.thread_time(), torch.zeros(8)
             while time.thread_time() - started < self.launching:
@@ -150,6 +156,7 @@ class Clock:
     @contextlib.contextmanager
     def running(self, sequence: str) -> Iterator[None]:
         self._stages.clear()
+        self.gpu.starts = True
         self.gpu.spent, cpu, main, started = 0.0, _cpu(), time.thread_time(), time.perf_counter()
         yield
         rate = self.frames / (time.perf_counter() - started)
@@ -318,7 +325,7 @@ def measure(options: Options) -> Options:
         clock = Clock(gpu, LENGTHS[MEASURED])
         with contextlib.redirect_stderr(nowhere), contextlib.redirect_stdout(nowhere):
             ways.get(options["tracker"], ours)(gpu, Path(name), options, clock)
-    return clock.result
+    return clock.result | {"idle": 1000 * float(np.median(gpu.idle[2:]))}  # before the sequences after the measured one
 
 
 def main() -> None:
@@ -351,6 +358,7 @@ def main() -> None:
             print(
                 f"{way:8} {tracker:5} {size:5} {objects:2} objects, {cores} cores, {ms:g} ms: "
                 f"{found['fps']:5.1f} frames/s, {found['share']:4.0%} of the ideal, "
+                f"{found['idle']:.0f} ms idle between sequences, "
                 f"{found['host']:5.1f} ms of CPU ({stages})",
                 flush=True,
             )
