@@ -191,10 +191,11 @@ def test_one_tracker_runs_many_videos(folders):
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="torch.compile takes minutes on a CPU")
-def test_compiled(folders):
+@pytest.mark.parametrize("way", [True, "cuda-graphs"])
+def test_compiled(folders, way):
     images, prompts = clip_of(4, 4, objects=1)
-    expected = list(Transformers(str(folders["sam3"])).track(images, prompts))
-    masks = list(Transformers(str(folders["sam3"]), compile=True).track(images, prompts))
+    expected = list(Transformers(str(folders["sam3"]), device="cuda").track(images, prompts))
+    masks = list(Transformers(str(folders["sam3"]), compile=way, device="cuda").track(images, prompts))
     assert np.mean(np.stack(masks) == np.stack(expected)) > 0.99
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from vosarena.base.errors import TrackerError
+from vosarena.trackers.cuda_graphs import check_compile
 from vosarena.trackers.memory import memory_rule
 from vosarena.trackers.objects import ObjectTracker, autocast_of, check_count
 
@@ -22,8 +23,9 @@ class Sam2(ObjectTracker):
         batch_objects: How many objects that appear in the same frame share one forward pass. More than 1 is faster, and
             may change the last bits.
         encoder_batch: How many frames are encoded in one pass. More than 1 is faster, and may change the last bits.
-        compile: Whether to use the package's variant with torch.compile, which may change the last bits. The first
-            sequence is slow.
+        compile: Whether to use the package's variant with torch.compile, which uses CUDA graphs too, and may change the
+            last bits. The first sequence is slow. `cuda-graphs` uses only these, for encoders and mask decoder: their
+            kernels are recorded and started together. This is meant to change no bit; it was not tried on a GPU yet.
         offload_memory: Whether to keep the memory bank in host memory: slower, less device memory, same masks.
         use_all_masks: Whether to take all masks of an object as prompts, not its first only, as with upstream's
             `--use_all_masks`. The masks of later frames help earlier ones too. Memory grows with their number.
@@ -55,7 +57,7 @@ class Sam2(ObjectTracker):
         image_size: int | None = None,
         batch_objects: int = 1,
         encoder_batch: int = 1,
-        compile: bool = False,
+        compile: bool | str = False,
         offload_memory: bool = False,
         use_all_masks: bool = False,
         score_thresh: float = 0.0,
@@ -71,6 +73,7 @@ class Sam2(ObjectTracker):
             raise TrackerError(f"sam2: fill_hole_area is {fill_hole_area!r}; use a number of pixels, or 0 for none")
         if isinstance(score_thresh, bool) or not isinstance(score_thresh, int | float) or not score_thresh >= -10:
             raise TrackerError(f"sam2: score_thresh is {score_thresh!r}; use a number of -10 or more")
+        check_compile(self.name, compile, device)
         rule = memory_rule(self.name, memory, compile=compile, use_all_masks=use_all_masks)
         autocast = autocast_of(self.name, precision, device)
 

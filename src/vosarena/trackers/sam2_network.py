@@ -12,6 +12,7 @@ import torch
 from vosarena.base.errors import TrackerError
 from vosarena.base.text import nearest
 from vosarena.trackers.checkpoints import load_strict, read_checkpoint
+from vosarena.trackers.cuda_graphs import CUDA_GRAPHS, use_cuda_graphs
 
 if TYPE_CHECKING:
     from sam2.sam2_video_predictor import SAM2VideoPredictor
@@ -34,7 +35,7 @@ def build_predictor(
     weights: str | Path,
     *,
     image_size: int | None = None,
-    compile: bool = False,
+    compile: bool | str = False,
     postprocessing: bool = False,
     device: str = "cpu",
 ) -> SAM2VideoPredictor:
@@ -44,15 +45,18 @@ def build_predictor(
         config: A name that `config_path` finds.
         weights: A file `{"model": state_dict}`.
         image_size: Side in pixels of the square that the network sees; None for the configuration's.
-        compile: Whether to use the package's compiled variant.
+        compile: Whether to use the package's compiled variant, or `cuda-graphs`.
         postprocessing: Whether to use the script's `--apply_postprocessing`.
         device: `cpu` or `cuda`.
 
     Raises:
         TrackerError: The package is missing, or the configuration or the weights do not fit.
     """
-    network = instantiate_network(config, image_size=image_size, compile=compile, postprocessing=postprocessing)
+    compiled = compile is True
+    network = instantiate_network(config, image_size=image_size, compile=compiled, postprocessing=postprocessing)
     load_weights(network, weights)
+    if compile == CUDA_GRAPHS:
+        use_cuda_graphs((network.image_encoder, network.memory_encoder, network.sam_mask_decoder))
     return network.to(device).eval()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from vosarena.trackers.cuda_graphs import check_compile
 from vosarena.trackers.memory import memory_rule
 from vosarena.trackers.objects import ObjectTracker, autocast_of, check_count
 
@@ -21,7 +22,9 @@ class Transformers(ObjectTracker):
             SAM 3, 1024 for SAM 2. EdgeTAM has no other size than that.
         batch_objects: How many objects that appear in the same frame share one forward pass. More than 1 is faster, and
             may change the last bits.
-        compile: Whether to use torch.compile, which may change the last bits. The first sequence is slow.
+        compile: Whether to use torch.compile, which may change the last bits. The first sequence is slow. `cuda-graphs`
+            uses CUDA graphs instead, for encoders and mask decoder: their kernels are recorded and started together.
+            This is meant to change no bit; it was not tried on a GPU yet.
         offload_memory: Whether to keep the memory bank in host memory: slower, less device memory, same masks.
         memory: Which memories a frame attends to: `fifo` is the way of the library, `samurai`, `dam`, `long` and `rcms`
             are other rules (docs/explanation/memory-rules.md), with which every object has a forward pass of its own,
@@ -44,13 +47,14 @@ class Transformers(ObjectTracker):
         weights: str,
         image_size: int | None = None,
         batch_objects: int = 1,
-        compile: bool = False,
+        compile: bool | str = False,
         offload_memory: bool = False,
         memory: str = "fifo",
         device: str = "cpu",
         precision: str = "auto",
     ) -> None:
         check_count(self.name, "batch_objects", batch_objects)
+        check_compile(self.name, compile, device)
         rule = memory_rule(self.name, memory, compile=compile)
         autocast = autocast_of(self.name, precision, device)
 

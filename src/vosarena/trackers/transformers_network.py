@@ -11,6 +11,7 @@ import torch
 
 from vosarena.base.errors import TrackerError
 from vosarena.base.names import WEIGHTS_FOLDER
+from vosarena.trackers.cuda_graphs import CUDA_GRAPHS, use_cuda_graphs
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
@@ -19,7 +20,7 @@ _STEP = 32  # the coarsest feature map of SAM 2 is 1/32 of the image
 
 
 def load_network(
-    weights: str | Path, *, image_size: int | None = None, compile: bool = False, device: str = "cpu"
+    weights: str | Path, *, image_size: int | None = None, compile: bool | str = False, device: str = "cpu"
 ) -> PreTrainedModel:
     """Return a network in evaluation mode, in single precision.
 
@@ -27,7 +28,7 @@ def load_network(
         weights: Folder with `config.json` and `model.safetensors`. The published folder of SAM 3 also has a detector,
             which is left out.
         image_size: Side in pixels of the square that the network sees; None for the configuration's.
-        compile: Whether to compile its parts when they are first used.
+        compile: Whether to compile its parts when they are first used, or `cuda-graphs`.
         device: `cpu` or `cuda`.
 
     Raises:
@@ -58,7 +59,9 @@ def load_network(
         ) from error
     _resize(config, image_size)
     network: Any = _load(_class_of(config, folder), folder, config)
-    if compile:
+    if compile == CUDA_GRAPHS:
+        use_cuda_graphs((network.vision_encoder, network.memory_encoder, network.mask_decoder))
+    elif compile:
         for part in (network.vision_encoder, network.memory_attention, network.memory_encoder, network.mask_decoder):
             part.compile()
     network.to(device).eval()
