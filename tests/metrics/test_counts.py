@@ -7,6 +7,7 @@ from skimage.morphology import disk
 
 from tests.support.mask_makers import odd_pairs
 from vosarena.base.errors import MaskError
+from vosarena.io.runs import Runs
 from vosarena.metrics.counts import (
     Counts,
     FrameCounter,
@@ -116,8 +117,8 @@ def test_counter_keeps_nothing_from_one_frame_to_the_next() -> None:
     rng = np.random.default_rng(4)
     counter = FrameCounter()
     for gt, pred in odd_pairs(rng, 60):
-        padded = [np.pad(labels, ((0, 0), (1, 0)), constant_values=9) for labels in (gt, pred)]
-        np.testing.assert_array_equal(np.column_stack(counter.count(*padded)), count_objects(gt, pred))
+        maps = [Runs.of_rows(np.pad(labels, ((0, 0), (1, 0)), constant_values=9)) for labels in (gt, pred)]
+        np.testing.assert_array_equal(np.column_stack(counter.count(*maps)), count_objects(gt, pred))
 
 
 def test_one_column_and_one_row() -> None:

@@ -55,6 +55,11 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
         action="store_true",
         help="match predicted objects, whose ids may be any, to those of the ground truth (unsupervised tasks)",
     )
+    parser.add_argument(
+        "--hota",
+        action="store_true",
+        help="also compute HOTA, which matches any predicted object with any true one in each frame",
+    )
     parser.add_argument("--counts", type=Path, help="write the counts of all frames and objects to this .parquet file")
     parser.add_argument(
         "--extra-ids",
@@ -130,6 +135,7 @@ def _evaluate(args: argparse.Namespace) -> int:
         binary=args.binary,
         keep_first_and_last=args.keep_first_and_last,
         match_objects=args.match_objects,
+        hota=args.hota,
         counts=args.counts,
         allow_incomplete=True,
         progress=not args.quiet and sys.stderr.isatty(),
@@ -245,7 +251,11 @@ def _table(first: str, *numbers: str) -> Table:
 
 
 def _heading(name: str) -> str:
-    """`n_frames` becomes `frames`, `j_and_f_plain` becomes `J&F plain`, `f_seen` becomes `F seen`."""
+    """`n_frames` becomes `frames`, `j_and_f_plain` becomes `J&F plain`, `det_a` becomes `DetA`."""
+    from vosarena.metrics.hota import TITLES
+
+    if name in TITLES:
+        return TITLES[name]
     words = name.removeprefix("n_").replace("j_and_f", "J&F").split("_")
     return " ".join({"j": "J", "f": "F"}.get(word, word) for word in words)
 

@@ -9,17 +9,19 @@ bits, whose *indices* are the labels, and greyscale images of at most 8 bits, wh
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from vosarena.base.errors import MaskError
 from vosarena.io import png
+from vosarena.io.runs import Runs
 
 LabelMap = np.ndarray[Any, np.dtype[np.uint8]]
+Decoded = TypeVar("Decoded")
 
 LEAST_GREY = 64  # a map without a label as high has no smoothed edges
 
@@ -35,20 +37,21 @@ def read_mask(path: str | Path) -> LabelMap:
 
 def decode_mask(data: bytes, name: str) -> LabelMap:
     """Decode the labels in the bytes of a PNG file, uint8 (H, W). Raises MaskError with `name` in its message."""
-    return np.ascontiguousarray(decode_rows(data, name)[:, 1:])
+    return np.ascontiguousarray(_decode(png.decode_rows, data, name)[:, 1:])
 
 
-def decode_rows(data: bytes, name: str) -> LabelMap:
-    """As `decode_mask`, but uint8 (H, 1 + W), whose first column is to be ignored. The kernels of `metrics` read this.
+def decode_runs(data: bytes, name: str) -> Runs:
+    """As `decode_mask`, but as runs of equal labels, of which the scores are computed."""
+    return _decode(png.decode_runs, data, name)
 
-    A PNG stores one byte before each row; leaving it there saves a copy of every mask.
-    """
+
+def _decode(decoder: Callable[[bytes], Decoded], data: bytes, name: str) -> Decoded:
     if not data:
         raise MaskError(f"mask {name} is empty (zero bytes): write or download this PNG again")
     if not data.startswith(png.SIGNATURE):
         raise MaskError(f"mask {name} is not a PNG: expected a palette or 8-bit greyscale PNG")
     try:
-        return png.decode_rows(data)
+        return decoder(data)
     except png.OtherKindError as error:
         raise MaskError(f"mask {name} {error}") from None
     except png.PngError as error:

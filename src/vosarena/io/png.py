@@ -24,11 +24,13 @@ except ImportError:  # no build of it exists for some processors
     import zlib  # type: ignore[no-redef]
 
 from vosarena.base.compiled import compiled
+from vosarena.io.runs import Runs
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 GREY, PALETTE = 0, 3
 _DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}  # by colour type
 _MAX_PIXELS = 2**28
+_SPARSE = 32  # pixels per compressed byte, from which on following runs is quicker than writing pixels
 _MOST_INFLATED = 1032  # bytes that deflate can make of one byte, at most
 # First row and column, and steps, of the passes of interlaced images
 _ADAM7 = ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1))
@@ -73,7 +75,20 @@ def decode_rows(data: bytes) -> Samples:
         OtherKindError: The image has another colour type or more than 8 bits per pixel.
         PngError: The file is damaged.
     """
+    return _decode_rows(*_read_chunks(data))
+
+
+def decode_runs(data: bytes) -> Runs:
+    """As `decode_rows`, but the runs of equal samples. Most files of label maps take a third of the time."""
     header, stream = _read_chunks(data)
+    size = header.height * (1 + header.width)
+    runs = None
+    if header.depth == 8 and not header.interlaced and size > _SPARSE * len(stream):
+        runs = Runs.of_stream(stream, header.height, header.width)
+    return Runs.of_rows(_decode_rows(header, stream)) if runs is None else runs
+
+
+def _decode_rows(header: _Header, stream: bytes | memoryview) -> Samples:
     parts = list(_passes(header))
     sizes = [height * (1 + (width * header.depth + 7) // 8) for *_, height, width in parts]
     if sum(sizes) > _MOST_INFLATED * len(stream):

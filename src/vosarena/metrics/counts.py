@@ -15,6 +15,7 @@ import numpy as np
 from vosarena.base.compiled import Argument, as_argument, compiled
 from vosarena.base.errors import MaskError
 from vosarena.io.masks import LabelMap
+from vosarena.io.runs import Runs
 
 BOUNDARY_FRACTION = 0.008  # of the image diagonal
 _MAX_SIDE = 32768  # the kernels store y << 16 | x in 32 bits
@@ -114,28 +115,28 @@ def adaptive_tolerance(gt_pixels: Integers, cap: float | Floats) -> Floats:
 
 @dataclass(frozen=True)
 class _Workspace:
-    """Buffers and tables for one image size."""
+    """Buffers and tables for maps of one size with at most so many runs."""
 
     shape: tuple[int, int]
+    runs: int
     table: Integers
     arrays: tuple[Any, ...]
 
     @classmethod
-    def of(cls, height: int, width: int) -> _Workspace:
+    def of(cls, height: int, width: int, runs: int) -> _Workspace:
         if height > _MAX_SIDE or width > 2 * _MAX_SIDE:
             raise MaskError(f"a mask of {width}x{height} pixels is too large; expected at most 65536x32768")
         radius, cap = tolerance(height, width), tolerance_cap(height, width)
         words = 2 * ((radius + 63) // 64) + (width + 63) // 64 + 2
-        table = np.zeros((len(count_names(adaptive=True)) + 3, 256), np.int64)
+        table = np.zeros((len(count_names(adaptive=True)) + 5, 256), np.int64)
         arrays = (
             table,
             cap,
             _disks(radius, cap),
-            np.empty(64 * ((width + 63) // 64), np.uint8),
-            np.empty((2, 5 * height * width + 256), np.int32),  # a block of 2x2 pixels has up to 4 labels
+            np.empty((4, 2, 8 * runs + 8), np.int32),
             np.zeros((2, height, words), np.uint64),
         )
-        return cls((height, width), table, arrays)
+        return cls((height, width), runs, table, arrays)
 
     @cached_property
     def arguments(self) -> Argument:
@@ -178,13 +179,12 @@ class FrameCounter:
         self.adaptive = adaptive
         self._workspace: _Workspace | None = None
 
-    def count(self, gt_rows: LabelMap, pred_rows: LabelMap) -> tuple[Integers, Integers]:
+    def count(self, gt: Runs, pred: Runs) -> tuple[Integers, Integers]:
         """Count every object of a frame.
 
         Args:
-            gt_rows: Ground truth, uint8 (H, 1 + W) as from `vosarena.io.masks.decode_rows`; the first column is
-                ignored. Label 0 is background; 255 is a label like any other.
-            pred_rows: Prediction in the same format.
+            gt: Ground truth. Label 0 is background; 255 is a label like any other.
+            pred: Prediction.
 
         Returns:
             The labels in ascending order, int64 (objects,), and their counts, int64 (objects, 7 or 9), whose columns
@@ -193,18 +193,17 @@ class FrameCounter:
         Raises:
             MaskError: The shapes differ.
         """
-        height, width = gt_rows.shape[0], gt_rows.shape[1] - 1
-        if pred_rows.shape != gt_rows.shape:
+        if pred.shape != gt.shape:
             raise MaskError(
-                f"the prediction is {pred_rows.shape[1] - 1}x{pred_rows.shape[0]} pixels but the ground truth is "
-                f"{width}x{height}: write masks at the size of the frames, "
+                f"the prediction is {pred.width}x{pred.height} pixels but the ground truth is "
+                f"{gt.width}x{gt.height}: write masks at the size of the frames, "
                 "or give `vosarena evaluate` --resize nearest"
             )
-        space = self._workspace
-        if space is None or space.shape != (height, width):
-            space = self._workspace = _Workspace.of(height, width)
-        masks = [np.ascontiguousarray(rows).reshape(-1) for rows in (gt_rows, pred_rows)]
-        compiled("vosarena.metrics.kernels", "count")(*masks, height, width, int(self.adaptive), space.arguments)
+        space, runs = self._workspace, max(len(gt.labels), len(pred.labels))
+        if space is None or space.shape != gt.shape or space.runs < runs:
+            space = self._workspace = _Workspace.of(*gt.shape, 2 * runs)
+        masks = (gt.starts, gt.labels, pred.starts, pred.labels)
+        compiled("vosarena.metrics.kernels", "count")(*masks, *gt.shape, int(self.adaptive), space.arguments)
         table = space.table
         labels = np.flatnonzero(table[COUNTS.index("gt_pixels")] | table[COUNTS.index("pred_pixels")])
         return labels, table[: len(count_names(self.adaptive)), labels].T
@@ -227,8 +226,8 @@ def count_objects(ground_truth: LabelMap, prediction: LabelMap, adaptive: bool =
     Raises:
         MaskError: The shapes differ.
     """
-    padding = ((0, 0), (1, 0))
-    labels, table = FrameCounter(adaptive).count(np.pad(ground_truth, padding), np.pad(prediction, padding))
+    maps = (Runs.of_rows(np.pad(labels, ((0, 0), (1, 0)))) for labels in (ground_truth, prediction))
+    labels, table = FrameCounter(adaptive).count(*maps)
     return labels, Counts.from_table(table)
 
 

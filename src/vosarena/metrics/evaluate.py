@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vosarena.base.errors import ConfigError, DataError
+from vosarena.metrics.hota import summarise_hota
 from vosarena.metrics.measure import count_sequences
 from vosarena.metrics.meta import read_meta, with_meta
 from vosarena.metrics.notes import find_notes, unscored
@@ -31,7 +32,7 @@ class Evaluation:
     Attributes:
         protocol: Name of the protocol.
         summary: Means over all objects by column: `n_sequences`, `n_objects`, `j_and_f`, `j`, `f`, and those of the
-            protocol, such as `j_recall` or `j_unseen`.
+            protocol, such as `j_recall` or `j_unseen`. With `hota`, those of `vosarena.metrics.hota.summarise_hota`.
         scores: Scores of each object.
         metrics: Counts of each object and frame.
         failures: Sequences that could not be scored, and why.
@@ -91,6 +92,7 @@ def evaluate(
     binary: bool = False,
     keep_first_and_last: bool = False,
     match_objects: bool = False,
+    hota: bool = False,
     counts: str | Path | None = None,
     allow_incomplete: bool = False,
     progress: bool = False,
@@ -115,6 +117,7 @@ def evaluate(
             protocols skip (as in unsupervised tasks, and with `--do_not_skip_first_and_last_frame` of vos-benchmark).
         match_objects: Match predicted objects to those of the ground truth such that the sum of their J&F over all
             frames is largest, as in unsupervised tasks, whose predictions have ids of their own. Needs SciPy.
+        hota: Also compute HOTA of all frames and label maps, which needs no equal ids. Needs SciPy.
         counts: Parquet file to write the counts of all frames and objects to.
         allow_incomplete: Return the scores of the other sequences if some cannot be scored; see `failures`.
         progress: Whether to show a progress bar.
@@ -154,8 +157,9 @@ def evaluate(
         resize,
         found.adaptive,
         binary,
-        ends_optional=found.skips_ends and counts is None and not keep_first_and_last,
+        ends_optional=found.skips_ends and counts is None and not keep_first_and_last and not hota,
         match="none" if not match_objects else "all" if found.late_objects else "first",
+        hota=hota,
     )
     labels = RunLabels(gt.resolve().name, "", pred.resolve().name)
     results = list(count_sequences(pairs, options, jobs=jobs, title=labels.model if progress else None))
@@ -207,6 +211,8 @@ def _score(
     scores = score_metrics(scored, protocol)
     notes = find_notes(metrics, scores, protocol)
     summary = summarise_scores(scores, protocol)
+    if overlaps := [sequence.hota for sequence in counted if sequence.hota is not None]:
+        summary |= summarise_hota(overlaps)
     return Evaluation(protocol.name, summary, tuple(scores), metrics, failures, tuple(notes))
 
 

@@ -1,9 +1,9 @@
 """Compiled loops of `metrics.counts`. Importing this module compiles them; `base.compiled` does that once.
 
-Why they are fast: one pass over both label maps finds the boundary pixels of all objects at once (a 2x2 block that is
-not uniform is a boundary of every object in it) and all areas from run lengths. Then, object by object, the boundary
-of one map is drawn as bits, and each boundary pixel of the other map looks for a set bit in its disk, nearest rows
-first, 64 pixels at a time. Nothing is dilated, so after the first pass the cost grows with the boundaries only.
+Why they are fast: label maps are runs of equal labels (`io.runs`), so empty areas and the insides of objects cost
+nothing. Areas are sums over runs. Two rows at a time, the ends of their runs give the boundaries of all objects. Then,
+object by object, the boundary of one map is drawn as bits, and the boundary pixels of the other map look for set bits
+in their disks, 64 pixels at a time: first in a rectangle inside the disk, where most find one, then in one around it.
 """
 
 # No type hints: these functions are compiled, their signatures say the types.
@@ -15,10 +15,8 @@ from vosarena.base.compiled import jit
 # Rows of `table`, one column per label: COUNTS and ADAPTIVE_COUNTS of `metrics.counts`.
 INTERSECTION, GT_PIXELS, PRED_PIXELS, GT_BOUNDARY, PRED_BOUNDARY, GT_MATCHED, PRED_MATCHED = range(7)
 GT_MATCHED_ADAPTIVE, PRED_MATCHED_ADAPTIVE = 7, 8
-
-
-_LOW = np.uint64(0x7F7F7F7F7F7F7F7F)
-_GATHER = np.uint64(0x0102040810204080)  # times 8 bytes of 0 or 1: their bits side by side in the highest byte
+_LENGTH = (1 << 20) - 1  # of the number that holds the label and the length of a span
+_ALL = np.uint64(0xFFFFFFFFFFFFFFFF)
 
 
 @jit("i8(u8)")
@@ -30,145 +28,119 @@ def _bit_count(word):
     return (word * np.uint64(0x0101010101010101)) >> np.uint64(56)
 
 
-@jit("u1(u1[::1], u1[::1], u1[::1])")
-def _differences(row, below, out):
-    """out[x] != 0 where x differs from its right, lower or lower-right neighbour. Returns 0 if no x does.
+@jit("void(i4[::1], u1[::1], i4[::1], u1[::1], i8[::1], i8[::1], i8[::1])")
+def _add_areas(gt_starts, gt, pred_starts, pred, gt_pixels, pred_pixels, common):
+    """Add the pixels of each label, and those that it has in both maps."""
+    for run in range(gt.size):
+        gt_pixels[gt[run]] += gt_starts[run + 1] - gt_starts[run]
+    for run in range(pred.size):
+        pred_pixels[pred[run]] += pred_starts[run + 1] - pred_starts[run]
+    i = j = start = 0
+    while i < gt.size:
+        gt_end, pred_end = np.int64(gt_starts[i + 1]), np.int64(pred_starts[j + 1])
+        end = min(gt_end, pred_end)
+        common[gt[i]] += (end - start) * (gt[i] == pred[j])
+        i += gt_end == end
+        j += pred_end == end
+        start = end
 
-    row, below: one more pixel than out.
+
+@jit("i8(i4[:,::1], i8, i8, i8, i8, i8[::1], i8[::1])")
+def _add_span(spans, found, label, place, length, boundary, numbers):
+    """Write a span of boundary pixels; the next one overwrites it if the label is 0. Returns `found` after it."""
+    spans[0, found] = place
+    spans[1, found] = label << 20 | length
+    boundary[label] += length
+    numbers[label] += 1
+    return found + (label != 0)
+
+
+@jit("i8(i4[::1], u1[::1], i8, i8, i4[:,::1], i8[::1], i8[::1])")
+def _find_boundary(starts, labels, height, step, spans, boundary, numbers):
+    """Write the boundaries of all objects as spans, in the order of rows. Returns the number of spans.
+
+    A 2x2 block that is not uniform, cut off at the edges, is a boundary pixel of every object in it. Row by row,
+    between the ends of the runs of a row and of the next one, all blocks but the last are alike.
+
+    spans: y << 16 | x of the first pixel, and label << 20 | length. boundary, numbers: the pixels and the spans of each
+    label, added.
     """
-    found = np.uint8(0)
-    for x in range(out.size):
-        different = (row[x] ^ row[x + 1]) | (row[x] ^ below[x]) | (row[x] ^ below[x + 1])
-        out[x] = different
-        found |= different
+    found = y = row = 0  # row: where row y begins
+    upper = lower = start = 0
+    last_row = (height - 1) * step
+    while starts[lower + 1] <= step and lower + 1 < labels.size:
+        lower += 1
+    a, c = np.int64(labels[upper]), np.int64(labels[lower])
+    while start < last_row:
+        upper_end, lower_end = np.int64(starts[upper + 1]), np.int64(starts[lower + 1]) - step
+        end = min(upper_end, lower_end)
+        upper += upper_end == end
+        lower += (lower_end == end) & (lower + 1 < labels.size)
+        b, d = np.int64(labels[upper]), np.int64(labels[lower])
+        while row + step < end:
+            row += step
+            y += 1
+        place = y << 16 | (end - row - 2)  # of the last block
+        inside = (end > row + 1) & (end < row + step)  # neither before the first pixel nor the row's last
+        if a != c:
+            length = end - start
+            found = _add_span(spans, found, a, place - length + 1, length, boundary, numbers)
+            found = _add_span(spans, found, c, place - length + 1, length, boundary, numbers)
+        elif inside and (a != b or a != d):
+            found = _add_span(spans, found, a, place, 1, boundary, numbers)
+        if inside:
+            if b not in (a, c):
+                found = _add_span(spans, found, b, place, 1, boundary, numbers)
+            if d not in (a, b, c):
+                found = _add_span(spans, found, d, place, 1, boundary, numbers)
+        start, a, c = end, b, d
+    y = height - 1
+    while upper + 1 < labels.size:  # the last row: nothing is below it
+        end = np.int64(starts[upper + 1])
+        a, b = np.int64(labels[upper]), np.int64(labels[upper + 1])
+        if a != b and end > last_row + 1:
+            place = y << 16 | (end - last_row - 2)
+            found = _add_span(spans, found, a, place, 1, boundary, numbers)
+            found = _add_span(spans, found, b, place, 1, boundary, numbers)
+        upper += 1
     return found
 
 
-@jit("i8(u1[::1], i8, i8, u1[::1], i4[::1])")
-def _find_boundary(labels, height, width, differences, positions):
-    """Write the positions of the 2x2 blocks that are not uniform, cut off at the edges, in order of rows.
+@jit("void(i4[:,::1], i8, i8[::1], i8[::1], i4[:,::1])")
+def _sort_by_label(spans, number, ends, chosen, out):
+    """Write the spans of chosen labels, grouped by label.
 
-    labels: the rows of a map after each other, each with one more pixel before it. Returns the number of positions.
+    ends: where each label's group begins in `out`, and on return where it ends.
     """
-    step = width + 1
-    words = differences.view(np.uint64)
-    found = 0
-    for y in range(height):
-        start = y * step + 1
-        below = start + step if y + 1 < height else start
-        # Whole blocks of 64 pixels are fastest; what is read beyond the row is overwritten. Not at the end of the map.
-        length = differences.size if below + differences.size < labels.size else width - 1
-        upper, lower = labels[start : start + length + 1], labels[below : below + length + 1]
-        if (
-            not _differences(upper, lower, differences[:length])
-            and labels[start + width - 1] == labels[below + width - 1]
-        ):
-            continue
-        differences[width - 1] = labels[start + width - 1] ^ labels[below + width - 1]
-        for x in range(width, differences.size):
-            differences[x] = 0
-        for block in range(0, words.size, 8):
-            eight = words[block : block + 8]
-            if not ((eight[0] | eight[1] | eight[2] | eight[3]) | (eight[4] | eight[5] | eight[6] | eight[7])):
-                continue
-            mixed = np.uint64(0)  # a bit per pixel of the block
-            for word in range(8):
-                value = eight[word]
-                high = (((value & _LOW) + _LOW) | value) & ~_LOW  # the high bit of each byte that is not 0
-                mixed |= (((high >> np.uint64(7)) * _GATHER) >> np.uint64(56)) << np.uint64(8 * word)
-            while mixed:
-                positions[found] = y << 16 | (8 * block + _bit_count((mixed & (~mixed + np.uint64(1))) - np.uint64(1)))
-                found += 1
-                mixed &= mixed - np.uint64(1)
-    return found
+    for index in range(number):
+        label = spans[1, index] >> 20
+        if chosen[label]:
+            out[0, ends[label]] = spans[0, index]
+            out[1, ends[label]] = spans[1, index] & _LENGTH
+            ends[label] += 1
 
 
-@jit("void(u1[::1], u1[::1], i4[::1], i8, i8, b1, i8[::1], i8[::1], i8[::1])")
-def _tally(labels, others, positions, height, width, second, boundary, pixels, common):
-    """Add the boundary and the pixels of each label of a map, and what it has in common with the other map.
-
-    Labels are constant between positions of a row, so those at both sides of a position tell where runs end and begin:
-    a run that ends at x has x + 1 pixels more than one that ended at the row's start. A run of the two maps together
-    ends where either map changes; where both do, only the call for the first map counts it.
-    """
-    step = width + 1
-    for position in positions:
-        y, x = np.int64(position) >> 16, np.int64(position) & 0xFFFF
-        index = y * step + 1 + x
-        right = index + (x + 1 < width)
-        below = index + step * (y + 1 < height)
-        a, b, c, d = labels[index], labels[right], labels[below], labels[below + right - index]
-        label = a | b | c | d
-        if (a and a != label) or (b and b != label) or (c and c != label) or (d and d != label):
-            boundary[a] += 1
-            boundary[b] += b != a
-            boundary[c] += (c != a) & (c != b)
-            boundary[d] += (d != a) & (d != b) & (d != c)
-        else:  # nearly all have background and one object
-            boundary[label] += 1
-        length = (x + 1) * (a != b)
-        pixels[a] += length
-        pixels[b] -= length
-        e, f = others[index], others[right]
-        if second:
-            length *= e == f
-        common[a] += length * (a == e)
-        common[b] -= length * (b == f)
-    for y in range(height):
-        last = labels[y * step + width]
-        pixels[last] += width
-        if not second:
-            common[last] += width * (last == others[y * step + width])
+@jit("void(i4[:,:], i8, b1, u8[:,::1])")
+def _draw(spans, padding, on, plane):
+    """Set the bits of spans in the plane, or clear their words."""
+    for index in range(spans.shape[1]):
+        y, x = np.int64(spans[0, index]) >> 16, (np.int64(spans[0, index]) & 0xFFFF) + padding
+        last = x + spans[1, index] - 1
+        for word in range(x >> 6, (last >> 6) + 1):
+            if on:
+                bits = _ALL
+                if word == x >> 6:
+                    bits = _ALL << np.uint64(x & 63)
+                if word == last >> 6:
+                    bits &= _ALL >> np.uint64(63 - (last & 63))
+                plane[y, word] |= bits
+            else:
+                plane[y, word] = np.uint64(0)
 
 
-@jit("void(u1[::1], i4[::1], i8, i8, i8[::1], i8[::1], i4[::1])")
-def _sort_by_label(labels, positions, height, width, ends, chosen, points):
-    """Write each position once per chosen label of its block, grouped by label.
-
-    ends: i8 (256,), on entry where each label's group begins in `points`, on return where it ends. What must not be
-    written is written too, but overwritten by what follows or left in the place after a group: that needs no branch.
-    """
-    step = width + 1
-    for position in positions:
-        y, x = np.int64(position) >> 16, np.int64(position) & 0xFFFF
-        index = y * step + 1 + x
-        right = index + (x + 1 < width)
-        below = index + step * (y + 1 < height)
-        a, b, c, d = labels[index], labels[right], labels[below], labels[below + right - index]
-        label = a | b | c | d
-        if (a and a != label) or (b and b != label) or (c and c != label) or (d and d != label):
-            points[ends[a]] = position
-            ends[a] += chosen[a]
-            points[ends[b]] = position
-            ends[b] += chosen[b] * (b != a)
-            points[ends[c]] = position
-            ends[c] += chosen[c] * ((c != a) & (c != b))
-            points[ends[d]] = position
-            ends[d] += chosen[d] * ((d != a) & (d != b) & (d != c))
-        else:
-            points[ends[label]] = position
-            ends[label] += chosen[label]
-
-
-@jit("void(i4[::1], i8, b1, u8[:,::1])")
-def _draw(points, padding, on, plane):
-    """Set the bit of every point in the plane, or clear its word."""
-    for point in points:
-        y, bit = np.int64(point) >> 16, (np.int64(point) & 0xFFFF) + padding
-        if on:
-            plane[y, bit >> 6] |= np.uint64(1) << np.uint64(bit & 63)
-        else:
-            plane[y, bit >> 6] = np.uint64(0)
-
-
-@jit("u8(u8[::1], i8, i8)")
-def _any_of_next(row, bit, length):
-    """Bit x says whether any of the bits bit + x .. bit + x + length - 1 of a row of a plane is set; length <= 65."""
-    word, shift = bit >> 6, np.uint64(bit & 63)
-    low, high = row[word], row[word + 1]
-    if shift:
-        low = low >> shift | high << (np.uint64(64) - shift)
-        high = high >> shift | row[word + 2] << (np.uint64(64) - shift)
+@jit("u8(u8, u8, i8)")
+def _any_of_next(low, high, length):
+    """Bit x says whether any of the bits x .. x + length - 1 of 128 bits is set; length <= 65."""
     done = 1
     while done < length and low | high:
         further = np.uint64(min(done, length - done))
@@ -181,89 +153,110 @@ def _any_of_next(row, bit, length):
     return low
 
 
-@jit("i8(i4[::1], i4[::1], i8, i4[::1], i4[::1], u8[:,::1], u8[:,::1])")
-def _count_near(points, others, padding, left, right, own, plane):
-    """Count the points with a set bit of the plane (in which `others` are drawn) within their disk, 64 at a time.
+@jit("u8(u8[:,::1], i8, i8, i8, i8)")
+def _any_in_rows(plane, top, bottom, bit, length):
+    """Bit x says whether bits bit + x .. bit + x + length - 1 of rows top .. bottom have a set one; length <= 65."""
+    word, shift = bit >> 6, np.uint64(bit & 63)
+    low = high = next_high = np.uint64(0)
+    for y in range(top, bottom + 1):
+        low |= plane[y, word]
+        high |= plane[y, word + 1]
+        next_high |= plane[y, word + 2]
+    if shift:
+        low = low >> shift | high << (np.uint64(64) - shift)
+        high = high >> shift | next_high << (np.uint64(64) - shift)
+    return _any_of_next(low, high, length)
 
-    left, right: i4 (2 R + 1,), extent of the disk in the rows -R..R, right < left where a row is empty. Points are in
+
+@jit("i8(i4[:,:], i4[:,:], i8, i4[::1], i4[::1], u8[:,::1], u8[:,::1])")
+def _count_near(spans, others, padding, left, right, own, plane):
+    """Count the pixels of spans with a set bit of the plane (in which `others` are drawn) within their disk.
+
+    left, right: i4 (2 R + 1,), extent of the disk in the rows -R..R, right < left where a row is empty. Spans are in
     the order of rows and drawn in `own`.
     """
     radius = left.size // 2
-    first_row, last_row = np.int64(others[0]) >> 16, np.int64(others[others.size - 1]) >> 16
-    found = index = 0
-    while index < points.size:
-        y, word = np.int64(points[index]) >> 16, ((np.int64(points[index]) & 0xFFFF) + padding) >> 6
-        left_over = own[y, word]  # of the points in this word, those for which nothing is found yet
-        number = _bit_count(left_over)
-        index += number
-        for step in range(2 * radius + 1):
-            # 0, 1, -1, 2, -2, ...: the other boundary is usually near
-            dy = (step + 1) // 2 if step & 1 else -(step // 2)
-            if y + dy < first_row or y + dy > last_row:
+    first_row, last_row = np.int64(others[0, 0]) >> 16, np.int64(others[0, others.shape[1] - 1]) >> 16
+    top, bottom = radius, -radius
+    outer_left, outer_right = radius, -radius
+    for dy in range(-radius, radius + 1):
+        if left[radius + dy] <= right[radius + dy]:
+            top, bottom = min(top, dy), max(bottom, dy)
+            outer_left = min(outer_left, np.int64(left[radius + dy]))
+            outer_right = max(outer_right, np.int64(right[radius + dy]))
+    cut = (bottom - top) * 3 // 20  # leaves the rows of about the largest square in the disk
+    inner_left, inner_right = outer_left, outer_right
+    for dy in range(top + cut, bottom - cut + 1):
+        inner_left = max(inner_left, np.int64(left[radius + dy]))
+        inner_right = min(inner_right, np.int64(right[radius + dy]))
+    found = 0
+    seen = np.int64(-1)
+    for index in range(spans.shape[1]):
+        y, x = np.int64(spans[0, index]) >> 16, (np.int64(spans[0, index]) & 0xFFFF) + padding
+        for word in range(x >> 6, ((x + spans[1, index] - 1) >> 6) + 1):
+            if seen == y << 16 | word:
                 continue
-            bit, bits = 64 * word + left[radius + dy], right[radius + dy] - left[radius + dy] + 1
-            while bits > 0:
-                left_over &= ~_any_of_next(plane[y + dy], bit, min(bits, 65))
-                bit += 65
-                bits -= 65
-            if not left_over:
-                break
-        found += number - _bit_count(left_over)
+            seen = y << 16 | word
+            left_over = own[y, word]  # of the pixels in this word, those for which nothing is found yet
+            number = _bit_count(left_over)
+            above, below = max(first_row, y + top + cut), min(last_row, y + bottom - cut)
+            bits = inner_right - inner_left + 1
+            if 0 < bits <= 65:
+                left_over &= ~_any_in_rows(plane, above, below, 64 * word + inner_left, bits)
+            above, below = max(first_row, y + top), min(last_row, y + bottom)
+            bits = outer_right - outer_left + 1
+            far = np.uint64(0)  # pixels for which there is nothing to find
+            if left_over and bits <= 65:
+                far = left_over & ~_any_in_rows(plane, above, below, 64 * word + outer_left, bits)
+                left_over ^= far
+            for row in range(above, below + 1):
+                if not left_over:
+                    break
+                bit, bits = 64 * word + left[radius + row - y], right[radius + row - y] - left[radius + row - y] + 1
+                while bits > 0:
+                    left_over &= ~_any_in_rows(plane, row, row, bit, min(bits, 65))
+                    bit += 65
+                    bits -= 65
+            found += number - _bit_count(left_over | far)
     return found
 
 
-@jit("void(u1[::1], u1[::1], i8, i8, i8, i8[:,::1], f8, i4[:,:,::1], u1[::1], i4[:,::1], u8[:,:,::1])")
-def count(gt, pred, height, width, adaptive, table, cap, disks, differences, points, planes):
-    """Write the counts of all labels of a frame to the first nine rows of `table`, i8 (12, 256).
+@jit("void(i4[::1], u1[::1], i4[::1], u1[::1], i8, i8, i8, i8[:,::1], f8, i4[:,:,::1], i4[:,:,::1], u8[:,:,::1])")
+def count(gt_starts, gt, pred_starts, pred, height, width, adaptive, table, cap, disks, spans, planes):
+    """Write the counts of all labels of a frame to the first nine rows of `table`, i8 (14, 256).
 
-    gt, pred: uint8 (H (1 + W),), the rows of a map after each other; the first byte of each is ignored. disks: i4 (2,
-    R + 1, 2 R + 1), their left and right ends by radius 1..R; row 0 is the disk of radius `cap` of MOSEv2. planes:
-    uint64 (2, H, words), zero on entry and on return. The rest are buffers: differences, uint8 (W rounded up to 64);
-    points, i4 (2, 5 H W + 256), holds y << 16 | x of both maps, then the same by label.
+    gt_starts, gt, pred_starts, pred: starts and labels of `io.runs.Runs`. disks: i4 (2, R + 1, 2 R + 1), their left and
+    right ends by radius 1..R; row 0 is the disk of radius `cap` of MOSEv2. spans: a buffer, i4 (4, 2, N), N at least 8
+    times the runs of a map. planes: uint64 (2, H, words), zero on entry and on return.
     """
     left, right = disks[0], disks[1]
     radius = left.shape[0] - 1
     gt_plane, pred_plane = planes[0], planes[1]
-    gt_ends, pred_ends, chosen = table[9], table[10], table[11]
-    gt_positions, gt_points = points[0][: height * width], points[0][height * width :]
-    pred_positions, pred_points = points[1][: height * width], points[1][height * width :]
+    gt_ends, pred_ends, chosen, gt_numbers, pred_numbers = table[9], table[10], table[11], table[12], table[13]
     padding = 64 * ((radius + 63) // 64)
     table[:] = 0
+    _add_areas(gt_starts, gt, pred_starts, pred, table[GT_PIXELS], table[PRED_PIXELS], table[INTERSECTION])
     gt_boundary, pred_boundary = table[GT_BOUNDARY], table[PRED_BOUNDARY]
-    gt_positions = gt_positions[: _find_boundary(gt, height, width, differences, gt_positions)]
-    pred_positions = pred_positions[: _find_boundary(pred, height, width, differences, pred_positions)]
-    common = table[INTERSECTION]
-    _tally(gt, pred, gt_positions, height, width, False, gt_boundary, table[GT_PIXELS], common)
-    _tally(pred, gt, pred_positions, height, width, True, pred_boundary, table[PRED_PIXELS], common)
+    gt_found = _find_boundary(gt_starts, gt, height, width + 1, spans[0], gt_boundary, gt_numbers)
+    pred_found = _find_boundary(pred_starts, pred, height, width + 1, spans[1], pred_boundary, pred_numbers)
     for row in range(table.shape[0]):
         table[row, 0] = 0
-    total_gt = total_pred = n_chosen = 0
-    for label in range(256):
-        chosen[label] = gt_boundary[label] > 0 and pred_boundary[label] > 0
-        if chosen[label]:
-            gt_ends[label], pred_ends[label] = total_gt, total_pred
-            total_gt += gt_boundary[label] + 1  # one more, see _sort_by_label
-            total_pred += pred_boundary[label] + 1
-            n_chosen += 1
-    if not total_gt:
+    gt_total = pred_total = 0
+    for label in range(1, 256):
+        if gt_boundary[label] and pred_boundary[label]:
+            chosen[label] = 1
+            gt_ends[label], pred_ends[label] = gt_total, pred_total
+            gt_total += gt_numbers[label]
+            pred_total += pred_numbers[label]
+    if not gt_total:
         return
-    for label in range(256):
-        if not chosen[label]:
-            gt_ends[label], pred_ends[label] = total_gt, total_pred
-    if n_chosen > 1 or total_gt <= gt_positions.size:
-        _sort_by_label(gt, gt_positions, height, width, gt_ends, chosen, gt_points)
-    if n_chosen > 1 or total_pred <= pred_positions.size:
-        _sort_by_label(pred, pred_positions, height, width, pred_ends, chosen, pred_points)
+    _sort_by_label(spans[0], gt_found, gt_ends, chosen, spans[2])
+    _sort_by_label(spans[1], pred_found, pred_ends, chosen, spans[3])
     for label in range(1, 256):
         if not chosen[label]:
             continue
-        g = gt_points[gt_ends[label] - gt_boundary[label] : gt_ends[label]]
-        p = pred_points[pred_ends[label] - pred_boundary[label] : pred_ends[label]]
-        # Mostly, an object is the only one, and all positions are its own.
-        if gt_boundary[label] == gt_positions.size:
-            g = gt_positions
-        if pred_boundary[label] == pred_positions.size:
-            p = pred_positions
+        g = spans[2][:, gt_ends[label] - gt_numbers[label] : gt_ends[label]]
+        p = spans[3][:, pred_ends[label] - pred_numbers[label] : pred_ends[label]]
         _draw(g, padding, True, gt_plane)
         _draw(p, padding, True, pred_plane)
         table[GT_MATCHED, label] = _count_near(g, p, padding, left[radius], right[radius], gt_plane, pred_plane)

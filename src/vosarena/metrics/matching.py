@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from vosarena.base.errors import ConfigError
-from vosarena.io.masks import LabelMap
+from vosarena.io.runs import Runs
 from vosarena.metrics.counts import Counts, FrameCounter, boundary_f, jaccard
 from vosarena.metrics.pairs import ObjectInfo
 
@@ -33,21 +33,19 @@ class ObjectMatcher:
         self._frames = np.zeros(_LABELS, np.int64)  # by object
         self._highest = 0
 
-    def add(self, gt_rows: LabelMap, pred_rows: LabelMap, number: int) -> None:
-        """Add a frame and its number; uint8 (H, 1 + W) as from `vosarena.io.masks.decode_rows`.
-
-        The first column is ignored.
-        """
+    def add(self, gt: Runs, pred: Runs, number: int) -> None:
+        """Add a frame and its number."""
         counted = np.ones(_LABELS, bool)
         for i, info in (self._ranges or {}).items():
             counted[i] = info.start <= number <= info.end
-        truth = np.bincount(gt_rows[:, 1:].ravel(), minlength=_LABELS) > 0
-        predicted = np.bincount(pred_rows[:, 1:].ravel(), minlength=_LABELS) > 0
+        truth = np.bincount(gt.labels, minlength=_LABELS) > 0
+        predicted = np.bincount(pred.labels, minlength=_LABELS) > 0
+        only = np.eye(_LABELS, dtype=np.uint8)
         self._sums[np.ix_(~predicted, ~truth & counted)] += 2  # both absent: J and F are 1
         for label in np.flatnonzero(predicted[1:]) + 1:
-            mask = (pred_rows == label).astype(np.uint8)
+            mask = pred.map(only[label])
             for object_id in np.flatnonzero(truth[1:] & counted[1:]) + 1:
-                _, table = self._counter.count((gt_rows == object_id).astype(np.uint8), mask)
+                _, table = self._counter.count(gt.map(only[object_id]), mask)
                 counts = Counts.from_table(table)
                 self._sums[label, object_id] += jaccard(counts)[0] + boundary_f(counts)[0]
         self._frames += counted

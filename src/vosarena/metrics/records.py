@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from vosarena.metrics.counts import Booleans, Counts, Floats, Integers, boundary_f, jaccard
+
+if TYPE_CHECKING:
+    from vosarena.metrics.hota import Hota
 
 IGNORE = 255  # the label that most datasets use for "do not care"
 
@@ -118,6 +121,7 @@ class SequenceCounts:
         tolerance: Boundary tolerance of each row in pixels, float64 (n,).
         tolerance_adaptive: MOSEv2's tolerance of each row in pixels; None if it was not counted with.
         info: Facts about the sequence.
+        hota: What HOTA follows from; None if it was not counted. It is not stored.
     """
 
     name: str
@@ -130,6 +134,7 @@ class SequenceCounts:
     tolerance: Floats
     tolerance_adaptive: Floats | None
     info: SequenceInfo
+    hota: Hota | None = None
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,11 @@ from vosarena.io.masks import (
     LEAST_GREY,
     LabelMap,
     MasksDigest,
-    decode_rows,
+    decode_runs,
     has_smooth_edges,
     smooth_edges_message,
 )
+from vosarena.io.runs import Runs
 from vosarena.metrics.counts import (
     Counts,
     FrameCounter,
@@ -30,12 +31,15 @@ from vosarena.metrics.counts import (
     tolerance,
     tolerance_cap,
 )
+from vosarena.metrics.hota import HotaCounter
 from vosarena.metrics.matching import ObjectMatcher
 from vosarena.metrics.pairs import Failure, SequencePair, Side
-from vosarena.metrics.records import SequenceCounts, SequenceInfo
+from vosarena.metrics.records import IGNORE, SequenceCounts, SequenceInfo
 
 ExtraIds = Literal["error", "ignore"]
 Resize = Literal["never", "nearest"]
+_NOTHING = np.zeros(256, np.uint8)  # what each label becomes
+_ANYTHING = np.minimum(np.arange(256), 1).astype(np.uint8)
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,7 @@ class CountOptions:
             nothing was predicted, so only protocols that skip them may score the counts.
         match: Whether predicted objects are matched to those of the ground truth: to those of its first frame, or to
             all of them. Predictions then do not count where the ground truth is 255.
+        hota: Whether to count the overlaps of all objects as well, for HOTA.
     """
 
     extra_ids: ExtraIds = "error"
@@ -59,6 +64,7 @@ class CountOptions:
     binary: bool = False
     ends_optional: bool = False
     match: Literal["none", "first", "all"] = "none"
+    hota: bool = False
 
 
 class SequenceFailed(Exception):
@@ -102,6 +108,7 @@ class SequenceCounter:
         self.sizes: list[tuple[int, int]] = []  # by frame: (height, width)
         self.resized: set[str] = set()  # keys of frames
         self.labels: LabelMap | None = None  # the object that each predicted label is, if objects are matched
+        self.hota = HotaCounter() if options.hota else None
         self.unpredicted = 0  # first and last frames without a prediction
         self.overlaps = 0  # frames in which merged objects overlap
         self.no_labels: dict[str, str] = {}  # predicted objects whose id no label map can hold
@@ -109,6 +116,8 @@ class SequenceCounter:
     def count(self) -> SequenceCounts:
         """Count the whole sequence. Raises SequenceFailed for the first thing that is wrong."""
         frames = self._frames()
+        if (self.hota or self.options.match != "none") and self.pair.per_object:
+            self._fail("objects are matched in label maps only; it has folders of objects", None, "ground_truth")
         if self.options.match != "none":
             self._match(frames)
         predictions = self._merged(frames) if self.pair.merge_objects else self._label_maps(frames)
@@ -120,16 +129,16 @@ class SequenceCounter:
 
     def _match(self, frames: list[_Frame]) -> None:
         """Find out which object each predicted label is."""
-        if self.pair.per_object or self.pair.merge_objects:
-            self._fail("objects are matched in label maps only; it has folders of objects", None, "ground_truth")
+        if self.pair.merge_objects:
+            self._fail("objects are matched in label maps only; it has folders of objects")
         matcher, in_gt = ObjectMatcher(self.counter, self.pair.objects), np.zeros(256, bool)
         predictions = self._label_maps(frames)
         for index, frame in enumerate(frames):
             gt, pred = self._frame_masks(frame, predictions)
             if gt.shape == pred.shape:  # else counting it fails and says so
-                matcher.add(gt, pred, frame.number)
+                matcher.add(gt, self._visible(gt, pred), frame.number)
             if index == 0 or self.options.match == "all":
-                in_gt |= np.bincount(gt[:, 1:].ravel(), minlength=256) > 0
+                in_gt |= np.bincount(gt.labels, minlength=256) > 0
         objects = set(np.flatnonzero(in_gt[1:255]) + 1) | set(self.pair.objects or ())
         self.labels = matcher.labels(sorted(int(number) for number in objects))
 
@@ -183,7 +192,7 @@ class SequenceCounter:
         except DataError as error:
             raise SequenceFailed(Failure(self.pair.name, str(error), side)) from None
 
-    def _label_maps(self, frames: list[_Frame]) -> Iterator[LabelMap]:
+    def _label_maps(self, frames: list[_Frame]) -> Iterator[Runs]:
         """The predictions of the frames."""
         data = self._predictions(frames)
         for frame in frames:
@@ -191,7 +200,7 @@ class SequenceCounter:
                 yield self._decode(next(data), self.pair.prediction[frame.prediction], frame, "prediction")
         next(data, None)
 
-    def _merged(self, frames: list[_Frame]) -> Iterator[LabelMap]:
+    def _merged(self, frames: list[_Frame]) -> Iterator[Runs]:
         """Label maps from one folder of masks per object. Where objects overlap the lowest id wins, as in sam2's files.
 
         An object may begin late, but needs a mask for every frame from then on.
@@ -221,17 +230,17 @@ class SequenceCounter:
                 if merged.shape != mask.shape:
                     path = self.pair.prediction[f"{folder}/{stem}"]
                     self._fail(f"{path} has another size than the masks of other objects", frame)
-                overlap |= bool((merged[:, 1:][mask[:, 1:]] > 0).any())
+                overlap |= bool((merged[mask] > 0).any())
                 merged[mask] = int(folder)
             if merged is None:
                 self._fail("no prediction for this frame; every frame with ground truth needs one", frame)
             self.overlaps += overlap
-            yield merged
+            yield Runs.of_rows(merged)
 
     def _object_mask(self, path: Path, frame: _Frame) -> np.ndarray[Any, np.dtype[np.bool_]]:
-        """The predicted mask of one object, bool (H, 1 + W); the first column is ignored."""
-        rows = self._decode(self._read(path, frame, "prediction"), path, frame, "prediction")
-        return self._one_object(rows, path, frame, "prediction") > 0
+        """The predicted mask of one object, bool (H, 1 + W); the first column is False."""
+        runs = self._decode(self._read(path, frame, "prediction"), path, frame, "prediction")
+        return self._one_object(runs, path, frame, "prediction").rows() > 0
 
     def _predictions(self, frames: list[_Frame]) -> Iterator[bytes]:
         """Bytes of the predictions of the frames. If a digest is expected, all files are read once, in order."""
@@ -258,54 +267,60 @@ class SequenceCounter:
         except OSError as error:
             self._fail(f"{path} cannot be read ({error.strerror}); provide this PNG", frame, side)
 
-    def _decode(self, data: bytes, path: Path, frame: _Frame, side: Side) -> LabelMap:
+    def _decode(self, data: bytes, path: Path, frame: _Frame, side: Side) -> Runs:
         try:
-            return decode_rows(data, str(path))
+            return decode_runs(data, str(path))
         except MaskError as error:
             self._fail(str(error), frame, side)
 
-    def _frame_masks(self, frame: _Frame, predictions: Iterator[LabelMap]) -> tuple[LabelMap, LabelMap]:
-        """Ground truth and prediction of a frame, uint8 (H, 1 + W)."""
+    def _frame_masks(self, frame: _Frame, predictions: Iterator[Runs]) -> tuple[Runs, Runs]:
+        """Ground truth and prediction of a frame."""
         gt_path = self.pair.ground_truth[frame.key]
         gt = self._decode(self._read(gt_path, frame, "ground_truth"), gt_path, frame, "ground_truth")
-        pred = np.zeros_like(gt) if frame.prediction is None else next(predictions)
+        pred = gt.map(_NOTHING) if frame.prediction is None else next(predictions)
         if pred.shape != gt.shape and self.options.resize == "nearest":
-            pred = _resize(pred, gt.shape)
+            pred = Runs.of_rows(_resize(pred.rows(), gt.shape))
             self.resized.add(frame.key)
-        if self.options.match != "none" and pred.shape == gt.shape:
-            pred = np.where(gt == 255, 0, pred)
         return gt, pred
 
-    def _count_frame(self, frame: _Frame, predictions: Iterator[LabelMap]) -> None:
+    def _visible(self, gt: Runs, pred: Runs) -> Runs:
+        """What counts of a prediction if objects are matched: nothing where the ground truth is 255."""
+        if pred.shape != gt.shape or IGNORE not in gt.labels:
+            return pred
+        return Runs.of_rows(np.where(gt.rows() == IGNORE, 0, pred.rows()))
+
+    def _count_frame(self, frame: _Frame, predictions: Iterator[Runs]) -> None:
         gt, pred = self._frame_masks(frame, predictions)
-        gt_path = self.pair.ground_truth[frame.key]
-        path = self.pair.prediction.get(frame.prediction or "", Path(frame.prediction or ""))
+        if self.hota is not None and pred.shape == gt.shape:
+            self.hota.add(gt, pred)
         if self.labels is not None:
-            pred = self.labels[pred]
+            pred = self._visible(gt, pred).map(self.labels)
         if self.options.binary:
-            gt, pred = (gt != 0).astype(np.uint8), (pred != 0).astype(np.uint8)
+            gt, pred = gt.map(_ANYTHING), pred.map(_ANYTHING)
         elif frame.object_id is not None:
-            gt = self._one_object(gt, gt_path, frame, "ground_truth")
-            pred = self._one_object(pred, path, frame, "prediction")
+            gt = self._one_object(gt, self.pair.ground_truth[frame.key], frame, "ground_truth")
+            pred = self._one_object(pred, self._path(frame), frame, "prediction")
         try:
             labels, table = self.counter.count(gt, pred)
         except MaskError as error:
             self._fail(str(error), frame)
         if len(labels) > 5 and labels[-1] >= LEAST_GREY:
-            if has_smooth_edges(gt[:, 1:]):
-                self._fail(smooth_edges_message(gt_path), frame, "ground_truth")
-            if has_smooth_edges(pred[:, 1:]):
-                self._fail(smooth_edges_message(path), frame)
+            if has_smooth_edges(gt.rows()[:, 1:]):
+                self._fail(smooth_edges_message(self.pair.ground_truth[frame.key]), frame, "ground_truth")
+            if has_smooth_edges(pred.rows()[:, 1:]):
+                self._fail(smooth_edges_message(self._path(frame)), frame)
         self.found.append((labels, table))
-        self.sizes.append((gt.shape[0], gt.shape[1] - 1))
+        self.sizes.append(gt.shape)
 
-    def _one_object(self, rows: LabelMap, path: Path, frame: _Frame, side: Side) -> LabelMap:
+    def _path(self, frame: _Frame) -> Path:
+        """The file of the prediction."""
+        return self.pair.prediction.get(frame.prediction or "", Path(frame.prediction or ""))
+
+    def _one_object(self, runs: Runs, path: Path, frame: _Frame, side: Side) -> Runs:
         """The mask from an object's folder as labels 0 and 1, whatever value the file uses for the object."""
-        pixels = rows[:, 1:]
-        if not self.options.binary and (pixels[pixels != 0] != pixels.max(initial=0)).any():
+        if not self.options.binary and len(set(runs.labels[runs.labels != 0].tolist())) > 1:
             self._fail(f"{path} holds more than one object; a mask in an object's folder holds that one", frame, side)
-        labels: LabelMap = (rows != 0).astype(np.uint8)
-        return labels
+        return runs.map(_ANYTHING)
 
     def _grid(self, frames: list[_Frame]) -> SequenceCounts:
         """All objects of the sequence on all its frames, with zero pixels where an object is absent."""
@@ -369,6 +384,7 @@ class SequenceCounter:
             tolerances,
             adaptive_tolerance(counts.gt_pixels, caps) if self.options.adaptive else None,
             info,
+            self.hota.score() if self.hota else None,
         )
 
     def _info(self, n_frames: int, objects: Iterable[int], extra: Mapping[str, str]) -> SequenceInfo:
@@ -428,10 +444,10 @@ def _extra_reason(predicted: set[int], known: set[int]) -> str:
     return f"{reason}, and no other predicted object either; write the ids of the ground truth ({ids}){hint}"
 
 
-def _resize(rows: LabelMap, shape: tuple[int, ...]) -> LabelMap:
-    """Resize labels by nearest neighbour between pixel centres; the first column is ignored."""
+def _resize(rows: LabelMap, shape: tuple[int, int]) -> LabelMap:
+    """Resize labels, uint8 (H, 1 + W), by nearest neighbour between pixel centres; the first column is ignored."""
     height, width = rows.shape[0], rows.shape[1] - 1
-    new_height, new_width = shape[0], shape[1] - 1
+    new_height, new_width = shape
     y = (2 * np.arange(new_height) + 1) * height // (2 * new_height)
     x = (2 * np.arange(new_width) + 1) * width // (2 * new_width)
     resized: LabelMap = np.pad(rows[y][:, 1 + x], ((0, 0), (1, 0)))
