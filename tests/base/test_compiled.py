@@ -1,6 +1,7 @@
 """Machine code is kept in folders that nobody else can change, and loaded without numba."""
 
 import os
+import re
 import subprocess
 import sys
 
@@ -63,6 +64,16 @@ import numpy as np
 from vosarena.base.compiled import compiled
 print(compiled("loop", "total")(np.arange(6, dtype=np.uint8).reshape(2, 3), 2.0, -1), "numba" in sys.modules)
 """
+
+
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [("io.run_kernels", "inflate_runs"), ("io.run_kernels", "find_runs"), ("metrics.kernels", "count")],
+)
+def test_machine_code_calls_nothing_of_numba(module, name):
+    """In a process without numba, such a call would end it."""
+    _, code = compiled._machine_code(f"vosarena.{module}", name)
+    assert not re.search(rb"(NRT|numba)_\w+", code)
 
 
 def test_machine_code_is_made_once_and_made_again_if_damaged(chosen, tmp_path):

@@ -18,6 +18,7 @@ from vosarena.io.masks import LabelMap
 from vosarena.io.runs import Runs
 
 BOUNDARY_FRACTION = 0.008  # of the image diagonal
+IGNORE = 255  # the label that most datasets use for "do not care"
 _MAX_SIDE = 32768  # the kernels store y << 16 | x in 32 bits
 
 Integers = np.ndarray[Any, np.dtype[np.int64]]
@@ -134,7 +135,8 @@ class _Workspace:
             cap,
             _disks(radius, cap),
             np.empty((4, 2, 8 * runs + 8), np.int32),
-            np.zeros((2, height, words), np.uint64),
+            words,
+            np.zeros((2, height * words), np.uint64),
         )
         return cls((height, width), runs, table, arrays)
 

@@ -15,8 +15,7 @@ import numpy as np
 
 from vosarena.base.errors import ConfigError
 from vosarena.io.runs import Runs
-from vosarena.metrics.counts import Floats, Integers
-from vosarena.metrics.records import IGNORE
+from vosarena.metrics.counts import IGNORE, Floats, Integers
 
 #: Names of the scores, and their names in the paper.
 TITLES = {
@@ -138,7 +137,8 @@ def summarise_hota(sequences: Sequence[Hota]) -> dict[str, float]:
 
     def mean(name: str, least: float) -> Floats:
         total: Any = sum(getattr(item, name) * item.tp for item in sequences)
-        return np.maximum(total, 1e-10 if least < 1 else 0) / np.maximum(least, tp)
+        found: Floats = np.maximum(total, 1e-10 if least < 1 else 0) / np.maximum(least, tp)
+        return found
 
     det_a = tp / np.maximum(1, tp + fn + fp)
     ass_a = mean("ass_a", 1)

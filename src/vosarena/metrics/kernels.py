@@ -120,9 +120,9 @@ def _sort_by_label(spans, number, ends, chosen, out):
             ends[label] += 1
 
 
-@jit("void(i4[:,:], i8, b1, u8[:,::1])")
-def _draw(spans, padding, on, plane):
-    """Set the bits of spans in the plane, or clear their words."""
+@jit("void(i4[:,:], i8, i8, b1, u8[::1])")
+def _draw(spans, padding, step, on, plane):
+    """Set the bits of spans in the plane, whose rows have `step` words, or clear their words."""
     for index in range(spans.shape[1]):
         y, x = np.int64(spans[0, index]) >> 16, (np.int64(spans[0, index]) & 0xFFFF) + padding
         last = x + spans[1, index] - 1
@@ -133,9 +133,9 @@ def _draw(spans, padding, on, plane):
                     bits = _ALL << np.uint64(x & 63)
                 if word == last >> 6:
                     bits &= _ALL >> np.uint64(63 - (last & 63))
-                plane[y, word] |= bits
+                plane[y * step + word] |= bits
             else:
-                plane[y, word] = np.uint64(0)
+                plane[y * step + word] = np.uint64(0)
 
 
 @jit("u8(u8, u8, i8)")
@@ -153,23 +153,35 @@ def _any_of_next(low, high, length):
     return low
 
 
-@jit("u8(u8[:,::1], i8, i8, i8, i8)")
-def _any_in_rows(plane, top, bottom, bit, length):
-    """Bit x says whether bits bit + x .. bit + x + length - 1 of rows top .. bottom have a set one; length <= 65."""
-    word, shift = bit >> 6, np.uint64(bit & 63)
+@jit("u8(u8[::1], i8, i8, i8, i8, i8)")
+def _any_in_rows(plane, step, top, bottom, bit, length):
+    """Bit x says whether bits bit + x .. bit + x + length - 1 of rows top .. bottom have a set one; length <= 65.
+
+    plane: rows of `step` words after each other. Unsigned indices are faster, because they cannot be negative.
+    """
+    shift, one, two = np.uint64(bit & 63), np.uint64(1), np.uint64(2)
     low = high = next_high = np.uint64(0)
-    for y in range(top, bottom + 1):
-        low |= plane[y, word]
-        high |= plane[y, word + 1]
-        next_high |= plane[y, word + 2]
+    first, down = np.uint64(top * step + (bit >> 6)), np.uint64(step)
+    left = bottom + 1 - top
+    while left > 1:
+        second = first + down
+        low |= plane[first] | plane[second]
+        high |= plane[first + one] | plane[second + one]
+        next_high |= plane[first + two] | plane[second + two]
+        first = second + down
+        left -= 2
+    if left == 1:
+        low |= plane[first]
+        high |= plane[first + one]
+        next_high |= plane[first + two]
     if shift:
         low = low >> shift | high << (np.uint64(64) - shift)
         high = high >> shift | next_high << (np.uint64(64) - shift)
     return _any_of_next(low, high, length)
 
 
-@jit("i8(i4[:,:], i4[:,:], i8, i4[::1], i4[::1], u8[:,::1], u8[:,::1])")
-def _count_near(spans, others, padding, left, right, own, plane):
+@jit("i8(i4[:,:], i4[:,:], i8, i8, i4[::1], i4[::1], u8[::1], u8[::1])")
+def _count_near(spans, others, padding, step, left, right, own, plane):
     """Count the pixels of spans with a set bit of the plane (in which `others` are drawn) within their disk.
 
     left, right: i4 (2 R + 1,), extent of the disk in the rows -R..R, right < left where a row is empty. Spans are in
@@ -197,37 +209,38 @@ def _count_near(spans, others, padding, left, right, own, plane):
             if seen == y << 16 | word:
                 continue
             seen = y << 16 | word
-            left_over = own[y, word]  # of the pixels in this word, those for which nothing is found yet
+            left_over = own[y * step + word]  # of the pixels in this word, those for which nothing is found yet
             number = _bit_count(left_over)
             above, below = max(first_row, y + top + cut), min(last_row, y + bottom - cut)
             bits = inner_right - inner_left + 1
             if 0 < bits <= 65:
-                left_over &= ~_any_in_rows(plane, above, below, 64 * word + inner_left, bits)
+                left_over &= ~_any_in_rows(plane, step, above, below, 64 * word + inner_left, bits)
             above, below = max(first_row, y + top), min(last_row, y + bottom)
             bits = outer_right - outer_left + 1
             far = np.uint64(0)  # pixels for which there is nothing to find
             if left_over and bits <= 65:
-                far = left_over & ~_any_in_rows(plane, above, below, 64 * word + outer_left, bits)
+                far = left_over & ~_any_in_rows(plane, step, above, below, 64 * word + outer_left, bits)
                 left_over ^= far
             for row in range(above, below + 1):
                 if not left_over:
                     break
                 bit, bits = 64 * word + left[radius + row - y], right[radius + row - y] - left[radius + row - y] + 1
                 while bits > 0:
-                    left_over &= ~_any_in_rows(plane, row, row, bit, min(bits, 65))
+                    left_over &= ~_any_in_rows(plane, step, row, row, bit, min(bits, 65))
                     bit += 65
                     bits -= 65
             found += number - _bit_count(left_over | far)
     return found
 
 
-@jit("void(i4[::1], u1[::1], i4[::1], u1[::1], i8, i8, i8, i8[:,::1], f8, i4[:,:,::1], i4[:,:,::1], u8[:,:,::1])")
-def count(gt_starts, gt, pred_starts, pred, height, width, adaptive, table, cap, disks, spans, planes):
+@jit("void(i4[::1], u1[::1], i4[::1], u1[::1], i8, i8, i8, i8[:,::1], f8, i4[:,:,::1], i4[:,:,::1], i8, u8[:,::1])")
+def count(gt_starts, gt, pred_starts, pred, height, width, adaptive, table, cap, disks, spans, step, planes):
     """Write the counts of all labels of a frame to the first nine rows of `table`, i8 (14, 256).
 
     gt_starts, gt, pred_starts, pred: starts and labels of `io.runs.Runs`. disks: i4 (2, R + 1, 2 R + 1), their left and
     right ends by radius 1..R; row 0 is the disk of radius `cap` of MOSEv2. spans: a buffer, i4 (4, 2, N), N at least 8
-    times the runs of a map. planes: uint64 (2, H, words), zero on entry and on return.
+    times the runs of a map. step: words of a row of the planes. planes: uint64 (2, H * step), zero on entry and on
+    return.
     """
     left, right = disks[0], disks[1]
     radius = left.shape[0] - 1
@@ -257,15 +270,15 @@ def count(gt_starts, gt, pred_starts, pred, height, width, adaptive, table, cap,
             continue
         g = spans[2][:, gt_ends[label] - gt_numbers[label] : gt_ends[label]]
         p = spans[3][:, pred_ends[label] - pred_numbers[label] : pred_ends[label]]
-        _draw(g, padding, True, gt_plane)
-        _draw(p, padding, True, pred_plane)
-        table[GT_MATCHED, label] = _count_near(g, p, padding, left[radius], right[radius], gt_plane, pred_plane)
-        table[PRED_MATCHED, label] = _count_near(p, g, padding, left[radius], right[radius], pred_plane, gt_plane)
+        _draw(g, padding, step, True, gt_plane)
+        _draw(p, padding, step, True, pred_plane)
+        table[GT_MATCHED, label] = _count_near(g, p, padding, step, left[radius], right[radius], gt_plane, pred_plane)
+        table[PRED_MATCHED, label] = _count_near(p, g, padding, step, left[radius], right[radius], pred_plane, gt_plane)
         if adaptive:
             tolerance = np.ceil(0.1 * np.sqrt(table[GT_PIXELS, label]))
             disk = np.int64(tolerance) if tolerance < cap else 0
             lower, upper = left[disk], right[disk]
-            table[GT_MATCHED_ADAPTIVE, label] = _count_near(g, p, padding, lower, upper, gt_plane, pred_plane)
-            table[PRED_MATCHED_ADAPTIVE, label] = _count_near(p, g, padding, lower, upper, pred_plane, gt_plane)
-        _draw(g, padding, False, gt_plane)
-        _draw(p, padding, False, pred_plane)
+            table[GT_MATCHED_ADAPTIVE, label] = _count_near(g, p, padding, step, lower, upper, gt_plane, pred_plane)
+            table[PRED_MATCHED_ADAPTIVE, label] = _count_near(p, g, padding, step, lower, upper, pred_plane, gt_plane)
+        _draw(g, padding, step, False, gt_plane)
+        _draw(p, padding, step, False, pred_plane)

@@ -8,12 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vosarena.metrics.counts import Booleans, Counts, Floats, Integers, boundary_f, jaccard
+from vosarena.metrics.counts import IGNORE, Booleans, Counts, Floats, Integers, boundary_f, jaccard
 
 if TYPE_CHECKING:
     from vosarena.metrics.hota import Hota
-
-IGNORE = 255  # the label that most datasets use for "do not care"
 
 
 @dataclass(frozen=True)
