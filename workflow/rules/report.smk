@@ -6,6 +6,7 @@ rule report:
         leaderboard=tables_of_leaderboard,
         metrics=metrics_of_study,
         predictions=predictions_of_study,
+        trainings=curves_of_study,
     output:
         page=declared.report / "index.html",
         speed=declared.report / "speed.js",

@@ -43,12 +43,22 @@ from vosarena.report.explanations import explanations
 from vosarena.report.local_paths import LocalPaths
 from vosarena.report.pictures import MEDIA, ClipChoice, Counted, ScoredPictures, SequenceEntry, UnscoredPictures
 from vosarena.report.provenance import data_digest, failed_sequences, model_details
+from vosarena.report.training import training_curves, waiting_shares
 
 logger = logging.getLogger(__name__)
 
 COPIES = "tables"  # folder next to the page
 _PAGE = Path(__file__).with_name("page")
-_SCRIPTS = ("vendor/libraries.min.js", "dom.js", "tools.js", "plots.js", "tables.js", "clips.js", "sequences.js")
+_SCRIPTS = (
+    "vendor/libraries.min.js",
+    "dom.js",
+    "tools.js",
+    "plots.js",
+    "tables.js",
+    "clips.js",
+    "training.js",
+    "sequences.js",
+)
 _DOWNLOADS = (*(f"{name}.csv" for name in TABLES), "leaderboard.tex", "leaderboard.md")
 
 
@@ -126,6 +136,7 @@ def build_report(
         ],
         "splits": splits,
         "models": local.hide({name: asdict(found) for name, found in model_details(study, paths).items()}),
+        "trainings": training_curves(study, paths),
         "failure_j": round(100 * FAILURE_J),
         "failure_kinds": [kind.value for kind in FailureKind],
         "min_sequences": MIN_SEQUENCES,
@@ -136,16 +147,18 @@ def build_report(
     }
     explained = local.hide(explanations(study, paths, scored))
     page = _render(content, local.hide(study.outline()), tables["leaderboard"], downloads, explained)
-    (output / "speed.js").write_text(_speed_script(tables["speed"]), encoding="utf-8")
+    speed = _speed_script(tables["speed"], waiting_shares(study, paths))
+    (output / "speed.js").write_text(speed, encoding="utf-8")
     (output / "index.html").write_text(page, encoding="utf-8", errors="backslashreplace")
 
 
-def _speed_script(speed: pd.DataFrame) -> str:
-    """Return the speeds as a script, which is a file of its own because they differ between two runs."""
+def _speed_script(speed: pd.DataFrame, waiting: Mapping[str, Any]) -> str:
+    """Return speeds and waiting times as a script, which is a file of its own because they differ between two runs."""
     columns = [column for column in columns_for(SPEED, Shown.PAGE) if column.name not in SPEED_KEYS]
     texts = [{column.name: column.page_text(row) for column in columns} for _, row in speed.iterrows()]
     rows = [record | {"text": text} for record, text in zip(records(speed), texts, strict=True)]
-    return f"window.vosarenaSpeed = {script_json(rows)};\n"
+    waits = f"window.vosarenaWaiting = {script_json(waiting)};\n" if waiting else ""
+    return f"window.vosarenaSpeed = {script_json(rows)};\n{waits}"
 
 
 def _board(tables: Mapping[str, pd.DataFrame], key: BoardKey) -> dict[str, Any]:
