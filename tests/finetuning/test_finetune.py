@@ -33,9 +33,9 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("cutie.inference.inference_core")
 
 from vosarena.finetuning.cutie import training_settings  # noqa: E402
+from vosarena.finetuning.cutie_samples import CutieSamples  # noqa: E402
 from vosarena.finetuning.identity import training_identity  # noqa: E402
 from vosarena.finetuning.launch import _run_processes, finetune  # noqa: E402
-from vosarena.finetuning.samples import Samples  # noqa: E402
 from vosarena.finetuning.train import _Run  # noqa: E402
 from vosarena.trackers.cutie import Cutie  # noqa: E402
 from vosarena.trackers.cutie_network import build_network, cutie_config, package_folder  # noqa: E402
@@ -156,10 +156,10 @@ def test_a_killed_run_goes_on_to_the_same_bits(
     assert len(pd.read_parquet(tmp_path / "work" / "loss.parquet")) == QUICK["iterations"]
 
 
-def test_readers_do_not_change_the_weights(
+def test_readers_and_cache_do_not_change_the_weights(
     undisturbed: tuple[Path, dict], data: Path, weights: Path, tmp_path: Path
 ) -> None:
-    assert equal(run(tmp_path, data, weights, workers=2), undisturbed[1])
+    assert equal(run(tmp_path, data, weights, workers=2, cache_gb=0.0002), undisturbed[1])
 
 
 @pytest.mark.slow
@@ -198,8 +198,11 @@ def test_a_killed_process_ends_all_and_one_process_goes_on(
     assert pd.read_parquet(work / "validation.parquet")["iteration"].tolist() == [0, 1, 2, 3, 4, 5, 6]
 
 
-def test_divergence_stops_and_keeps_the_last_checkpoint(data: Path, weights: Path, tmp_path: Path) -> None:
-    run(tmp_path, data, weights, iterations=2)
+def test_divergence_stops_and_keeps_the_last_checkpoint(
+    undisturbed: tuple[Path, dict], data: Path, weights: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "work").mkdir()
+    shutil.copyfile(undisturbed[0] / "work" / "checkpoint.pth", tmp_path / "work" / "checkpoint.pth")
     before = (tmp_path / "work" / "checkpoint.pth").read_bytes()
     state = torch.load(weights, weights_only=True)
     state["pix_feat_proj.weight"][0] = float("nan")
@@ -207,30 +210,6 @@ def test_divergence_stops_and_keeps_the_last_checkpoint(data: Path, weights: Pat
     with pytest.raises(TrackerError, match=r"nan.* at iteration 1; .* is kept"):
         finetune(task(tmp_path, data, tmp_path / "broken.pth"))
     assert (tmp_path / "work" / "checkpoint.pth").read_bytes() == before
-
-
-def test_samples_depend_on_their_number_only(data: Path, tmp_path: Path) -> None:
-    samples = Samples({"toy/train": data}, read_recipe(QUICK), tmp_path / "views")
-    state = torch.get_rng_state()
-    first = samples[7]
-    assert torch.equal(torch.get_rng_state(), state)
-    samples[3]
-    again = samples[7]
-    assert torch.equal(first["rgb"], again["rgb"]) and np.array_equal(first["cls_gt"], again["cls_gt"])
-    assert first["rgb"].shape == (3, 3, 64, 64) and not torch.equal(first["rgb"], samples[8]["rgb"])
-
-
-def test_only_annotated_frames_with_objects_are_used(data: Path, tmp_path: Path) -> None:
-    root = tmp_path / "sparse"
-    shutil.copytree(data, root)
-    (root / "Annotations" / "video-0" / "00002.png").unlink()
-    write_video(root, "empty", 9)
-    for path in (root / "Annotations" / "empty").iterdir():
-        write_mask(path, np.zeros((64, 96), np.uint8))
-    samples = Samples({"toy/train": root}, read_recipe(QUICK), tmp_path / "views")
-    assert len(samples.inner) == 5 + 5 + 4
-    with pytest.raises(DataError, match="annotated frames"):
-        Samples({"toy/train": root}, read_recipe({**QUICK, "frames": 6}), tmp_path / "views")
 
 
 def test_recipe_defaults_are_the_papers_and_cuties() -> None:
@@ -283,15 +262,21 @@ def test_leakage_by_name_within_a_dataset_and_by_frame_across_datasets(data: Pat
     shutil.copyfile(source, other / "JPEGImages" / "video-1" / "00017.png")
     with pytest.raises(DataError, match="a/train: video-2 shares a frame with b/val: video-1"):
         check_leakage({"a/train": data}, {"b/val": other})
+    renamed = tmp_path / "renamed" / "JPEGImages" / "surfer"
+    renamed.mkdir(parents=True)
+    for number, path in enumerate(sorted((data / "JPEGImages" / "video-0").iterdir())):
+        shutil.copyfile(path, renamed / f"{100 + number}.png")
+    with pytest.raises(DataError, match="evaluated sequences: a/train: video-0 shares a frame with c/val: surfer;"):
+        check_leakage({"a/train": data}, {"c/val": tmp_path / "renamed"})
 
 
 def test_only_selected_sequences_are_trained_on_and_compared(data: Path, weights: Path, tmp_path: Path) -> None:
     root = tmp_path / "some"
     shutil.copytree(data, root)
-    whole = len(Samples({"toy/train": root}, read_recipe(QUICK), tmp_path / "views").inner)
+    whole = len(CutieSamples({"toy/train": root}, read_recipe(QUICK)).places)
     first = training_identity(task(tmp_path, root, weights))["identity"]
     index_split(root, root / "sequences.parquet", Split(dataset="toy", name="train", exclude=("video-1",)))
-    assert len(Samples({"toy/train": root}, read_recipe(QUICK), tmp_path / "views").inner) == whole * 2 // 3
+    assert len(CutieSamples({"toy/train": root}, read_recipe(QUICK)).places) == whole * 2 // 3
     assert training_identity(task(tmp_path, root, weights))["identity"] != first
     other = tmp_path / "other"
     shutil.copytree(data / "JPEGImages" / "video-1", other / "JPEGImages" / "video-1")
@@ -312,14 +297,16 @@ def test_other_data_start_or_recipe_are_another_training(data: Path, weights: Pa
     first, copy = identity(data), tmp_path / "copy"
     shutil.copytree(data, copy)
     assert identity(copy) == first
-    assert identity(data, gpus=2, nodes=3, micro_batch=1, workers=9, checkpoint_every=1) == first
+    assert identity(data, gpus=2, nodes=3, micro_batch=1, workers=9, cache_gb=1, checkpoint_every=1) == first
+    assert identity(data, data=["toy/train"]) == first
     others = {first, identity(data, learning_rate=1.0)}
+    others.add(identity(data, data=[{"split": "toy/train", "weight": 2}]))
     for kind in ("JPEGImages", "Annotations"):
         shutil.copyfile(copy / kind / "video-1" / "00002.png", copy / kind / "video-1" / "00001.png")
         others.add(identity(copy))
     (tmp_path / "start.pth").write_bytes(weights.read_bytes() + b" ")
     others.add(identity(data, tmp_path / "start.pth"))
-    assert len(others) == 5
+    assert len(others) == 6
 
 
 @pytest.mark.parametrize("damage", [b"", b"hello", b"PK\x03\x04", b"\0" * 5000, "cut", "flip", "list"])

@@ -4,7 +4,7 @@
 rule finetune:
     input:
         weights=lambda wildcards: weights_of(Namespace(model=model_of(wildcards).finetune.from_model)),
-        training=lambda wildcards: [declared.sequences(split) for split in model_of(wildcards).finetune.data],
+        training=lambda wildcards: [declared.sequences(split) for split in model_of(wildcards).finetune.training_splits],
         evaluated=[declared.sequences(split) for split in study.splits],
         held_out=lambda wildcards: [declared.sequences(split) for split in validation_split_of(wildcards)],
     output:
@@ -38,6 +38,6 @@ rule finetune:
         held_out=held_out_of,
         device=study.inference.device,
     message:
-        "{wildcards.model}: fine-tune on {params.recipe.data}"
+        "{wildcards.model}: fine-tune on {params.recipe.training_splits}"
     script:
         "../scripts/finetune.py"

@@ -15,7 +15,7 @@ with logged(snakemake.log[0]):
     held_out = [HeldOut(Path(table).parent, **params.held_out) for table in snakemake.input.held_out]
     task = TrainingTask(
         recipe=params.recipe,
-        datasets=dict(zip(params.recipe.data, training, strict=True)),
+        datasets=dict(zip(params.recipe.training_splits, training, strict=True)),
         weights=Path(snakemake.input.weights),
         output=output,
         work=output.parent / "checkpoint",

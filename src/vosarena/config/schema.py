@@ -444,7 +444,33 @@ _CUTIE_KEYS = (
 )
 
 # Keys of a recipe that only change how the work is divided or when it is saved, not what is learned.
-DIVISION = ("from_model", "data", "micro_batch", "workers", "checkpoint_every", "gpus", "nodes", "tensorboard")
+DIVISION = (
+    *("from_model", "data", "micro_batch", "workers", "cache_gb", "checkpoint_every", "gpus", "nodes", "tensorboard"),
+)
+
+
+class TrainingSplit(Entry):
+    """A split to train on and how often it is seen, relative to the others."""
+
+    example: ClassVar[str] = "data: [mose/train, {split: lvos-v2/train, weight: 2.5}]"
+
+    split: NonEmpty = Field(description="The split, as `<dataset>/<split>`.")
+    weight: Float = Field(
+        1.0,
+        gt=0,
+        description="How often an epoch has each frame of the split (SAM 2: each video). With 2.5, every frame occurs "
+        "twice, and half of the frames, others in every epoch, once more.",
+    )
+
+
+def _form_of_item(value: Any) -> str | None:
+    if isinstance(value, str):
+        return "<name>"
+    return "<mapping>" if isinstance(value, Mapping | Entry) else None
+
+
+_ITEM = Discriminator(_form_of_item, custom_error_type="form", custom_error_message="is not text or a mapping")
+TrainingItem = Annotated[Annotated[str, Tag("<name>")] | Annotated[TrainingSplit, Tag("<mapping>")], _ITEM]
 
 
 class FinetuneEntry(Entry):
@@ -463,7 +489,9 @@ finetune:
   frame_interval: {mose/train: 5, lvos-v2/train: 5}"""
 
     from_model: str | None = Field(None, alias="from", description="Model whose weights training starts from.")
-    data: tuple[str, ...] = Field((), min_length=1, description="Splits to train on, as `<dataset>/<split>`.")
+    data: tuple[TrainingItem, ...] = Field(
+        (), min_length=1, description="Splits to train on: `<dataset>/<split>`, or a mapping with a `weight`."
+    )
     iterations: Int = Field(20000, ge=1, description="Steps of the optimiser (AdamW). SAM 2: 15070.")
     batch: Int = Field(16, ge=1, description="Samples per step, summed over all processes. SAM 2: 8.")
     learning_rate: Float = Field(1e-4, gt=0, description="Initial learning rate. SAM 2: 5e-6.")
@@ -526,6 +554,12 @@ finetune:
         "share of the batch.",
     )
     workers: Int = Field(8, ge=0, description="Data loading processes per training process.")
+    cache_gb: Float = Field(
+        0.0,
+        ge=0,
+        description="Memory of a node, in GB, for decoded frames and masks, so that they are decoded once: those of "
+        "the first videos that fit. The job asks for this memory in addition.",
+    )
     checkpoint_every: Int = Field(500, ge=1, description="Iterations between checkpoints.")
     validation: ValidationEntry | None = Field(
         None, alias="validate", description="Score the model during the training, and keep the best weights."
@@ -539,9 +573,25 @@ finetune:
     nodes: Int = Field(1, ge=1, description="Nodes of a cluster.")
 
     @property
+    def weights(self) -> dict[str, float]:
+        """The splits to train on, with their weights."""
+        items = (TrainingSplit(split=item) if isinstance(item, str) else item for item in self.data)
+        return {item.split: item.weight for item in items}
+
+    @property
+    def training_splits(self) -> tuple[str, ...]:
+        """The names of the splits to train on."""
+        return tuple(self.weights)
+
+    @property
     def splits(self) -> tuple[str, ...]:
         """The splits that decide the weights: the training data, and the one on which the training is validated."""
-        return (*self.data, self.validation.split) if self.validation else self.data
+        return (*self.weights, self.validation.split) if self.validation else self.training_splits
+
+    @property
+    def cache_bytes(self) -> int:
+        """Memory of one training process for decoded frames and masks."""
+        return int(self.cache_gb * 10**9) // self.gpus
 
     def validations_after(self, iteration: int) -> int:
         """Return how many validations come after an iteration, if the training goes on to its end."""
@@ -640,13 +690,6 @@ options: {size: 720}"""
     parameters: str = Field("", description="Number of parameters, such as `38.9 M`.")
 
 
-def _form_of_item(value: Any) -> str | None:
-    if isinstance(value, str):
-        return "<name>"
-    return "<mapping>" if isinstance(value, Mapping | Entry) else None
-
-
-_ITEM = Discriminator(_form_of_item, custom_error_type="form", custom_error_message="is not text or a mapping")
 DatasetItem = Annotated[Annotated[str, Tag("<name>")] | Annotated[DatasetEntry, Tag("<mapping>")], _ITEM]
 ModelItem = Annotated[Annotated[str, Tag("<name>")] | Annotated[ModelEntry, Tag("<mapping>")], _ITEM]
 

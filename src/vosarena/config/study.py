@@ -172,7 +172,7 @@ def load_study(config: Mapping[str, Any], where: str = "config", name: str = "st
                 raise ConfigError(f"{where}: models: {model.name}: citation: {words}")
         with prefix_errors(f"{where}: models: {model.name}: finetune"):
             for step in study.trainings(model):
-                for data in step.data:
+                for data in step.splits:
                     study.split(data)
                 if step.validation and study.split(step.validation.split).ground_truth != "full":
                     raise ConfigError(

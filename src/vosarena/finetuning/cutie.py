@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from vosarena.config.schema import FinetuneEntry
-from vosarena.finetuning.samples import Samples, seed_everything
+from vosarena.finetuning.cutie_samples import CutieSamples
+from vosarena.finetuning.samples import seed_everything
 from vosarena.trackers.cutie_network import build_network, cutie_config, load_weights
 
 if TYPE_CHECKING:
@@ -58,9 +59,9 @@ class CutieMethod:
         """Return the schedule of the learning rate."""
         return torch.optim.lr_scheduler.MultiStepLR(optimizer, list(self.recipe.lr_steps), self.recipe.lr_gamma)
 
-    def samples(self, datasets: Mapping[str, Path], views: Path) -> Samples:
-        """Return the samples by number (see `Samples`)."""
-        return Samples(datasets, self.recipe, views)
+    def samples(self, datasets: Mapping[str, Path]) -> CutieSamples:
+        """Return the samples by number (see `CutieSamples`)."""
+        return CutieSamples(datasets, self.recipe)
 
     def losses(self, model: nn.Module, data: dict[str, Any]) -> dict[str, torch.Tensor]:
         """Return the losses of one pass; `total_loss` is what is minimised."""

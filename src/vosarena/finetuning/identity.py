@@ -27,15 +27,18 @@ def training_identity(task: TrainingTask) -> dict[str, Any]:
         task: The training.
 
     Returns:
-        `recipe`, `data` (a digest of the checksums of all frames and masks by split, in the order of the recipe),
-        `weights` (checksum of the start), `packages`, `validation` (settings, digest of the split) if there is one,
-        and the digest of all this, `identity`.
+        `recipe`, `data` (weight and a digest of the checksums of all frames and masks by split, in the order of the
+        recipe), `weights` (checksum of the start), `packages`, `validation` (settings, digest of the split) if there is
+        one, and the digest of all this, `identity`.
     """
     content: dict[str, Any] = {
         "tracker": task.tracker,
         "options": network_options(task),
         "recipe": task.recipe.model_dump(mode="json", exclude={*DIVISION, "validation"}),
-        "data": [{"split": name, "digest": _content(folder)} for name, folder in task.datasets.items()],
+        "data": [
+            {"split": name, "weight": task.recipe.weights.get(name, 1.0), "digest": _content(folder)}
+            for name, folder in task.datasets.items()
+        ],
         "weights": file_sha256(task.weights),
         "packages": {**package_versions([_PACKAGES[task.tracker], *_COMMON_PACKAGES]), "vosarena": __version__},
     }

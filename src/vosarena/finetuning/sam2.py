@@ -71,7 +71,7 @@ class Sam2Method:
 
         return torch.optim.lr_scheduler.LambdaLR(optimizer, share)
 
-    def samples(self, datasets: Mapping[str, Path], views: Path) -> ClipSamples:
+    def samples(self, datasets: Mapping[str, Path]) -> ClipSamples:
         """Return the samples by number (see `ClipSamples`)."""
         return ClipSamples(datasets, self.recipe, self.network.image_size)
 

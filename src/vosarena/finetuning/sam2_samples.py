@@ -19,11 +19,9 @@ from torchvision.transforms import v2
 
 from vosarena.base.errors import DataError
 from vosarena.config.schema import FinetuneEntry
-from vosarena.datasets.sequences import ANNOTATIONS, IMAGES, read_sequence
-from vosarena.datasets.table import selected_names
 from vosarena.finetuning.samples import seeded
-from vosarena.io.frames import read_frame
-from vosarena.io.masks import read_mask
+from vosarena.finetuning.videos import Mixture, Reader, Video, training_videos
+from vosarena.io.masks import object_ids
 
 _MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _FILL = (123, 116, 103)  # where a rotated image has no pixels
@@ -44,17 +42,9 @@ class ClipSamples(Dataset[dict[str, Any]]):
 
     def __init__(self, folders: Mapping[str, Path], recipe: FinetuneEntry, side: int) -> None:
         self.recipe, self.side = recipe, side
-        self.videos: list[tuple[str, list[Path], list[Path]]] = []
-        for folder in folders.values():
-            for name in selected_names(folder):
-                files = read_sequence(folder / IMAGES, folder / ANNOTATIONS, name)
-                if len(files.masks) >= recipe.frames:
-                    frames = [files.frames[index] for index in files.masks]
-                    self.videos.append((name, frames, list(files.masks.values())))
-        if not self.videos:
-            raise DataError(
-                f"finetune: no video of {', '.join(folders)} has {recipe.frames} annotated frames; use fewer `frames`"
-            )
+        self.videos = training_videos(folders, recipe)
+        self._mixture = Mixture([video.split for video in self.videos], recipe)
+        self._reader = Reader(self.videos, recipe.cache_bytes)
         self._once = v2.Compose(
             [v2.Resize((side, side), antialias=True), v2.ColorJitter(0.1, 0.03, 0.03), v2.RandomGrayscale(0.05)]
         )
@@ -64,38 +54,39 @@ class ClipSamples(Dataset[dict[str, Any]]):
         return self.recipe.batch * self.recipe.iterations
 
     def __getitem__(self, number: int) -> dict[str, Any]:
-        epoch, place = divmod(number, len(self.videos))
-        order = np.random.default_rng((self.recipe.seed, epoch)).permutation(len(self.videos))
+        video = self.videos[self._mixture.item(number)]
         with seeded(self.recipe.seed, 1, number):
-            name, frames, masks = self.videos[int(order[place])]
-            start, objects = self._choose(name, masks)
-            stop = start + self.recipe.frames
-            images = np.stack([read_frame(path) for path in frames[start:stop]])
-            labels = torch.from_numpy(np.stack([read_mask(path) for path in masks[start:stop]]))
-            return {"name": name, **self._augment(images, torch.stack([labels == found for found in objects], 1))}
+            start, objects = self._choose(video)
+            clip = slice(start, start + self.recipe.frames)
+            images = np.stack([self._reader.frame(path) for path in video.frames[clip]])
+            labels = np.stack([self._reader.mask(path) for path in video.masks[clip]])
+            return {"name": video.name, **self._augment(images, labels, objects)}
 
-    def _choose(self, name: str, masks: Sequence[Path]) -> tuple[int, list[int]]:
+    def _choose(self, video: Video) -> tuple[int, list[int]]:
         """Return the first frame of a clip, and some of the objects in it."""
         for _ in range(_TRIES):
-            start = random.randrange(len(masks) - self.recipe.frames + 1)
-            seen = np.unique(read_mask(masks[start]))
-            if found := [int(label) for label in seen if label]:
+            start = random.randrange(len(video.masks) - self.recipe.frames + 1)
+            if found := object_ids(self._reader.mask(video.masks[start])):
                 return start, random.sample(found, min(len(found), self.recipe.objects))
-        raise DataError(f"finetune: no object in the first frame of any clip of video {name}; leave it out")
+        raise DataError(f"finetune: no object in the first frame of any clip of video {video.name}; leave it out")
 
-    def _augment(self, images: np.ndarray[Any, Any], masks: torch.Tensor) -> dict[str, torch.Tensor]:
+    def _augment(
+        self, images: np.ndarray[Any, Any], labels: np.ndarray[Any, Any], objects: list[int]
+    ) -> dict[str, torch.Tensor]:
         """Return `images`, float (T, 3, S, S), normalised, and `masks`, bool (T, objects, 1, S, S)."""
-        video, truth = tv_tensors.Video(torch.from_numpy(images).permute(0, 3, 1, 2)), tv_tensors.Mask(masks)
+        video = tv_tensors.Video(torch.from_numpy(images).permute(0, 3, 1, 2))
+        truth = tv_tensors.Mask(torch.from_numpy(labels)[:, None])
         flip = v2.RandomHorizontalFlip()
         turn = v2.RandomAffine(25, shear=20, interpolation=v2.InterpolationMode.BILINEAR,
                                fill={tv_tensors.Video: _FILL, "others": 0})  # fmt: skip
         video, truth = flip(video, truth)
         turned, turned_truth = turn(video, truth)
-        if turned_truth[0].flatten(1).any(1).all():  # no object left the first frame
+        if set(objects) <= set(turned_truth[0].unique().tolist()):  # no object left the first frame
             video, truth = turned, turned_truth
         video, truth = self._once(video, truth)
         frames = v2.functional.to_dtype(torch.stack([self._each(frame) for frame in video]), torch.float32, scale=True)
-        return {"images": v2.functional.normalize(frames, list(_MEAN), list(_DEVIATION)), "masks": truth.unsqueeze(2)}
+        masks = torch.stack([truth == found for found in objects], 1)
+        return {"images": v2.functional.normalize(frames, list(_MEAN), list(_DEVIATION)), "masks": masks}
 
     def collate(self, samples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """Return clips as one batch, in which each object knows its clip."""

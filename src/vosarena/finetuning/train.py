@@ -166,11 +166,11 @@ class _Run:
 
     def train(self, watch: Watch) -> None:
         """Run all iterations that are left, or as many as there is time for."""
-        recipe, views = self.recipe, self.task.work / f"frames-{self.group.rank}"
+        recipe = self.recipe
         if self.group.rank == 0:
             self._write_progress(self.start, Stop.NO)
         if not self._validate(self.start, watch) and self.start < recipe.iterations:
-            self._loop(watch, views)
+            self._loop(watch)
         validation = self.validation
         finished = self._is_finished(self.saved) if validation else self.saved == recipe.iterations
         if self.group.rank > 0 or not finished:
@@ -189,8 +189,6 @@ class _Run:
             self.writer.close()
         write_curves(self.task.work, self.task.work / "curves.svg")
         self._write_progress(self.saved, Stop.NO)
-        for folder in self.task.work.glob("frames-*"):  # also of processes that were killed
-            shutil.rmtree(folder, ignore_errors=True)
 
     def _validate(self, iteration: int, watch: Watch) -> bool:
         """Score the weights, if that is due and not done yet; return whether the training has to stop now.
@@ -228,9 +226,9 @@ class _Run:
         found = self.validation
         return found is not None and found.has(iteration) and (iteration == found.end or found.patience_is_over)
 
-    def _loop(self, watch: Watch, views: Path) -> None:
+    def _loop(self, watch: Watch) -> None:
         recipe, first = self.recipe, self.group.rank == 0
-        samples = self.method.samples(self.task.datasets, views)
+        samples = self.method.samples(self.task.datasets)
         bar = progress_bar(total=recipe.iterations, initial=self.start, desc="fine-tuning", disable=not first)
         done, waiting, slowest = 0, time.perf_counter(), 0.0
         row: dict[str, float] = {}

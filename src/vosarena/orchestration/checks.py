@@ -102,11 +102,11 @@ def _check_training_data(model: Model, study: Study, where: str) -> None:
     if not model.finetune:
         return
     recipe, place = model.recipe, f"{where}: models: {model.name}: finetune"
-    pairs = [("data", recipe.data, split, "which it is evaluated on") for split in study.splits.values()]
+    pairs = [("data", recipe.training_splits, split, "which it is evaluated on") for split in study.splits.values()]
     if recipe.validation:
         on = recipe.validation.split
         pairs += [("validate", (on,), split, "which it is evaluated on") for split in study.splits.values()]
-        pairs.append(("data", recipe.data, study.split(on), "which it is validated on"))
+        pairs.append(("data", recipe.training_splits, study.split(on), "which it is validated on"))
     for key, data, split, use in pairs:
         found = training_data(data, split, study.catalog, complete=False)
         if found.seen is Seen.SPLIT:

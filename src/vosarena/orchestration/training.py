@@ -62,7 +62,7 @@ class TrainingJob:
     @property
     def memory_mb(self) -> int:
         """Memory of a node in MB."""
-        return _MEMORY_MB * self.recipe.gpus
+        return _MEMORY_MB * self.recipe.gpus + round(1000 * self.recipe.cache_gb)
 
     @property
     def progress(self) -> Mapping[str, Any]:
