@@ -4,7 +4,7 @@ python benchmarks/training_loader.py --tracker cutie --workers 4 --samples 4 --s
 
 The data are JPEGs of 720p, enlarged from the 16 frames in ../shared/data/judo (or another folder in the layout of
 DAVIS), each with the last mask there is. A pass blocks this process without using the CPU. Waiting before the first
-pass, while the processes start, is not counted. `--upstream` also measures the samples of rf-cutie's own dataset, one by one.
+pass, while the processes start, is not counted. `--upstream` also measures rf-cutie's own dataset, sample by sample.
 """
 
 import argparse
