@@ -452,7 +452,7 @@ DIVISION = (
 class TrainingSplit(Entry):
     """A split to train on and how often it is seen, relative to the others."""
 
-    example: ClassVar[str] = "data: [mose/train, {split: lvos-v2/train, weight: 2.5}]"
+    example: ClassVar[str] = "data: [{split: mose/train, weight: 1}, {split: lvos-v2/train, weight: 2.5}]"
 
     split: NonEmpty = Field(description="The split, as `<dataset>/<split>`.")
     weight: Float = Field(
