@@ -67,7 +67,7 @@ def nested_entries(kind: type[Entry]) -> Iterator[tuple[str, type[Entry]]]:
         for entry in _entries_in(field.annotation):
             own_section = entry in _SECTIONS or issubclass(entry, Source)
             if not own_section and not (kind is DatasetEntry and name in SplitDefaults.model_fields):
-                path = f"{name}.NAME" if name == "splits" else name
+                path = f"{name}.NAME" if name == "splits" else field.alias or name
                 yield path, entry
                 yield from ((f"{path}.{deeper}", other) for deeper, other in nested_entries(entry))
 

@@ -408,10 +408,7 @@ class ValidationEntry(Entry):
     one. The weights with the highest J&F become those of the model.
     """
 
-    example: ClassVar[str] = """\
-finetune:
-  data: [mose/train-local]
-  validate: {split: mose/val-local, every: 1000, patience: 5}"""
+    example: ClassVar[str] = "validate: {split: mose/val-local, every: 1000, patience: 5}"
 
     split: NonEmpty = Field(
         description="Split with ground truth, as `<dataset>/<split>`. It must not be among the training data, and the "
