@@ -15,9 +15,11 @@ from vosarena.base.entry import Entry
 from vosarena.base.errors import ConfigError
 from vosarena.base.names import safe_path_name
 from vosarena.base.yaml_files import read_yaml
-from vosarena.config import schema
 from vosarena.config.catalogs import load_catalog
+from vosarena.config.dataset_schema import PROTOCOL_NAMES, DatasetEntry, SplitEntry
+from vosarena.config.model_schema import ModelEntry
 from vosarena.config.reference import config_schema, nested_entries, reference
+from vosarena.config.schema import Config
 from vosarena.config.study import from_command_line, load_study
 from vosarena.config.validation import PATTERNS
 from vosarena.fetching.policy import RetryPolicy
@@ -300,7 +302,7 @@ def test_the_reference_and_the_json_schema_are_up_to_date():
 def entries() -> dict[str, type[Entry]]:
     """Every mapping of the config and the catalog, by its heading in the reference."""
     kinds: dict[str, type[Entry]] = {
-        "## Config file": schema.Config, "## Dataset": schema.DatasetEntry, "## Model": schema.ModelEntry
+        "## Config file": Config, "## Dataset": DatasetEntry, "## Model": ModelEntry
     }  # fmt: skip
     nested = [pair for kind in kinds.values() for pair in nested_entries(kind)]
     return kinds | {f"### `{key}`": kind for key, kind in [*nested, *SOURCES.items()]}
@@ -322,14 +324,14 @@ def test_examples_in_the_reference_are_valid(heading):
     if kind not in SOURCES.values() and heading.startswith("###"):  # shown under its own key
         assert list(value) == [heading.removeprefix("### `").removesuffix("`").removesuffix(".NAME").split(".")[-1]]
         (value,) = value.values()
-    if kind is schema.SplitEntry:
+    if kind is SplitEntry:
         (value,) = value.values()
     for item in value if isinstance(value, list) else [value]:
         assert kind.model_validate(item).model_fields_set
 
 
 def test_the_config_knows_every_protocol():
-    assert sorted(schema.PROTOCOL_NAMES) == sorted(PROTOCOLS)
+    assert sorted(PROTOCOL_NAMES) == sorted(PROTOCOLS)
 
 
 @pytest.mark.parametrize("text, sentence", [

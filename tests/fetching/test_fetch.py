@@ -16,7 +16,7 @@ from vosarena.base.errors import DataError
 from vosarena.base.notes import read_note
 from vosarena.cli import main
 from vosarena.config.catalogs import BUILT_IN, load_catalog
-from vosarena.config.schema import ArchiveEntry
+from vosarena.config.dataset_schema import ArchiveEntry
 from vosarena.datasets.archives import roots_of
 from vosarena.datasets.table import read_table
 from vosarena.fetching.policy import RetryPolicy

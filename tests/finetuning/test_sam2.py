@@ -12,7 +12,7 @@ import yaml
 
 from tests.finetuning.test_finetune import write_video
 from vosarena.base.errors import ConfigError
-from vosarena.config.schema import Sam2Recipe
+from vosarena.config.model_schema import Sam2Recipe
 from vosarena.config.study import load_catalog
 from vosarena.finetuning.recipe import read_recipe
 

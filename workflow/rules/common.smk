@@ -12,7 +12,7 @@ from snakemake.utils import update_config
 
 from vosarena.datasets.archives import archives_of, collect_archives
 from vosarena.config.paths import Paths
-from vosarena.config.schema import DIVISION
+from vosarena.config.model_schema import DIVISION
 from vosarena.config.study import from_command_line, load_study
 from vosarena.datasets.table import read_table
 from vosarena.datasets.prepare import source_fingerprint

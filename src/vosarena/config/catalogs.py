@@ -11,8 +11,9 @@ from vosarena.base.errors import ConfigError
 from vosarena.base.names import expand_home, safe_path_name
 from vosarena.base.text import nearest
 from vosarena.base.yaml_files import read_yaml
+from vosarena.config.dataset_schema import DatasetEntry, Layout, SplitDefaults, SplitEntry
+from vosarena.config.model_schema import FinetuneEntry, ModelEntry
 from vosarena.config.references import read_references
-from vosarena.config.schema import DatasetEntry, FinetuneEntry, Layout, ModelEntry, SplitDefaults, SplitEntry
 from vosarena.config.validation import prefix_errors, read_entry
 from vosarena.predictions.manifest import ModelDefinition
 

@@ -1,4 +1,4 @@
-"""The config reference and the JSON Schema for editors, written from config/schema.py.
+"""The config reference and the JSON Schema for editors, written from the schemas next to it.
 
 python -m vosarena.config.reference
 """
@@ -10,13 +10,15 @@ from pathlib import Path
 from typing import Any, get_args
 
 from vosarena.base.entry import Entry
-from vosarena.config.schema import Config, DatasetEntry, ModelEntry, SplitDefaults
+from vosarena.config.dataset_schema import DatasetEntry, SplitDefaults
+from vosarena.config.model_schema import ModelEntry
+from vosarena.config.schema import Config
 from vosarena.fetching.sources import SOURCES, Source
 
 _INTRODUCTION = """\
 # Config reference
 
-<!-- Written by `python -m vosarena.config.reference` from vosarena/config/schema.py. Do not edit. -->
+<!-- Written by `python -m vosarena.config.reference` from the schemas in vosarena/config/. Do not edit. -->
 
 Unknown keys, wrong types and unknown names stop a run before it starts, and the error names the nearest valid choice.
 Editors with YAML support complete and check a config that begins with this line:

@@ -10,7 +10,9 @@ from vosarena.base.errors import ConfigError
 from vosarena.base.names import safe_path_name
 from vosarena.base.text import nearest
 from vosarena.config.catalogs import Catalog, Model, Split, splits_of
-from vosarena.config.schema import Config, DatasetEntry, ModelEntry, SplitDefaults
+from vosarena.config.dataset_schema import DatasetEntry, SplitDefaults
+from vosarena.config.model_schema import ModelEntry
+from vosarena.config.schema import Config
 from vosarena.config.validation import prefix_errors
 
 Item = TypeVar("Item")

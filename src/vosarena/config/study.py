@@ -11,9 +11,11 @@ from vosarena.base.errors import ConfigError
 from vosarena.base.text import nearest
 from vosarena.base.yaml_files import line_of, read_yaml
 from vosarena.config.catalogs import Catalog, Model, Split, load_catalog
+from vosarena.config.dataset_schema import ProtocolName
+from vosarena.config.model_schema import FinetuneEntry
 from vosarena.config.references import bibliography
 from vosarena.config.resolve import resolve_datasets, resolve_models
-from vosarena.config.schema import Config, Download, Figures, FinetuneEntry, Inference, Pathvars, ProtocolName
+from vosarena.config.schema import Config, Download, Figures, Inference, Pathvars
 from vosarena.config.titles import Titles
 from vosarena.config.training_data import TrainingData, training_data
 from vosarena.config.validation import prefix_errors, read_entry

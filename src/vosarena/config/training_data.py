@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from vosarena.config.catalogs import Catalog, Split
-from vosarena.config.schema import OverlapEntry
+from vosarena.config.dataset_schema import OverlapEntry
 
 
 class Seen(StrEnum):

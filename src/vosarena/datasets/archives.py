@@ -17,8 +17,8 @@ from vosarena.base.errors import ConfigError, DataError
 from vosarena.base.locks import lock
 from vosarena.base.notes import read_note, sidecar_path, write_note
 from vosarena.config.catalogs import Split
+from vosarena.config.dataset_schema import ArchiveEntry
 from vosarena.config.paths import Paths
-from vosarena.config.schema import ArchiveEntry
 from vosarena.datasets.layouts import READER, is_needed_member
 from vosarena.fetching.policy import RetryPolicy
 from vosarena.fetching.unpack import extract

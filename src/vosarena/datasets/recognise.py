@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 from vosarena.base.errors import DataError
 from vosarena.config.catalogs import Split
-from vosarena.config.schema import GroundTruth, Layout
+from vosarena.config.dataset_schema import GroundTruth, Layout
 from vosarena.datasets.layouts import SequenceSource, discover
 from vosarena.datasets.readers import CheckedReader
 from vosarena.datasets.rle_layouts import annotations_in

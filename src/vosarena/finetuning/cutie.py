@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from vosarena.config.schema import FinetuneEntry
+from vosarena.config.model_schema import FinetuneEntry
 from vosarena.finetuning.cutie_samples import CutieSamples
 from vosarena.finetuning.samples import seed_everything
 from vosarena.trackers.cutie_network import build_network, cutie_config, load_weights

@@ -21,7 +21,7 @@ from torchvision import transforms
 from torchvision.transforms.functional import _get_inverse_affine_matrix
 
 from vosarena.base.errors import DataError
-from vosarena.config.schema import FinetuneEntry
+from vosarena.config.model_schema import FinetuneEntry
 from vosarena.finetuning.recipe import interval_of, skip_at
 from vosarena.finetuning.samples import seeded
 from vosarena.finetuning.videos import Mixture, Reader, Video, training_videos

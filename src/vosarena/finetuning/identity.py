@@ -9,7 +9,7 @@ from typing import Any
 
 from vosarena.base.hashing import digest_of, file_sha256
 from vosarena.base.version import __version__
-from vosarena.config.schema import DIVISION
+from vosarena.config.model_schema import DIVISION
 from vosarena.datasets.sequences import ANNOTATIONS, IMAGES, META, read_sequence
 from vosarena.datasets.table import selected_names
 from vosarena.finetuning.task import TrainingTask

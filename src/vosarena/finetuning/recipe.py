@@ -7,7 +7,7 @@ from typing import Any
 
 from vosarena.base.errors import ConfigError
 from vosarena.config.catalogs import complete_recipe
-from vosarena.config.schema import FinetuneEntry
+from vosarena.config.model_schema import FinetuneEntry
 from vosarena.config.validation import read_entry
 
 

@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from vosarena.base.errors import TrackerError
-from vosarena.config.schema import FinetuneEntry, Sam2Recipe
+from vosarena.config.model_schema import FinetuneEntry, Sam2Recipe
 from vosarena.finetuning.sam2_samples import ClipSamples
 from vosarena.finetuning.samples import seed_everything
 from vosarena.trackers.sam2_network import instantiate_network, load_weights

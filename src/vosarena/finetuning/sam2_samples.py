@@ -18,7 +18,7 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 from vosarena.base.errors import DataError
-from vosarena.config.schema import FinetuneEntry
+from vosarena.config.model_schema import FinetuneEntry
 from vosarena.finetuning.samples import seeded
 from vosarena.finetuning.videos import Mixture, Reader, Video, training_videos
 from vosarena.io.masks import object_ids

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from vosarena.config.schema import FinetuneEntry
+from vosarena.config.model_schema import FinetuneEntry
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import pandas as pd
 
 from vosarena.base.errors import TrackerError
 from vosarena.base.files import atomic_path, read_json, write_json
-from vosarena.config.schema import FinetuneEntry
+from vosarena.config.model_schema import FinetuneEntry
 from vosarena.datasets.sequences import ANNOTATIONS, IMAGES, META
 from vosarena.datasets.table import selected_names
 from vosarena.finetuning.task import HeldOut, TrainingTask

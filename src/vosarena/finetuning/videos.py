@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from vosarena.base.errors import DataError
-from vosarena.config.schema import FinetuneEntry
+from vosarena.config.model_schema import FinetuneEntry
 from vosarena.datasets.sequences import ANNOTATIONS, IMAGES, read_sequence
 from vosarena.datasets.table import selected_names
 from vosarena.io.frames import image_size, read_frame

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vosarena.base.files import read_json
-from vosarena.config.schema import FinetuneEntry
+from vosarena.config.model_schema import FinetuneEntry
 from vosarena.orchestration.shards import Workload
 
 _UNKNOWN_MINUTES = 2880

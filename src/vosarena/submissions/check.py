@@ -23,7 +23,7 @@ import numpy as np
 from vosarena.base.errors import DataError, MaskError
 from vosarena.base.text import summarise_names
 from vosarena.config.catalogs import Split
-from vosarena.config.schema import SubmissionEntry
+from vosarena.config.dataset_schema import SubmissionEntry
 from vosarena.datasets.facts import check_facts, required_frames
 from vosarena.datasets.sequences import IMAGES, META, read_sequence
 from vosarena.datasets.table import read_table
