@@ -13,7 +13,16 @@ from PIL import Image
 from tests.support.mask_makers import blobs
 from vosarena.base.errors import MaskError
 from vosarena.io import png
-from vosarena.io.masks import MasksDigest, davis_palette, decode_mask, masks_digest, object_ids, read_mask, write_mask
+from vosarena.io.masks import (
+    MasksDigest,
+    davis_palette,
+    decode_mask,
+    masks_digest,
+    object_ids,
+    read_mask,
+    read_runs,
+    write_mask,
+)
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
@@ -151,7 +160,7 @@ def test_too_few_rows_are_refused() -> None:
         decode_mask(data, "short")
 
 
-def test_digest_sees_order_names_and_bytes(tmp_path: Path) -> None:
+def test_digest_sees_order_names_and_labels(tmp_path: Path) -> None:
     files = []
     for index in range(3):
         write_mask(tmp_path / f"{index}.png", np.full((4, 4), index, np.uint8))
@@ -160,7 +169,10 @@ def test_digest_sees_order_names_and_bytes(tmp_path: Path) -> None:
     assert digest == masks_digest(files) and len(digest) == 40
     step = MasksDigest()
     for stem, path in files:
-        step.update(stem, path.read_bytes())
+        step.update(stem, read_runs(path))
     assert step.hexdigest() == digest
+    for index, (_, path) in enumerate(files):  # other files of the same labels
+        Image.fromarray(np.full((4, 4), index, np.uint8)).save(path, compress_level=0)
+    assert masks_digest(files) == digest
     renamed = [("x", files[0][1]), *files[1:]]
     assert len({digest, masks_digest(files[::-1]), masks_digest(files[:2]), masks_digest(renamed)}) == 4

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tests.support.mask_makers import blobs, odd_pairs
 from vosarena.io import png
-from vosarena.io.masks import decode_mask, decode_runs
+from vosarena.io.masks import decode_mask
 from vosarena.io.runs import Runs
 
 STRATEGIES = (zlib.Z_DEFAULT_STRATEGY, zlib.Z_FILTERED, zlib.Z_HUFFMAN_ONLY, zlib.Z_RLE, zlib.Z_FIXED)
@@ -85,7 +85,7 @@ def test_files_as_runs_and_as_pixels() -> None:
     rng = np.random.default_rng(2)
     for labels in (blobs(rng, 300, 400, 3), rng.integers(0, 99, (300, 400), np.uint8)):  # sparse, dense
         data = png.encode_palette(labels, bytes(768))
-        assert_equal(decode_runs(data, "x"), labels)
+        assert_equal(png.decode_runs(data), labels)
         np.testing.assert_array_equal(decode_mask(data, "x"), labels)
 
 

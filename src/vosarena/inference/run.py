@@ -397,12 +397,13 @@ def stored_digest(folder: Path, names: Iterable[str]) -> str:
     """Return the digest of stored masks.
 
     Raises:
-        DataError: A mask is missing.
+        DataError: A mask is missing or damaged.
     """
-    try:
-        return masks_digest((name, folder / f"{name}.png") for name in names)
-    except FileNotFoundError as error:
-        raise DataError(f"there is no mask {error.filename}; a model made of masks needs one for every frame") from None
+    files = [(name, folder / f"{name}.png") for name in names]
+    for _, path in files:
+        if not path.is_file():
+            raise DataError(f"there is no mask {path}; a model made of masks needs one for every frame")
+    return masks_digest(files)
 
 
 def _prompt_digest(prompt: LabelMap | Mapping[int, ObjectPrompt]) -> list[Any] | dict[int, list[Any]]:

@@ -28,21 +28,24 @@ LEAST_GREY = 64  # a map without a label as high has no smoothed edges
 
 def read_mask(path: str | Path) -> LabelMap:
     """Read the labels in a PNG file, uint8 (H, W). Raises MaskError, which names the file."""
+    return decode_mask(_bytes(path), str(path))
+
+
+def read_runs(path: str | Path) -> Runs:
+    """As `read_mask`, but as runs of equal labels, of which the scores are computed."""
+    return _decode(png.decode_runs, _bytes(path), str(path))
+
+
+def _bytes(path: str | Path) -> bytes:
     try:
-        data = Path(path).read_bytes()
+        return Path(path).read_bytes()
     except OSError as error:
         raise MaskError(f"mask {path} cannot be read ({error.strerror}): provide this PNG file") from error
-    return decode_mask(data, str(path))
 
 
 def decode_mask(data: bytes, name: str) -> LabelMap:
     """Decode the labels in the bytes of a PNG file, uint8 (H, W). Raises MaskError with `name` in its message."""
     return np.ascontiguousarray(_decode(png.decode_rows, data, name)[:, 1:])
-
-
-def decode_runs(data: bytes, name: str) -> Runs:
-    """As `decode_mask`, but as runs of equal labels, of which the scores are computed."""
-    return _decode(png.decode_runs, data, name)
 
 
 def _decode(decoder: Callable[[bytes], Decoded], data: bytes, name: str) -> Decoded:
@@ -112,15 +115,18 @@ def write_mask(path: str | Path, labels: LabelMap) -> None:
 
 
 class MasksDigest:
-    """Digest of the masks of a sequence. Add the stem and the PNG bytes of each frame in numeric order."""
+    """Digest of the labels in the masks of a sequence, however their files are encoded."""
 
     def __init__(self) -> None:
         self._hash = hashlib.blake2b(digest_size=20)
 
-    def update(self, stem: str, data: bytes) -> None:
-        """Add one frame. Lengths are hashed too, so that no two different sequences hash the same bytes."""
-        self._hash.update(f"{stem}\0{len(data)}\0".encode())
-        self._hash.update(data)
+    def update(self, name: str, mask: Runs) -> None:
+        """Add one mask; the masks of a sequence are added in numeric order of their frames."""
+        runs = mask.merged()
+        # Name and counts are hashed too, so that no two different sequences hash the same bytes.
+        self._hash.update(f"{name}\0{runs.height} {runs.width} {len(runs.labels)}\0".encode())
+        self._hash.update(runs.starts.astype("<i4").tobytes())
+        self._hash.update(runs.labels.tobytes())
 
     def hexdigest(self) -> str:
         """40 hexadecimal digits."""
@@ -128,8 +134,8 @@ class MasksDigest:
 
 
 def masks_digest(files: Iterable[tuple[str, Path]]) -> str:
-    """MasksDigest of (frame stem, PNG path) pairs, given in numeric frame order."""
+    """MasksDigest of (name, PNG path) pairs, given in numeric order of the frames. Raises MaskError."""
     digest = MasksDigest()
-    for stem, path in files:
-        digest.update(stem, Path(path).read_bytes())
+    for name, path in files:
+        digest.update(name, read_runs(path))
     return digest.hexdigest()

@@ -68,6 +68,14 @@ class Runs:
         """The pixels, uint8 (H, 1 + W); the first column is 0."""
         return np.repeat(self.labels, np.diff(self.starts)).reshape(self.height, 1 + self.width)
 
+    def merged(self) -> Runs:
+        """The same map with the fewest runs: neighbours have different labels."""
+        first = np.empty(len(self.labels), bool)
+        first[:1] = True
+        np.not_equal(self.labels[1:], self.labels[:-1], out=first[1:])
+        starts = np.append(self.starts[:-1][first], self.starts[-1])
+        return replace(self, starts=starts, labels=self.labels[first])
+
     def map(self, table: Labels) -> Runs:
         """The map with table[label] instead of each label; uint8 (256,), table[0] must be 0."""
         return replace(self, labels=table[self.labels])

@@ -15,8 +15,8 @@ from vosarena.io.masks import (
     LEAST_GREY,
     LabelMap,
     MasksDigest,
-    decode_runs,
     has_smooth_edges,
+    read_runs,
     smooth_edges_message,
 )
 from vosarena.io.runs import Runs
@@ -193,12 +193,24 @@ class SequenceCounter:
             raise SequenceFailed(Failure(self.pair.name, str(error), side)) from None
 
     def _label_maps(self, frames: list[_Frame]) -> Iterator[Runs]:
-        """The predictions of the frames."""
-        data = self._predictions(frames)
-        for frame in frames:
-            if frame.prediction is not None:
-                yield self._decode(next(data), self.pair.prediction[frame.prediction], frame, "prediction")
-        next(data, None)
+        """The predictions of the frames. If a digest is expected, all masks are read once, in order."""
+        if self.pair.masks_digest is None:
+            for frame in frames:
+                if frame.prediction is not None:
+                    yield self._mask(self.pair.prediction[frame.prediction], frame, "prediction")
+            return
+        digest, needed = MasksDigest(), {frame.prediction for frame in frames}
+        try:
+            for group, stems in self._groups(self.pair.prediction, "prediction").items():
+                for key in (f"{group}/{stem}" if group else stem for stem in stems):
+                    runs = read_runs(self.pair.prediction[key])
+                    digest.update(key, runs)
+                    if key in needed:
+                        yield runs
+        except MaskError as error:
+            self._fail(f"{error}; or track it again")
+        if digest.hexdigest() != self.pair.masks_digest:
+            self._fail("the predicted masks are not those that were written (changed, lost or added); track it again")
 
     def _merged(self, frames: list[_Frame]) -> Iterator[Runs]:
         """Label maps from one folder of masks per object. Where objects overlap the lowest id wins, as in sam2's files.
@@ -239,44 +251,19 @@ class SequenceCounter:
 
     def _object_mask(self, path: Path, frame: _Frame) -> np.ndarray[Any, np.dtype[np.bool_]]:
         """The predicted mask of one object, bool (H, 1 + W); the first column is False."""
-        runs = self._decode(self._read(path, frame, "prediction"), path, frame, "prediction")
+        runs = self._mask(path, frame, "prediction")
         return self._one_object(runs, path, frame, "prediction").rows() > 0
 
-    def _predictions(self, frames: list[_Frame]) -> Iterator[bytes]:
-        """Bytes of the predictions of the frames. If a digest is expected, all files are read once, in order."""
-        if self.pair.masks_digest is None:
-            for frame in frames:
-                if frame.prediction is not None:
-                    yield self._read(self.pair.prediction[frame.prediction], frame, "prediction")
-            return
-        digest = MasksDigest()
-        by_prediction = {frame.prediction: frame for frame in frames}
-        for group, stems in self._groups(self.pair.prediction, "prediction").items():
-            for stem in stems:
-                key = f"{group}/{stem}" if group else stem
-                data = self._read(self.pair.prediction[key], by_prediction.get(key), "prediction")
-                digest.update(key, data)
-                if key in by_prediction:
-                    yield data
-        if digest.hexdigest() != self.pair.masks_digest:
-            self._fail("the predicted masks are not those that were written (changed, lost or added); track it again")
-
-    def _read(self, path: Path, frame: _Frame | None, side: Side) -> bytes:
+    def _mask(self, path: Path, frame: _Frame, side: Side) -> Runs:
         try:
-            return path.read_bytes()
-        except OSError as error:
-            self._fail(f"{path} cannot be read ({error.strerror}); provide this PNG", frame, side)
-
-    def _decode(self, data: bytes, path: Path, frame: _Frame, side: Side) -> Runs:
-        try:
-            return decode_runs(data, str(path))
+            return read_runs(path)
         except MaskError as error:
             self._fail(str(error), frame, side)
 
     def _frame_masks(self, frame: _Frame, predictions: Iterator[Runs]) -> tuple[Runs, Runs]:
         """Ground truth and prediction of a frame."""
         gt_path = self.pair.ground_truth[frame.key]
-        gt = self._decode(self._read(gt_path, frame, "ground_truth"), gt_path, frame, "ground_truth")
+        gt = self._mask(gt_path, frame, "ground_truth")
         pred = gt.map(_NOTHING) if frame.prediction is None else next(predictions)
         if pred.shape != gt.shape and self.options.resize == "nearest":
             pred = Runs.of_rows(_resize(pred.rows(), gt.shape))

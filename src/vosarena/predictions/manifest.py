@@ -135,7 +135,7 @@ class Manifest:
     Attributes:
         sequence: Name of the sequence.
         fingerprint: Digest of everything that decides the masks. A prediction with another one is out of date.
-        masks_digest: Digest of the files of masks. It is checked whenever they are read.
+        masks_digest: Digest of the labels in the masks. It is checked whenever they are read.
         frames: Names of the frames in order, without suffix.
         prompts: Frame name -> ids of the objects whose prompt is there.
         given: Frame name -> object id -> boxes and clicks, in order, where the prompts are not masks.

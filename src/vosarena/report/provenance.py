@@ -7,12 +7,11 @@ from typing import Any
 
 import yaml
 
-from vosarena.base.hashing import digest_of
+from vosarena.base.hashing import digest_of, file_sha256
 from vosarena.config.paths import Paths
 from vosarena.config.study import Study
 from vosarena.datasets.sequences import ANNOTATIONS
 from vosarena.datasets.table import read_table
-from vosarena.io.masks import masks_digest
 from vosarena.orchestration.failures import read_failures
 from vosarena.predictions.store import Store
 
@@ -94,8 +93,7 @@ def data_digest(table: Path) -> str:
     for record in read_table(table):
         files = sorted((root / record.sequence).rglob("*.png"))
         size = [record.n_frames, record.height, record.width]
-        stems = ((str(path.relative_to(root)), path) for path in files)
-        found[record.sequence] = [*size, masks_digest(stems)]
+        found[record.sequence] = [*size, *([str(path.relative_to(root)), file_sha256(path)] for path in files)]
     return digest_of(found)
 
 
