@@ -1,16 +1,17 @@
+import numpy as np
 import pytest
 
 from tests.support.records import make_manifest
 from vosarena.base.errors import DataError
 from vosarena.base.hashing import digest_of
-from vosarena.io.masks import masks_digest
+from vosarena.io.masks import masks_digest, write_mask
 from vosarena.predictions.store import Store
 
 
 def put(store: Store, sequence: str, fingerprint: str, stems: list[str]) -> None:
     with store.writing(sequence) as folder:
         for stem in stems:
-            (folder / f"{stem}.png").write_bytes(stem.encode())
+            write_mask(folder / f"{stem}.png", np.full((2, 2), int(stem), np.uint8))
         digest = masks_digest((stem, folder / f"{stem}.png") for stem in stems)
         store.commit(folder, make_manifest(sequence, fingerprint, digest, stems))
 
