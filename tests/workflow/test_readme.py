@@ -45,10 +45,9 @@ def house(tmp_path) -> Path:
     (home / ".venv").mkdir()
     (home / ".venv/bin").symlink_to(Path(sys.executable).parent)
     (home / ".venv/.installed").touch()
-    write_sequence(home / "my-videos", "alpha", size=(96, 128))
-    write_sequence(home / "my-videos", "beta", size=(96, 128), frames=8, late=3)
-    write_video(home / "my-clip.mp4", map(read_frame, sorted((home / "my-videos/JPEGImages/alpha").iterdir())), 12)
-    shutil.copy(home / "my-videos/Annotations/alpha/00000.png", home / "first-frame.png")
+    write_sequence(home / "my-videos", "boat", size=(96, 128), late=3)
+    write_video(home / "my-clip.mp4", map(read_frame, sorted((home / "my-videos/JPEGImages/boat").iterdir())), 12)
+    shutil.copy(home / "my-videos/Annotations/boat/00000.png", home / "first-frame.png")
     return home
 
 
@@ -93,9 +92,9 @@ def test_readme_from_top_to_bottom(house, installed, monkeypatch):
             pytest.fail(f"README has a block that this test cannot run: {text}")
     board = (house / "results/studies/my-data/leaderboard/leaderboard.csv").read_text()
     assert all(f"\n{model},my-videos," in board for model in ("flow", "cutie-demo", "cutie-demo-small"))
-    assert (house / "results/predictions/my-videos/all/mine/alpha.json").is_file()
+    assert (house / "results/predictions/my-videos/all/mine/boat.json").is_file()
     assert (house / "results/studies/my-study/partial/leaderboard/leaderboard.csv").is_file()
-    assert len(list((house / "masks").glob("*/*.png"))) == 14
+    assert len(list((house / "masks").glob("*/*.png"))) == 6
     assert len(list((house / "tracked/my-clip").glob("*.png"))) == 6 and (house / "tracked/overlay.mp4").is_file()
 
 

@@ -320,7 +320,8 @@ def test_the_same_table_as_on_one_machine(slurm, tmp_path):
     here, there = tmp_path / "here", tmp_path / "there"
     for directory in (here, there):
         directory.mkdir()
-    config = study(tmp_path, "alpha", "beta", "gamma", models=["flow"], sequences_per_job=2)
+    names = ("alpha", "beta", "gamma")[: 3 if os.geteuid() == 0 else 1]
+    config = study(tmp_path, *names, models=["flow"], sequences_per_job=2)
     table = METRICS / "flow.parquet"
     command = workflow_command(here, config, "--", str(table))
     done = subprocess.run(command, cwd=here, capture_output=True, text=True)
@@ -330,13 +331,13 @@ def test_the_same_table_as_on_one_machine(slurm, tmp_path):
     done = subprocess.run(command, cwd=there, env=slurm.environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     ran = slurm.run("squeue", "--noheader", "--states=COMPLETED", "--format", "%Z").splitlines()
-    assert ran.count(str(there)) == 3  # two shards, and their measuring
+    assert ran.count(str(there)) == (len(names) + 1) // 2 + 1  # the shards, and their measuring
     assert (there / table).read_bytes() == (here / table).read_bytes()
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="it is a normal user who runs all of these tests")
 def test_a_normal_user_can_do_so_too():
-    """The test above once more, with a cluster that belongs to a user without any rights but to read."""
+    """The test above once more, with one sequence and a cluster of a user without any rights but to read."""
     reading = ("--inh-caps", "+dac_read_search", "--ambient-caps", "+dac_read_search")  # Python may be root's alone
     user = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", *reading, sys.executable]
     accessible = "import os, sys; sys.exit(not os.access(sys.argv[1], os.X_OK))"
