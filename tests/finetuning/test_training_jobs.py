@@ -19,7 +19,9 @@ from vosarena.finetuning.recipe import read_recipe
 from vosarena.orchestration.checks import check_study
 from vosarena.orchestration.training import TrainingJob
 
-WEIGHTS = "results/finetune/mine/weights.pth"
+# Two threads of a process would spin while they wait for each other, on CPUs that other tests use.
+ONE_THREAD = ("--set-threads", "finetune=1")
+MINE, UNDISTURBED = (f"results/finetune/{name}/weights.pth" for name in ("mine", "undisturbed"))
 
 
 @pytest.fixture(scope="module")
@@ -28,10 +30,32 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slurm]:
 
 
 def study(root: Path, **recipe: object) -> dict:
-    """Config of a study with a small training, on data in `root`."""
+    """Config of a study with two equal trainings on data in `root`; `recipe` changes the first."""
+    cutie = {"tracker": "cutie", "options": {"model": "tiny", "size": 64}}
+    start = {"name": "start", **cutie, "weights": {"sources": [{"local": str(root / "start.pth")}]}}
+    tuned = {**QUICK, "iterations": 40, "lr_steps": [30], "frames": 2, "crop": 32, "checkpoint_every": 1000}
+    tuned |= {"from": "start", "data": ["toy/all"]}
+    models = [start, {"name": "mine", **cutie, "finetune": tuned | recipe}]
+    models.append({"name": "undisturbed", **cutie, "finetune": tuned})
+    config = {"datasets": [{"path": str(root / "held-out")}], "models": models, "inference": {"device": "cpu"}}
+    return {**config, "catalog": [str(root / "catalog")]}
+
+
+def workflow(root: Path, *arguments: str, config: dict | None = None) -> str:
+    """Run the workflow on this machine; return what it printed."""
+    command = workflow_command(root, config, *ONE_THREAD, *arguments)
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which one of the two trainings of a study is finished, and the other could start."""
     torch = pytest.importorskip("torch")
     from vosarena.trackers.cutie_network import build_network, cutie_config
 
+    root = tmp_path_factory.mktemp("trained")
     for number in range(2):
         write_video(root / "toy", f"video-{number}", number)
     write_video(root / "held-out", "video-9", 9)
@@ -39,11 +63,8 @@ def study(root: Path, **recipe: object) -> dict:
     torch.save(build_network(cutie_config("tiny")).state_dict(), root / "start.pth")
     (root / "catalog" / "datasets").mkdir(parents=True)
     (root / "catalog" / "datasets" / "toy.yaml").write_text(yaml.safe_dump({"splits": {"all": {"path": "../../toy"}}}))
-    cutie = {"tracker": "cutie", "options": {"model": "tiny", "size": 64}}
-    start = {"name": "start", **cutie, "weights": {"sources": [{"local": str(root / "start.pth")}]}}
-    mine = {"name": "mine", **cutie, "finetune": {**QUICK, "from": "start", "data": ["toy/all"], **recipe}}
-    config = {"datasets": [{"path": str(root / "held-out")}], "models": [start, mine], "inference": {"device": "cpu"}}
-    return {**config, "catalog": [str(root / "catalog")]}
+    workflow(root, "--quiet", "--", UNDISTURBED, config=study(root))
+    return root
 
 
 def test_resources_follow_the_recipe_and_the_measured_speed(tmp_path: Path) -> None:
@@ -52,7 +73,8 @@ def test_resources_follow_the_recipe_and_the_measured_speed(tmp_path: Path) -> N
     assert (job.gpu, job.gres, job.nodes, job.threads, job.memory_mb) == (0, "gpu:4", 2, 20, 64000)
     one_node = TrainingJob(recipe.model_copy(update={"nodes": 1}), tmp_path, uses_gpus=True)
     assert (one_node.gpu, one_node.gres, one_node.nodes) == (4, None, None)
-    assert (TrainingJob(recipe, tmp_path, uses_gpus=False).gpu, job.minutes()) == (0, 2880)
+    on_cpus = TrainingJob(recipe, tmp_path, uses_gpus=False)
+    assert (on_cpus.gpu, on_cpus.threads, job.minutes()) == (0, 8, 2880)
     hours, measured = job.hours("gpu")
     # 1000 iterations of 16 clips with 8 frames and 3 objects, three times 0.02 s for each, on 8 GPUs
     assert (hours, measured) == (pytest.approx(1000 * 3 * 16 * 8 * 0.02 * 4 / 8 / 3600), False)
@@ -61,6 +83,12 @@ def test_resources_follow_the_recipe_and_the_measured_speed(tmp_path: Path) -> N
     assert job.minutes() == 20 + 39  # 600 iterations, 6 s with 4 processes, twice as many now, 1.3 times that
     write_json(tmp_path / "progress.json", {"iteration": 1000, "seconds_per_iteration": 6.0, "processes": 4})
     assert job.minutes() == 20
+    scored = job.recipe.merged(read_recipe({"validate": {"split": "a/b", "every": 300}}))
+    job = TrainingJob(scored.model_copy(update={"iterations": 1000}), tmp_path, uses_gpus=True)
+    write_json(tmp_path / "progress.json", {"iteration": 400, "seconds_per_iteration": 6.0, "processes": 8,
+                                            "seconds_per_validation": 600})  # fmt: skip
+    assert job.hours("gpu") == (pytest.approx(1.5), True)  # three validations are left: at 600, 900 and 1000
+    assert job.disk_bytes(10) == 70
 
 
 def test_a_model_that_was_trained_on_an_evaluated_split_is_refused_before_anything_runs() -> None:
@@ -73,62 +101,94 @@ def test_a_model_that_was_trained_on_an_evaluated_split_is_refused_before_anythi
 
 
 @pytest.mark.slow
-def test_changed_data_train_again_and_a_finished_training_is_not_repeated(snakemake, tmp_path: Path) -> None:
-    config = study(tmp_path, iterations=1, lr_steps=[1])
-    snakemake("--", WEIGHTS, config=config)
-    weights, folder = tmp_path / WEIGHTS, tmp_path / WEIGHTS.rpartition("/")[0]
-    first, trained = read_json(folder / "training.json"), weights.read_bytes()
+def test_changed_data_train_again_and_a_finished_training_is_not_repeated(trained: Path) -> None:
+    weights, folder = trained / UNDISTURBED, (trained / UNDISTURBED).parent
+    first, before = read_json(folder / "training.json"), weights.read_bytes()
     assert len(first["weights"]) == 64 and {"rf-cutie", "torch"} <= first["packages"].keys()
-    once = (folder / "checkpoint" / "checkpoint.pth").stat().st_mtime_ns
-    snakemake("--forcerun", "finetune", "--", WEIGHTS, config=None)
-    assert weights.read_bytes() == trained
-    assert (folder / "checkpoint" / "checkpoint.pth").stat().st_mtime_ns == once
-    mask = tmp_path / "toy" / "Annotations" / "video-0" / "00001.png"
+    checkpoint = folder / "checkpoint" / "checkpoint.pth"
+    once = checkpoint.stat().st_mtime_ns
+    workflow(trained, "--forcerun", "finetune", "--", UNDISTURBED)
+    assert weights.read_bytes() == before and checkpoint.stat().st_mtime_ns == once
+    assert "finetune" not in workflow(trained, "--dry-run", "--", UNDISTURBED)
+    mask = trained / "toy" / "Annotations" / "video-0" / "00001.png"
+    shutil.copy2(mask, trained / "mask.png")
     shutil.copyfile(mask.with_name("00003.png"), mask)  # overwritten in place: its folder does not change
-    snakemake("--", WEIGHTS, config=config)
-    assert read_json(folder / "training.json")["data"] != first["data"]
-    assert (folder / "checkpoint" / "checkpoint.pth").stat().st_mtime_ns != once
+    assert "finetune" in workflow(trained, "--dry-run", "--", UNDISTURBED)
+    shutil.copy2(trained / "mask.png", mask)
 
 
 @pytest.mark.slow
-def test_a_training_stops_before_its_time_limit_and_is_queued_again(slurm: Slurm, tmp_path: Path) -> None:
-    """Two processes get the signal before the limit; Snakemake waits for the same job, which goes on to the end."""
-    config = study(tmp_path, gpus=2, iterations=20, lr_steps=[15], frames=2, crop=32, checkpoint_every=1000)
-    inputs = [f"resources/datasets/{split}/all/sequences.parquet" for split in ("toy", "held-out")]
-    local = workflow_command(tmp_path, config, "--quiet", "--", *inputs, "resources/weights/start.pth")
-    subprocess.run(local, cwd=tmp_path, check=True, capture_output=True)
-    command = workflow_command(tmp_path, None)
-    del command[command.index("--cores") : command.index("--cores") + 2]
-    command += ["--profile", str(REPOSITORY / "workflow/profiles/slurm"), "--slurm-status-command", "squeue"]
-    command += ["--slurm-init-seconds-before-status-checks", "1", "--seconds-between-status-checks", "1"]
-    command += ["--default-resources", "slurm_partition=gpu", "slurm_account=none", "mem_mb=1200", "runtime=5"]
-    command += ["--set-resources", "finetune:mem_mb=6000", "finetune:runtime=20", "--retries", "0", "--", WEIGHTS]
-    environment = {**slurm.environment, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
-    folder = tmp_path / WEIGHTS.rpartition("/")[0]
-    log = tmp_path / "logs/finetune/mine.log"
+def test_a_training_survives_its_time_limit_scancel_and_the_death_of_its_node(slurm: Slurm, trained: Path) -> None:
+    """Its weights are those of the undisturbed one, to the bit.
+
+    Two processes get the signal before the time limit, and SLURM queues the same job again, which is then cancelled.
+    The next Snakemake continues with one process, whose node dies; SLURM starts it on another one.
+    """
+    torch = pytest.importorskip("torch")
+    folder, log = (trained / MINE).parent, trained / "logs/finetune/mine.log"
+
+    def snakemake(**recipe: object) -> subprocess.Popen[str]:
+        log.unlink(missing_ok=True)
+        command = workflow_command(trained, study(trained, **recipe))
+        del command[command.index("--cores") : command.index("--cores") + 2]
+        command += [
+            *ONE_THREAD,
+            "--profile",
+            str(REPOSITORY / "workflow/profiles/slurm"),
+            "--slurm-status-command",
+            "squeue",
+        ]
+        command += ["--slurm-init-seconds-before-status-checks", "1", "--seconds-between-status-checks", "1"]
+        command += ["--default-resources", "slurm_partition=shared", "slurm_account=none", "mem_mb=1200", "runtime=5"]
+        command += ["--set-resources", "finetune:mem_mb=6000", "finetune:runtime=20", "--retries", "0", "--", MINE]
+        environment = {**slurm.environment, "PYTHONUNBUFFERED": "1"}
+        return subprocess.Popen(
+            command, cwd=trained, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
 
     def progress() -> dict:
         return read_json(folder / "checkpoint" / "progress.json")
 
-    def trains() -> bool:
-        return log.exists() and "%|" in log.read_text()
-
-    running = subprocess.Popen(
-        command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
-    try:
-        wait_for(lambda: trains() or running.poll() is not None, 400)
+    def job_that_trains(running: subprocess.Popen[str]) -> str:
+        wait_for(lambda: running.poll() is not None or (log.exists() and "%|" in log.read_text()), 400)
+        assert running.poll() is None, running.communicate()[0]
         (job,) = slurm.jobs()
-        assert slurm.asked(job, "%C") == "4"  # two CPUs for each process
+        return job
+
+    def start_again(job: str) -> None:
+        """Start a job that was queued again on the other node."""
+        other = {"n3": "n4", "n4": "n3"}[node]
+        slurm.hold_when_queued_again(job)
+        log.unlink(missing_ok=True)
+        slurm.restart(job, other)
+
+    running = snakemake(gpus=2)
+    try:
+        job = job_that_trains(running)
+        node = slurm.asked(job, "%N")
         slurm.run("scancel", "--signal=URG", job)
         first: dict = {}
         wait_for(lambda: first.update(progress()) or first.get("stopped"), 400)
-        slurm.hold_when_queued_again(job)
-        assert first["stopped"] == 1 and 0 < first["iteration"] < 20 and first["processes"] == 2
-        slurm.restart(job, "n1")
+        assert first["stopped"] == 1 and 0 < first["iteration"] < 40 and first["processes"] == 2
+        start_again(job)
+        assert job_that_trains(running) == job
+        slurm.run("scancel", job)
+        output, _ = running.communicate(timeout=400)
+        assert running.returncode != 0 and not (trained / MINE).exists(), output
+        assert first["iteration"] <= progress()["iteration"] < 40
+        running = snakemake()
+        job = job_that_trains(running)
+        second = progress()
+        assert second["began"] >= first["iteration"]
+        node = slurm.asked(job, "%N")
+        slurm.power_off(node)
+        start_again(job)
         output, _ = running.communicate(timeout=400)
     finally:
         running.kill()
     assert running.returncode == 0, output
-    assert progress()["began"] == first["iteration"]
-    assert pd.read_parquet(folder / "loss.parquet")["iteration"].tolist() == list(range(1, 21))
+    assert progress()["began"] == second["began"] and progress()["iteration"] == 40
+    assert pd.read_parquet(folder / "loss.parquet")["iteration"].tolist() == list(range(1, 41))
+    mine, undisturbed = (torch.load(trained / file, weights_only=True) for file in (MINE, UNDISTURBED))
+    assert mine.keys() == undisturbed.keys()
+    assert all(torch.equal(mine[key], undisturbed[key]) for key in mine)
