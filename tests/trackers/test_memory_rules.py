@@ -304,7 +304,7 @@ def test_samurai_gives_the_masks_of_its_package(tmp_path, three, samurai):
     subprocess.run(
         [samurai, "-m", "tests.support.samurai_reference", *map(str, files)],
         cwd=REPOSITORY,
-        env={**os.environ, "PYTHONPATH": modules},
+        env={**os.environ, "PYTHONPATH": modules, "OMP_NUM_THREADS": "1"},  # as many threads as here
         check=True,
     )
     with np.load(tmp_path / "output.npz") as expected:
