@@ -101,5 +101,8 @@ EXPERIMENTS = sorted(path.name for path in (REPOSITORY / "experiments").glob("*.
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_every_experiment_can_be_planned(name, tmp_path):
     done = command(tmp_path, str(REPOSITORY / "experiments" / name), "--slurm")
-    assert done.returncode in (0, 1) and not done.stderr and "of disk space" in done.stdout
+    assert done.returncode in (0, 1) and "of disk space" in done.stdout
+    warnings = done.stderr.splitlines()  # what the paper trained on may overlap the splits that it is evaluated on
+    assert all(line.startswith("warning: models: ") and "may be" in line for line in warnings)
+    assert bool(warnings) == (name == "lsvos2024.yaml")
     assert (done.returncode == 1) == ("Fetch by hand: " in done.stdout)

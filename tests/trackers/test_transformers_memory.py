@@ -12,15 +12,16 @@ from vosarena.demo.clips import make_clip
 from vosarena.trackers.transformers import Transformers
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
-SEEN, SURE = (30.0, 33.0), (1.0, 1.0)  # random weights whose objects come and go; high predicted IoU
+SEEN, SURE = (30.0, 33.0), (1.0, 1.0)  # random weights that see objects; high predicted IoU
+UNSURE = (30.0, 25.0)  # random weights whose objects come and go, if the frames are noisy
 
 
 @pytest.mark.parametrize(
     ("kind", "rule", "clip", "presence", "quality", "expected"),
     [
         ("sam3", "samurai", (5, 28), SEEN, (1.0, 0.0), {"bad", "moved"}),
-        ("sam3", "dam", (7, 22), SEEN, SURE, {"2 anchors", "absent"}),
-        ("sam3", "rcms", (5, 22), SEEN, (1.0, 0.0), {"promoted"}),
+        ("sam3", "dam", (5, 22), UNSURE, SURE, {"absent"}),
+        ("sam3", "rcms", (5, 22), UNSURE, (1.0, 0.0), {"promoted"}),
         ("sam2", "long", (5, 14), (1.0, 0.3), (1.0, 0.0), {"apart"}),
         ("edgetam", "long", (5, 8), (30.0, -3.0), (1.0, 0.0), {"bad"}),
     ],
@@ -31,6 +32,9 @@ def test_masks_equal_those_of_a_plain_implementation(tmp_path, kind, rule, clip,
     clip = make_clip(
         seed, frames=frames, size=(72, 120), objects=3, events=("late", "return", "occlusion", "distractor")
     )
+    if presence == UNSURE:
+        noise = np.random.default_rng(seed).integers(0, 128, clip.frames.shape)
+        clip.frames[:] = (clip.frames // 2 + noise).astype(np.uint8)
     prompts = {
         index: {int(number): labels == number for number in np.unique(labels) if number}
         for index, labels in first_appearances(clip.masks).items()
