@@ -50,3 +50,10 @@ def test_a_manifest_says_how_many_jobs_ran(dataset, tmp_path):
     found = {name: Store(tmp_path / name).manifests(["alpha", "beta"]) for name in ("alone", "two")}
     numbers = {name: {it.timing.parallel_jobs for it in manifests.values()} for name, manifests in found.items()}
     assert numbers == {"alone": {1}, "two": {2}}
+
+
+def test_a_folder_that_cannot_be_used_does_not_stop_tracking(dataset, tmp_path):
+    (tmp_path / f"vosarena-jobs-{os.getuid()}").write_text("a file of somebody else")
+    track(dataset / "JPEGImages", dataset / "Annotations", tmp_path / "masks", tracker="static")
+    manifests = Store(tmp_path / "masks").manifests(["alpha", "beta"])
+    assert [found.timing.parallel_jobs for found in manifests.values()] == [0, 0], "not known"

@@ -1,4 +1,4 @@
-"""Training samples for Cutie: those of rf-cutie's VOSMergeTrainDataset to the bit, in half of the time.
+"""Training samples for Cutie: those of rf-cutie's VOSMergeTrainDataset to the bit, in less time.
 
 Upstream decodes and transforms whole frames before it crops them. Here the crop is chosen first, with the masks alone,
 and frames are transformed inside it. Random numbers are drawn in upstream's order; those of a sample come from the seed

@@ -1,7 +1,7 @@
 """How many tracking jobs run at once on this machine, because they slow each other down."""
 
+import contextlib
 import fcntl
-import itertools
 import os
 import tempfile
 from pathlib import Path
@@ -18,27 +18,38 @@ class ParallelJobs:
 
     def __enter__(self) -> Self:
         self._folder = Path(tempfile.gettempdir()) / f"vosarena-jobs-{os.getuid()}"  # on a local disk
-        self._folder.mkdir(exist_ok=True)
-        for number in itertools.count():
-            self._own = os.open(self._folder / str(number), os.O_RDWR | os.O_CREAT, 0o600)
-            if _lock(self._own, fcntl.LOCK_EX):
-                break
-            os.close(self._own)
-        os.utime(self._own)
+        self._own: int | None = None
+        with contextlib.suppress(OSError):  # tracking does not depend on it
+            self._folder.mkdir(exist_ok=True)
+            self._own = self._take_number()
         return self
 
     def __exit__(self, *_: object) -> None:
+        if self._own is None:
+            return
         os.utime(self._own)
         fcntl.flock(self._own, fcntl.LOCK_UN)  # closing is not enough if the tracker left a process
         os.close(self._own)
 
     def numbers(self, since: float | None = None) -> set[str]:
-        """Return the numbers of the jobs that run now, this one included.
+        """Return the numbers of the jobs that run now, this one included; none if the folder cannot be used.
 
         Args:
             since: A time, as returned by `time.time()`. Jobs that started or ended after it are included.
         """
-        return {path.name for path in self._folder.iterdir() if _runs(path) or (since and path.stat().st_mtime > since)}
+        try:
+            files = list(self._folder.iterdir()) if self._own is not None else []
+            return {path.name for path in files if _runs(path) or (since and path.stat().st_mtime > since)}
+        except OSError:
+            return set()
+
+    def _take_number(self) -> int:
+        number = 0
+        while not _lock(file := os.open(self._folder / str(number), os.O_RDWR | os.O_CREAT, 0o600), fcntl.LOCK_EX):
+            os.close(file)
+            number += 1
+        os.utime(file)
+        return file
 
 
 def _runs(path: Path) -> bool:

@@ -79,7 +79,7 @@ def decode_rows(data: bytes) -> Samples:
 
 
 def decode_runs(data: bytes) -> Runs:
-    """As `decode_rows`, but the runs of equal samples. Most files of label maps take a third of the time."""
+    """As `decode_rows`, but the runs of equal samples, which takes less time for most files of label maps."""
     header, stream = _read_chunks(data)
     size = header.height * (1 + header.width)
     runs = None
