@@ -1,9 +1,10 @@
 """Cutie, upstream's evaluation loop against vosarena's, with the same weights; and how fast it is fine-tuned.
 
     python benchmarks/cutie_tracking.py [--frames 60] [--objects 3] [--size 128] [--model tiny] [--device cpu]
+    python benchmarks/cutie_tracking.py --device cuda --model base --size 480 --clip 1080 1920
 
-Both sides read JPEG files and write PNG files of one procedural clip (320x192), each run in a process of its own, in
-turn; building the network is not counted. Upstream's side is eval_vos.py of rf-cutie (tests/support/cutie_upstream.py).
+Both sides read JPEG files and write PNG files of one procedural clip, each run in a process of its own, in turn;
+building the network is not counted. Upstream's side is eval_vos.py of rf-cutie (tests/support/cutie_upstream.py).
 Fine-tuning runs a few iterations with no and with one process that reads samples. Ratios travel between machines,
 seconds do not.
 """
@@ -35,7 +36,9 @@ from tests.support.cutie_upstream import upstream  # noqa: E402
 from held_out import first_appearances  # noqa: E402
 from vosarena.datasets.sequences import read_sequence  # noqa: E402
 from vosarena.demo.synthesize import make_clip  # noqa: E402
-from vosarena.finetuning.train import finetune  # noqa: E402
+from vosarena.finetuning.recipe import read_recipe  # noqa: E402
+from vosarena.finetuning.task import TrainingTask  # noqa: E402
+from vosarena.finetuning.train import train as train_model  # noqa: E402
 from vosarena.inference.usage import PeakMemory  # noqa: E402
 from vosarena.io.frames import Frames  # noqa: E402
 from vosarena.io.masks import read_mask, write_mask  # noqa: E402
@@ -43,9 +46,9 @@ from vosarena.trackers.cutie import Cutie  # noqa: E402
 from vosarena.trackers.cutie_network import build_network, cutie_config  # noqa: E402
 
 
-def prepare(root: Path, frames: int, objects: int, model: str) -> None:
+def prepare(root: Path, frames: int, objects: int, model: str, size: tuple[int, int]) -> None:
     """One clip with its prompts, and random weights."""
-    clip = make_clip(1, frames=frames, objects=objects)
+    clip = make_clip(1, frames=frames, objects=objects, size=size)
     for kind in ("JPEGImages", "Annotations", "dense"):
         (root / kind / "clip").mkdir(parents=True)
     for index, frame in enumerate(clip.frames):
@@ -87,10 +90,11 @@ def train(root: Path, workers: int, device: str) -> dict[str, float]:
         data.mkdir()
         (data / "JPEGImages").symlink_to(root / "JPEGImages")
         (data / "Annotations").symlink_to(root / "dense")
-    recipe: dict[str, Any] = {"model": "tiny", "iterations": 12, "batch": 4, "frames": 4, "crop": 128, "points": 3072}
-    recipe |= {"workers": workers, "amp": device == "cuda"}
+    entry: dict[str, Any] = {"model": "tiny", "iterations": 12, "batch": 4, "frames": 4, "crop": 128, "points": 3072}
+    recipe = read_recipe(entry | {"workers": workers, "amp": device == "cuda"})
     work = root / f"work-{workers}"
-    finetune(recipe, {"benchmark/train": data}, root / "tiny.pth", work / "out.pth", work, device)
+    weights, output = root / "tiny.pth", work / "out.pth"
+    train_model(TrainingTask(recipe, {"benchmark/train": data}, weights, output, work, device=device))
     log = pd.read_parquet(work / "loss.parquet").iloc[2:]  # the first ones warm up
     return {"rate": len(log) / log["seconds"].sum(), "waiting": log["waiting"].sum() / log["seconds"].sum()}
 
@@ -100,6 +104,7 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=60)
     parser.add_argument("--objects", type=int, default=3)
     parser.add_argument("--size", type=int, default=128)
+    parser.add_argument("--clip", type=int, nargs=2, default=(192, 320), metavar=("HEIGHT", "WIDTH"))
     parser.add_argument("--model", default="tiny")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=1)
@@ -121,7 +126,7 @@ def main() -> None:
 
 def report(options: argparse.Namespace, root: Path) -> None:
     """All runs, in turn, and their table."""
-    prepare(root, options.frames, options.objects, options.model)
+    prepare(root, options.frames, options.objects, options.model, tuple(options.clip))
     torch.manual_seed(0)
     torch.save(build_network(cutie_config("tiny")).state_dict(), root / "tiny.pth")
 

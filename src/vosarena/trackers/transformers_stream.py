@@ -120,8 +120,9 @@ class SessionStream:
             else:
                 scores = self._forward(session, index, settings.batch_objects)
             self._forget(session, index, settings)
-        rows = sorted((number, row) for row, number in enumerate(session.obj_ids))
-        return reduce(((number, enlarge(scores[row : row + 1], size)) for number, row in rows), size)
+            rows = sorted((number, row) for row, number in enumerate(session.obj_ids))
+            # Autocast enlarges in single precision on CUDA.
+            return reduce(((number, enlarge(scores[row : row + 1], size)) for number, row in rows), size)
 
     def _add(self, session: Any, index: int, given: Mapping[int, ObjectPrompt]) -> None:
         """Add the prompts of a frame to a session, those of an object one after the other."""
@@ -205,15 +206,21 @@ class SessionStream:
         return torch.cat([outputs[row]["pred_masks"] for row in everything])
 
     def prepare(self, frame: Frame) -> torch.Tensor:
-        """Return a frame resized as by the library's video processor: uint8 (3, S, S) in host memory."""
-        side = self.network.config.image_size
+        """Return a frame as uint8 (3, H, W) in host memory; on a CPU it has the size that the network sees."""
         pixels = torch.from_numpy(frame).permute(2, 0, 1).contiguous()
-        resized = images.resize(pixels, [side, side], images.InterpolationMode.BILINEAR, antialias=True)
-        return pinned_empty(resized.shape, torch.uint8, self.device).copy_(resized)
+        if self.device.type == "cpu":
+            return self._resize(pixels)
+        return pinned_empty(pixels.shape, torch.uint8, self.device).copy_(pixels)
 
     def normalised(self, image: torch.Tensor) -> torch.Tensor:
         """Return a prepared frame as the network sees it: float32 (3, S, S) on the device."""
-        return upload(image, self.device).float().sub(self._mean).div(self._deviation)
+        return self._resize(upload(image, self.device)).float().sub(self._mean).div(self._deviation)
+
+    def _resize(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Resize as the library's video processor, which does it on the device of the network."""
+        side = self.network.config.image_size
+        resized: torch.Tensor = images.resize(pixels, [side, side], images.InterpolationMode.BILINEAR, antialias=True)
+        return resized
 
 
 class _Pixels:
