@@ -13,6 +13,7 @@ import ctypes
 import hashlib
 import os
 import stat
+import struct
 import tempfile
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -26,10 +27,29 @@ from platformdirs import user_cache_path
 
 from vosarena.base.files import atomic_path
 
-Argument = tuple[int | float, ...]
-
-_RETURNED = (0, -2)  # numba's codes for a result and for None; others are errors
+_FAILED = -(2**63)  # returned instead of a result
+# Takes the arguments from memory, because Python needs longer to pass dozens of them than some loops take. 0 and -2 are
+# numba's codes for a result and for None, others are errors.
+_CALL = """
+declare i32 @"{symbol}"(ptr, ptr{types})
+define i64 @call(ptr %arguments) {{
+  %result = alloca i64
+  %error = alloca ptr
+  store i64 0, ptr %result
+  {loads}
+  %code = call i32 @"{symbol}"(ptr %result, ptr %error{values})
+  %returned = icmp eq i32 %code, 0
+  %none = icmp eq i32 %code, -2
+  %good = or i1 %returned, %none
+  %value = load i64, ptr %result
+  %answer = select i1 %good, i64 %value, i64 {failed}
+  ret i64 %answer
+}}
+"""
+_LLVM_TYPES = {"q": "i64", "d": "double"}  # by format of `struct`
 _Byte = ctypes.c_char
+_INTEGER, _FLOAT = struct.Struct("q"), struct.Struct("d")
+_ARRAYS = [struct.Struct(f"{5 + 2 * ndim}q") for ndim in range(4)]
 _engines: list[Any] = []  # they own the machine code
 
 
@@ -65,51 +85,60 @@ def compiled(module: str, name: str) -> Callable[..., int]:
     """
     from llvmlite import binding as llvm  # 45 MiB, which the planning of a run does not need
 
-    symbol, code = _machine_code(module, name)
+    symbol, kinds, code = _machine_code(module, name)
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     target = llvm.Target.from_default_triple().create_target_machine()
-    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), target)
+    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(_call_assembly(symbol, kinds)), target)
     engine.add_object_file(llvm.ObjectFileRef.from_data(code))
     engine.finalize_object()
     _engines.append(engine)
-    native = ctypes.CFUNCTYPE(ctypes.c_int32)(engine.get_function_address(symbol))
+    native = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_char_p)(engine.get_function_address("call"))
+    size = 8 * len(kinds)
 
     def call(*arguments: Any) -> int:
-        result, error = ctypes.c_int64(), ctypes.c_void_p()
-        flat: list[int | float] = []
-        for value in arguments:
-            if isinstance(value, int):
-                flat.append(value)
-            else:
-                flat += as_argument(value)
-        if not native.argtypes:  # ctypes is faster if it knows the types
-            kinds = [ctypes.c_double if isinstance(part, float) else ctypes.c_ssize_t for part in flat]
-            native.argtypes = (ctypes.c_void_p, ctypes.c_void_p, *kinds)
-        if native(ctypes.byref(result), ctypes.byref(error), *flat) not in _RETURNED:
+        packed = b"".join(map(as_argument, arguments))
+        result: int = native(packed) if len(packed) == size else _FAILED
+        if result == _FAILED:
             raise RuntimeError(f"{module}.{name} failed")
-        return result.value
+        return result
 
     return call
 
 
-def as_argument(value: Any) -> Argument:
+def as_argument(value: Any) -> bytes:
     """Return an argument as numba passes it: an array as owner, parent, size, item size, data, shape and strides.
 
     A compiled function does that by itself. For arrays that are used often it is quicker to do it once; they must be
-    kept alive meanwhile.
+    kept alive meanwhile. Bytes are arguments already.
     """
-    if isinstance(value, tuple):
-        return value
     if isinstance(value, np.ndarray):
         quick = value.flags.writeable and value.size  # three times as fast as `ctypes.data`
         where = ctypes.addressof(_Byte.from_buffer(value.data)) if quick else value.ctypes.data
-        return (0, 0, value.size, value.itemsize, where, *value.shape, *value.strides)
-    return (value,)
+        return _ARRAYS[value.ndim].pack(0, 0, value.size, value.itemsize, where, *value.shape, *value.strides)
+    if isinstance(value, bytes):
+        return value
+    return _FLOAT.pack(value) if isinstance(value, float) else _INTEGER.pack(value)
 
 
-def _machine_code(module: str, name: str) -> tuple[str, bytes]:
-    """Return the symbol of a function and its machine code, from the cache or compiled now."""
+def _call_assembly(symbol: str, kinds: str) -> str:
+    """Return the LLVM code of `call`, which passes arguments of these kinds, packed by `struct`, to a function."""
+    types = [_LLVM_TYPES[kind] for kind in kinds]
+    loads = [
+        f"%p{i} = getelementptr i64, ptr %arguments, i64 {i}\n  %a{i} = load {kind}, ptr %p{i}"
+        for i, kind in enumerate(types)
+    ]
+    return _CALL.format(
+        symbol=symbol,
+        types="".join(f", {kind}" for kind in types),
+        loads="\n  ".join(loads),
+        values="".join(f", {kind} %a{i}" for i, kind in enumerate(types)),
+        failed=_FAILED,
+    )
+
+
+def _machine_code(module: str, name: str) -> tuple[str, str, bytes]:
+    """Return the symbol of a function, the kinds of its arguments and its machine code, from the cache or compiled."""
     import llvmlite
     from llvmlite import binding as llvm
 
@@ -120,32 +149,40 @@ def _machine_code(module: str, name: str) -> tuple[str, bytes]:
     assert spec is not None
     assert spec.origin is not None
     features = llvm.get_host_cpu_features().flatten()
-    version = f"{llvmlite.__version__} {features} {Path(spec.origin).read_text(encoding='utf-8')}"
+    sources = "".join(Path(file).read_text(encoding="utf-8") for file in (__file__, spec.origin))
+    version = f"{llvmlite.__version__} {features} {sources}"
     file = folder / f"{module}.{name}-{hashlib.sha256(version.encode()).hexdigest()[:16]}.bin"
     with contextlib.suppress(OSError, ValueError):
         return _read(file)
     with _locked(folder):
         with contextlib.suppress(OSError, ValueError):
             return _read(file)
-        symbol, code = _compile(module, name)
-        content = symbol.encode() + b"\n" + code
+        symbol, kinds, code = _compile(module, name)
+        content = f"{symbol} {kinds}\n".encode() + code
         with contextlib.suppress(OSError), atomic_path(file) as temporary:
             temporary.write_bytes(hashlib.sha256(content).digest() + content)
-        return symbol, code
+        return symbol, kinds, code
 
 
-def _read(file: Path) -> tuple[str, bytes]:
+def _read(file: Path) -> tuple[str, str, bytes]:
     """Return what a file of the cache holds. Raises ValueError if it is damaged."""
     data = file.read_bytes()
     if hashlib.sha256(data[32:]).digest() != data[:32]:
         raise ValueError
-    symbol, _, code = data[32:].partition(b"\n")
-    return symbol.decode(), code
+    first, _, code = data[32:].partition(b"\n")
+    symbol, kinds = first.decode().split()
+    return symbol, kinds, code
 
 
-def _compile(module: str, name: str) -> tuple[str, bytes]:
-    ((_, result),) = getattr(import_module(module), name).overloads.items()
-    return result.fndesc.llvm_func_name, result.library._get_compiled_object()
+def _compile(module: str, name: str) -> tuple[str, str, bytes]:
+    from numba import types
+
+    ((signature, result),) = getattr(import_module(module), name).overloads.items()
+    kinds = (
+        "q" * (5 + 2 * kind.ndim) if isinstance(kind, types.Array) else "d" if isinstance(kind, types.Float) else "q"
+        for kind in signature
+    )
+    return result.fndesc.llvm_func_name, "".join(kinds), result.library._get_compiled_object()
 
 
 @cache

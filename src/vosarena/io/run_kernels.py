@@ -19,15 +19,21 @@ _LENGTHS = np.array(
 _LENGTH_BITS = np.array([0] * 8 + [1] * 4 + [2] * 4 + [3] * 4 + [4] * 4 + [5] * 4 + [0])
 _DISTANCES = np.array([1, 2, 3, 4, *((2 + n % 2) * 2 ** (n // 2 - 1) + 1 for n in range(4, 30))])
 _DISTANCE_BITS = np.array([0, 0, 0, 0, *(n // 2 - 1 for n in range(4, 30))])
+# Entries of the tables say all about a code at once: value << 9 | length of the code << 5 | length with the added bits.
+# Here, by symbol, without the length of its code. Values are bytes, 256 (the end of a block), 256 + lengths, distances.
+_NONE = -(1 << 20)  # a symbol that is not used
+_PLAIN = np.arange(19) << 9
+_LITERAL = np.array([*(np.arange(257) << 9), *((256 + _LENGTHS) << 9 | _LENGTH_BITS), _NONE, _NONE])
+_DISTANCE = np.array([*(_DISTANCES << 9 | _DISTANCE_BITS), _NONE, _NONE])
 _ORDER = np.array([16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15])
 
 
-@jit("b1(i4[::1], i4[::1], i4[::1], i4[::1])")
-def _build(lengths, fast, symbols, counts):
+@jit("b1(i4[::1], Array(i8, 1, 'C', readonly=True), i4[::1], i4[::1], i4[::1])")
+def _build(lengths, meanings, fast, symbols, counts):
     """Make the tables of a Huffman code from the lengths of its codes. Returns whether they are a code.
 
-    fast: by the next bits, symbol << 4 | length, or 0. symbols: those with a code, by code. counts: number of codes
-    by length, and room for as many numbers.
+    meanings: by symbol, its entry without a length. fast: by the next bits, the entry, or 0. symbols: the meanings of
+    those with a code, by code. counts: number of codes by length, and room for as many numbers.
     """
     counts[:] = 0
     for length in lengths:
@@ -46,13 +52,13 @@ def _build(lengths, fast, symbols, counts):
     for symbol in range(lengths.size):
         length = lengths[symbol]
         if length:
-            symbols[places[length]] = symbol
+            symbols[places[length]] = meanings[symbol]
             places[length] += 1
     fast[:] = 0
     index = code = 0  # the code from its last bit to its first
     for length in range(1, _FAST + 1):
         for _ in range(counts[length]):
-            entry = symbols[index] << 4 | length
+            entry = symbols[index] + 33 * length
             for place in range(code, 1 << _FAST, 1 << length):
                 fast[place] = entry
             index += 1
@@ -66,14 +72,14 @@ def _build(lengths, fast, symbols, counts):
 
 @jit("i8(i8, i4[::1], i4[::1])")
 def _long_code(bits, symbols, counts):
-    """Symbol << 4 | length of the code that the next bits begin with; 0 if there is none."""
+    """The entry of the code that the next bits begin with; 0 if there is none."""
     code = first = index = 0
     for length in range(1, _LONGEST + 1):
         code |= bits & 1
         bits >>= 1
         number = counts[length]
         if code - number < first:
-            return np.int64(symbols[index + code - first]) << 4 | length
+            return np.int64(symbols[index + code - first]) + 33 * length
         index += number
         first = (first + number) << 1
         code <<= 1
@@ -131,7 +137,7 @@ def inflate_runs(words, size, step, total, starts, labels, work):
             for index in range(number):
                 lengths[_ORDER[index]] = _next_bits(words, at) & 7
                 at += 3
-            if not _build(lengths[:19], literal, literal_symbols, literal_counts):
+            if not _build(lengths[:19], _PLAIN, literal, literal_symbols, literal_counts):
                 return -1
             index = 0
             while index < n_literals + n_distances:
@@ -139,9 +145,9 @@ def inflate_runs(words, size, step, total, starts, labels, work):
                 entry = np.int64(literal[bits & 1023])
                 if not entry or at > end:
                     return -1
-                bits >>= entry & 15
-                symbol = entry >> 4
-                at += entry & 15
+                bits >>= entry & 31
+                at += entry & 31
+                symbol = entry >> 9
                 if symbol < 16:
                     lengths[index] = symbol
                     index += 1
@@ -164,46 +170,42 @@ def inflate_runs(words, size, step, total, starts, labels, work):
                 index += repeats
         else:
             return -1
-        if not _build(lengths[:n_literals], literal, literal_symbols, literal_counts):
+        if not _build(lengths[:n_literals], _LITERAL, literal, literal_symbols, literal_counts):
             return -1
-        if not _build(lengths[n_literals : n_literals + n_distances], distance, distance_symbols, distance_counts):
+        others = lengths[n_literals : n_literals + n_distances]
+        if not _build(others, _DISTANCE, distance, distance_symbols, distance_counts):
             return -1
         while True:
             bits = _next_bits(words, at)  # a length and a distance take at most 48 bits
             entry = np.int64(literal[bits & 1023])
             if not entry:
                 entry = _long_code(bits, literal_symbols, literal_counts)
-            bits >>= entry & 15
-            at += entry & 15
-            symbol = entry >> 4
-            if not entry or at > end or symbol > 285:
+            used = entry & 31
+            at += used
+            if entry <= 0 or at > end:
                 return -1
-            if symbol < 256:
+            value = entry >> 9
+            if value < 256:
                 if position >= total or runs >= most:
                     return -1
                 starts[runs] = position  # overwritten if the run goes on
-                labels[runs] = symbol
-                runs += symbol != last
-                last = symbol
+                labels[runs] = value
+                runs += value != last
+                last = value
                 position += 1
                 continue
-            if symbol == 256:
+            if value == 256:
                 break
-            more = _LENGTH_BITS[symbol - 257]
-            left = _LENGTHS[symbol - 257] + (bits & ((1 << more) - 1))
-            bits >>= more
-            at += more
+            left = value - 256 + ((bits & ((1 << used) - 1)) >> (entry >> 5 & 15))
+            bits >>= used
             entry = np.int64(distance[bits & 1023])
             if not entry:
                 entry = _long_code(bits, distance_symbols, distance_counts)
-            bits >>= entry & 15
-            at += entry & 15
-            symbol = entry >> 4
-            if not entry or symbol > 29:
+            if entry <= 0:
                 return -1
-            more = _DISTANCE_BITS[symbol]
-            source = position - _DISTANCES[symbol] - (bits & ((1 << more) - 1))
-            at += more
+            used = entry & 31
+            at += used
+            source = position - (entry >> 9) - ((bits & ((1 << used) - 1)) >> (entry >> 5 & 15))
             if source < 0 or position + left > total:
                 return -1
             run = runs - 1

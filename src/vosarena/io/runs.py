@@ -59,8 +59,8 @@ class Runs:
             return None
         room = max(_FEWEST, size // _PER_RUN)
         starts, labels = np.empty(room + 1, np.int32), np.empty(room, np.uint8)
-        words, work = np.zeros(len(stream) // 8 + 3, np.uint64), np.empty((4, 1024), np.int32)
-        words.view(np.uint8)[: len(stream)] = np.frombuffer(stream, np.uint8)
+        words = np.frombuffer(bytearray(stream) + bytes(24 - len(stream) % 8), np.uint64)
+        work = np.empty((4, 1024), np.int32)
         number = compiled(_KERNELS, "inflate_runs")(words, len(stream), 1 + width, size, starts, labels, work)
         return None if number < 0 else cls(height, width, starts[: number + 1], labels[:number])
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from vosarena.base.compiled import Argument, as_argument, compiled
+from vosarena.base.compiled import as_argument, compiled
 from vosarena.base.errors import MaskError
 from vosarena.io.masks import LabelMap
 from vosarena.io.runs import Runs
@@ -141,9 +141,9 @@ class _Workspace:
         return cls((height, width), runs, table, arrays)
 
     @cached_property
-    def arguments(self) -> Argument:
+    def arguments(self) -> bytes:
         """The arguments of the compiled `count` after the masks and `adaptive`."""
-        return tuple(part for array in self.arrays for part in as_argument(array))
+        return b"".join(map(as_argument, self.arrays))
 
 
 @cache

@@ -47,10 +47,17 @@ def _add_areas(gt_starts, gt, pred_starts, pred, gt_pixels, pred_pixels, common)
 
 @jit("i8(i4[:,::1], i8, i8, i8, i8, i8[::1], i8[::1])")
 def _add_span(spans, found, label, place, length, boundary, numbers):
-    """Write a span of boundary pixels; the next one overwrites it if the label is 0. Returns `found` after it."""
+    """Write a span of boundary pixels, or make the last one longer. Returns the number of spans.
+
+    A span of label 0 is overwritten by the next one.
+    """
+    boundary[label] += length
+    last = found - 1
+    if found and spans[1, last] >> 20 == label and spans[0, last] + (spans[1, last] & _LENGTH) == place:
+        spans[1, last] += length
+        return found
     spans[0, found] = place
     spans[1, found] = label << 20 | length
-    boundary[label] += length
     numbers[label] += 1
     return found + (label != 0)
 
