@@ -18,8 +18,7 @@ from vosarena.orchestration.training import TrainingJob
 torch = pytest.importorskip("torch")
 pytest.importorskip("cutie.inference.inference_core")
 
-from torchvision import tv_tensors  # noqa: E402
-from torchvision.transforms import v2  # noqa: E402
+from torchvision import transforms  # noqa: E402
 
 from vosarena.finetuning.cutie_samples import CutieSamples  # noqa: E402
 from vosarena.finetuning.sam2_samples import ClipSamples  # noqa: E402
@@ -183,16 +182,35 @@ def test_a_warped_rectangle_is_pillows(mirrored: bool) -> None:
         assert np.array_equal(_compute(*arguments), _pillow(*arguments)) or not _equals_pillow()
 
 
-def test_objects_of_sam2_are_turned_together_as_one_by_one(data: dict[str, Path]) -> None:
-    samples = ClipSamples(data, read_recipe({**RECIPE, "frames": 2}), 48)
-    images = np.random.default_rng(0).integers(0, 256, (2, 64, 96, 3), dtype=np.uint8)
-    labels = np.zeros((2, 64, 96), np.uint8)
-    labels[:, 20:40, 30:50], labels[:, 35:50, 45:70] = 4, 250
-    for seed in range(5):
+def test_samples_of_sam2_are_those_of_torchvisions_transforms(data: dict[str, Path]) -> None:
+    """Of one frame, as the transforms draw their numbers anew for each frame."""
+    samples, size = ClipSamples(data, read_recipe({**RECIPE, "frames": 1}), 48), (48, 48)
+    image = np.random.default_rng(0).integers(0, 256, (64, 96, 3), dtype=np.uint8)
+    labels = np.zeros((64, 96), np.uint8)
+    labels[20:40, 30:50], labels[35:50, 45:70] = 4, 250
+    bilinear, nearest = transforms.InterpolationMode.BILINEAR, transforms.InterpolationMode.NEAREST
+    place = transforms.RandomHorizontalFlip(), transforms.RandomAffine(25, shear=20, interpolation=bilinear,
+                                                                       fill=(123, 116, 103))  # fmt: skip
+    colours = (
+        transforms.ColorJitter(0.1, 0.03, 0.03),
+        transforms.RandomGrayscale(0.05),
+        transforms.ColorJitter(0.1, 0.05, 0.05),
+    )
+    scale, shift = (
+        torch.tensor([0.229, 0.224, 0.225])[:, None, None],
+        torch.tensor([0.485, 0.456, 0.406])[:, None, None],
+    )
+    greys = 0
+    for seed in range(90, 110):
         with seeded(seed):
-            found = samples._augment(images, labels, [250, 4])["masks"]
+            found = samples._augment([image], [labels], [250, 4])
         with seeded(seed):
-            truth = tv_tensors.Mask(torch.from_numpy(np.stack([labels == 250, labels == 4], 1)))
-            truth = v2.RandomAffine(25, shear=20)(v2.RandomHorizontalFlip()(truth))
-            expected = v2.Resize((48, 48))(truth).unsqueeze(2)
-        assert torch.equal(found, expected)
+            expected = transforms.Compose([*place, transforms.Resize(size), *colours])(Image.fromarray(image))
+        with seeded(seed):
+            turn = transforms.RandomHorizontalFlip(), transforms.RandomAffine(25, shear=20)
+            truth = transforms.Compose([*turn, transforms.Resize(size, nearest)])(Image.fromarray(labels))
+        pixels = (found["images"][0] * scale + shift) * 255
+        assert np.array_equal(pixels.round().byte().permute(1, 2, 0).numpy(), np.array(expected))
+        assert np.array_equal(found["masks"][0, :, 0].numpy(), np.array(truth) == np.array([[[250]], [[4]]]))
+        greys += bool((pixels[0] - pixels[1]).abs().max() < 0.5)
+    assert greys

@@ -13,18 +13,25 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch.utils.data import Dataset
-from torchvision import tv_tensors
-from torchvision.transforms import v2
+from torchvision import transforms
+from torchvision.transforms import functional
+from torchvision.transforms.functional import _get_inverse_affine_matrix
 
 from vosarena.base.errors import DataError
 from vosarena.config.model_schema import FinetuneEntry
 from vosarena.finetuning.samples import seeded
 from vosarena.finetuning.videos import Mixture, Reader, Video, training_videos
 from vosarena.io.masks import object_ids
+from vosarena.io.warp import warp_frame, warp_labels
+from vosarena.trackers.base import Frame, LabelMap
 
-_MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+_MEAN, _DEVIATION = (
+    torch.tensor(values)[:, None, None].mul(255) for values in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+)
 _FILL = (123, 116, 103)  # where a rotated image has no pixels
+_ANGLE, _SHEAR, _GREY = [-25.0, 25.0], [-20.0, 20.0], 0.05
 _TRIES = 1000  # to find a clip with an object in its first frame
 
 
@@ -45,10 +52,6 @@ class ClipSamples(Dataset[dict[str, Any]]):
         self.videos = training_videos(folders, recipe)
         self._mixture = Mixture([video.split for video in self.videos], recipe)
         self._reader = Reader(self.videos, recipe.cache_bytes)
-        self._once = v2.Compose(
-            [v2.Resize((side, side), antialias=True), v2.ColorJitter(0.1, 0.03, 0.03), v2.RandomGrayscale(0.05)]
-        )
-        self._each = v2.ColorJitter(0.1, 0.05, 0.05)
 
     def __len__(self) -> int:
         return self.recipe.batch * self.recipe.iterations
@@ -58,8 +61,8 @@ class ClipSamples(Dataset[dict[str, Any]]):
         with seeded(self.recipe.seed, 1, number):
             start, objects = self._choose(video)
             clip = slice(start, start + self.recipe.frames)
-            images = np.stack([self._reader.frame(path) for path in video.frames[clip]])
-            labels = np.stack([self._reader.mask(path) for path in video.masks[clip]])
+            images = [self._reader.frame(path) for path in video.frames[clip]]
+            labels = [self._reader.mask(path) for path in video.masks[clip]]
             return {"name": video.name, **self._augment(images, labels, objects)}
 
     def _choose(self, video: Video) -> tuple[int, list[int]]:
@@ -70,23 +73,32 @@ class ClipSamples(Dataset[dict[str, Any]]):
                 return start, random.sample(found, min(len(found), self.recipe.objects))
         raise DataError(f"finetune: no object in the first frame of any clip of video {video.name}; leave it out")
 
-    def _augment(
-        self, images: np.ndarray[Any, Any], labels: np.ndarray[Any, Any], objects: list[int]
-    ) -> dict[str, torch.Tensor]:
+    def _augment(self, images: Sequence[Frame], labels: Sequence[LabelMap], objects: list[int]) -> dict[str, Any]:
         """Return `images`, float (T, 3, S, S), normalised, and `masks`, bool (T, objects, 1, S, S)."""
-        video = tv_tensors.Video(torch.from_numpy(images).permute(0, 3, 1, 2))
-        truth = tv_tensors.Mask(torch.from_numpy(labels)[:, None])
-        flip = v2.RandomHorizontalFlip()
-        turn = v2.RandomAffine(25, shear=20, interpolation=v2.InterpolationMode.BILINEAR,
-                               fill={tv_tensors.Video: _FILL, "others": 0})  # fmt: skip
-        video, truth = flip(video, truth)
-        turned, turned_truth = turn(video, truth)
-        if set(objects) <= set(turned_truth[0].unique().tolist()):  # no object left the first frame
-            video, truth = turned, turned_truth
-        video, truth = self._once(video, truth)
-        frames = v2.functional.to_dtype(torch.stack([self._each(frame) for frame in video]), torch.float32, scale=True)
-        masks = torch.stack([truth == found for found in objects], 1)
-        return {"images": v2.functional.normalize(frames, list(_MEAN), list(_DEVIATION)), "masks": masks}
+        height, width = labels[0].shape
+        mirrored = bool(torch.rand(1) < 0.5)
+        angle, shift, scale, shear = transforms.RandomAffine.get_params(_ANGLE, None, None, _SHEAR, [width, height])
+        matrix = _get_inverse_affine_matrix([width * 0.5, height * 0.5], angle, list(shift), scale, list(shear))
+        whole = (0, 0, height, width)
+        labels = [np.ascontiguousarray(each[:, ::-1] if mirrored else each) for each in labels]
+        turned = [warp_labels(each, matrix, whole) for each in labels]
+        if set(objects) <= set(object_ids(turned[0])):  # no object left the first frame
+            labels, images = turned, [warp_frame(image, mirrored, matrix, whole, _FILL) for image in images]
+        elif mirrored:
+            images = [image[:, ::-1] for image in images]
+        colours, grey = _Colours(0.1, 0.03), bool(torch.rand(1) < _GREY)
+        frames = np.empty((len(images), self.side, self.side, 3), np.uint8)
+        for index, image in enumerate(images):
+            resized = Image.fromarray(image).resize((self.side, self.side), Image.Resampling.BILINEAR)
+            changed = colours(resized)
+            frames[index] = np.array(_Colours(0.1, 0.05)(functional.to_grayscale(changed, 3) if grey else changed))
+        pixels = torch.from_numpy(frames).permute(0, 3, 1, 2).contiguous().float()
+        small = [Image.fromarray(each).resize((self.side, self.side), Image.Resampling.NEAREST) for each in labels]
+        truth = torch.from_numpy(np.stack([np.array(each) for each in small]))[:, None]
+        return {
+            "images": pixels.sub_(_MEAN).div_(_DEVIATION),
+            "masks": torch.stack([truth == found for found in objects], 1),
+        }
 
     def collate(self, samples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """Return clips as one batch, in which each object knows its clip."""
@@ -97,3 +109,18 @@ class ClipSamples(Dataset[dict[str, Any]]):
             "clip": torch.repeat_interleave(torch.arange(len(samples)), counts),
             "info": {"name": [sample["name"] for sample in samples]},
         }
+
+
+class _Colours:
+    """A random change of brightness by up to `brightness`, and of contrast and saturation by up to `others`."""
+
+    def __init__(self, brightness: float, others: float) -> None:
+        limits = [[1 - change, 1 + change] for change in (brightness, others, others)]
+        self._order, *self._factors = transforms.ColorJitter.get_params(*limits, None)
+
+    def __call__(self, image: Image.Image) -> Image.Image:
+        changes = (functional.adjust_brightness, functional.adjust_contrast, functional.adjust_saturation)
+        for number in self._order.tolist():
+            if number < len(changes):  # the last one would be the hue
+                image = changes[number](image, self._factors[number])
+        return image
