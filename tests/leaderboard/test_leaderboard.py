@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,13 +24,14 @@ from vosarena.inference.job import Job
 from vosarena.inference.run import track_sequences
 from vosarena.io.masks import write_mask
 from vosarena.leaderboard.attributes import FailureKind
-from vosarena.leaderboard.build import build_leaderboard, read_leaderboard, write_parquet
+from vosarena.leaderboard.build import _references, build_leaderboard, read_leaderboard, write_parquet
 from vosarena.leaderboard.columns import TABLES
+from vosarena.leaderboard.comparison import Comparison, Reference
 from vosarena.leaderboard.inputs import local_runs, server_runs
 from vosarena.leaderboard.latex import latex
 from vosarena.leaderboard.partial import partial_leaderboard
 from vosarena.leaderboard.statistics import EXACT, MIN_SEQUENCES, Bootstrap
-from vosarena.leaderboard.tables import empty_note, markdown, unscored_note
+from vosarena.leaderboard.tables import empty_note, gains, markdown, unscored_note
 from vosarena.metrics.measure_split import measure_predictions
 from vosarena.metrics.pairs import MeasureError
 from vosarena.metrics.read import read_metadata
@@ -114,6 +116,55 @@ def test_an_interval_and_a_p_value_need_some_sequences(sequences):
     else:
         assert all(item.low < item.value < item.high for item in found)
         assert found[1].p_value == 2 / 2**MIN_SEQUENCES, "of all exchanges, only none and all are as far apart"
+
+
+def test_a_fine_tuned_model_is_compared_with_its_origin_by_attribute(run, tmp_path):
+    names = [f"{kind}{number}" for kind in ("dark", "calm") for number in range(MIN_SEQUENCES)]
+    before = np.linspace(60, 80, len(names))
+    after = before + np.append(np.linspace(5, 10, MIN_SEQUENCES), np.linspace(-4, 1, MIN_SEQUENCES))
+    scored = {
+        model: pd.DataFrame({"sequence": names, "j_and_f": values, "protocol": "davis2017"})
+        for model, values in {"best": before + 20, "origin": before, "tuned": after}.items()
+    }
+    comparison = Comparison(
+        scored, {name: ["dark"] if "dark" in name else ["few"] * (name == "calm0") for name in names}
+    )
+    others = {"origin": ("best", Reference.BEST), "tuned": ("origin", Reference.ORIGIN)}
+    table = pd.DataFrame([asdict(row) for row in comparison.attributes(others)]).set_index(["attribute", "model"])
+    pairs = {(pair.attribute, pair.model, pair.other): pair for pair in comparison.differences()}
+    dark, pair = table.loc["dark", "tuned"], pairs["dark", "origin", "tuned"]
+    assert dark[["compared_with", "compared_as"]].tolist() == ["origin", "origin"]
+    assert dark[["difference", "difference_low", "difference_high"]].tolist() == pytest.approx(
+        [-pair.difference, -pair.ci_high, -pair.ci_low]
+    )
+    assert (
+        dark[["difference", "rest"]].tolist() == pytest.approx([7.5, -1.5])
+        and dark["rest_low"] < -1.5 < dark["rest_high"]
+    )
+    assert table.loc[("few", "tuned"), ["difference", "difference_low"]].isna().tolist() == [False, True]
+    assert table.loc["all", "origin"][["compared_as", "difference"]].tolist() == ["best", pytest.approx(-20)]
+    assert np.isnan(table.loc["all", "tuned"]["rest"]) and table.loc["all", "best"]["compared_with"] == ""
+
+    (sentence,) = gains(table.reset_index())
+    low, high, rest_low, rest_high = dark[["difference_low", "difference_high", "rest_high", "rest_low"]]
+    assert sentence == (
+        f"On dark (6 sequences) tuned is 7.5 [{low:.1f}, {high:.1f}] above origin, from which it was trained; "
+        f"on the other sequences it is 1.5 [{-rest_low:z.1f}, {-rest_high:.1f}] below."
+    )
+    (unclear,) = gains(table.assign(difference_low=-1.0, difference_high=99.0).reset_index())
+    assert unclear == (
+        "On all sequences tuned is 3.0 [-1.0, 99.0] above origin, from which it was trained, and on no attribute is "
+        "the difference clear."
+    )
+
+    study, paths, _, _ = run
+    runs = [
+        replace(item, origin={"flow": "static", "static": "elsewhere"}[item.model]) for item in local_runs(study, paths)
+    ]
+    assert _references(runs, "flow") == {"flow": ("static", Reference.ORIGIN), "static": ("flow", Reference.BEST)}
+    assert _references(runs, "") == {"flow": ("static", Reference.ORIGIN)}
+    demo = load_study({"datasets": ["demo/val"], "models": ["cutie-demo", "cutie-demo-finetuned"]})
+    assert [item.origin for item in local_runs(demo, paths)] == ["", "cutie-demo"]
 
 
 @pytest.mark.parametrize("sequences", [9, 40])
@@ -447,6 +498,7 @@ def _board() -> dict[str, pd.DataFrame]:
     ]
     attributes = pd.DataFrame(scores, columns=["attribute", "n_sequences", "model", "j_and_f"])
     attributes = attributes.assign(dataset="a_b", split="val", protocol="davis2017", derived=True)
+    attributes = attributes.assign(compared_as="", compared_with="")
     reproduction = pd.DataFrame(columns=TABLES["reproduction"])
     return {"leaderboard": board, "attributes": attributes, "reproduction": reproduction}
 

@@ -169,7 +169,8 @@ def test_a_report_that_was_passed_on_alone_has_its_tables_and_prints_its_picture
     page.emulate_media(media="print")
     assert tiles.first.evaluate("node => getComputedStyle(node).printColorAdjust") == "exact"
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)", "paper is white"
-    assert not page.locator("nav").is_visible()
+    assert not page.locator("nav").is_visible() and not page.get_by_text("Click a dot to open").is_visible()
+    assert page.locator("#provenance dl").first.is_visible(), "paper cannot be opened"
     page.close()
 
 
@@ -356,11 +357,25 @@ def test_absence_is_shaded_and_an_address_opens_a_sequence(page, report):
 
 
 @ONCE
+def test_what_fine_tuning_gained_stands_above_the_attributes(page):
+    found = {"compared_with": "flow", "difference": -2.04, "difference_low": -4, "difference_high": -0.01}
+    page.evaluate(
+        "row => Object.assign(vosarena.board().attributes.find(({model}) => model === 'late-flow'), row)", found
+    )
+    page.evaluate("vosarena.board().gains = ['On late it is better.', 'On small it is worse.']")
+    page.evaluate("document.getElementById('board-choice').dispatchEvent(new Event('change'))")
+    assert page.locator("#gains").inner_text() == "On late it is better. On small it is worse."
+    cell = page.locator("#heat tr", has_text="late-flow").get_by_role("button").first
+    assert cell.get_attribute("title").endswith("; compared with flow: -2.0 [-4.0, 0.0]")
+
+
+@ONCE
 def test_the_axis_of_speeds_has_a_number_however_alike_they_are(page):
     for fps in (0.18, 6, 12, 200, 1700):  # far from the numbers of the other axis
         page.evaluate("fps => { vosarena.board().rows.forEach((row) => { row.fps = fps; }); }", fps)
         page.evaluate("window.dispatchEvent(new Event('resize'))")
         labels = page.locator("#speed-plot text").all_text_contents()
+        assert "" not in labels, "every tick has its number"
         assert any(label.replace(".", "").isdigit() and fps / 1.5 <= float(label) <= fps * 1.5 for label in labels), fps
 
 

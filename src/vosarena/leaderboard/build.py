@@ -25,7 +25,7 @@ from vosarena.datasets.table import read_counts, read_table
 from vosarena.leaderboard.attributes import Survival, derived_attributes, survival
 from vosarena.leaderboard.boards import KEYS, BoardKey, rows_of
 from vosarena.leaderboard.columns import LEADERBOARD, TABLES, names
-from vosarena.leaderboard.comparison import ALL, Comparison, PairDifference
+from vosarena.leaderboard.comparison import ALL, Comparison, PairDifference, Reference
 from vosarena.leaderboard.kinds import Kind, Status
 from vosarena.leaderboard.latex import latex, speed_latex
 from vosarena.leaderboard.published import PublishedScore, published_scores
@@ -53,6 +53,7 @@ class LocalRun:
         store: Folder of the predictions.
         training: What the model has seen of the split.
         speed: Its speed, by default that of the manifests in the store.
+        origin: The model that it was fine-tuned from, if any.
     """
 
     dataset: str
@@ -64,6 +65,7 @@ class LocalRun:
     store: Path
     training: TrainingData = field(default_factory=TrainingData)
     speed: Speed | None = None
+    origin: str = ""
 
 
 @dataclass(frozen=True)
@@ -260,8 +262,10 @@ def _tables(runs: Sequence[LocalRun], server: Sequence[ServerRun]) -> dict[str, 
         empty = EmptyPrediction(key.protocol)
         scored = {run.model: _with_survival(run, scored[run.model], survivals) for run in board_runs}
         measured = [_measured(run, key, scored[run.model], comparison, empty) for run in board_runs]
-        rows += _against_best(measured, differences)
-        attributes += [{**key._asdict(), **asdict(row), "derived": derived} for row in comparison.attributes()]
+        best = _best(measured)
+        rows += _against_best(measured, best, differences)
+        by_attribute = comparison.attributes(_references(board_runs, best))
+        attributes += [{**key._asdict(), **asdict(row), "derived": derived} for row in by_attribute]
         comparisons += [{**key._asdict(), **asdict(row)} for row in differences]
         objects += [table for table in scored.values() if len(table)]
     rows += [_server_row(run) for run in server]
@@ -392,15 +396,26 @@ def _measured(
     )
 
 
-def _against_best(rows: Sequence[LeaderboardRow], differences: Sequence[PairDifference]) -> list[LeaderboardRow]:
+def _best(rows: Sequence[LeaderboardRow]) -> str:
+    """Return the model of the best complete row of one board, or an empty text if no row is complete."""
+    complete = [row for row in rows if row.status == Status.COMPLETE and not math.isnan(row.j_and_f)]
+    return max(complete, key=lambda row: row.j_and_f).model if complete else ""
+
+
+def _references(runs: Sequence[LocalRun], best: str) -> dict[str, tuple[str, Reference]]:
+    """Return, by model, the one that it is compared with by attribute: where it was fine-tuned from, or the best."""
+    models = {run.model for run in runs}
+    found = {run.model: (best, Reference.BEST) for run in runs if best not in ("", run.model)}
+    return found | {run.model: (run.origin, Reference.ORIGIN) for run in runs if run.origin in models}
+
+
+def _against_best(
+    rows: Sequence[LeaderboardRow], best: str, differences: Sequence[PairDifference]
+) -> list[LeaderboardRow]:
     """Return the rows of one board with the distance to the best complete row and the paired p-value.
 
     Both are NaN for the best row.
     """
-    complete = [row for row in rows if row.status == Status.COMPLETE and not math.isnan(row.j_and_f)]
-    if not complete:
-        return list(rows)
-    best = max(complete, key=lambda row: row.j_and_f).model
     compared = []
     overall = {(pair.model, pair.other): pair for pair in differences if pair.attribute == ALL}
     for row in rows:

@@ -1,13 +1,14 @@
 """Compare all models on one split under one protocol: intervals, attributes and paired differences."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from enum import StrEnum
 from itertools import combinations
 
 import numpy as np
 import pandas as pd
 
-from vosarena.leaderboard.statistics import Bootstrap, Interval, Scores
+from vosarena.leaderboard.statistics import Bootstrap, Difference, Interval, Scores
 from vosarena.metrics.protocols import find_protocol
 
 ALL = "all"  # the attribute of every sequence
@@ -15,9 +16,20 @@ ALL = "all"  # the attribute of every sequence
 Names = tuple[str, ...]
 
 
+class Reference(StrEnum):
+    """Why a model is compared with another one by attribute."""
+
+    ORIGIN = "origin"  # it was fine-tuned from the other one
+    BEST = "best"  # the other one has the highest J&F
+
+
 @dataclass(frozen=True)
 class AttributeScore:
-    """J&F of a model on the sequences with an attribute. The fields are columns in attributes.csv."""
+    """J&F of a model on the sequences with an attribute. The fields are columns in attributes.csv.
+
+    The differences are J&F of the model minus J&F of the model `compared_with`, on the sequences with the attribute and
+    on the `rest`, the sequences without it.
+    """
 
     attribute: str
     model: str
@@ -25,6 +37,14 @@ class AttributeScore:
     j_and_f: float
     ci_low: float
     ci_high: float
+    compared_with: str = ""
+    compared_as: str = ""
+    difference: float = np.nan
+    difference_low: float = np.nan
+    difference_high: float = np.nan
+    rest: float = np.nan
+    rest_low: float = np.nan
+    rest_high: float = np.nan
 
 
 @dataclass(frozen=True)
@@ -71,15 +91,39 @@ class Comparison:
             return Interval(np.nan, np.nan, np.nan)
         return self._bootstrap(names, model).interval(self._values(names, model))
 
-    def attributes(self) -> list[AttributeScore]:
-        """Return J&F of every model on the sequences with each attribute, and on all sequences."""
+    def attributes(self, others: Mapping[str, tuple[str, Reference]]) -> list[AttributeScore]:
+        """Return J&F of every model on the sequences with each attribute, and on all sequences.
+
+        Args:
+            others: By model, the one that it is compared with, and why.
+        """
         scores = []
         for subset in self._subsets:
             for model in self._sums:
                 if names := self._names(subset, model):
                     found = self._bootstrap(names, model).interval(self._values(names, model))
-                    scores.append(AttributeScore(subset, model, len(names), found.value, found.low, found.high))
+                    score = AttributeScore(subset, model, len(names), found.value, found.low, found.high)
+                    if model in others:
+                        score = self._compared(score, *others[model])
+                    scores.append(score)
         return scores
+
+    def _compared(self, score: AttributeScore, other: str, reference: Reference) -> AttributeScore:
+        """Return a score with the differences to another model."""
+        common = self._names(score.attribute, score.model, other)
+        rest = tuple(name for name in self._names(ALL, score.model, other) if name not in common)
+        near, far = self._difference(common, score.model, other), self._difference(rest, score.model, other)
+        return replace(
+            score,
+            compared_with=other,
+            compared_as=reference.value,
+            difference=near.value,
+            difference_low=near.low,
+            difference_high=near.high,
+            rest=far.value,
+            rest_low=far.low,
+            rest_high=far.high,
+        )
 
     def differences(self) -> list[PairDifference]:
         """Return the difference of every pair of models on the sequences with each attribute, and on all sequences."""
@@ -87,11 +131,15 @@ class Comparison:
         for subset in self._subsets:
             for first, second in combinations(self._sums, 2):
                 if names := self._names(subset, first, second):
-                    bootstrap = self._bootstrap(names, first)
-                    found = bootstrap.difference(self._values(names, first), self._values(names, second))
+                    found = self._difference(names, first, second)
                     scores = (found.value, found.low, found.high, found.p_value)
                     differences.append(PairDifference(subset, first, second, len(names), *scores))
         return differences
+
+    def _difference(self, names: Names, model: str, other: str) -> Difference:
+        if not names:
+            return Difference(np.nan, np.nan, np.nan, np.nan)
+        return self._bootstrap(names, model).difference(self._values(names, model), self._values(names, other))
 
     def _names(self, subset: str, *models: str) -> Names:
         common = self._subsets[subset].intersection(*(self._sums[model].index for model in models))

@@ -18,6 +18,7 @@ def local_runs(study: Study, paths: Paths) -> list[LocalRun]:
             table=paths.sequences(split),
             store=paths.predictions(split, model),
             training=study.seen(definition, split),
+            origin=(definition.finetune and definition.finetune.from_model) or "",
         )
         for split in study.local_splits()
         for model, definition in study.models.items()

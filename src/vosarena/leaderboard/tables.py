@@ -7,7 +7,7 @@ import pandas as pd
 from vosarena.base.escaping import markdown_text
 from vosarena.leaderboard.boards import BoardKey, board_keys, rows_of
 from vosarena.leaderboard.columns import LEADERBOARD, REPRODUCTION, SPEED, Shown, columns_for, shown_cells
-from vosarena.leaderboard.comparison import ALL
+from vosarena.leaderboard.comparison import ALL, Reference
 from vosarena.leaderboard.cross_dataset import cross_dataset_tables, footnote
 from vosarena.leaderboard.kinds import Kind, Status
 from vosarena.leaderboard.statistics import MIN_SEQUENCES
@@ -34,7 +34,10 @@ def markdown(tables: Mapping[str, pd.DataFrame]) -> str:
         shown = shown_cells(rows, columns_for(LEADERBOARD, Shown.MARKDOWN))
         parts.append(_section(_heading(key), shown, board_note(rows)))
     for key, shown, note in attribute_tables(tables["attributes"]):
-        parts.append(_section(f"J&F by attribute: {_heading(key)}", shown, f"{note}." if note else ""))
+        rows = rows_of(tables["attributes"], key)
+        rows = rows.assign(attribute=rows["attribute"].map(markdown_text))
+        notes = [*([f"{note}."] if note else []), *gains(rows)]
+        parts.append(_section(f"J&F by attribute: {_heading(key)}", shown, " ".join(notes)))
     for key in board_keys(tables["reproduction"]):
         rows = rows_of(tables["reproduction"], key)
         shown = shown_cells(rows, columns_for(REPRODUCTION, Shown.MARKDOWN))
@@ -143,6 +146,44 @@ def attribute_tables(attributes: pd.DataFrame) -> Iterator[tuple[BoardKey, pd.Da
         shown = scores.map(lambda value: "" if pd.isna(value) else f"{value:.1f}")
         shown.insert(0, "sequences", numbers.astype(str))
         yield key, shown.rename_axis(columns=None).reset_index(), DERIVED if rows["derived"].any() else ""
+
+
+def gains(attributes: pd.DataFrame) -> list[str]:
+    """Return for each fine-tuned model a sentence on where it differs from the model that it was trained from.
+
+    These are the attributes with the largest gain and the largest loss of those whose interval does not contain 0.
+
+    Args:
+        attributes: Rows of one board in the table `attributes`.
+    """
+    sentences = []
+    tuned = attributes[attributes["compared_as"] == Reference.ORIGIN.value]
+    for (model, origin), rows in tuned.groupby(["model", "compared_with"], sort=False):
+        of_subsets = rows[rows["attribute"] != ALL]
+        gained = of_subsets[of_subsets["difference_low"] > 0].nlargest(1, "difference")
+        lost = of_subsets[of_subsets["difference_high"] < 0].nsmallest(1, "difference")
+        clear = pd.concat([gained, lost])
+        if clear.empty:
+            every = rows[rows["attribute"] == ALL].iloc[0]
+            ending = ", and on no attribute is the difference clear" if len(of_subsets) else ""
+            sentences.append(
+                f"On all sequences {model} is {_distance(every)} {origin}, from which it was trained{ending}."
+            )
+        sentences += [
+            f"On {row['attribute']} ({row['n_sequences']} sequences) {model} is {_distance(row)} {origin}, from which "
+            f"it was trained; on the other sequences it is {_distance(row, 'rest')}."
+            for _, row in clear.iterrows()
+        ]
+    return sentences
+
+
+def _distance(row: pd.Series, column: str = "difference") -> str:
+    """Return a difference with its interval, such as `7.8 [3.5, 13.0] above`, and always without a sign in front."""
+    value, low, high = row[column], row[f"{column}_low"], row[f"{column}_high"]
+    side = "below" if value < 0 else "above"
+    if value < 0:
+        value, low, high = -value, -high, -low
+    return f"{value:.1f}{'' if pd.isna(low) else f' [{low:z.1f}, {high:z.1f}]'} {side}"
 
 
 def _heading(key: BoardKey) -> str:

@@ -35,7 +35,7 @@ from vosarena.leaderboard.headline import headline
 from vosarena.leaderboard.inputs import local_runs
 from vosarena.leaderboard.speed import SPEED_KEYS
 from vosarena.leaderboard.statistics import MIN_SEQUENCES
-from vosarena.leaderboard.tables import board_note
+from vosarena.leaderboard.tables import board_note, gains
 from vosarena.metrics.read import read_metrics
 from vosarena.predictions.store import Store
 from vosarena.report import media
@@ -175,6 +175,7 @@ def _board(tables: Mapping[str, pd.DataFrame], key: BoardKey) -> dict[str, Any]:
         "headline": headline(board, attributes),
         "rows": _leaderboard_rows(board),
         "attributes": records(attributes.drop(columns=KEYS)),
+        "gains": gains(attributes),
         "comparisons": records(comparisons[comparisons["attribute"] == ALL].drop(columns=KEYS)),
         "scores": scores,
     }
@@ -228,7 +229,15 @@ def _unscored_board(split: Split, content: Mapping[str, Any]) -> dict[str, Any]:
         most = max(entries, key=lambda entry: entry["disagreement"])
         headline += [("The models disagree most on ", False), (most["name"], True)]
         headline.append((f": {most['disagreement']:.0f} % of the area of their masks on average.", False))
-    parts = {"note": "", "headline": headline, "rows": [], "attributes": [], "comparisons": [], "scores": {}}
+    parts = {
+        "note": "",
+        "headline": headline,
+        "rows": [],
+        "attributes": [],
+        "gains": [],
+        "comparisons": [],
+        "scores": {},
+    }
     return {"dataset": split.dataset, "split": split.name, "protocol": "not scored", **parts}
 
 

@@ -100,10 +100,10 @@
     $("duel-plot").replaceChildren(chart);
     const found = v.board().comparisons.find((row) => [row.model, row.other].includes(across) && [row.model, row.other].includes(up));
     const sign = found && found.model === up ? 1 : -1;
-    $("duel-text").textContent = across === up || !found ? "" :
+    $("duel-text").replaceChildren(...(across === up || !found ? [] : [
       `${up} is better on ${wins} sequences, ${across} on ${losses}. Mean difference ${v.show(sign * found.difference)}`
       + (found.p_value === undefined ? ` (${v.chance(found)})` : ` [${v.show(Math.min(sign * found.ci_low, sign * found.ci_high))}, `
-      + `${v.show(Math.max(sign * found.ci_low, sign * found.ci_high))}], ${v.chance(found)}`) + ". Click a dot to open its sequence.";
+      + `${v.show(Math.max(sign * found.ci_low, sign * found.ci_high))}], ${v.chance(found)}`) + ".", v.hint(" Click a dot to open its sequence.")]));
   }
 
   function speed() {
@@ -121,13 +121,15 @@
       : `One device is shown; the models were measured with ${ends.join(" to ")} ${ends.at(-1) > 1 ? "jobs at once" : "job at a time"}.`;
     const say = (row) => `${row.model}: ${v.show(row.j_and_f)} at ${v.show(row.fps)} frames per second`
       + (row.parallel_jobs ? `, ${row.parallel_jobs} ${row.parallel_jobs > 1 ? "jobs at once" : "job at a time"}` : "");
+    const at = (row) => Math.log10(row.fps);
     $("speed-plot").replaceChildren(draw({ width: Math.min(720, $("speed-plot").clientWidth), height: 340, marginRight: 130,
       marginTop: 26, marginBottom: 40, marginLeft: 44, ariaLabel: "J&F against frames per second", ariaDescription: rows.map(say).join("; "),
-      x: { type: "log", domain, ticks, tickFormat: "~g", label: "frames per second" },
+      x: { domain: domain.map(Math.log10), ticks: ticks.map(Math.log10), tickFormat: (_, i) => String(ticks[i]), // "log" hides some numbers
+        label: "frames per second", labelAnchor: "center" },
       y: { ...SCORE, label: "J&F" }, marks: [
-        Plot.dot(rows, { x: "fps", y: "j_and_f", r: 7, strokeWidth: 2, stroke: (row) => v.colour(row.model),
+        Plot.dot(rows, { x: at, y: "j_and_f", r: 7, strokeWidth: 2, stroke: (row) => v.colour(row.model),
           fill: (row) => (row.kind === "published" ? PAPER : v.colour(row.model)), title: say, tip: true }),
-        Plot.text(labels, { x: "fps", y: "at", text: "model", dx: 12, textAnchor: "start", fill: "currentColor", stroke: PAPER, strokeWidth: 4 })] }));
+        Plot.text(labels, { x: at, y: "at", text: "model", dx: 12, textAnchor: "start", fill: "currentColor", stroke: PAPER, strokeWidth: 4 })] }));
   }
 
   function both() {

@@ -77,8 +77,13 @@
   function heat() {
     const rows = v.board().attributes, names = [...new Set(rows.map((row) => row.attribute))];
     const count = (name) => (rows.find((row) => row.attribute === name) || {}).n_sequences;
-    $("hard-note").textContent = "Mean J&F of the sequences with an attribute: orange is low, blue is high. Click a cell to see its sequences, lowest first."
-      + (rows.some((row) => row.derived) ? " Attributes are derived from the ground truth." : "");
+    $("hard-note").replaceChildren("Mean J&F of the sequences with an attribute: orange is low, blue is high."
+      + (rows.some((row) => row.derived) ? " Attributes are derived from the ground truth." : ""),
+    v.hint(" Click a cell to see its sequences, lowest first."));
+    $("gains").textContent = v.board().gains.join(" ");
+    const signed = (row) => `${row.difference > 0 ? "+" : ""}${v.show(row.difference)}`
+      + (row.difference_low === undefined ? "" : ` [${v.show(row.difference_low)}, ${v.show(row.difference_high)}]`);
+    const against = (row) => (row.difference === undefined ? "" : `; compared with ${row.compared_with}: ${signed(row)}`);
     const models = v.models();
     const find = (model, name) => rows.find((row) => row.model === model && row.attribute === name);
     $("heat").replaceChildren(
@@ -89,7 +94,7 @@
           const found = find(model, name);
           if (!found) return el("td");
           return el("td", { class: "cell", style: shade(found.j_and_f - 50) }, el("button", { type: "button",
-            title: `${model}, ${name}: ${v.range(found) || "too few sequences for an interval"}`,
+            title: `${model}, ${name}: ${v.range(found) || "too few sequences for an interval"}${against(found)}`,
             onclick: () => v.filterSequences(name === "all" ? "" : name, model) }, v.show(found.j_and_f)));
         })))));
   }
@@ -106,7 +111,7 @@
   function pairs() {
     const models = v.models(), found = v.board().comparisons;
     const most = Math.max(1, ...found.map((pair) => Math.abs(pair.difference)));
-    $("pairs-region").hidden = models.length < 3;
+    $("pairs-region").hidden = models.length < 3 || !found.length;
     $("pairs").replaceChildren(
       el("thead", {}, el("tr", {}, el("th", { scope: "col" }, "model"), ...models.map((model) => el("th", { scope: "col" }, v.chip(model), model)))),
       el("tbody", {}, ...models.map((model) => el("tr", {}, el("th", { scope: "row" }, v.chip(model), model), ...models.map((other) => {

@@ -27,7 +27,8 @@ window.vosarena = (() => {
   const models = () => (scored() ? board().rows.filter((row) => row.kind === "measured") : state()).map((row) => row.model);
   const leader = () => (board().rows.find((row) => row.rank === 1 && row.kind === "measured") || { model: models()[0] }).model;
   const score = (sequence, model) => (board().scores[sequence] || {})[model];
-  const show = (value, digits = 1) => (value === undefined ? "" : Number(value).toFixed(digits));
+  const show = (value, digits = 1) => (value === undefined ? "" : Number(value).toFixed(digits).replace(/^-(?=[0.]+$)/, "")); // not -0.0
+  const hint = (text) => el("span", { class: "screen" }, text); // about what only a screen can do
   const range = (row) => (row.ci_low === undefined ? "" : `${show(row.ci_low)} to ${show(row.ci_high)}`);
   const folder = (path) => ["media", ...path.split("/")].map(encodeURIComponent).join("/"); // of a split or a sequence
 
@@ -54,5 +55,5 @@ window.vosarena = (() => {
     listeners.forEach((listener) => listener());
     for (const id of ["leaderboard", "fails"]) document.querySelector(`nav a[href="#${id}"]`).textContent = $(`${id}-title`).textContent;
   }
-  return { data, $, el, colour, dash, chip, board, split, scored, state, address, sequences, models, leader, score, show, range, folder, options, onBoard, start };
+  return { data, $, el, colour, dash, chip, board, split, scored, state, address, sequences, models, leader, score, show, hint, range, folder, options, onBoard, start };
 })();

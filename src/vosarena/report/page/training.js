@@ -5,7 +5,7 @@
   if (!$("training")) return;
   const short = (value) => (value && value < 0.001 ? value.toExponential(0) : String(Number(value.toPrecision(3))));
   function chart(name, points, model, width) {
-    const found = Plot.plot({ width, height: 170, marginLeft: 52, marginTop: 26, ariaLabel: `${name} of ${model}`,
+    const found = Plot.plot({ width, height: 180, marginLeft: 52, marginTop: 26, marginBottom: 40, ariaLabel: `${name} of ${model}`,
       x: { label: "iteration", ticks: 4 }, y: { label: name, grid: true, ticks: 4, tickFormat: short, zero: name !== "validation J&F" }, marks: [
         Plot.line(points, { stroke: v.colour(model), strokeWidth: 1.8 }),
         points.length < 40 ? Plot.dot(points, { fill: v.colour(model), r: 2.5, title: ([at, value]) => `${at}: ${value}` }) : null] });
