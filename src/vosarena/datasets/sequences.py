@@ -276,7 +276,7 @@ def frame_files(folder: Path, suffixes: tuple[str, ...] = (MASK_SUFFIX,)) -> dic
             )
         if stem in found:
             raise DataError(f"{folder}: {found[stem].name} and {entry.name} are the same frame; keep one of them")
-        found[stem] = Path(entry.path)
+        found[stem] = folder / entry.name
     return found
 
 
