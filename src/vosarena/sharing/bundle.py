@@ -220,6 +220,7 @@ def _model_facts(model: Model, trained_on: Sequence[str] | None, catalog: Catalo
         **{name: getattr(model, name) for name in _MODEL_FACTS},
         "trained_on": trained_on,
         "open_weights": model.open_weights(),
+        "finetuned_from": (model.finetune and model.finetune.from_model) or "",
         "citation": [catalog.references[key] for key in model.citation],
     }
 
@@ -295,7 +296,8 @@ def _check_facts(bundle: Bundle) -> None:
     """Raise an error if what a bundle says about models, splits and manifests has not the form that readers expect."""
     for name, model in bundle.models.items():
         facts = model["facts"]
-        texts = [*(facts[key] for key in _MODEL_FACTS), *facts["citation"], *(facts["trained_on"] or ())]
+        texts = [*(facts[key] for key in (*_MODEL_FACTS, "finetuned_from")), *facts["citation"]]
+        texts += facts["trained_on"] or ()
         if not all(isinstance(text, str) for text in texts) or facts["open_weights"] not in (True, False, None):
             raise DataError(f"the facts of the model {name} are not text; ask for the original bundle")
     for split, entry in bundle.splits.items():

@@ -238,6 +238,7 @@ def runs_of(bundle: Bundle) -> list[LocalRun]:
                 store=bundle.folder,  # no predictions are read
                 training=TrainingData(Seen(seen["seen"]), tuple(seen["reasons"])),
                 speed=bundle.speed(dataset, split, model),
+                origin=bundle.models[model]["facts"]["finetuned_from"],
             )
         )
     return runs
