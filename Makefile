@@ -11,9 +11,9 @@ demo: setup
 	$(BIN)/snakemake --cores all
 	@cat results/studies/demo/leaderboard/leaderboard.md
 
-# Three files of tests at a time, because many wait for other processes; each may need several gigabytes.
+# Two files of tests at a time; more would need several gigabytes each.
 test: setup
-	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 setup: .venv/.installed
 
