@@ -41,6 +41,22 @@ def test_masks_are_the_same_and_results_are_copied(tmp_path, monkeypatch):
     assert len(runs) > 2 * len(expected)
 
 
+def test_what_cannot_be_recorded_runs_as_usual(monkeypatch, caplog):
+    def fail(call, inputs):
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    monkeypatch.setattr(cuda_graphs, "record", fail)
+    layer = torch.nn.Linear(2, 2)
+    image = torch.ones(3, 2)
+    expected = layer(image)
+    cuda_graphs.use_cuda_graphs([layer])
+    for _ in range(4):
+        assert torch.equal(layer(image), expected)
+    assert [record.message for record in caplog.records] == [
+        "Linear cannot be recorded as a CUDA graph: operation not permitted when stream is capturing"
+    ]
+
+
 @pytest.mark.parametrize(
     ("value", "message"),
     [

@@ -18,18 +18,17 @@ import torch
 from PIL import Image
 from torch.utils.data import Dataset
 from torchvision import transforms
-from torchvision.transforms.functional import _get_inverse_affine_matrix
 
 from vosarena.base.errors import DataError
 from vosarena.config.model_schema import FinetuneEntry
 from vosarena.finetuning.recipe import interval_of, skip_at
-from vosarena.finetuning.samples import seeded
+from vosarena.finetuning.samples import draw_turn, seeded
 from vosarena.finetuning.videos import Mixture, Reader, Video, training_videos
 from vosarena.io.masks import read_mask
 from vosarena.io.warp import Box, warp_frame, warp_labels
 
 _FILL = (124, 116, 104)  # where a rotated frame has no pixels
-_ANGLE, _SHEAR, _AREA, _RATIO = [-25.0, 25.0], [-20.0, 20.0], [0.36, 1.0], [3 / 4, 4 / 3]
+_AREA, _RATIO = [0.36, 1.0], [3 / 4, 4 / 3]
 _FIRST_FRAMES, _CROPS = 5, 5  # tries to find a crop with an object in its first frame
 _LABELS = 255
 
@@ -149,8 +148,7 @@ def _draw_crop(size: tuple[int, int], seed: int) -> tuple[bool, list[float], Box
     torch.default_generator.manual_seed(seed)  # not that of every GPU, which takes longer than the crop
     random.seed(seed)
     flipped = bool(torch.rand(1) < 0.5)
-    angle, shift, scale, shear = transforms.RandomAffine.get_params(_ANGLE, None, None, _SHEAR, [width, height])
-    matrix = _get_inverse_affine_matrix([width * 0.5, height * 0.5], angle, list(shift), scale, list(shear))
+    matrix = draw_turn(height, width)
     box = transforms.RandomResizedCrop.get_params(torch.empty(1, height, width), _AREA, _RATIO)
     return flipped, matrix, box
 

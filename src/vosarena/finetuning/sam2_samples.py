@@ -17,11 +17,10 @@ from PIL import Image
 from torch.utils.data import Dataset
 from torchvision import transforms
 from torchvision.transforms import functional
-from torchvision.transforms.functional import _get_inverse_affine_matrix
 
 from vosarena.base.errors import DataError
 from vosarena.config.model_schema import FinetuneEntry
-from vosarena.finetuning.samples import seeded
+from vosarena.finetuning.samples import draw_turn, seeded
 from vosarena.finetuning.videos import Mixture, Reader, Video, training_videos
 from vosarena.io.masks import object_ids
 from vosarena.io.warp import warp_frame, warp_labels
@@ -31,7 +30,7 @@ _MEAN, _DEVIATION = (
     torch.tensor(values)[:, None, None].mul(255) for values in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 )
 _FILL = (123, 116, 103)  # where a rotated image has no pixels
-_ANGLE, _SHEAR, _GREY = [-25.0, 25.0], [-20.0, 20.0], 0.05
+_GREY = 0.05  # share of the clips
 _TRIES = 1000  # to find a clip with an object in its first frame
 
 
@@ -77,8 +76,7 @@ class ClipSamples(Dataset[dict[str, Any]]):
         """Return `images`, float (T, 3, S, S), normalised, and `masks`, bool (T, objects, 1, S, S)."""
         height, width = labels[0].shape
         mirrored = bool(torch.rand(1) < 0.5)
-        angle, shift, scale, shear = transforms.RandomAffine.get_params(_ANGLE, None, None, _SHEAR, [width, height])
-        matrix = _get_inverse_affine_matrix([width * 0.5, height * 0.5], angle, list(shift), scale, list(shear))
+        matrix = draw_turn(height, width)
         whole = (0, 0, height, width)
         labels = [np.ascontiguousarray(each[:, ::-1] if mirrored else each) for each in labels]
         turned = [warp_labels(each, matrix, whole) for each in labels]

@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
+from torchvision import transforms
+from torchvision.transforms.functional import _get_inverse_affine_matrix
 
 from vosarena.config.model_schema import FinetuneEntry
 
@@ -40,6 +42,20 @@ def seeded(*numbers: int) -> Iterator[None]:
         torch.set_rng_state(states[0])
         np.random.set_state(states[1])  # noqa: NPY002
         random.setstate(states[2])
+
+
+def draw_turn(height: int, width: int) -> list[float]:
+    """Draw a rotation by up to 25 degrees and a shear by up to 20, as the recipes of Cutie and of SAM 2 do.
+
+    Returns:
+        The six numbers that `io.warp` takes: from a pixel of the result to one of the frame.
+    """
+    drawn = transforms.RandomAffine.get_params([-25.0, 25.0], None, None, [-20.0, 20.0], [width, height])
+    angle, shift, scale, shear = drawn
+    matrix: list[float] = _get_inverse_affine_matrix(
+        [width * 0.5, height * 0.5], angle, list(shift), scale, list(shear)
+    )
+    return matrix
 
 
 def passes(
