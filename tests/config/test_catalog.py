@@ -129,15 +129,15 @@ def test_the_catalog_names_no_file_of_this_machine():
 
 def test_models_say_what_they_were_trained_on():
     unknown = {name for name, model in CATALOG.models.items() if model.trained_on is None and not model.finetune}
-    assert unknown <= {"edgetam", "edgetam-transformers", "sam3"}  # no source that says it was found
+    assert unknown <= {"sam3"}  # no source that says it was found
 
 
 def test_an_ensemble_has_seen_what_its_models_have():
     both = {"name": "both", "ensemble": ["sam2-l", "cutie-base"]}
-    made = load_study({"datasets": ["mose/val"], "models": ["sam2-l", "cutie-base", "edgetam", both]})
+    made = load_study({"datasets": ["mose/val"], "models": ["sam2-l", "cutie-base", "sam3", both]})
     assert {"sa-v/train", "mose/train"} <= set(made.trained_on(made.models["both"]))
-    both["ensemble"].append("edgetam")
-    made = load_study({"datasets": ["mose/val"], "models": ["sam2-l", "cutie-base", "edgetam", both]})
+    both["ensemble"].append("sam3")
+    made = load_study({"datasets": ["mose/val"], "models": ["sam2-l", "cutie-base", "sam3", both]})
     assert made.trained_on(made.models["both"]) is None
 
 
@@ -162,15 +162,16 @@ NEW = {"name": "new", "tracker": "cutie"}
         ("cutie-base", "sa-v/val", "zero-shot", ()),
         ("sam2-l", "sa-v/val", "related", ("sa-v/train",)),
         ("sam2-l", "mose/val-local", "zero-shot", ()),
-        ("edgetam", "mose/val", "", ()),
+        ("edgetam", "mose/val", "related", ("mose/train",)),
+        ("sam3", "mose/val", "", ()),
         ("empty", "mose/val", "zero-shot", ()),
         # The base's training data hold as long as its weights do.
         ({"name": "larger", "extends": "cutie-base", "options": {"size": 720}}, "mose/val", "related", None),
         ({"name": "other", "extends": "cutie-base", "weights": {"sources": [{"local": "x"}]}}, "mose/val", "", ()),
         # A fine-tuned model has seen the base's data too; of an unknown base, only what it was tuned on is known.
         ({**NEW, "finetune": {"from": "cutie-base", "data": ["lvos-v2/train"]}}, "mose/val", "related", None),
-        ({**NEW, "finetune": {"from": "edgetam", "data": ["lvos-v2/train"]}}, "lvos-v1/val", "related", None),
-        ({**NEW, "finetune": {"from": "edgetam", "data": ["lvos-v2/train"]}}, "mose/val", "", ()),
+        ({**NEW, "finetune": {"from": "sam3", "data": ["lvos-v2/train"]}}, "lvos-v1/val", "related", None),
+        ({**NEW, "finetune": {"from": "sam3", "data": ["lvos-v2/train"]}}, "mose/val", "", ()),
         # Either side may say that it overlaps the other.
         ({**NEW, "trained_on": ["youtube-vos-2018"]}, "youtube-vos-2019/valid", "related", None),
         ({**NEW, "trained_on": ["mose"]}, {"name": "ovis", "splits": {"val": {}}}, "related", None),
