@@ -19,7 +19,7 @@ from vosarena.base.errors import TrackerError
 if TYPE_CHECKING:
     from vosarena.inference.job import ShardTask
 
-NEEDED = "numpy opencv-python-headless pillow pyarrow numba deflate isal pyyaml filelock platformdirs tqdm"
+NEEDED = "numpy opencv-python-headless simplejpeg pillow pyarrow numba deflate isal pyyaml filelock platformdirs tqdm"
 
 _LIBRARY = Path(__file__).parents[1]
 # The library is loaded without adding its folder to sys.path: where it is installed, that folder holds all packages of

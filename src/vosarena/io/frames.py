@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import re
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
@@ -19,16 +18,15 @@ from vosarena.base.errors import DataError
 
 _UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)  # SyntaxError: a damaged PNG
 _START_OF_IMAGE, _START_OF_SCAN, _END_OF_IMAGE = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"
-_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # in a scan: neither a stuffed byte, a restart nor filling
 _MOST_WORKERS = 3  # keep ahead of 100 frames per second at 1080p
 
 
 def read_frame(path: Path) -> np.ndarray:
     """Read an image file as uint8 (H, W, 3), RGB.
 
-    The pixels are Pillow's, as in the official code of SAM 2 and Cutie. OpenCV decodes ordinary JPEGs in half of the
-    time: both use libjpeg-turbo. Greyscale is repeated over the three channels, Pillow converts CMYK and palettes,
-    alpha is dropped, and an EXIF rotation is ignored (as upstream does: masks are drawn on the stored pixels).
+    The pixels are Pillow's, as in the official code of SAM 2 and Cutie. simplejpeg decodes JPEGs in half of the time:
+    both use libjpeg-turbo. Greyscale is repeated over the three channels, Pillow converts CMYK and palettes, alpha is
+    dropped, and an EXIF rotation is ignored (as upstream does: masks are drawn on the stored pixels).
 
     Raises:
         DataError: The file is missing, empty, truncated, not an image or deeper than 8 bits per channel.
@@ -51,7 +49,7 @@ def read_frame(path: Path) -> np.ndarray:
                     "convert the frames to 8-bit RGB or greyscale."
                 )
             ordinary = image.format == "JPEG" and image.mode in ("RGB", "L")
-            quick = _decode_quickly(data) if ordinary and _opencv_equals_pillow() else None
+            quick = _decode_quickly(data) if ordinary and _simplejpeg_equals_pillow() else None
             return np.array(image.convert("RGB")) if quick is None else quick
     except UnidentifiedImageError as error:
         raise DataError(f"Frame {path.stem} is not an image: {path}; expected JPEG or PNG.") from error
@@ -60,38 +58,27 @@ def read_frame(path: Path) -> np.ndarray:
 
 
 def _decode_quickly(data: bytes) -> np.ndarray | None:
-    """Decode a JPEG with OpenCV, or return None if it is damaged or unusual, which Pillow is to judge.
-
-    OpenCV overlooks damage where it meets a wrong marker, so that only files with one scan and nothing but the end of
-    the image behind it are decoded here.
-    """
-    position = 2
-    while data[position : position + 1] == b"\xff" and data[position : position + 2] != _START_OF_SCAN:
-        position += 2 + int.from_bytes(data[position + 2 : position + 4])
-    marker = _MARKER.search(data, position + 2)
-    if data[position : position + 2] != _START_OF_SCAN or marker is None or marker.group() != _END_OF_IMAGE:
-        return None
-    import cv2  # only the extra `data` has it
+    """Decode a JPEG with simplejpeg, or return None if libjpeg-turbo warns of damage, which Pillow is to judge."""
+    import simplejpeg  # only the extra `data` has it
 
     try:
-        pixels: np.ndarray | None = cv2.imdecode(
-            np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
-        )
-    except cv2.error:
+        pixels: np.ndarray = simplejpeg.decode_jpeg(data, "RGB", strict=True)
+    except ValueError:
         return None
     return pixels
 
 
 @cache
-def _opencv_equals_pillow() -> bool:
-    """Whether OpenCV decodes JPEGs as Pillow here: a build of either may use another library than libjpeg-turbo."""
+def _simplejpeg_equals_pillow() -> bool:
+    """Whether simplejpeg decodes JPEGs as Pillow here: a build of Pillow may use another library or another version."""
     noise = np.random.default_rng(0).integers(0, 256, (40, 56, 3), dtype=np.uint8)
     for subsampling in ("4:2:0", "4:2:2", "4:4:4"):
-        file = io.BytesIO()
-        Image.fromarray(noise).save(file, "JPEG", subsampling=subsampling)
-        quick = _decode_quickly(file.getvalue())
-        if quick is None or not np.array_equal(quick, np.array(Image.open(file))):
-            return False
+        for progressive in (False, True):
+            file = io.BytesIO()
+            Image.fromarray(noise).save(file, "JPEG", subsampling=subsampling, progressive=progressive)
+            quick = _decode_quickly(file.getvalue())
+            if quick is None or not np.array_equal(quick, np.array(Image.open(file))):
+                return False
     return True
 
 
