@@ -199,7 +199,7 @@ def is_hidden(name: str) -> bool:
 
 def frame_number(stem: str) -> int | None:
     """Return the number that names a frame or an object's folder; None for other names, such as `0000²`."""
-    return int(stem) if re.fullmatch(r"[0-9]+", stem) else None
+    return int(stem) if stem.isascii() and stem.isdecimal() else None
 
 
 def read_names(path: Path) -> list[str]:
@@ -244,7 +244,7 @@ def numbered_files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
     Raises:
         DataError: The order is ambiguous, or only some of the names are numbers.
     """
-    files = frame_files(folder, suffixes)
+    files = {stem: Path(file) for stem, file in frame_files(folder, suffixes).items()}
     order = list(frame_order(files, folder, files))
     if stray := sorted(set(files) - set(order)):
         first, other = files[order[0]].name, files[stray[0]].name
@@ -252,8 +252,8 @@ def numbered_files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
     return [files[stem] for stem in order]
 
 
-def frame_files(folder: Path, suffixes: tuple[str, ...] = (MASK_SUFFIX,)) -> dict[str, Path]:
-    """Return the files of a folder by stem.
+def frame_files(folder: Path, suffixes: tuple[str, ...] = (MASK_SUFFIX,)) -> dict[str, str]:
+    """Return the files of a folder by stem, as text, because paths take as long to make as some masks take to count.
 
     Args:
         folder: The folder. Hidden files are ignored.
@@ -263,7 +263,7 @@ def frame_files(folder: Path, suffixes: tuple[str, ...] = (MASK_SUFFIX,)) -> dic
         DataError: The folder cannot be read, two files have the same stem, or one of the files is a folder, a broken
             link or has a name that is not UTF-8.
     """
-    found: dict[str, Path] = {}
+    found: dict[str, str] = {}
     for entry in _entries(folder):
         stem, suffix = os.path.splitext(entry.name)  # noqa: PTH122 (three times as fast as pathlib)
         if suffix.lower() not in suffixes:
@@ -275,8 +275,8 @@ def frame_files(folder: Path, suffixes: tuple[str, ...] = (MASK_SUFFIX,)) -> dic
                 f"{escape_unprintable(entry.path)}: its name is not UTF-8 or has control characters; rename it"
             )
         if stem in found:
-            raise DataError(f"{folder}: {found[stem].name} and {entry.name} are the same frame; keep one of them")
-        found[stem] = folder / entry.name
+            raise DataError(f"{folder}: {Path(found[stem]).name} and {entry.name} are the same frame; keep one of them")
+        found[stem] = entry.path
     return found
 
 

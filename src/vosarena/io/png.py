@@ -13,6 +13,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -153,7 +154,7 @@ def _read_chunks(data: bytes) -> tuple[_Header, bytes | memoryview]:
         if (kind == b"IHDR") != (header is None):
             raise PngError("its header is not its first chunk" if header is None else "it has two headers")
         if kind == b"IHDR":
-            header = _read_header(view[position + 8 : stop])
+            header = _read_header(data[position + 8 : stop])
         elif kind == b"IDAT":
             if streams and previous != b"IDAT":
                 raise PngError("its image data are in two places")
@@ -164,7 +165,8 @@ def _read_chunks(data: bytes) -> tuple[_Header, bytes | memoryview]:
     return header, streams[0] if len(streams) == 1 else b"".join(streams)
 
 
-def _read_header(data: memoryview) -> _Header:
+@lru_cache
+def _read_header(data: bytes) -> _Header:
     if len(data) != _HEADER.size:
         raise PngError("its header has a wrong length")
     width, height, depth, colour, compression, filters, interlaced = _HEADER.unpack(data)

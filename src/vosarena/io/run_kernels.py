@@ -12,6 +12,11 @@ from vosarena.base.compiled import jit
 
 _FAST = 10  # bits of a code that are looked up at once
 _LONGEST = 15
+_FAST_BITS, _CODE_BITS, _ALL = (
+    np.uint64((1 << _FAST) - 1),
+    np.uint64((1 << _LONGEST) - 1),
+    np.uint64(0xFFFFFFFFFFFFFFFF),
+)
 # By symbol of a length minus 257, and of a distance: the least value, and how many bits are added (RFC 1951, 3.2.5)
 _LENGTHS = np.array(
     [*range(3, 11), 11, 13, 15, 17, 19, 23, 27, 31, 35, 43, 51, 59, 67, 83, 99, 115, 131, 163, 195, 227, 258]
@@ -86,12 +91,17 @@ def _long_code(bits, symbols, counts):
     return 0
 
 
+@jit("u8(u8[::1], i8)")
+def _next_word(words, at):
+    """The 64 bits that begin at a bit."""
+    word, shift = np.uint64(at) >> np.uint64(6), np.uint64(at & 63)
+    return words[word] >> shift | words[word + np.uint64(1)] << np.uint64(1) << (np.uint64(63) - shift)
+
+
 @jit("i8(u8[::1], i8)")
 def _next_bits(words, at):
     """The 48 bits that begin at a bit."""
-    word, shift = at >> 6, np.uint64(at & 63)
-    both = words[word] >> shift | words[word + 1] << np.uint64(1) << (np.uint64(63) - shift)
-    return np.int64(both & np.uint64(0xFFFFFFFFFFFF))
+    return np.int64(_next_word(words, at) & np.uint64(0xFFFFFFFFFFFF))
 
 
 @jit("i8(u8[::1], i8, i8, i8, i4[::1], u1[::1], i4[:,::1])")
@@ -175,19 +185,20 @@ def inflate_runs(words, size, step, total, starts, labels, work):
         others = lengths[n_literals : n_literals + n_distances]
         if not _build(others, _DISTANCE, distance, distance_symbols, distance_counts):
             return -1
+        word = _next_word(words, at)
+        entry = np.int64(literal[word & _FAST_BITS])
         while True:
-            bits = _next_bits(words, at)  # a length and a distance take at most 48 bits
-            entry = np.int64(literal[bits & 1023])
             if not entry:
-                entry = _long_code(bits, literal_symbols, literal_counts)
+                entry = _long_code(np.int64(word & _CODE_BITS), literal_symbols, literal_counts)
             used = entry & 31
             at += used
-            if entry <= 0 or at > end:
-                return -1
             value = entry >> 9
             if value < 256:
-                if position >= total or runs >= most:
+                if entry <= 0 or at > end or position >= total or runs >= most:
                     return -1
+                # The next entry is looked up before more bits are read, so that it does not wait for them.
+                entry = np.int64(literal[word >> np.uint64(used) & _FAST_BITS])
+                word = _next_word(words, at)
                 starts[runs] = position  # overwritten if the run goes on
                 labels[runs] = value
                 runs += value != last
@@ -196,20 +207,36 @@ def inflate_runs(words, size, step, total, starts, labels, work):
                 continue
             if value == 256:
                 break
-            left = value - 256 + ((bits & ((1 << used) - 1)) >> (entry >> 5 & 15))
-            bits >>= used
-            entry = np.int64(distance[bits & 1023])
+            first, at_first = word, at - used
+            left = value - 256 + (np.int64(word & ~(_ALL << np.uint64(used))) >> (entry >> 5 & 15))
+            word >>= np.uint64(used)
+            entry = np.int64(distance[word & _FAST_BITS])
             if not entry:
-                entry = _long_code(bits, distance_symbols, distance_counts)
-            if entry <= 0:
+                entry = _long_code(np.int64(word & _CODE_BITS), distance_symbols, distance_counts)
+            if entry <= 0 or at > end:
                 return -1
             used = entry & 31
             at += used
-            source = position - (entry >> 9) - ((bits & ((1 << used) - 1)) >> (entry >> 5 & 15))
+            source = position - (entry >> 9) - (np.int64(word & ~(_ALL << np.uint64(used))) >> (entry >> 5 & 15))
+            # A length and a distance take at most 48 bits, so the bits of the next entry are here, too.
+            entry = np.int64(literal[word >> np.uint64(used) & _FAST_BITS])
+            word = _next_word(words, at)
             if source < 0 or position + left > total:
                 return -1
             run = runs - 1
-            if source < starts[run]:
+            if source >= starts[run]:  # what is copied from the last run is of the last run
+                position += left
+                # Empty areas are the same few bits again and again.
+                used = at - at_first
+                mask = ~(_ALL << np.uint64(used))
+                first &= mask
+                if word & mask == first:
+                    while word & mask == first and position + left <= total and at <= end:
+                        at += used
+                        position += left
+                        word = _next_word(words, at)
+                    entry = np.int64(literal[word & _FAST_BITS])
+            else:
                 lower = 0
                 back = 1
                 while back <= run:  # the run that the source lies in is usually a near one
@@ -242,7 +269,7 @@ def inflate_runs(words, size, step, total, starts, labels, work):
                     source += part
                     left -= part
                     run += 1
-            position += left  # what is copied from the last run is of the last run
+                position += left
     at = (at + 7) >> 3
     if position != total or at + 4 > size:
         return -1

@@ -2,17 +2,40 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from vosarena.base.compiled import compiled
+from vosarena.base.compiled import as_argument, compiled
 
 Labels = np.ndarray[Any, np.dtype[np.uint8]]
 _KERNELS = "vosarena.io.run_kernels"
 _MOST = 2**27  # pixels; sums of larger maps do not fit into 64 bits
 _FEWEST, _PER_RUN = 4096, 16  # room for runs when a map is decompressed: this many, or one per 16 pixels
+
+
+class _Space:
+    """Buffers to decompress streams of at most `most` bytes to at most `room` runs."""
+
+    def __init__(self, most: int, room: int) -> None:
+        self.most, self.room = most, room
+        self.stream = bytearray(most + 24 - most % 8)
+        self.starts, self.labels = np.empty(room + 1, np.int32), np.empty(room, np.uint8)
+        self.work = np.empty((4, 1024), np.int32)
+        self.first = as_argument(np.frombuffer(self.stream, np.uint64))
+        self.last = b"".join(map(as_argument, (self.starts, self.labels, self.work)))
+
+    def inflate(self, stream: bytes | memoryview, step: int, size: int) -> int:
+        """Write the runs of a stream to `starts` and `labels`. Returns their number, or -1 if others have to do it."""
+        length = len(stream)
+        self.stream[:length] = stream
+        self.stream[length : length + 16] = bytes(16)
+        return compiled(_KERNELS, "inflate_runs")(self.first, length, step, size, self.last)
+
+
+_kept = threading.local()  # the space of each thread
 
 
 @dataclass(frozen=True)
@@ -57,12 +80,13 @@ class Runs:
         size = height * (1 + width)
         if size > _MOST:
             return None
-        room = max(_FEWEST, size // _PER_RUN)
-        starts, labels = np.empty(room + 1, np.int32), np.empty(room, np.uint8)
-        words = np.frombuffer(bytearray(stream) + bytes(24 - len(stream) % 8), np.uint64)
-        work = np.empty((4, 1024), np.int32)
-        number = compiled(_KERNELS, "inflate_runs")(words, len(stream), 1 + width, size, starts, labels, work)
-        return None if number < 0 else cls(height, width, starts[: number + 1], labels[:number])
+        room, space = max(_FEWEST, size // _PER_RUN), getattr(_kept, "space", None)
+        if space is None or space.room != room or space.most < len(stream):
+            space = _kept.space = _Space(2 * len(stream), room)
+        number = space.inflate(stream, 1 + width, size)
+        return (
+            None if number < 0 else cls(height, width, space.starts[: number + 1].copy(), space.labels[:number].copy())
+        )
 
     def rows(self) -> Labels:
         """The pixels, uint8 (H, 1 + W); the first column is 0."""

@@ -19,7 +19,8 @@ from vosarena.io.runs import Runs
 
 BOUNDARY_FRACTION = 0.008  # of the image diagonal
 IGNORE = 255  # the label that most datasets use for "do not care"
-_MAX_SIDE = 32768  # the kernels store y << 16 | x in 32 bits
+_MAX_SIDE = 32768
+_BAND = 64  # rows of an object that are counted at once, so that their bits stay in the nearest cache
 
 Integers = np.ndarray[Any, np.dtype[np.int64]]
 Floats = np.ndarray[Any, np.dtype[np.float64]]
@@ -128,15 +129,18 @@ class _Workspace:
         if height > _MAX_SIDE or width > 2 * _MAX_SIDE:
             raise MaskError(f"a mask of {width}x{height} pixels is too large; expected at most 65536x32768")
         radius, cap = tolerance(height, width), tolerance_cap(height, width)
-        words = 2 * ((radius + 63) // 64) + (width + 63) // 64 + 2
-        table = np.zeros((len(count_names(adaptive=True)) + 5, 256), np.int64)
+        disks = _disks(radius, cap)
+        words = (width + 63) // 64 + radius // 64 + 1
+        table = np.empty((255, 1 + len(count_names(adaptive=True))), np.int64)
         arrays = (
-            table,
             cap,
-            _disks(radius, cap),
-            np.empty((4, 2, 8 * runs + 8), np.int32),
-            words,
-            np.zeros((2, height * words), np.uint64),
+            disks,
+            _reach(disks),
+            np.empty((2, runs), np.int64),
+            np.zeros((7, (_BAND + 2 * radius + 4) * words), np.uint64),
+            _BAND,
+            np.empty((4, 256), np.int64),
+            table,
         )
         return cls((height, width), runs, table, arrays)
 
@@ -168,6 +172,28 @@ def _disks(radius: int, cap: float) -> np.ndarray[Any, np.dtype[np.int32]]:
             left[row, radius + i - centre] = columns[0] - centre
             right[row, radius + i - centre] = columns[-1] - centre
     return disks
+
+
+def _reach(disks: np.ndarray[Any, np.dtype[np.int32]]) -> np.ndarray[Any, np.dtype[np.int32]]:
+    """The largest rectangle in each disk of `_disks` and the least one around it, int32 (R + 1, 4).
+
+    Half height and half width of the first, and how much larger those of the second are. The first is -1 if the disk
+    does not hold its centre, or the second is too large for the kernels.
+    """
+    radius = disks.shape[2] // 2
+    left, right = disks
+    widths = np.minimum(-left, right)
+    widths = np.minimum.accumulate(np.minimum(widths, widths[:, ::-1])[:, radius:], axis=1)  # by half height
+    height = np.argmax((2 * np.arange(radius + 1) + 1) * (2 * widths + 1) * (widths >= 0), axis=1)
+    width = np.take_along_axis(widths, height[:, None], 1)[:, 0]
+    filled = left <= right
+    most_rows = (np.abs(np.arange(-radius, radius + 1)) * filled).max(axis=1)
+    most_columns = (np.maximum(np.abs(left), np.abs(right)) * filled).max(axis=1)
+    reach = np.stack((height, width, most_rows - height, most_columns - width), 1).astype(np.int32)
+    known = (width >= 0) & (reach[:, 2] <= 2 * height + 1) & (reach[:, 3] <= np.minimum(2 * width + 1, 63))
+    reach[:, 3] = np.maximum(reach[:, 3], 1)  # shifts by 0 have no meaning there
+    reach[~known] = -1, -1, 0, 0
+    return reach
 
 
 class FrameCounter:
@@ -205,10 +231,9 @@ class FrameCounter:
         if space is None or space.shape != gt.shape or space.runs < runs:
             space = self._workspace = _Workspace.of(*gt.shape, 2 * runs)
         masks = (gt.starts, gt.labels, pred.starts, pred.labels)
-        compiled("vosarena.metrics.kernels", "count")(*masks, *gt.shape, int(self.adaptive), space.arguments)
-        table = space.table
-        labels = np.flatnonzero(table[COUNTS.index("gt_pixels")] | table[COUNTS.index("pred_pixels")])
-        return labels, table[: len(count_names(self.adaptive)), labels].T
+        number = compiled("vosarena.metrics.kernels", "count")(*masks, *gt.shape, int(self.adaptive), space.arguments)
+        rows = space.table[:number, : 1 + len(count_names(self.adaptive))].copy()
+        return rows[:, 0], rows[:, 1:]
 
 
 def count_objects(ground_truth: LabelMap, prediction: LabelMap, adaptive: bool = False) -> tuple[Integers, Counts]:

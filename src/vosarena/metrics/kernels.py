@@ -1,9 +1,10 @@
 """Compiled loops of `metrics.counts`. Importing this module compiles them; `base.compiled` does that once.
 
-Why they are fast: label maps are runs of equal labels (`io.runs`), so empty areas and the insides of objects cost
-nothing. Areas are sums over runs. Two rows at a time, the ends of their runs give the boundaries of all objects. Then,
-object by object, the boundary of one map is drawn as bits, and the boundary pixels of the other map look for set bits
-in their disks, 64 pixels at a time: first in a rectangle inside the disk, where most find one, then in one around it.
+Why they are fast: label maps are runs of equal labels (`io.runs`), so empty areas cost nothing. Object by object, some
+rows at a time, both masks are drawn as bits around the object, 64 pixels per word. Boundaries, overlaps, and the pixels
+in a rectangle around any boundary pixel are then a few operations per word, which processors do for several words at
+once. One rectangle is inside the disk of the tolerance and one around it, so that only the pixels between both have to
+be looked up in the rows of the disk.
 """
 
 # No type hints: these functions are compiled, their signatures say the types.
@@ -12,11 +13,13 @@ import numpy as np
 
 from vosarena.base.compiled import jit
 
-# Rows of `table`, one column per label: COUNTS and ADAPTIVE_COUNTS of `metrics.counts`.
-INTERSECTION, GT_PIXELS, PRED_PIXELS, GT_BOUNDARY, PRED_BOUNDARY, GT_MATCHED, PRED_MATCHED = range(7)
-GT_MATCHED_ADAPTIVE, PRED_MATCHED_ADAPTIVE = 7, 8
-_LENGTH = (1 << 20) - 1  # of the number that holds the label and the length of a span
+# Columns of the result: the label, COUNTS and ADAPTIVE_COUNTS of `metrics.counts`.
+INTERSECTION, GT_PIXELS, PRED_PIXELS, GT_BOUNDARY, PRED_BOUNDARY, GT_MATCHED, PRED_MATCHED = range(1, 8)
+GT_MATCHED_ADAPTIVE, PRED_MATCHED_ADAPTIVE = 8, 9
+_FIELD = (1 << 20) - 1  # a run of an object is one number: y << 40 | x of the first pixel << 20 | x of the last pixel
 _ALL = np.uint64(0xFFFFFFFFFFFFFFFF)
+_ONE = np.uint64(1)
+_LAST = np.uint64(63)
 
 
 @jit("i8(u8)")
@@ -28,121 +31,107 @@ def _bit_count(word):
     return (word * np.uint64(0x0101010101010101)) >> np.uint64(56)
 
 
-@jit("void(i4[::1], u1[::1], i4[::1], u1[::1], i8[::1], i8[::1], i8[::1])")
-def _add_areas(gt_starts, gt, pred_starts, pred, gt_pixels, pred_pixels, common):
-    """Add the pixels of each label, and those that it has in both maps."""
-    for run in range(gt.size):
-        gt_pixels[gt[run]] += gt_starts[run + 1] - gt_starts[run]
-    for run in range(pred.size):
-        pred_pixels[pred[run]] += pred_starts[run + 1] - pred_starts[run]
-    i = j = start = 0
-    while i < gt.size:
-        gt_end, pred_end = np.int64(gt_starts[i + 1]), np.int64(pred_starts[j + 1])
-        end = min(gt_end, pred_end)
-        common[gt[i]] += (end - start) * (gt[i] == pred[j])
-        i += gt_end == end
-        j += pred_end == end
-        start = end
+@jit("void(i4[::1], u1[::1], i8, i8[::1], i8[::1], i8[::1])")
+def _sort_runs(starts, labels, step, pixels, ends, out):
+    """Write the runs of objects, grouped by label, and the pixels of each label.
 
-
-@jit("i8(i4[:,::1], i8, i8, i8, i8, i8[::1], i8[::1])")
-def _add_span(spans, found, label, place, length, boundary, numbers):
-    """Write a span of boundary pixels, or make the last one longer. Returns the number of spans.
-
-    A span of label 0 is overwritten by the next one.
+    ends: where each label's group ends, which is where the next one begins; written.
     """
-    boundary[label] += length
-    last = found - 1
-    if found and spans[1, last] >> 20 == label and spans[0, last] + (spans[1, last] & _LENGTH) == place:
-        spans[1, last] += length
-        return found
-    spans[0, found] = place
-    spans[1, found] = label << 20 | length
-    numbers[label] += 1
-    return found + (label != 0)
-
-
-@jit("i8(i4[::1], u1[::1], i8, i8, i4[:,::1], i8[::1], i8[::1])")
-def _find_boundary(starts, labels, height, step, spans, boundary, numbers):
-    """Write the boundaries of all objects as spans, in the order of rows. Returns the number of spans.
-
-    A 2x2 block that is not uniform, cut off at the edges, is a boundary pixel of every object in it. Row by row,
-    between the ends of the runs of a row and of the next one, all blocks but the last are alike.
-
-    spans: y << 16 | x of the first pixel, and label << 20 | length. boundary, numbers: the pixels and the spans of each
-    label, added.
-    """
-    found = y = row = 0  # row: where row y begins
-    upper = lower = start = 0
-    last_row = (height - 1) * step
-    while starts[lower + 1] <= step and lower + 1 < labels.size:
-        lower += 1
-    a, c = np.int64(labels[upper]), np.int64(labels[lower])
-    while start < last_row:
-        upper_end, lower_end = np.int64(starts[upper + 1]), np.int64(starts[lower + 1]) - step
-        end = min(upper_end, lower_end)
-        upper += upper_end == end
-        lower += (lower_end == end) & (lower + 1 < labels.size)
-        b, d = np.int64(labels[upper]), np.int64(labels[lower])
-        while row + step < end:
+    pixels[:] = 0
+    ends[:] = 0
+    for run in range(labels.size):
+        pixels[labels[run]] += starts[run + 1] - starts[run]
+        ends[labels[run]] += 1
+    ends[0] = total = 0
+    for label in range(256):
+        number = ends[label]
+        ends[label] = total
+        total += number
+    y = row = 0  # row: where row y begins
+    for run in range(labels.size):
+        start, label = np.int64(starts[run]), np.int64(labels[run])
+        while row + step <= start:
             row += step
             y += 1
-        place = y << 16 | (end - row - 2)  # of the last block
-        inside = (end > row + 1) & (end < row + step)  # neither before the first pixel nor the row's last
-        if a != c:
-            length = end - start
-            found = _add_span(spans, found, a, place - length + 1, length, boundary, numbers)
-            found = _add_span(spans, found, c, place - length + 1, length, boundary, numbers)
-        elif inside and (a != b or a != d):
-            found = _add_span(spans, found, a, place, 1, boundary, numbers)
-        if inside:
-            if b not in (a, c):
-                found = _add_span(spans, found, b, place, 1, boundary, numbers)
-            if d not in (a, b, c):
-                found = _add_span(spans, found, d, place, 1, boundary, numbers)
-        start, a, c = end, b, d
-    y = height - 1
-    while upper + 1 < labels.size:  # the last row: nothing is below it
-        end = np.int64(starts[upper + 1])
-        a, b = np.int64(labels[upper]), np.int64(labels[upper + 1])
-        if a != b and end > last_row + 1:
-            place = y << 16 | (end - last_row - 2)
-            found = _add_span(spans, found, a, place, 1, boundary, numbers)
-            found = _add_span(spans, found, b, place, 1, boundary, numbers)
-        upper += 1
-    return found
-
-
-@jit("void(i4[:,::1], i8, i8[::1], i8[::1], i4[:,::1])")
-def _sort_by_label(spans, number, ends, chosen, out):
-    """Write the spans of chosen labels, grouped by label.
-
-    ends: where each label's group begins in `out`, and on return where it ends.
-    """
-    for index in range(number):
-        label = spans[1, index] >> 20
-        if chosen[label]:
-            out[0, ends[label]] = spans[0, index]
-            out[1, ends[label]] = spans[1, index] & _LENGTH
+        if label:
+            out[ends[label]] = y << 40 | (start - row - 1) << 20 | (starts[run + 1] - row - 2)
             ends[label] += 1
 
 
-@jit("void(i4[:,:], i8, i8, b1, u8[::1])")
-def _draw(spans, padding, step, on, plane):
-    """Set the bits of spans in the plane, whose rows have `step` words, or clear their words."""
-    for index in range(spans.shape[1]):
-        y, x = np.int64(spans[0, index]) >> 16, (np.int64(spans[0, index]) & 0xFFFF) + padding
-        last = x + spans[1, index] - 1
-        for word in range(x >> 6, (last >> 6) + 1):
-            if on:
-                bits = _ALL
-                if word == x >> 6:
-                    bits = _ALL << np.uint64(x & 63)
-                if word == last >> 6:
-                    bits &= _ALL >> np.uint64(63 - (last & 63))
-                plane[y * step + word] |= bits
-            else:
-                plane[y * step + word] = np.uint64(0)
+@jit("UniTuple(i8, 4)(i8[::1], i8, i8, i8)")
+def _find_band(runs, near, top, bottom):
+    """Find the runs in the rows top .. bottom, beginning at run `near`.
+
+    Returns the first one, the one after the last one, and the least and the largest x in them.
+    """
+    begin = end = near
+    while begin > 0 and runs[begin - 1] >> 40 >= top:
+        begin -= 1
+    while end < runs.size and runs[end] >> 40 <= bottom:
+        end += 1
+    least, largest = _FIELD, np.int64(0)
+    for run in runs[begin:end]:
+        least = min(least, run >> 20 & _FIELD)
+        largest = max(largest, run & _FIELD)
+    return begin, end, least, largest
+
+
+@jit("void(i8[::1], i8, i8, u8[::1])")
+def _draw(runs, origin, stride, plane):
+    """Set the bits of runs. Pixel (y, x) is bit x of the row that begins at word origin + y * stride."""
+    for run in runs:
+        row, x, last = origin + (run >> 40) * stride, run >> 20 & _FIELD, run & _FIELD
+        word, last_word = row + (x >> 6), row + (last >> 6)
+        head, tail = _ALL << np.uint64(x & 63), _ALL >> np.uint64(63 - (last & 63))
+        if word == last_word:
+            plane[word] |= head & tail
+        else:
+            plane[word] |= head
+            for inner in range(word + 1, last_word):
+                plane[inner] = _ALL
+            plane[last_word] |= tail
+
+
+@jit("i8(u8[::1], u8[::1], i8, i8)")
+def _count_common(a, b, start, stop):
+    """How many bits are set in both, in the words start .. stop - 1."""
+    found = 0
+    a, b = a[start:stop], b[start:stop]
+    for i in range(a.size):
+        found += _bit_count(a[i] & b[i])
+    return found
+
+
+@jit("void(u8[::1], u8[::1], i8, i8, i8)")
+def _find_boundary(plane, out, start, stop, stride):
+    """Set the bits of pixels whose 2x2 block, of which they are the upper left one, is not uniform."""
+    upper, next_upper = plane[start:stop], plane[start + 1 : stop + 1]
+    lower, next_lower = plane[start + stride : stop + stride], plane[start + stride + 1 : stop + stride + 1]
+    out = out[start:stop]
+    for i in range(out.size):
+        a, c = upper[i], lower[i]
+        b, d = a >> _ONE | next_upper[i] << _LAST, c >> _ONE | next_lower[i] << _LAST
+        out[i] = (a | b | c | d) ^ (a & b & c & d)
+
+
+@jit("void(u8[::1], u8[::1], i8, i8, i8)")
+def _grow_rows(plane, out, start, stop, distance):
+    """Set the bits that are set in this word, or `distance` words before or after it."""
+    before, after = plane[start - distance : stop - distance], plane[start + distance : stop + distance]
+    here, out = plane[start:stop], out[start:stop]
+    for i in range(out.size):
+        out[i] = before[i] | here[i] | after[i]
+
+
+@jit("void(u8[::1], u8[::1], i8, i8, i8)")
+def _grow_columns(plane, out, start, stop, distance):
+    """Set the bits that are set here, or `distance` bits before or after it; 0 < distance < 64."""
+    shift, back = np.uint64(distance), np.uint64(64 - distance)
+    before, here, after = plane[start - 1 : stop - 1], plane[start:stop], plane[start + 1 : stop + 1]
+    out = out[start:stop]
+    for i in range(out.size):
+        word = here[i]
+        out[i] = word | word << shift | word >> shift | before[i] >> back | after[i] << back
 
 
 @jit("u8(u8, u8, i8)")
@@ -160,132 +149,196 @@ def _any_of_next(low, high, length):
     return low
 
 
-@jit("u8(u8[::1], i8, i8, i8, i8, i8)")
-def _any_in_rows(plane, step, top, bottom, bit, length):
-    """Bit x says whether bits bit + x .. bit + x + length - 1 of rows top .. bottom have a set one; length <= 65.
+@jit("i8(u8, u8[::1], i8, i8, i4[::1], i4[::1])")
+def _count_far(pixels, plane, word, stride, left, right):
+    """How many pixels of a word have no set bit of the plane in their disk.
 
-    plane: rows of `step` words after each other. Unsigned indices are faster, because they cannot be negative.
+    left, right: i4 (2 R + 1,), extent of the disk in the rows -R..R, right < left where a row is empty.
     """
-    shift, one, two = np.uint64(bit & 63), np.uint64(1), np.uint64(2)
-    low = high = next_high = np.uint64(0)
-    first, down = np.uint64(top * step + (bit >> 6)), np.uint64(step)
-    left = bottom + 1 - top
-    while left > 1:
-        second = first + down
-        low |= plane[first] | plane[second]
-        high |= plane[first + one] | plane[second + one]
-        next_high |= plane[first + two] | plane[second + two]
-        first = second + down
-        left -= 2
-    if left == 1:
-        low |= plane[first]
-        high |= plane[first + one]
-        next_high |= plane[first + two]
-    if shift:
-        low = low >> shift | high << (np.uint64(64) - shift)
-        high = high >> shift | next_high << (np.uint64(64) - shift)
-    return _any_of_next(low, high, length)
+    number = left.size
+    centre = number // 2
+    index = 0  # rows in the order 0, 1, -1, 2, -2, ..., because those next to each other mostly have the same extent
+    while index < number and pixels:
+        row = centre + ((index + 1) >> 1) * (2 * (index & 1) - 1)
+        bit, end = np.int64(left[row]), np.int64(right[row])
+        after = index
+        while after < number:
+            row = centre + ((after + 1) >> 1) * (2 * (after & 1) - 1)
+            if left[row] != bit or right[row] != end:
+                break
+            after += 1
+        while bit <= end:
+            low = high = next_high = np.uint64(0)
+            for same in range(index, after):
+                dy = ((same + 1) >> 1) * (2 * (same & 1) - 1)
+                first = word + dy * stride + (bit >> 6)
+                low |= plane[first]
+                high |= plane[first + 1]
+                next_high |= plane[first + 2]
+            shift = np.uint64(bit & 63)
+            if shift:
+                low = low >> shift | high << (np.uint64(64) - shift)
+                high = high >> shift | next_high << (np.uint64(64) - shift)
+            pixels &= ~_any_of_next(low, high, min(end + 1 - bit, 65))
+            bit += 65
+        index = after
+    return _bit_count(pixels)
 
 
-@jit("i8(i4[:,:], i4[:,:], i8, i8, i4[::1], i4[::1], u8[::1], u8[::1])")
-def _count_near(spans, others, padding, step, left, right, own, plane):
-    """Count the pixels of spans with a set bit of the plane (in which `others` are drawn) within their disk.
+@jit("void(u8[::1], u8[::1], i8, i8, i8, i8, i8, i8, i8)")
+def _find_edges(plane, edges, gap, stride, rows, top, height, left, width):
+    """Set the bits of boundary pixels: their 2x2 block, cut off at the edges of the image, is not uniform.
 
-    left, right: i4 (2 R + 1,), extent of the disk in the rows -R..R, right < left where a row is empty. Spans are in
-    the order of rows and drawn in `own`.
+    rows: number of rows to write; the plane has one more. top: y of the first one. left: x of the first pixel in a row,
+    whose last `gap` words are empty.
     """
-    radius = left.size // 2
-    first_row, last_row = np.int64(others[0, 0]) >> 16, np.int64(others[0, others.shape[1] - 1]) >> 16
-    top, bottom = radius, -radius
-    outer_left, outer_right = radius, -radius
-    for dy in range(-radius, radius + 1):
-        if left[radius + dy] <= right[radius + dy]:
-            top, bottom = min(top, dy), max(bottom, dy)
-            outer_left = min(outer_left, np.int64(left[radius + dy]))
-            outer_right = max(outer_right, np.int64(right[radius + dy]))
-    cut = (bottom - top) * 3 // 20  # leaves the rows of about the largest square in the disk
-    inner_left, inner_right = outer_left, outer_right
-    for dy in range(top + cut, bottom - cut + 1):
-        inner_left = max(inner_left, np.int64(left[radius + dy]))
-        inner_right = min(inner_right, np.int64(right[radius + dy]))
-    found = 0
-    seen = np.int64(-1)
-    for index in range(spans.shape[1]):
-        y, x = np.int64(spans[0, index]) >> 16, (np.int64(spans[0, index]) & 0xFFFF) + padding
-        for word in range(x >> 6, ((x + spans[1, index] - 1) >> 6) + 1):
-            if seen == y << 16 | word:
-                continue
-            seen = y << 16 | word
-            left_over = own[y * step + word]  # of the pixels in this word, those for which nothing is found yet
-            number = _bit_count(left_over)
-            above, below = max(first_row, y + top + cut), min(last_row, y + bottom - cut)
-            bits = inner_right - inner_left + 1
-            if 0 < bits <= 65:
-                left_over &= ~_any_in_rows(plane, step, above, below, 64 * word + inner_left, bits)
-            above, below = max(first_row, y + top), min(last_row, y + bottom)
-            bits = outer_right - outer_left + 1
-            far = np.uint64(0)  # pixels for which there is nothing to find
-            if left_over and bits <= 65:
-                far = left_over & ~_any_in_rows(plane, step, above, below, 64 * word + outer_left, bits)
-                left_over ^= far
-            for row in range(above, below + 1):
-                if not left_over:
-                    break
-                bit, bits = 64 * word + left[radius + row - y], right[radius + row - y] - left[radius + row - y] + 1
-                while bits > 0:
-                    left_over &= ~_any_in_rows(plane, step, row, row, bit, min(bits, 65))
-                    bit += 65
-                    bits -= 65
-            found += number - _bit_count(left_over | far)
-    return found
+    last, words = width - 1 - left, stride - gap
+    keep = _ALL
+    if last >> 6 < words:  # the pixel after the last one is equal to it
+        for row in range(gap, gap + (rows + 1) * stride, stride):
+            value = plane[row + (last >> 6)] >> np.uint64(last & 63) & _ONE
+            plane[row + ((last + 1) >> 6)] |= value << np.uint64((last + 1) & 63)
+        keep = _ALL >> np.uint64(63 - (last & 63))
+    last = height - 1 - top
+    if last < rows:
+        for word in range(gap + last * stride, gap + (last + 1) * stride):
+            plane[word + stride] = plane[word]
+    _find_boundary(plane, edges, gap, gap + rows * stride, stride)
+    for row in range(gap, gap + rows * stride, stride):
+        edges[row + words - 1] &= keep
+        edges[row + words : row + stride] = np.uint64(0)
+    if top < 0:
+        before = gap + (-1 - top) * stride
+        edges[before : before + stride] = np.uint64(0)
+    if last + 1 < rows:
+        after = gap + (last + 1) * stride
+        edges[after : after + stride] = np.uint64(0)
 
 
-@jit("void(i4[::1], u1[::1], i4[::1], u1[::1], i8, i8, i8, i8[:,::1], f8, i4[:,:,::1], i4[:,:,::1], i8, u8[:,::1])")
-def count(gt_starts, gt, pred_starts, pred, height, width, adaptive, table, cap, disks, spans, step, planes):
-    """Write the counts of all labels of a frame to the first nine rows of `table`, i8 (14, 256).
+@jit("i8(u8[::1], u8[::1], u8[:,::1], i8, i8, i8, i4[::1], i4[::1], i4[::1])")
+def _count_missed(own, other, buffers, start, stop, stride, left, right, reach):
+    """How many bits of `own`, in the words start .. stop - 1, have no set bit of `other` in their disk.
+
+    buffers: three planes. left, right: see `_count_far`. reach: half the rows and columns of a rectangle inside the
+    disk, and how many more those of one around it have. The first is -1 if there are no such rectangles.
+    """
+    near, out, spare, wide = other, buffers[0], buffers[1], buffers[2]
+    rows, columns, more_rows, more_columns = reach[0], reach[1], reach[2], reach[3]
+    done = 0
+    begin, end = start - more_rows * stride, stop + more_rows * stride
+    while done < rows:
+        further = min(2 * done + 1, rows - done)
+        done += further
+        margin = (rows - done) * stride
+        _grow_rows(near, out, begin - margin, end + margin, further * stride)
+        near, out, spare = out, spare, out
+    out[begin - 1] = spare[begin - 1] = wide[start - 1] = np.uint64(0)  # between the first row and the one before
+    done = 0
+    while done < columns:
+        further = min(2 * done + 1, columns - done, 63)
+        done += further
+        _grow_columns(near, out, begin, end, further)
+        near, out, spare = out, spare, out
+    known = rows >= 0
+    if known:
+        _grow_rows(near, wide, start, stop, more_rows * stride)
+        _grow_columns(wide, out, start, stop, more_columns)
+    missed = 0
+    own, near, out = own[start:stop], near[start:stop], out[start:stop]
+    for i in range(own.size):
+        pixels = own[i]
+        if known:
+            pixels &= ~near[i]
+            missed += _bit_count(pixels & ~out[i])
+            pixels &= out[i]
+        if pixels:
+            missed += _count_far(pixels, other, start + i, stride, left, right)
+    return missed
+
+
+@jit("void(i8[::1], i8[::1], i8, i8, i8, i4[:,:,::1], i4[:,::1], u8[:,::1], i8, i8[::1])")
+def _count_object(gt, pred, height, width, adaptive, disks, reach, planes, band, counts):
+    """Add the counts of one object but its areas, `band` rows at a time.
+
+    gt, pred: its runs. adaptive: number of the disk for adaptive matches, or -1.
+    """
+    radius = disks.shape[1] - 1
+    gap = radius // 64 + 1  # empty words between two rows, and before the first one
+    g, p, g_edges, p_edges, buffers = planes[0], planes[1], planes[2], planes[3], planes[4:]
+    next_g = next_p = done = 0  # rows before `done` are counted
+    while next_g < gt.size or next_p < pred.size:
+        y = height
+        if next_g < gt.size:
+            y = min(y, gt[next_g] >> 40)
+        if next_p < pred.size:
+            y = min(y, pred[next_p] >> 40)
+        y = max(y - 1, done)  # the boundary begins a row above the object
+        done = min(y + band, height)
+        top, rows = y - radius, done - y + 2 * radius
+        g_begin, g_end, g_least, g_largest = _find_band(gt, next_g, top, top + rows)
+        p_begin, p_end, p_least, p_largest = _find_band(pred, next_p, top, top + rows)
+        left = max(min(g_least, p_least) - 1, 0) >> 6
+        stride = (max(g_largest, p_largest) >> 6) - left + 1 + gap
+        start = gap + radius * stride
+        stop, end = start + (done - y) * stride, gap + (rows + 1) * stride + 1
+        origin = gap - top * stride - left
+        g[gap:end] = np.uint64(0)
+        p[gap:end] = np.uint64(0)
+        _draw(gt[g_begin:g_end], origin, stride, g)
+        _draw(pred[p_begin:p_end], origin, stride, p)
+        counts[INTERSECTION] += _count_common(g, p, start, stop)
+        _find_edges(g, g_edges, gap, stride, rows, top, height, 64 * left, width)
+        _find_edges(p, p_edges, gap, stride, rows, top, height, 64 * left, width)
+        in_gt, in_pred = _count_common(g_edges, g_edges, start, stop), _count_common(p_edges, p_edges, start, stop)
+        counts[GT_BOUNDARY] += in_gt
+        counts[PRED_BOUNDARY] += in_pred
+        if g_begin < g_end and p_begin < p_end:
+            for place, disk in ((GT_MATCHED, radius), (GT_MATCHED_ADAPTIVE, adaptive)):
+                if disk < 0:
+                    continue
+                lower, upper, near = disks[0][disk], disks[1][disk], reach[disk]
+                counts[place] += in_gt - _count_missed(
+                    g_edges, p_edges, buffers, start, stop, stride, lower, upper, near
+                )
+                counts[place + 1] += in_pred - _count_missed(
+                    p_edges, g_edges, buffers, start, stop, stride, lower, upper, near
+                )
+        while next_g < gt.size and gt[next_g] >> 40 < done:
+            next_g += 1
+        while next_p < pred.size and pred[next_p] >> 40 < done:
+            next_p += 1
+
+
+@jit(
+    "i8(i4[::1], u1[::1], i4[::1], u1[::1], i8, i8, i8, f8, i4[:,:,::1], i4[:,::1], i8[:,::1], u8[:,::1], i8,"
+    "i8[:,::1], i8[:,::1])"
+)
+def count(
+    gt_starts, gt, pred_starts, pred, height, width, adaptive, cap, disks, reach, runs, planes, band, by_label, table
+):
+    """Write the counts of all labels of a frame to the rows of `table`, i8 (255, 10). Returns the number of labels.
 
     gt_starts, gt, pred_starts, pred: starts and labels of `io.runs.Runs`. disks: i4 (2, R + 1, 2 R + 1), their left and
-    right ends by radius 1..R; row 0 is the disk of radius `cap` of MOSEv2. spans: a buffer, i4 (4, 2, N), N at least 8
-    times the runs of a map. step: words of a row of the planes. planes: uint64 (2, H * step), zero on entry and on
-    return.
+    right ends by radius 1..R; row 0 is the disk of radius `cap` of MOSEv2. reach: i4 (R + 1, 4), see `_count_missed`.
+    runs: a buffer, i8 (2, N), N at least the runs of a map. planes: uint64 (7, N) for `band` + 2 R + 2 rows of a map,
+    zero before the first use. band: rows that are counted at once. by_label: a buffer, i8 (4, 256).
     """
-    left, right = disks[0], disks[1]
-    radius = left.shape[0] - 1
-    gt_plane, pred_plane = planes[0], planes[1]
-    gt_ends, pred_ends, chosen, gt_numbers, pred_numbers = table[9], table[10], table[11], table[12], table[13]
-    padding = 64 * ((radius + 63) // 64)
-    table[:] = 0
-    _add_areas(gt_starts, gt, pred_starts, pred, table[GT_PIXELS], table[PRED_PIXELS], table[INTERSECTION])
-    gt_boundary, pred_boundary = table[GT_BOUNDARY], table[PRED_BOUNDARY]
-    gt_found = _find_boundary(gt_starts, gt, height, width + 1, spans[0], gt_boundary, gt_numbers)
-    pred_found = _find_boundary(pred_starts, pred, height, width + 1, spans[1], pred_boundary, pred_numbers)
-    for row in range(table.shape[0]):
-        table[row, 0] = 0
-    gt_total = pred_total = 0
+    gt_pixels, pred_pixels, gt_ends, pred_ends = by_label[0], by_label[1], by_label[2], by_label[3]
+    _sort_runs(gt_starts, gt, width + 1, gt_pixels, gt_ends, runs[0])
+    _sort_runs(pred_starts, pred, width + 1, pred_pixels, pred_ends, runs[1])
+    found = 0
     for label in range(1, 256):
-        if gt_boundary[label] and pred_boundary[label]:
-            chosen[label] = 1
-            gt_ends[label], pred_ends[label] = gt_total, pred_total
-            gt_total += gt_numbers[label]
-            pred_total += pred_numbers[label]
-    if not gt_total:
-        return
-    _sort_by_label(spans[0], gt_found, gt_ends, chosen, spans[2])
-    _sort_by_label(spans[1], pred_found, pred_ends, chosen, spans[3])
-    for label in range(1, 256):
-        if not chosen[label]:
+        if not gt_pixels[label] and not pred_pixels[label]:
             continue
-        g = spans[2][:, gt_ends[label] - gt_numbers[label] : gt_ends[label]]
-        p = spans[3][:, pred_ends[label] - pred_numbers[label] : pred_ends[label]]
-        _draw(g, padding, step, True, gt_plane)
-        _draw(p, padding, step, True, pred_plane)
-        table[GT_MATCHED, label] = _count_near(g, p, padding, step, left[radius], right[radius], gt_plane, pred_plane)
-        table[PRED_MATCHED, label] = _count_near(p, g, padding, step, left[radius], right[radius], pred_plane, gt_plane)
+        counts = table[found]
+        counts[:] = 0
+        counts[0], counts[GT_PIXELS], counts[PRED_PIXELS] = label, gt_pixels[label], pred_pixels[label]
+        disk = -1
         if adaptive:
-            tolerance = np.ceil(0.1 * np.sqrt(table[GT_PIXELS, label]))
+            tolerance = np.ceil(0.1 * np.sqrt(gt_pixels[label]))
             disk = np.int64(tolerance) if tolerance < cap else 0
-            lower, upper = left[disk], right[disk]
-            table[GT_MATCHED_ADAPTIVE, label] = _count_near(g, p, padding, step, lower, upper, gt_plane, pred_plane)
-            table[PRED_MATCHED_ADAPTIVE, label] = _count_near(p, g, padding, step, lower, upper, pred_plane, gt_plane)
-        _draw(g, padding, step, False, gt_plane)
-        _draw(p, padding, step, False, pred_plane)
+        g = runs[0][gt_ends[label - 1] : gt_ends[label]]
+        p = runs[1][pred_ends[label - 1] : pred_ends[label]]
+        _count_object(g, p, height, width, disk, disks, reach, planes, band, counts)
+        found += 1
+    return found

@@ -52,8 +52,8 @@ class SequencePair:
     """
 
     name: str
-    ground_truth: Mapping[str, Path] = field(default_factory=dict)
-    prediction: Mapping[str, Path] = field(default_factory=dict)
+    ground_truth: Mapping[str, str | Path] = field(default_factory=dict)
+    prediction: Mapping[str, str | Path] = field(default_factory=dict)
     per_object: bool = False
     merge_objects: bool = False
     objects: Mapping[int, ObjectInfo] | None = None
@@ -144,7 +144,7 @@ def pair_sequence(name: str, ground_truth: Path, prediction: Path, *, masks_dige
     return SequencePair(name, files, predicted, per_object, merge, masks_digest=masks_digest)
 
 
-def _masks(folder: Path) -> tuple[dict[str, Path], bool]:
+def _masks(folder: Path) -> tuple[dict[str, str], bool]:
     """Masks of a sequence by key, and whether each object has a folder. Raises DataError if there are no masks."""
     if files := frame_files(folder):
         return files, False

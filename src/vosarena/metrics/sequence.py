@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal, NamedTuple, NoReturn
 
 import numpy as np
 
@@ -75,8 +75,7 @@ class SequenceFailed(Exception):
         self.failure = failure
 
 
-@dataclass(frozen=True)
-class _Frame:
+class _Frame(NamedTuple):
     """One ground-truth frame and the key of its prediction (or, where objects are merged, of any object's).
 
     The key is None for a first or last frame without a prediction, which is then counted as an empty one.
@@ -249,12 +248,12 @@ class SequenceCounter:
             self.overlaps += overlap
             yield Runs.of_rows(merged)
 
-    def _object_mask(self, path: Path, frame: _Frame) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    def _object_mask(self, path: str | Path, frame: _Frame) -> np.ndarray[Any, np.dtype[np.bool_]]:
         """The predicted mask of one object, bool (H, 1 + W); the first column is False."""
         runs = self._mask(path, frame, "prediction")
         return self._one_object(runs, path, frame, "prediction").rows() > 0
 
-    def _mask(self, path: Path, frame: _Frame, side: Side) -> Runs:
+    def _mask(self, path: str | Path, frame: _Frame, side: Side) -> Runs:
         try:
             return read_runs(path)
         except MaskError as error:
@@ -299,11 +298,11 @@ class SequenceCounter:
         self.found.append((labels, table))
         self.sizes.append(gt.shape)
 
-    def _path(self, frame: _Frame) -> Path:
+    def _path(self, frame: _Frame) -> str | Path:
         """The file of the prediction."""
-        return self.pair.prediction.get(frame.prediction or "", Path(frame.prediction or ""))
+        return self.pair.prediction.get(frame.prediction or "", frame.prediction or "")
 
-    def _one_object(self, runs: Runs, path: Path, frame: _Frame, side: Side) -> Runs:
+    def _one_object(self, runs: Runs, path: str | Path, frame: _Frame, side: Side) -> Runs:
         """The mask from an object's folder as labels 0 and 1, whatever value the file uses for the object."""
         if not self.options.binary and len(set(runs.labels[runs.labels != 0].tolist())) > 1:
             self._fail(f"{path} holds more than one object; a mask in an object's folder holds that one", frame, side)
