@@ -19,8 +19,6 @@ from vosarena.finetuning.recipe import read_recipe
 from vosarena.orchestration.checks import check_study
 from vosarena.orchestration.training import TrainingJob
 
-# Two threads of a process would spin while they wait for each other, on CPUs that other tests use.
-ONE_THREAD = ("--set-threads", "finetune=1")
 MINE, UNDISTURBED = (f"results/finetune/{name}/weights.pth" for name in ("mine", "undisturbed"))
 
 
@@ -43,7 +41,7 @@ def study(root: Path, **recipe: object) -> dict:
 
 def workflow(root: Path, *arguments: str, config: dict | None = None) -> str:
     """Run the workflow on this machine; return what it printed."""
-    command = workflow_command(root, config, *ONE_THREAD, *arguments)
+    command = workflow_command(root, config, *arguments)
     done = subprocess.run(command, cwd=root, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr
@@ -74,7 +72,8 @@ def test_resources_follow_the_recipe_and_the_measured_speed(tmp_path: Path) -> N
     one_node = TrainingJob(recipe.model_copy(update={"nodes": 1}), tmp_path, uses_gpus=True)
     assert (one_node.gpu, one_node.gres, one_node.nodes) == (4, None, None)
     on_cpus = TrainingJob(recipe, tmp_path, uses_gpus=False)
-    assert (on_cpus.gpu, on_cpus.threads, job.minutes()) == (0, 8, 2880)
+    assert (on_cpus.gpu, on_cpus.threads, job.minutes()) == (0, 4, 2880)
+    assert TrainingJob(recipe, tmp_path, uses_gpus=False, threads_on_cpu=3).threads == 12
     hours, measured = job.hours("gpu")
     # 1000 iterations of 16 clips with 8 frames and 3 objects, three times 0.02 s for each, on 8 GPUs
     assert (hours, measured) == (pytest.approx(1000 * 3 * 16 * 8 * 0.02 * 4 / 8 / 3600), False)
@@ -132,7 +131,6 @@ def test_a_training_survives_its_time_limit_scancel_and_the_death_of_its_node(sl
         command = workflow_command(trained, study(trained, **recipe))
         del command[command.index("--cores") : command.index("--cores") + 2]
         command += [
-            *ONE_THREAD,
             "--profile",
             str(REPOSITORY / "workflow/profiles/slurm"),
             "--slurm-status-command",

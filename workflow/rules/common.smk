@@ -91,6 +91,7 @@ if study.inference.device != "cpu":
         lambda: 1 if study.inference.device == "mps" else len(visible_devices(os.environ, all_devices())),
         study.inference.jobs_per_gpu,
     )
+on_gpus = gpu_jobs != 0 or study.inference.device in ("cuda", "mps")  # networks, as far as it is known here
 
 
 # Jobs get records as parameters. Snakemake compares only parameters of built-in types with those of the last run, so
@@ -205,7 +206,13 @@ def training_job_of(wildcards):
     """Return what a training asks for."""
     recipe = recipe_of(wildcards)
     work = paths.finetuned(wildcards.model) / "checkpoint"
-    return TrainingJob(recipe, work, uses_gpus=study.inference.device != "cpu", here=runs_here(workflow))
+    return TrainingJob(
+        recipe,
+        work,
+        uses_gpus=on_gpus,
+        here=runs_here(workflow),
+        threads_on_cpu=study.inference.threads,
+    )
 
 
 def curves_of_study(wildcards):
@@ -281,7 +288,7 @@ def kind_of(wildcards):
     models = tracking_members_of(wildcards) or {wildcards.model: model_of(wildcards)}
     if not any(weights_of(Namespace(model=name)) or uses_torch(model.tracker) for name, model in models.items()):
         return "baseline"
-    return "cpu" if gpu_jobs == 0 and study.inference.device not in ("cuda", "mps") else "gpu"
+    return "gpu" if on_gpus else "cpu"
 
 
 def cpus_of(wildcards):

@@ -19,6 +19,7 @@ rule finetune:
         "<benchmarks>/finetune/{model}.tsv"
     conda:
         lambda wildcards: f"../../envs/{model_of(wildcards).env}.yaml"
+    priority: 1  # before other jobs, because tracking with its weights comes last
     threads: lambda wildcards: training_job_of(wildcards).threads
     resources:
         gpu=lambda wildcards: training_job_of(wildcards).gpu,

@@ -55,8 +55,8 @@ class Inference(Entry):
     threads: Int = Field(
         1,
         ge=1,
-        description="Threads with which PyTorch and OpenCV compute on the CPU; also the CPUs of a job without a GPU. "
-        "Another number can change the last bits of a model's output, and thus single pixels.",
+        description="Threads with which PyTorch and OpenCV compute on the CPU, also in a training; also the CPUs of a "
+        "job without a GPU. Another number can change the last bits of a model's output, and thus single pixels.",
     )
     device: Literal["auto", "cpu", "cuda", "mps"] = Field(
         "auto",

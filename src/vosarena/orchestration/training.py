@@ -31,18 +31,20 @@ class TrainingJob:
         work: Folder of its checkpoint.
         uses_gpus: Whether it runs on GPUs.
         here: Whether it runs on this machine, and no scheduler starts it.
+        threads_on_cpu: Threads of each process that computes without a GPU; another number can change the last bits.
     """
 
     recipe: FinetuneEntry
     work: Path
     uses_gpus: bool
     here: bool = False
+    threads_on_cpu: int = 1
 
     @property
     def threads(self) -> int:
-        """CPUs of a node: two for each process; on a cluster, also one for each process that loads data."""
+        """CPUs of a node: two for each GPU; on a cluster, also one for each process that loads data."""
         loaders = 0 if self.here else self.recipe.workers
-        return self.recipe.gpus * (2 + loaders if self.uses_gpus else 2)
+        return self.recipe.gpus * (2 + loaders if self.uses_gpus else self.threads_on_cpu)
 
     @property
     def gpu(self) -> int:
