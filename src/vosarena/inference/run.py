@@ -5,7 +5,8 @@ import logging
 import platform
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -36,7 +37,8 @@ from vosarena.inference.prompting import derived_prompts
 from vosarena.inference.real_time import RealTime
 from vosarena.inference.usage import PeakMemory
 from vosarena.io.frames import Frames
-from vosarena.io.masks import LabelMap, masks_digest, write_mask
+from vosarena.io.masks import LabelMap, MasksDigest, masks_digest, read_runs, write_mask
+from vosarena.io.runs import Runs
 from vosarena.predictions.failures import breaks_cuda, is_out_of_memory, reason_of
 from vosarena.predictions.manifest import LateMasks, Manifest, MemoryUse, Timing, Versions
 from vosarena.predictions.store import Store
@@ -305,12 +307,12 @@ class _Run:
         stems = tuple(path.stem for path in plan.files.frames)
         jobs, began = self._jobs.numbers(), time.time()
         memory, started = PeakMemory(), time.perf_counter()
-        saving, (prompts, real_time) = _write_masks(self.tracker, plan, folder, title, self.task.job)
+        saving, (digest, prompts, real_time) = _write_masks(self.tracker, plan, folder, title, self.task.job)
         seconds = time.perf_counter() - started
         manifest = Manifest(
             sequence=plan.files.name,
             fingerprint=plan.fingerprint,
-            masks_digest=masks_digest((name, folder / f"{name}.png") for name in plan.outputs),
+            masks_digest=digest,
             frames=stems,
             written=None if len(plan.written) == len(stems) else tuple(plan.written),
             prompts={stems[index]: tuple(prompted_ids(prompt)) for index, prompt in prompts.items()},
@@ -329,31 +331,32 @@ class _Run:
 
 def _write_masks(
     tracker: Tracker, plan: _Plan, folder: Path, title: str, job: Job
-) -> tuple[dict[str, Any], tuple[Prompts, LateMasks | None]]:
+) -> tuple[dict[str, Any], tuple[str, Prompts, LateMasks | None]]:
     """Track and write; if memory runs out, try again with the tracker's options that need less of it.
 
     A tracker offers them as `saving_memory()`, a context manager that yields the options it changed.
 
     Returns:
-        The options that were changed, empty after a normal run; the prompts; and which masks were late, in real time
-        only.
+        The options that were changed, empty after a normal run; the digest of the masks; the prompts; and which masks
+        were late, in real time only.
     """
     for parent in {(folder / name).parent for name in plan.outputs}:
         parent.mkdir(exist_ok=True)
 
-    def attempt() -> tuple[Prompts, LateMasks | None]:
+    def attempt() -> tuple[str, Prompts, LateMasks | None]:
         if plan.sources:
             written = set(plan.written)
             kept = replace(plan.files, frames=tuple(path for path in plan.files.frames if path.stem in written))
-            _write_all(combine_masks(tracker, kept, plan.prompts, plan.sources, title), folder)
-            return plan.prompts, None
+            combined = combine_masks(tracker, kept, plan.prompts, plan.sources, title)
+            return _write_all(combined, plan.outputs, folder), plan.prompts, None
         real_time = RealTime(job.real_time) if job.real_time else None
         with Frames(plan.frames, workers=job.workers, mask_size=plan.files.size) as frames:
             prompts = derived_prompts(tracker, frames, plan.prompts, job.definition.prompts)
             masks = track_sequence(tracker, frames, plan.files, prompts, title, real_time)
             wanted = set(plan.outputs)
-            _write_all(((name, labels) for name, labels in masks if name in wanted), folder)
-        return prompts, LateMasks(job.real_time, real_time.late) if job.real_time and real_time else None
+            digest = _write_all(((name, labels) for name, labels in masks if name in wanted), plan.outputs, folder)
+        late = LateMasks(job.real_time, real_time.late) if job.real_time and real_time else None
+        return digest, prompts, late
 
     try:
         return {}, attempt()
@@ -370,17 +373,37 @@ def _write_masks(
         return dict(saving), found
 
 
-def _write_all(masks: Iterable[tuple[str, LabelMap]], folder: Path) -> None:
-    """Write named masks in the background while the tracker computes; at most a few wait in memory."""
-    pending: list[Future[None]] = []
+def _write_all(masks: Iterable[tuple[str, LabelMap]], outputs: Sequence[str], folder: Path) -> str:
+    """Write named masks in the background while the tracker computes; at most a few wait in memory.
+
+    Returns:
+        Digest of the files in the order of `outputs`. Masks that come in this order are read for it when written.
+    """
+    pending: deque[tuple[str, Future[Runs]]] = deque()
+    digest, expected, in_order = MasksDigest(), iter(outputs), True
+
+    def write(path: Path, labels: LabelMap) -> Runs:
+        write_mask(path, labels)
+        return read_runs(path)
+
+    def finish() -> None:
+        nonlocal in_order
+        name, written = pending.popleft()
+        runs = written.result()
+        in_order = in_order and name == next(expected, None)
+        if in_order:
+            digest.update(name, runs)
+
     with ThreadPoolExecutor(_WRITERS, thread_name_prefix="masks") as pool:
         for name, labels in masks:
             # A copy, because the tracker may reuse the array.
-            pending.append(pool.submit(write_mask, folder / f"{name}.png", labels.copy()))
-            if len(pending) >= _UNWRITTEN:
-                pending.pop(0).result()
-        for future in pending:
-            future.result()
+            pending.append((name, pool.submit(write, folder / f"{name}.png", labels.copy())))
+            while pending and (len(pending) >= _UNWRITTEN or pending[0][1].done()):
+                finish()
+        while pending:
+            finish()
+    whole = in_order and next(expected, None) is None
+    return digest.hexdigest() if whole else masks_digest((name, folder / f"{name}.png") for name in outputs)
 
 
 def sequence_digest(files: SequenceFiles, prompts: Prompts) -> str:
