@@ -62,9 +62,9 @@ def test_counts_follow_their_definitions() -> None:
             assert counts == expected
 
 
-@pytest.mark.parametrize("size", [(480, 854), (300, 1000), (2000, 3000), (61, 4000)])
+@pytest.mark.parametrize("size", [(480, 854), (300, 1000), (2000, 3000), (61, 4000), (30, 8300), (8300, 30)])
 def test_large_tolerances_equal_the_disk(size: tuple[int, int]) -> None:
-    """Radii of 8 to 29 pixels, words and rows at the edges included: boundaries scattered over the image."""
+    """Radii of 8 to 67 pixels, words and rows at the edges included: boundaries scattered over the image."""
     rng = np.random.default_rng(1)
     gt, pred = np.zeros(size, np.uint8), np.zeros(size, np.uint8)
     for labels in (gt, pred):
@@ -75,6 +75,26 @@ def test_large_tolerances_equal_the_disk(size: tuple[int, int]) -> None:
     edges = [plain_boundary(labels == 1) for labels in (gt, pred)]
     r = tolerance(*size)
     assert counts[5:] == [plain_matches(edges[0], edges[1], r), plain_matches(edges[1], edges[0], r)]
+
+
+@pytest.mark.parametrize("size", [(64, 1), (65, 63), (129, 64), (140, 65), (200, 128), (277, 400)])
+def test_rows_that_are_counted_at_once(size: tuple[int, int]) -> None:
+    """Objects in pieces that end near multiples of 64 rows or begin a few rows later; buffers of other objects."""
+    rng = np.random.default_rng(size)
+    counter, radius, cap = FrameCounter(adaptive=True), tolerance(*size), tolerance_cap(*size)
+    for _ in range(25):
+        gt, pred = np.zeros((2, *size), np.uint8)
+        for labels in (gt, pred):
+            for _ in range(rng.integers(1, 8)):
+                y, x = 64 * rng.integers(5) + rng.integers(-12, 13), rng.integers(-3, size[1])
+                labels[max(0, y) : y + rng.integers(1, 90), max(0, x) : x + rng.integers(4, 80)] = rng.integers(1, 4)
+        runs = [Runs.of_rows(np.pad(labels, ((0, 0), (1, 0)))) for labels in (gt, pred)]
+        for label, counts in zip(*(array.tolist() for array in counter.count(*runs)), strict=True):
+            a, b = gt == label, pred == label
+            edges = plain_boundary(a), plain_boundary(b)
+            assert counts[:5] == [(a & b).sum(), a.sum(), b.sum(), edges[0].sum(), edges[1].sum()]
+            near = min(np.ceil(0.1 * np.sqrt(counts[1])), cap) if counts[1] else cap
+            assert counts[5:] == [dilated_matches(*pair, r) for r in (radius, near) for pair in (edges, edges[::-1])]
 
 
 @pytest.mark.parametrize("size", [(97, 131), (480, 854), (600, 701)])

@@ -113,8 +113,10 @@ def as_argument(value: Any) -> bytes:
     kept alive meanwhile. Bytes are arguments already.
     """
     if isinstance(value, np.ndarray):
-        quick = value.flags.writeable and value.size  # three times as fast as `ctypes.data`
-        where = ctypes.addressof(_Byte.from_buffer(value.data)) if quick else value.ctypes.data
+        try:
+            where = ctypes.addressof(_Byte.from_buffer(value.data))  # three times as fast as `ctypes.data`
+        except (TypeError, ValueError):  # read-only or empty
+            where = value.ctypes.data
         return _ARRAYS[value.ndim].pack(0, 0, value.size, value.itemsize, where, *value.shape, *value.strides)
     if isinstance(value, bytes):
         return value

@@ -177,8 +177,8 @@ def _disks(radius: int, cap: float) -> np.ndarray[Any, np.dtype[np.int32]]:
 def _reach(disks: np.ndarray[Any, np.dtype[np.int32]]) -> np.ndarray[Any, np.dtype[np.int32]]:
     """The largest rectangle in each disk of `_disks` and the least one around it, int32 (R + 1, 4).
 
-    Half height and half width of the first, and how much larger those of the second are. The first is -1 if the disk
-    does not hold its centre, or the second is too large for the kernels.
+    Half height and half width of the first, and how much larger those of the second are, at least 1. The first is -1
+    if the disk does not hold its centre, or the second is too large for the kernels.
     """
     radius = disks.shape[2] // 2
     left, right = disks
@@ -189,10 +189,11 @@ def _reach(disks: np.ndarray[Any, np.dtype[np.int32]]) -> np.ndarray[Any, np.dty
     filled = left <= right
     most_rows = (np.abs(np.arange(-radius, radius + 1)) * filled).max(axis=1)
     most_columns = (np.maximum(np.abs(left), np.abs(right)) * filled).max(axis=1)
-    reach = np.stack((height, width, most_rows - height, most_columns - width), 1).astype(np.int32)
-    known = (width >= 0) & (reach[:, 2] <= 2 * height + 1) & (reach[:, 3] <= np.minimum(2 * width + 1, 63))
-    reach[:, 3] = np.maximum(reach[:, 3], 1)  # shifts by 0 have no meaning there
-    reach[~known] = -1, -1, 0, 0
+    more = np.maximum(np.stack((most_rows - height, most_columns - width), 1), 1)
+    known = (width >= 0) & (height + more[:, 0] <= radius)
+    known &= (more[:, 0] <= 2 * height + 1) & (more[:, 1] <= np.minimum(2 * width + 1, 63))
+    reach = np.column_stack((height, width, more)).astype(np.int32)
+    reach[~known] = -1, -1, 1, 1
     return reach
 
 

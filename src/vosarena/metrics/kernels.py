@@ -13,9 +13,8 @@ import numpy as np
 
 from vosarena.base.compiled import jit
 
-# Columns of the result: the label, COUNTS and ADAPTIVE_COUNTS of `metrics.counts`.
+# Columns of the result: the label, COUNTS and then ADAPTIVE_COUNTS of `metrics.counts`.
 INTERSECTION, GT_PIXELS, PRED_PIXELS, GT_BOUNDARY, PRED_BOUNDARY, GT_MATCHED, PRED_MATCHED = range(1, 8)
-GT_MATCHED_ADAPTIVE, PRED_MATCHED_ADAPTIVE = 8, 9
 _FIELD = (1 << 20) - 1  # a run of an object is one number: y << 40 | x of the first pixel << 20 | x of the last pixel
 _ALL = np.uint64(0xFFFFFFFFFFFFFFFF)
 _ONE = np.uint64(1)
@@ -216,11 +215,11 @@ def _find_edges(plane, edges, gap, stride, rows, top, height, left, width):
 
 
 @jit("i8(u8[::1], u8[::1], u8[:,::1], i8, i8, i8, i4[::1], i4[::1], i4[::1])")
-def _count_missed(own, other, buffers, start, stop, stride, left, right, reach):
-    """How many bits of `own`, in the words start .. stop - 1, have no set bit of `other` in their disk.
+def _count_near(own, other, buffers, start, stop, stride, left, right, reach):
+    """How many bits of `own`, in the words start .. stop - 1, have a set bit of `other` in their disk.
 
     buffers: three planes. left, right: see `_count_far`. reach: half the rows and columns of a rectangle inside the
-    disk, and how many more those of one around it have. The first is -1 if there are no such rectangles.
+    disk, and how many more, at least 1, those of one around it have. The first is -1 if there are no such rectangles.
     """
     near, out, spare, wide = other, buffers[0], buffers[1], buffers[2]
     rows, columns, more_rows, more_columns = reach[0], reach[1], reach[2], reach[3]
@@ -232,7 +231,6 @@ def _count_missed(own, other, buffers, start, stop, stride, left, right, reach):
         margin = (rows - done) * stride
         _grow_rows(near, out, begin - margin, end + margin, further * stride)
         near, out, spare = out, spare, out
-    out[begin - 1] = spare[begin - 1] = wide[start - 1] = np.uint64(0)  # between the first row and the one before
     done = 0
     while done < columns:
         further = min(2 * done + 1, columns - done, 63)
@@ -240,73 +238,24 @@ def _count_missed(own, other, buffers, start, stop, stride, left, right, reach):
         _grow_columns(near, out, begin, end, further)
         near, out, spare = out, spare, out
     known = rows >= 0
-    if known:
+    if (
+        known
+    ):  # bits of the last object beyond the margins may get into `out`, which then holds too many, but not too few
         _grow_rows(near, wide, start, stop, more_rows * stride)
         _grow_columns(wide, out, start, stop, more_columns)
-    missed = 0
+    found = 0
     own, near, out = own[start:stop], near[start:stop], out[start:stop]
     for i in range(own.size):
         pixels = own[i]
         if known:
-            pixels &= ~near[i]
-            missed += _bit_count(pixels & ~out[i])
             pixels &= out[i]
+            found += _bit_count(pixels)
+            pixels &= ~near[i]
+        else:
+            found += _bit_count(pixels)
         if pixels:
-            missed += _count_far(pixels, other, start + i, stride, left, right)
-    return missed
-
-
-@jit("void(i8[::1], i8[::1], i8, i8, i8, i4[:,:,::1], i4[:,::1], u8[:,::1], i8, i8[::1])")
-def _count_object(gt, pred, height, width, adaptive, disks, reach, planes, band, counts):
-    """Add the counts of one object but its areas, `band` rows at a time.
-
-    gt, pred: its runs. adaptive: number of the disk for adaptive matches, or -1.
-    """
-    radius = disks.shape[1] - 1
-    gap = radius // 64 + 1  # empty words between two rows, and before the first one
-    g, p, g_edges, p_edges, buffers = planes[0], planes[1], planes[2], planes[3], planes[4:]
-    next_g = next_p = done = 0  # rows before `done` are counted
-    while next_g < gt.size or next_p < pred.size:
-        y = height
-        if next_g < gt.size:
-            y = min(y, gt[next_g] >> 40)
-        if next_p < pred.size:
-            y = min(y, pred[next_p] >> 40)
-        y = max(y - 1, done)  # the boundary begins a row above the object
-        done = min(y + band, height)
-        top, rows = y - radius, done - y + 2 * radius
-        g_begin, g_end, g_least, g_largest = _find_band(gt, next_g, top, top + rows)
-        p_begin, p_end, p_least, p_largest = _find_band(pred, next_p, top, top + rows)
-        left = max(min(g_least, p_least) - 1, 0) >> 6
-        stride = (max(g_largest, p_largest) >> 6) - left + 1 + gap
-        start = gap + radius * stride
-        stop, end = start + (done - y) * stride, gap + (rows + 1) * stride + 1
-        origin = gap - top * stride - left
-        g[gap:end] = np.uint64(0)
-        p[gap:end] = np.uint64(0)
-        _draw(gt[g_begin:g_end], origin, stride, g)
-        _draw(pred[p_begin:p_end], origin, stride, p)
-        counts[INTERSECTION] += _count_common(g, p, start, stop)
-        _find_edges(g, g_edges, gap, stride, rows, top, height, 64 * left, width)
-        _find_edges(p, p_edges, gap, stride, rows, top, height, 64 * left, width)
-        in_gt, in_pred = _count_common(g_edges, g_edges, start, stop), _count_common(p_edges, p_edges, start, stop)
-        counts[GT_BOUNDARY] += in_gt
-        counts[PRED_BOUNDARY] += in_pred
-        if g_begin < g_end and p_begin < p_end:
-            for place, disk in ((GT_MATCHED, radius), (GT_MATCHED_ADAPTIVE, adaptive)):
-                if disk < 0:
-                    continue
-                lower, upper, near = disks[0][disk], disks[1][disk], reach[disk]
-                counts[place] += in_gt - _count_missed(
-                    g_edges, p_edges, buffers, start, stop, stride, lower, upper, near
-                )
-                counts[place + 1] += in_pred - _count_missed(
-                    p_edges, g_edges, buffers, start, stop, stride, lower, upper, near
-                )
-        while next_g < gt.size and gt[next_g] >> 40 < done:
-            next_g += 1
-        while next_p < pred.size and pred[next_p] >> 40 < done:
-            next_p += 1
+            found -= _count_far(pixels, other, start + i, stride, left, right)
+    return found
 
 
 @jit(
@@ -319,13 +268,16 @@ def count(
     """Write the counts of all labels of a frame to the rows of `table`, i8 (255, 10). Returns the number of labels.
 
     gt_starts, gt, pred_starts, pred: starts and labels of `io.runs.Runs`. disks: i4 (2, R + 1, 2 R + 1), their left and
-    right ends by radius 1..R; row 0 is the disk of radius `cap` of MOSEv2. reach: i4 (R + 1, 4), see `_count_missed`.
+    right ends by radius 1..R; row 0 is the disk of radius `cap` of MOSEv2. reach: i4 (R + 1, 4), see `_count_near`.
     runs: a buffer, i8 (2, N), N at least the runs of a map. planes: uint64 (7, N) for `band` + 2 R + 2 rows of a map,
     zero before the first use. band: rows that are counted at once. by_label: a buffer, i8 (4, 256).
     """
     gt_pixels, pred_pixels, gt_ends, pred_ends = by_label[0], by_label[1], by_label[2], by_label[3]
     _sort_runs(gt_starts, gt, width + 1, gt_pixels, gt_ends, runs[0])
     _sort_runs(pred_starts, pred, width + 1, pred_pixels, pred_ends, runs[1])
+    radius = disks.shape[1] - 1
+    gap = radius // 64 + 1  # empty words between two rows, and before the first one
+    g, p = planes[0], planes[1]
     found = 0
     for label in range(1, 256):
         if not gt_pixels[label] and not pred_pixels[label]:
@@ -337,8 +289,47 @@ def count(
         if adaptive:
             tolerance = np.ceil(0.1 * np.sqrt(gt_pixels[label]))
             disk = np.int64(tolerance) if tolerance < cap else 0
-        g = runs[0][gt_ends[label - 1] : gt_ends[label]]
-        p = runs[1][pred_ends[label - 1] : pred_ends[label]]
-        _count_object(g, p, height, width, disk, disks, reach, planes, band, counts)
+        g_runs = runs[0][gt_ends[label - 1] : gt_ends[label]]
+        p_runs = runs[1][pred_ends[label - 1] : pred_ends[label]]
+        next_g = next_p = done = 0  # rows before `done` are counted
+        while next_g < g_runs.size or next_p < p_runs.size:
+            y = height
+            if next_g < g_runs.size:
+                y = min(y, g_runs[next_g] >> 40)
+            if next_p < p_runs.size:
+                y = min(y, p_runs[next_p] >> 40)
+            y = max(y - 1, done)  # the boundary begins a row above the object
+            after_g, after_p = next_g, next_p
+            while after_g < g_runs.size and g_runs[after_g] >> 40 < y + band:
+                after_g += 1
+                done = (g_runs[after_g - 1] >> 40) + 1
+            while after_p < p_runs.size and p_runs[after_p] >> 40 < y + band:
+                after_p += 1
+                done = max(done, (p_runs[after_p - 1] >> 40) + 1)
+            top, rows = y - radius, done - y + 2 * radius
+            g_begin, g_end, g_least, g_largest = _find_band(g_runs, next_g, top, top + rows)
+            p_begin, p_end, p_least, p_largest = _find_band(p_runs, next_p, top, top + rows)
+            left = max(min(g_least, p_least) - 1, 0) >> 6
+            stride = (max(g_largest, p_largest) >> 6) - left + 1 + gap
+            start = gap + radius * stride
+            stop, end = start + (done - y) * stride, gap + (rows + 1) * stride + 1
+            origin = gap - top * stride - left
+            g[gap:end] = np.uint64(0)
+            p[gap:end] = np.uint64(0)
+            _draw(g_runs[g_begin:g_end], origin, stride, g)
+            _draw(p_runs[p_begin:p_end], origin, stride, p)
+            counts[INTERSECTION] += _count_common(g, p, start, stop)
+            for side in range(2):  # one call each instead of two, because functions are inlined
+                edges = planes[2 + side]
+                _find_edges(planes[side], edges, gap, stride, rows, top, height, 64 * left, width)
+                counts[GT_BOUNDARY + side] += _count_common(edges, edges, start, stop)
+            if g_begin < g_end and p_begin < p_end:
+                for place in range(GT_MATCHED, GT_MATCHED + (2 if disk < 0 else 4)):
+                    side, chosen = (place - GT_MATCHED) & 1, radius if place <= PRED_MATCHED else disk
+                    own, other = planes[2 + side], planes[3 - side]
+                    counts[place] += _count_near(
+                        own, other, planes[4:], start, stop, stride, disks[0][chosen], disks[1][chosen], reach[chosen]
+                    )
+            next_g, next_p = after_g, after_p
         found += 1
     return found
