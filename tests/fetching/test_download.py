@@ -668,7 +668,7 @@ def test_no_way_from_an_encrypted_address_to_one_that_is_not(server, tmp_path, m
             made.mount("https://", Redirect())
             yield made
 
-    monkeypatch.setattr("vosarena.fetching.verified.new_session", session)
+    monkeypatch.setattr("vosarena.fetching.http.new_session", session)
     sources = [{"url": "https://example.org/a.zip"}]
     assert "without encryption" in error_of(get, server, tmp_path, sources=sources)
     assert get(server, tmp_path, sources=sources, sha256=HASH).read_bytes() == BODY

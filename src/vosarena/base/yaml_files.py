@@ -1,5 +1,6 @@
 """YAML files of users, read strictly."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +9,8 @@ import yaml
 from vosarena.base.errors import ConfigError
 
 
-class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader, except that a repeated key is an error: PyYAML silently takes the last one."""
+class _NoRepeatedKeys(yaml.constructor.SafeConstructor):
+    """A repeated key is an error: PyYAML silently takes the last one."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
@@ -22,6 +23,14 @@ class _Loader(yaml.SafeLoader):
                 seen.add((key.tag, key.value))
         mapping: dict[Any, Any] = super().construct_mapping(node, deep)
         return mapping
+
+
+class _Loader(_NoRepeatedKeys, yaml.SafeLoader):
+    """In Python: its errors say best what is wrong."""
+
+
+class _FastLoader(_NoRepeatedKeys, getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+    """In C, where PyYAML was built with libyaml: every process of a run reads the whole catalog."""
 
 
 def line_of(file: Path, path: str) -> int | None:
@@ -60,7 +69,7 @@ def read_yaml(file: Path) -> dict[str, Any]:
         ConfigError: The file is missing, not valid YAML (the error names the line) or not a mapping.
     """
     try:
-        content = yaml.load(file.read_bytes(), Loader=_Loader)
+        content = _load(file.read_bytes())
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = f"{file}, line {mark.line + 1}, column {mark.column + 1}" if mark else str(file)
@@ -72,3 +81,9 @@ def read_yaml(file: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ConfigError(f"{file}: expected a mapping of keys to values")
     return content
+
+
+def _load(text: bytes) -> Any:
+    with suppress(yaml.YAMLError, ValueError):
+        return yaml.load(text, Loader=_FastLoader)
+    return yaml.load(text, Loader=_Loader)

@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from vosarena import demo
 from vosarena.base.errors import DataError
 from vosarena.base.files import write_text
 from vosarena.base.hashing import file_sha256
@@ -44,7 +45,6 @@ from vosarena.datasets.sequences import (
     numbered_files,
 )
 from vosarena.datasets.table import index_split
-from vosarena.demo import synthesize as synthetic
 from vosarena.fetching.policy import RetryPolicy
 from vosarena.io.masks import read_mask, write_mask
 from vosarena.io.video import decode_video, frame_rate
@@ -104,7 +104,9 @@ def prepare_split(split: Split, resources: Path) -> None:
             return
         (root / PREPARED_NOTE).unlink(missing_ok=True)
         if split.synthetic:
-            synthetic.synthesize(root, split.synthetic)
+            from vosarena.demo.synthesize import synthesize  # OpenCV, which the planning of a run does not need
+
+            synthesize(root, split.synthetic)
         else:
             contents = _discover(split, _roots(split, resources))
             logger.info("%s: %d sequences", split, len(contents.sequences))
@@ -265,7 +267,7 @@ def source_fingerprint(split: Split, *, every_file: bool = False) -> str:
 @cache
 def _generator_digest() -> str:
     """Return a digest of the code that draws the clips: another version may draw others."""
-    modules = sorted(Path(synthetic.__file__).parent.glob("*.py"))
+    modules = sorted(Path(demo.__path__[0]).glob("*.py"))
     return sha256("".join(map(file_sha256, modules)).encode()).hexdigest()[:16]
 
 

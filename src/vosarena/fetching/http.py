@@ -29,7 +29,7 @@ from vosarena.base.errors import DataError
 from vosarena.base.logs import progress_bar
 from vosarena.base.notes import read_note, sidecar_path, write_note
 from vosarena.fetching.policy import RetryPolicy
-from vosarena.fetching.sources import Address, RemoteSource, Repository
+from vosarena.fetching.sources import OFFLINE, Address, RemoteSource, Repository, SourceUnavailable
 
 logger = logging.getLogger(__name__)
 
@@ -42,9 +42,6 @@ _BROKEN = (requests.ConnectionError, requests.Timeout, requests.exceptions.Chunk
            urllib3.exceptions.HTTPError, ConnectionError, TimeoutError)  # fmt: skip
 
 
-OFFLINE = "; is this machine offline?"  # ends the reasons for which that is likely
-
-
 class RetryableError(Exception):
     """An attempt failed, but the next one may succeed."""
 
@@ -55,10 +52,6 @@ class _Message(RetryableError):
 
 class _Stuck(requests.Timeout):
     """A call did not return in time, and its thread is still running."""
-
-
-class SourceUnavailable(DataError):
-    """A source cannot provide the file, but another source may."""
 
 
 def download(

@@ -26,10 +26,15 @@ if TYPE_CHECKING:
     import requests
 
 Repository = Literal["dataset", "model"]  # two separate kinds on Hugging Face
+OFFLINE = "; is this machine offline?"  # ends the reasons of SourceUnavailable for which that is likely
 _DRIVE = "https://drive.google.com/uc"
 # The user and password in a URL, even if they contain a slash.
 _USER = re.compile(r"//(?:[^/?#]*@|[^/?#@]*:(?!\d*(?:[/?#]|$))[^@]*@)")
 _PUBLIC = {"id", "file", "files", "path", "name", "export", "download", "dl", "raw", "rev", "version", "format"}
+
+
+class SourceUnavailable(DataError):
+    """A source cannot provide the file, but another source may."""
 
 
 @dataclass(frozen=True)

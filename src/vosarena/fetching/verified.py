@@ -21,9 +21,17 @@ from vosarena.base.hashing import file_hashes
 from vosarena.base.locks import lock
 from vosarena.base.logs import progress_bar
 from vosarena.base.notes import checksum, read_note, sidecar_path, write_note
-from vosarena.fetching.http import OFFLINE, SourceUnavailable, download, find_address, new_session, server_message
 from vosarena.fetching.policy import RetryPolicy
-from vosarena.fetching.sources import FileEntry, LocalSource, PageSource, RemoteSource, Repository, Source
+from vosarena.fetching.sources import (
+    OFFLINE,
+    FileEntry,
+    LocalSource,
+    PageSource,
+    RemoteSource,
+    Repository,
+    Source,
+    SourceUnavailable,
+)
 from vosarena.fetching.unpack import check_archive, is_zip
 
 logger = logging.getLogger(__name__)
@@ -117,6 +125,8 @@ def _from_source(source: Source, wanted: RemoteFile, place: Path, policy: RetryP
         return path
     if not isinstance(source, RemoteSource):
         raise SourceUnavailable("manual download (sign-up required)")
+    from vosarena.fetching.http import download, find_address, new_session  # slow to import, and often not needed
+
     part = place.with_name(f"{place.name}.part")
     with new_session() as session:
         address = find_address(source, wanted.repository, policy, session)
@@ -219,6 +229,8 @@ def check_whole(path: Path, name: str) -> None:
     Raises:
         DataError: The file is empty, an incomplete or damaged archive, or a web page or message of a server.
     """
+    from vosarena.fetching.http import server_message
+
     with path.open("rb") as file:
         start = file.read(4096)
     if not start:
