@@ -26,9 +26,10 @@ from rich.console import Console
 from rich.table import Table
 
 from vosarena.base.sealed import SEAL, seal
-from vosarena.datasets.table import SequenceCounts, SequenceRecord, write_table
+from vosarena.datasets.table import SequenceCounts, SequenceRecord, read_table, write_table
 from vosarena.demo.synthesize import make_clip
 from vosarena.io.masks import write_mask
+from vosarena.orchestration.shards import Workload, make_shards
 
 REPOSITORY = Path(__file__).parents[1]
 MODELS = ("one", "two", "three")
@@ -64,7 +65,7 @@ def plan(scales: list[str]) -> None:
             jobs = len(MODELS) * -(-count // per_job)
             for name, arguments in (("dry run", ["--dry-run"]), ("no-op rerun", [])):
                 if name == "no-op rerun":
-                    finish(root)
+                    finish(root, per_job)
                 seconds, wall, memory, output = measured(root, *arguments)
                 if name == "dry run" and f"track {jobs}" not in " ".join(output.split()):
                     sys.exit(f"expected {jobs} jobs of the rule track, got:\n{output[-3000:]}")
@@ -108,18 +109,23 @@ def prepare(root: Path, count: int, per_job: int) -> None:
     (root / "config.yaml").write_text(yaml.safe_dump(config))
 
 
-def finish(root: Path) -> None:
+def finish(root: Path, per_job: int) -> None:
     """Make every file that the workflow would; the masks' folders and manifests are empty files."""
-    sequences = [path.name for path in (root / "many/JPEGImages").iterdir()]
-    for store in (root / "results/predictions/many/all" / model for model in MODELS):
+    table = read_table(root / "resources/datasets/many/all/sequences.parquet")
+    work = {record.sequence: Workload.of(record) for record in table}
+    stores = [root / "results/predictions/many/all" / model for model in MODELS]
+    for store in stores:
         store.mkdir(parents=True)
-        for name in sequences:
+        for name in work:
             (store / name).touch()
             (store / f"{name}.json").touch()
-    summary = subprocess.run(command(root, "--summary"), cwd=root, capture_output=True, text=True, check=True).stdout
+    one_shard = f"inference={{sequences_per_job: {len(work)}}}"  # which changes no other file, and is listed sooner
+    call = command(root, "--summary", "--config", one_shard)
+    summary = subprocess.run(call, cwd=root, capture_output=True, text=True, check=True).stdout
+    paths = [root / line.split("\t")[0] for line in summary.splitlines()[1:] if "/.shards/" not in line]
+    paths += [store / ".shards" / f"{name}.json" for store in stores for name in make_shards(work, per_job)]
     now = time.time()
-    for line in summary.splitlines()[1:]:
-        path = root / line.split("\t")[0]
+    for path in paths:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
         if path.is_relative_to(root / "results/metrics"):

@@ -1,5 +1,6 @@
 """Fixtures shared by the tests."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -10,10 +11,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from platformdirs import user_cache_path
 
 from vosarena.io.masks import write_mask
 
 REPOSITORY = Path(__file__).parents[1]
+# Also for tests that change HOME: compiling the loops takes ten seconds.
+os.environ.setdefault("NUMBA_CACHE_DIR", str(user_cache_path("vosarena")))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -33,7 +33,7 @@ def test_ten_thousand_sequences_are_planned_in_130_mib_more_than_ten():
 
 def test_nothing_is_left_to_do_once_every_file_is_there(tmp_path):
     orchestration.prepare(tmp_path, 200, 16)
-    orchestration.finish(tmp_path)
+    orchestration.finish(tmp_path, 16)
     assert "Nothing to be done" in orchestration.measured(tmp_path)[3]
     (tmp_path / "results/metrics/many/all/one.parquet").unlink()
     output = " ".join(orchestration.measured(tmp_path, "--dry-run")[3].split())

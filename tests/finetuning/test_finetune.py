@@ -135,7 +135,7 @@ def test_loss_log_and_figure(undisturbed: tuple[Path, dict]) -> None:
     assert figure.with_name("again.svg").read_bytes() == figure.read_bytes()
 
 
-def test_a_killed_run_goes_on_to_the_same_bits(
+def test_a_killed_run_goes_on_to_the_same_bits_also_with_readers_and_cache(
     undisturbed: tuple[Path, dict], data: Path, weights: Path, tmp_path: Path
 ) -> None:
     process = subprocess.Popen(
@@ -151,15 +151,9 @@ def test_a_killed_run_goes_on_to_the_same_bits(
     assert process.wait() == -signal.SIGKILL and not (tmp_path / "out.pth").exists()
     done = torch.load(checkpoint, weights_only=True)["iteration"]
     assert 0 < done < QUICK["iterations"]
-    state = run(tmp_path, data, weights)
+    state = run(tmp_path, data, weights, workers=2, cache_gb=0.0002)
     assert equal(state, undisturbed[1])
     assert len(pd.read_parquet(tmp_path / "work" / "loss.parquet")) == QUICK["iterations"]
-
-
-def test_readers_and_cache_do_not_change_the_weights(
-    undisturbed: tuple[Path, dict], data: Path, weights: Path, tmp_path: Path
-) -> None:
-    assert equal(run(tmp_path, data, weights, workers=2, cache_gb=0.0002), undisturbed[1])
 
 
 @pytest.mark.slow

@@ -235,10 +235,10 @@ def test_workflow_packs_hidden_splits_and_takes_the_servers_answer(dataset, tmp_
     scores = tmp_path / "scores/squares/all/static.yaml"
     scores.parent.mkdir(parents=True)
     scores.write_text("J&F: 50.5\nJ: 50\nF: 51\n")
-    snakemake()
+    snakemake("leaderboard")
     board = (tmp_path / "results/studies/config/leaderboard/leaderboard.md").read_text()
     assert "| server" in board and notice not in board
-    assert "Nothing to be done" in snakemake().stderr
+    assert "Nothing to be done" in snakemake("leaderboard").stderr
     snakemake("--", "partial")
     assert "50.5" in (tmp_path / "results/studies/config/partial/leaderboard/leaderboard.csv").read_text()
 

@@ -9,8 +9,9 @@ from typing import Any
 
 from vosarena.config.paths import Paths
 from vosarena.config.study import Study, load_study
-from vosarena.datasets.prepare import prepare_split
-from vosarena.datasets.table import index_split, read_table
+from vosarena.datasets.prepare import fetch_split
+from vosarena.datasets.table import read_table
+from vosarena.fetching.policy import RetryPolicy
 from vosarena.inference.job import Job, ShardTask
 from vosarena.inference.run import track_sequences
 from vosarena.leaderboard.build import build_leaderboard
@@ -35,24 +36,27 @@ def study_in(
 ) -> Path:
     """Run a study on `clips` next to `root` with these models, and bundle it."""
     study, paths = study_of(root, models, protocols)
-    (split,) = study.local_splits()
-    prepare_split(split, paths.resources)
-    index_split(paths.dataset(split), paths.sequences(split), split)
-    names = tuple(record.sequence for record in read_table(paths.sequences(split)))
-    for run in local_runs(study, paths):
-        job = Job(study.models[run.model].definition())
-        folder = paths.dataset(split)
-        task = ShardTask(names, folder / "JPEGImages", folder / "Annotations", job, run.store)
-        assert not track_sequences(task).failed
-        labels = {"dataset": "clips", "split": "all", "model": run.model}
-        measure_predictions(
-            run.table, run.store, [], run.metrics, **labels, protocols=["davis2017"], resize="never", jobs=jobs
-        )
+    track_and_measure(study, paths, jobs)
     output = root / "small.zip"
     folder = root / "members"
     folder.mkdir()
     collect(study, paths, folder, with_masks).write(output)
     return output
+
+
+def track_and_measure(study: Study, paths: Paths, jobs: int = 1) -> None:
+    """Do what the workflow does for a study with one split, from its folder to its metrics."""
+    (split,) = study.local_splits()
+    folder, table = paths.dataset(split), fetch_split(split, paths.resources, RetryPolicy())
+    names = tuple(record.sequence for record in read_table(table))
+    for run in local_runs(study, paths):
+        job = Job(study.models[run.model].definition())
+        task = ShardTask(names, folder / "JPEGImages", folder / "Annotations", job, run.store)
+        assert not track_sequences(task).failed
+        labels = {"dataset": run.dataset, "split": run.split, "model": run.model}
+        measure_predictions(
+            run.table, run.store, [], run.metrics, **labels, protocols=run.protocols, resize="never", jobs=jobs
+        )
 
 
 def main() -> None:

@@ -58,13 +58,14 @@ def weights_for(tmp_path, config, image_size=None):
 
 
 @pytest.mark.parametrize("objects", [1, 3])
-def test_120_frames_with_all_objects_in_the_first(tmp_path, run, objects):
-    clip = make_clip(objects, frames=120, objects=objects)
+def test_all_objects_in_the_first_frame(tmp_path, run, objects):
+    """More frames than the network remembers pointers of."""
+    clip = make_clip(objects, frames=40, objects=objects)
     prompts = {0: clip.masks[0]}
     masks, expected = run("sam2_demo", weights_for(tmp_path, "sam2_demo"), clip.frames, prompts, 96)
     assert_equal(masks, expected)
-    assert len({mask.tobytes() for mask in masks}) > 100  # the masks change all the time
-    assert set(np.unique(masks[60])) > {0}
+    assert len({mask.tobytes() for mask in masks}) > 33  # the masks change all the time
+    assert set(np.unique(masks[20])) > {0}
 
 
 def test_120_frames_with_objects_that_appear_late(tmp_path, run):

@@ -29,6 +29,8 @@ REHEARSED = {
     "git clone": ("echo 'not run: {}'", "needs a network"),
     "make demo": ("make --dry-run demo", "takes minutes; the workflow's tests run its stages"),
     "make test": ("make --dry-run test", "it is what runs this test"),
+    "vosarena run my-study.yaml": ("{} leaderboard", "the run of my-data.yaml makes report and figures"),
+    "vosarena run my-videos.yaml": ("{} leaderboard", "the run of my-data.yaml makes report and figures"),
     "vosarena run my-data.yaml --slurm": ("{} --dry-run", "tests/workflow/test_slurm.py starts a real SLURM for it"),
     "vosarena run experiments/lsvos2024.yaml": ("{} --dry-run", "needs the challenge's data"),
 }

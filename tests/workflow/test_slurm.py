@@ -21,6 +21,12 @@ import pytest
 from tests import conftest
 from tests.conftest import REPOSITORY, workflow_command, write_sequence
 from tests.support.slurm import Slurm, start_slurm
+from tests.support.small_study import track_and_measure
+from vosarena.base.compiled import _cache_folder
+from vosarena.config.paths import Paths
+from vosarena.config.study import load_study
+from vosarena.datasets.prepare import fetch_split
+from vosarena.fetching.policy import RetryPolicy
 from vosarena.predictions.store import Store
 
 pytestmark = pytest.mark.slow
@@ -71,9 +77,9 @@ def on_slurm(directory: Path, config: dict | None, *arguments: str) -> list[str]
 
 
 def indexed(directory: Path, config: dict) -> dict:
-    """Everything before tracking is done on this machine: only what the tests are about goes through SLURM."""
-    command = workflow_command(directory, config, "--until", "index", "--quiet")
-    subprocess.run(command, cwd=directory, check=True, capture_output=True)
+    """Everything before tracking is done here, as by `vosarena fetch`: only what the tests are about is left."""
+    (split,) = load_study(config).splits.values()
+    fetch_split(split, directory / "resources", RetryPolicy())
     return config
 
 
@@ -263,8 +269,6 @@ def moving(slurm, background, idle, tmp_path_factory) -> Future:
         for process in [*psutil.Process(killed.pid).children(recursive=True), killed]:
             os.kill(process.pid, signal.SIGKILL)
         killed.wait()
-        unlock = [*command[: command.index("--")], "--unlock"]
-        subprocess.run(unlock, cwd=root, env=slurm.environment, check=True, capture_output=True)
         running = subprocess.Popen(
             command, cwd=root, env=slurm.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
@@ -305,7 +309,6 @@ def test_a_killed_snakemake_does_not_lead_to_two_writers(slurm, recovery, preemp
     first.wait()
     jobs = [job for job, what in slurm.jobs().items() if "shard-" in what]
     assert len(jobs) == 1
-    subprocess.run([*command, "--unlock"], cwd=tmp_path, env=slurm.environment, check=True, capture_output=True)
     second = subprocess.run(
         [*command, "--", target], cwd=tmp_path, env=slurm.environment, capture_output=True, text=True
     )
@@ -318,16 +321,12 @@ def test_a_killed_snakemake_does_not_lead_to_two_writers(slurm, recovery, preemp
 def test_the_same_table_as_on_one_machine(slurm, tmp_path):
     """Tracking in shards and measuring through SLURM, with the profile as it is shipped."""
     here, there = tmp_path / "here", tmp_path / "there"
-    for directory in (here, there):
-        directory.mkdir()
+    there.mkdir()
     names = ("alpha", "beta", "gamma")[: 3 if os.geteuid() == 0 else 1]
     config = study(tmp_path, *names, models=["flow"], sequences_per_job=2)
     table = METRICS / "flow.parquet"
-    command = workflow_command(here, config, "--", str(table))
-    done = subprocess.run(command, cwd=here, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    shutil.copytree(here / "resources", there / "resources", symlinks=True)
-    command = on_slurm(there, config, "--config", "inference={sequences_per_job: 2}", "--", str(table))
+    track_and_measure(load_study(config), Paths("config", here / "results", here / "resources"))
+    command = on_slurm(there, indexed(there, config), "--config", "inference={sequences_per_job: 2}", "--", str(table))
     done = subprocess.run(command, cwd=there, env=slurm.environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     ran = slurm.run("squeue", "--noheader", "--states=COMPLETED", "--format", "%Z").splitlines()
@@ -344,7 +343,10 @@ def test_a_normal_user_can_do_so_too():
     if subprocess.run([*user, "-c", accessible, Path(sys.executable).with_name("snakemake")]).returncode:
         pytest.skip("the checkout lies where other users cannot look")
     with tempfile.TemporaryDirectory() as home:  # not below pytest's own folder, which only its user may enter
-        shutil.chown(home, "nobody", "nogroup")
+        if compiled := _cache_folder():  # compiling takes longer than the test
+            shutil.copytree(compiled, Path(home, "numba/numba", compiled.name))
+        for path in (Path(home), *Path(home).rglob("*")):
+            shutil.chown(path, "nobody", "nogroup")
         test = ["-m", "pytest", "-p", "no:cacheprovider", f"--basetemp={home}/tests", "-k", "same_table", __file__]
         settings = {**os.environ, "HOME": home, "TMPDIR": home, "NUMBA_CACHE_DIR": f"{home}/numba"}
         done = subprocess.run([*user, *test], cwd=home, env=settings, capture_output=True, text=True)
@@ -420,8 +422,8 @@ def test_nothing_outside_the_profile_knows_slurm(dataset, tmp_path):
     """Another executor plans the same jobs, and neither rules nor library name SLURM."""
     pytest.importorskip("snakemake_executor_plugin_cluster_generic")
     one_by_one = {"sequences_per_job": 1}
-    indexed(tmp_path, {"datasets": [{"path": str(dataset)}], "models": ["static"], "inference": one_by_one})
-    command = workflow_command(tmp_path, None, "--dry-run")
+    config = indexed(tmp_path, {"datasets": [{"path": str(dataset)}], "models": ["static"], "inference": one_by_one})
+    command = workflow_command(tmp_path, config, "--dry-run")
     local = subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True)
     submit = ["--executor", "cluster-generic", "--cluster-generic-submit-cmd", "qsub", "--jobs", "9"]
     other = subprocess.run([*command, *submit], cwd=tmp_path, check=True, capture_output=True, text=True)

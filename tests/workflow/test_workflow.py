@@ -38,12 +38,13 @@ def test_from_folder_to_leaderboard_and_only_what_changed(dataset, tmp_path, sna
     """One run; then nothing to do; what was removed comes back alone; a touched script repeats no tracking, an edited
     frame one sequence's, and a changed option one model's."""
     models = ["static", {"name": "mine", "extends": "flow"}]
-    snakemake(config=config(dataset, *models))
+    snakemake("leaderboard", config=config(dataset, *models))
     assert (tmp_path / "results/studies/config/leaderboard/leaderboard.csv").read_text().count("\n") == 3
     times = manifest_times(tmp_path)
     assert len(times) == 6
     automatic = {**config(dataset, *models), "inference": {}}
-    assert "Nothing to be done" in snakemake("--cores", "4", config=automatic).stderr  # finished shards are kept
+    done = snakemake("leaderboard", "--cores", "4", config=automatic)
+    assert "Nothing to be done" in done.stderr  # finished shards are kept
 
     lost = f"{RUN}/mine/beta"
     metrics = (tmp_path / "results/metrics/squares/all/mine.parquet").read_bytes()
@@ -53,16 +54,13 @@ def test_from_folder_to_leaderboard_and_only_what_changed(dataset, tmp_path, sna
     assert (tmp_path / "results/metrics/squares/all/mine.parquet").read_bytes() == metrics
     times = manifest_times(tmp_path)
 
-    shards = [str(Path(name).parent / ".shards" / Path(name).name) for name in times]
-    snakemake(*shards, "--forcerun", "track")
-    assert manifest_times(tmp_path) == times
-    assert "already finished" in (tmp_path / "logs/track/squares/all/mine/beta.log").read_text()
-
+    shards = [f"{RUN}/mine/.shards/{name}.json" for name in ("alpha", "beta", "gamma")]
     frame = dataset / "JPEGImages" / "alpha" / "00002.jpg"
     frame.write_bytes(frame.with_name("00003.jpg").read_bytes())
     snakemake(*shards, "--forcerun", "index", "track")
     after = manifest_times(tmp_path)
-    assert {Path(name).stem for name in times if after[name] != times[name]} == {"alpha"}
+    assert {name for name in times if after[name] != times[name]} == {f"{RUN}/mine/alpha.json"}
+    assert "already finished" in (tmp_path / "logs/track/squares/all/mine/beta.log").read_text()
     times = after
 
     models[1] = {**models[1], "revision": 2}
