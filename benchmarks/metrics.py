@@ -9,9 +9,9 @@ programs read the same files and are warm, so their start is not counted. Equali
 objects are pasted together. The other label maps are drawn: moving blobs, and predictions that are shifted, eroded and
 dropped versions of them.
 
-The limits are what a program has to do that decompresses these files to pixels: to decompress them (with libdeflate, into
-memory that is kept), and to look at each pixel once. vosarena does neither for most files, so it can take less. Ratios
-travel between machines, times do not.
+The limits are what a program does that works on pixels: it decompresses the files (with libdeflate, into memory that
+is kept), and looks at each pixel once. vosarena does neither for most files, so it can take less time. Ratios travel
+between machines, times do not.
 """
 
 import argparse
