@@ -5,7 +5,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs
 
-.PHONY: demo test setup check docs clean
+.PHONY: demo test setup check check-code check-types check-docs docs clean
 
 demo: setup
 	$(BIN)/snakemake --cores all
@@ -32,15 +32,21 @@ setup: .venv/.installed
 	SAM2_BUILD_CUDA=0 $(PIP) install --no-build-isolation --no-deps sam2==1.1.0 vos-benchmark==0.1.0
 	touch $@
 
-# What CI runs besides the tests.
-check: setup
+# What CI runs besides the tests, with `--jobs 2`.
+check: check-code check-types check-docs
+
+check-code: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/codespell
 	$(BIN)/snakefmt --check Snakefile workflow/rules
 	$(BIN)/snakemake --lint
+
+check-types: setup
+	$(BIN)/mypy
+
+check-docs: setup
 	$(MKDOCS) build --strict --quiet
 
 # Write the generated pages and build the documentation into site/; `.venv/bin/mkdocs serve` shows it.
