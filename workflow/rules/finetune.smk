@@ -17,9 +17,9 @@ rule finetune:
         "<logs>/finetune/{model}.log",
     benchmark:
         "<benchmarks>/finetune/{model}.tsv"
+    priority: 1  # before other jobs, because tracking with its weights comes last
     conda:
         lambda wildcards: f"../../envs/{model_of(wildcards).env}.yaml"
-    priority: 1  # before other jobs, because tracking with its weights comes last
     threads: lambda wildcards: training_job_of(wildcards).threads
     resources:
         gpu=lambda wildcards: training_job_of(wildcards).gpu,
