@@ -1,7 +1,7 @@
 """Resizing as in SAM 2 (Pillow, bicubic) and Cutie (torch, antialiased): the same bits in a third of the time or less.
 
 Both libraries blend columns and then rows. Here the same sums are taken over whole rows of the transposed image,
-without the GIL. For each pair of sizes a random picture is resized both ways first: it shows in which order the library
+without the GIL. For each pair of sizes random pictures are resized both ways first: they show in which order the library
 computes, and where nothing matches it to the bit, the library itself is used from then on.
 """
 
@@ -108,14 +108,21 @@ def _buffer(name: str, shape: Size, dtype: Any) -> np.ndarray:
 
 def _plan(library: str, size: Size, new_size: Size) -> _Plan | None:
     """Return how the library resizes, None if no known way gives its result."""
-    picture = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
-    expected = (_pillow if library == "pillow" else _torch)(picture, new_size)
-    out = np.empty(expected.shape, expected.dtype)
-    for plan in (_pillow_plans if library == "pillow" else _torch_plans)(size, new_size):
-        _run(picture, out, plan)
-        if np.array_equal(out, expected):
-            return plan
-    return None
+    rng = np.random.default_rng(0)
+    count = max(1, 64 // math.prod(new_size))  # another way gives single pixels right by chance, but not dozens
+    pictures = rng.integers(0, 256, (count, *size, 3), dtype=np.uint8)
+    expected = [(_pillow if library == "pillow" else _torch)(picture, new_size) for picture in pictures]
+    out = np.empty(expected[0].shape, expected[0].dtype)
+
+    def fits(plan: _Plan) -> bool:
+        for picture, wanted in zip(pictures, expected, strict=True):
+            _run(picture, out, plan)
+            if not np.array_equal(out, wanted):
+                return False
+        return True
+
+    plans = (_pillow_plans if library == "pillow" else _torch_plans)(size, new_size)
+    return next(filter(fits, plans), None)
 
 
 def _blend(
