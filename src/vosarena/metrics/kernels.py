@@ -238,9 +238,8 @@ def _count_near(own, other, buffers, start, stop, stride, left, right, reach):
         _grow_columns(near, out, begin, end, further)
         near, out, spare = out, spare, out
     known = rows >= 0
-    if (
-        known
-    ):  # bits of the last object beyond the margins may get into `out`, which then holds too many, but not too few
+    if known:
+        # Bits of the last object beyond the margins may get into `out`, which then holds too many, but not too few.
         _grow_rows(near, wide, start, stop, more_rows * stride)
         _grow_columns(wide, out, start, stop, more_columns)
     found = 0
