@@ -169,7 +169,7 @@ splits:
         None, description="File that lists the sequences of the split, such as `ImageSets/2017/val.txt`."
     )
     archives: tuple[ArchiveEntry, ...] = Field((), min_length=1, description="What to download and extract.")
-    synthetic: Literal["train", "val", "absence"] | None = Field(
+    synthetic: Literal["train", "val", "absence", "low-contrast-train", "low-contrast-val"] | None = Field(
         None, description="Generate the procedural clips of the demo instead of reading files."
     )
 

@@ -1,9 +1,10 @@
 """The demo dataset: procedural clips as folders, with seeds that keep its splits and the training clips apart.
 
-demo/val has clips of both domains, demo/train only the shifted one ("low_contrast"), for fine-tuning. demo/absence has
-objects that are gone for half of the clip while another shape that looks alike stays, to compare memory rules. The
-demo weights are trained on clips of the "weights" stream and measured on the "held-out" stream; no two streams share a
-seed.
+demo/val has clips of both domains, demo/train only the shifted one ("low_contrast"), for fine-tuning. So do
+demo/low-contrast-train and demo/low-contrast-val, which are larger, to train longer and to see smaller differences.
+demo/absence has objects that are gone for half of the clip while another shape that looks alike stays, to compare memory
+rules. The demo weights are trained on clips of the "weights" stream and measured on the "held-out" stream; no two
+streams share a seed.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import cv2
 
@@ -27,7 +28,7 @@ JPEG_QUALITY = 95
 STREAMS = {"val": 1, "train": 2, "weights": 3, "held-out": 4, "absence": 5}
 
 Stream = Literal["val", "train", "weights", "held-out", "absence"]
-DemoSplit = Literal["train", "val", "absence"]
+DemoSplit = Literal["train", "val", "absence", "low-contrast-train", "low-contrast-val"]
 Plan = tuple[tuple[str, int, int, tuple[str, ...]], ...]  # name, frames, objects, events
 
 _VAL_PLAIN: Plan = (
@@ -62,7 +63,12 @@ _VAL_LOW_CONTRAST: Plan = (
     ("low-contrast-scale", 28, 2, ("scale",)),
     ("low-contrast-single", 28, 1, ("occlusion",)),
 )
-_TRAIN_SEQUENCES, _TRAIN_FRAMES = 16, 24
+_LOW_CONTRAST: dict[str, tuple[Stream, range]] = {  # splits of random clips: stream, and numbers in it
+    "train": ("train", range(16)),
+    "low-contrast-train": ("train", range(1000, 1400)),
+    "low-contrast-val": ("held-out", range(100)),
+}
+_LOW_CONTRAST_FRAMES = 24
 _ABSENCE_SEQUENCES, _ABSENCE_FRAMES = 100, 32
 
 
@@ -75,7 +81,7 @@ def sequences(split: DemoSplit) -> Iterator[tuple[str, Callable[[], Clip]]]:
     """Yield the names of the split's sequences, each with the function that generates its clip.
 
     Args:
-        split: `train`, `val` or `absence`.
+        split: `train`, `val`, `absence`, `low-contrast-train` or `low-contrast-val`.
 
     Raises:
         DataError: There is no such split.
@@ -85,17 +91,18 @@ def sequences(split: DemoSplit) -> Iterator[tuple[str, Callable[[], Clip]]]:
         for number, (name, frames, objects, events, domain) in enumerate(plan):
             make = partial(make_clip, clip_seed("val", number), frames=frames, size=SIZE, objects=objects)
             yield name, partial(make, events=events, domain=domain)
-    elif split == "train":
-        for number in range(_TRAIN_SEQUENCES):
-            seed = clip_seed("train", number)
-            make = partial(random_clip, seed, frames=_TRAIN_FRAMES, size=SIZE, domain="low_contrast")
-            yield f"train-{number + 1:02d}", make
+    elif split in _LOW_CONTRAST:
+        stream, numbers = _LOW_CONTRAST[split]
+        for place, number in enumerate(numbers, 1):
+            seed = clip_seed(stream, number)
+            make = partial(random_clip, seed, frames=_LOW_CONTRAST_FRAMES, size=SIZE, domain="low_contrast")
+            yield f"{split}-{place:0{len(str(len(numbers)))}d}", make
     elif split == "absence":
         for number in range(_ABSENCE_SEQUENCES):
             make = partial(make_clip, clip_seed("absence", number), frames=_ABSENCE_FRAMES, size=SIZE, objects=1)
             yield f"absence-{number + 1:03d}", partial(make, events=("absence", "distractor"))
     else:
-        raise DataError(f"the demo dataset has no split {split!r}; use train, val or absence")
+        raise DataError(f"the demo dataset has no split {split!r}; use {', '.join(get_args(DemoSplit))}")
 
 
 def synthesize(directory: Path, split: DemoSplit) -> None:
@@ -106,7 +113,7 @@ def synthesize(directory: Path, split: DemoSplit) -> None:
 
     Args:
         directory: Gets JPEGImages/, Annotations/ (masks of all frames) and attributes.json.
-        split: `train`, `val` or `absence`.
+        split: `train`, `val`, `absence`, `low-contrast-train` or `low-contrast-val`.
     """
     directory = Path(directory)
     directory.parent.mkdir(parents=True, exist_ok=True)
