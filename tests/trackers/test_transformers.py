@@ -63,7 +63,7 @@ def clip_of(seed, frames, objects=2, size=(72, 120), late=False):
 
 @pytest.mark.parametrize(
     ("kind", "frames", "objects"),
-    [("sam3", 40, 1), ("sam3", 121, 3), ("sam2", 32, 3), ("edgetam", 14, 3)],
+    [("sam3", 121, 1), ("sam3", 121, 3), ("sam2", 32, 3), ("edgetam", 14, 3)],
 )
 def test_masks_equal_those_of_the_session(tmp_path, kind, frames, objects):
     """Objects that appear late, vanish and return, with gaps in their ids."""
