@@ -85,7 +85,8 @@ def study(*entries: str):
      "models: a: `full_resolution` needs larger frames, but demo/val has none; "
      "give it `full_images` and `full_masks`, or leave the option out"),
     ("datasets=[{path: my-vidoes}]", "datasets: my-vidoes/all: no such folder: my-vidoes; fix its `path`"),
-    ("datasets=[demo]", "datasets.0: 'demo' names no split; write demo/train or demo/val or demo/absence or demo/low-contrast-train or demo/low-contrast-val"),
+    ("datasets=[demo]", "datasets.0: 'demo' names no split; write demo/train or demo/val or demo/absence or "
+     "demo/low-contrast-train or demo/low-contrast-val"),
     ("datasets=[dem/val]", "datasets.0: unknown dataset 'dem'; did you mean 'demo'?"),
     ("datasets=[demo/vall]", "datasets.0: 'demo' has no split 'vall'; did you mean 'val'?"),
     ("datasets=[{path: x, layuot: davis}]", "datasets.0: unknown key 'layuot'; did you mean 'layout'?"),

@@ -17,6 +17,7 @@ from vosarena.config.study import load_catalog
 from vosarena.finetuning.recipe import read_recipe
 
 torch = pytest.importorskip("torch")
+transforms = pytest.importorskip("torchvision.transforms")
 pytest.importorskip("sam2.modeling.sam2_base")
 
 from vosarena.finetuning import sam2 as method  # noqa: E402
@@ -69,6 +70,14 @@ def test_a_training_changes_all_parts_and_loads_in_upstream(data: Path, start: P
     assert parts <= changed
     network = instantiate_network("sam2_demo")
     load_weights(network, tmp_path / "out.pth")
+
+
+def test_images_are_normalised_as_in_the_package() -> None:
+    images = torch.randint(0, 256, (2, 3, 8, 8, 3), dtype=torch.uint8)
+    wanted = transforms.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))(
+        images.movedim(-1, 2).flatten(0, 1) / 255
+    )
+    torch.testing.assert_close(method._normalised(images), wanted)
 
 
 def test_losses_equal_the_definitions() -> None:
@@ -143,11 +152,11 @@ def test_samples_depend_on_their_number_only(data: Path) -> None:
     first, other = samples[3], samples[4]
     again = samples[3]
     assert torch.equal(first["images"], again["images"]) and torch.equal(first["masks"], again["masks"])
-    assert first["images"].shape == (3, 3, 64, 64) and first["masks"].dtype == torch.bool
+    assert first["images"].shape == (3, 64, 64, 3) and first["masks"].dtype == torch.bool
     assert first["masks"][0].flatten(1).any(1).all()  # every object is in the first frame
     assert {samples[number]["name"] for number in range(2)} == {"video-0", "video-1"}  # an epoch has every video once
     batch = samples.collate([first, other])
-    assert batch["images"].shape == (2, 3, 3, 64, 64)
+    assert batch["images"].shape == (2, 3, 64, 64, 3)
     assert batch["clip"].tolist() == [0] * first["masks"].shape[1] + [1] * other["masks"].shape[1]
 
 

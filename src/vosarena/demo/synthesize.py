@@ -2,9 +2,9 @@
 
 demo/val has clips of both domains, demo/train only the shifted one ("low_contrast"), for fine-tuning. So do
 demo/low-contrast-train and demo/low-contrast-val, which are larger, to train longer and to see smaller differences.
-demo/absence has objects that are gone for half of the clip while another shape that looks alike stays, to compare memory
-rules. The demo weights are trained on clips of the "weights" stream and measured on the "held-out" stream; no two
-streams share a seed.
+demo/absence has objects that are gone for half of the clip while another shape that looks alike stays, to compare
+memory rules. The demo weights are trained on clips of the "weights" stream and measured on the "held-out" stream; no
+two streams share a seed.
 """
 
 from __future__ import annotations

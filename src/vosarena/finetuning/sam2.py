@@ -28,6 +28,7 @@ from vosarena.trackers.sam2_network import instantiate_network, load_weights
 
 _FINAL_RATE = 0.1  # of the learning rate, at the end of the cosine
 _FOCAL_ALPHA, _FOCAL_GAMMA = 0.25, 2.0
+_MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of images, by which networks expect them normalised
 
 
 class Sam2Method:
@@ -105,8 +106,8 @@ class UnrolledSam2(nn.Module):
         """Track the objects of clips.
 
         Args:
-            data: `images`, float (clips, T, 3, S, S), normalised; `masks`, bool (T, objects, 1, S, S); `clip`, the
-                number of the clip of each object.
+            data: `images`, uint8 (clips, T, S, S, 3), RGB; `masks`, bool (T, objects, 1, S, S); `clip`, the number of
+                the clip of each object.
 
         Returns:
             For every frame, the outputs of each step (the first prediction and one after each click): logits of the
@@ -118,7 +119,7 @@ class UnrolledSam2(nn.Module):
 
     def _track(self, images: torch.Tensor, masks: torch.Tensor, clip: torch.Tensor) -> list[list[Any]]:
         network, count = self.network, images.shape[1]
-        _, features, positions, sizes = network._prepare_backbone_features(network.forward_image(images.flatten(0, 1)))
+        _, features, positions, sizes = network._prepare_backbone_features(network.forward_image(_normalised(images)))
         plan = _PromptPlan(self.recipe, count)
         bank: dict[str, dict[int, Any]] = {"cond_frame_outputs": {}, "non_cond_frame_outputs": {}}
         outputs: dict[int, list[Any]] = {}
@@ -169,6 +170,13 @@ class UnrolledSam2(nn.Module):
             high_res_features=fine,
             multimask_output=self.network._use_multimask(first, prompt),
         )
+
+
+def _normalised(images: torch.Tensor) -> torch.Tensor:
+    """Return images, uint8 (clips, T, S, S, 3), as the network takes them: float (clips * T, 3, S, S)."""
+    mean, deviation = (torch.tensor(values, device=images.device).mul(255) for values in (_MEAN, _DEVIATION))
+    pixels = images.flatten(0, 1).permute(0, 3, 1, 2).contiguous().float()
+    return pixels.sub_(mean[:, None, None]).div_(deviation[:, None, None])
 
 
 class _PromptPlan:

@@ -26,9 +26,6 @@ from vosarena.io.masks import object_ids
 from vosarena.io.warp import warp_frame, warp_labels
 from vosarena.trackers.base import Frame, LabelMap
 
-_MEAN, _DEVIATION = (
-    torch.tensor(values)[:, None, None].mul(255) for values in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-)
 _FILL = (123, 116, 103)  # where a rotated image has no pixels
 _GREY = 0.05  # share of the clips
 _TRIES = 1000  # to find a clip with an object in its first frame
@@ -73,7 +70,7 @@ class ClipSamples(Dataset[dict[str, Any]]):
         raise DataError(f"finetune: no object in the first frame of any clip of video {video.name}; leave it out")
 
     def _augment(self, images: Sequence[Frame], labels: Sequence[LabelMap], objects: list[int]) -> dict[str, Any]:
-        """Return `images`, float (T, 3, S, S), normalised, and `masks`, bool (T, objects, 1, S, S)."""
+        """Return `images`, uint8 (T, S, S, 3), RGB, and `masks`, bool (T, objects, 1, S, S)."""
         height, width = labels[0].shape
         mirrored = bool(torch.rand(1) < 0.5)
         matrix = draw_turn(height, width)
@@ -90,11 +87,10 @@ class ClipSamples(Dataset[dict[str, Any]]):
             resized = Image.fromarray(image).resize((self.side, self.side), Image.Resampling.BILINEAR)
             changed = colours(resized)
             frames[index] = np.array(_Colours(0.1, 0.05)(functional.to_grayscale(changed, 3) if grey else changed))
-        pixels = torch.from_numpy(frames).permute(0, 3, 1, 2).contiguous().float()
         small = [Image.fromarray(each).resize((self.side, self.side), Image.Resampling.NEAREST) for each in labels]
         truth = torch.from_numpy(np.stack([np.array(each) for each in small]))[:, None]
         return {
-            "images": pixels.sub_(_MEAN).div_(_DEVIATION),
+            "images": torch.from_numpy(frames),
             "masks": torch.stack([truth == found for found in objects], 1),
         }
 

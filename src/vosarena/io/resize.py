@@ -1,8 +1,8 @@
 """Resizing as in SAM 2 (Pillow, bicubic) and Cutie (torch, antialiased): the same bits in a third of the time or less.
 
 Both libraries blend columns and then rows. Here the same sums are taken over whole rows of the transposed image,
-without the GIL. For each pair of sizes random pictures are resized both ways first: they show in which order the library
-computes, and where nothing matches it to the bit, the library itself is used from then on.
+without the GIL. For each pair of sizes random pictures are resized both ways first: they show in which order the
+library computes, and where nothing matches it to the bit, the library itself is used from then on.
 """
 
 from __future__ import annotations
