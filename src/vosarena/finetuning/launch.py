@@ -86,6 +86,8 @@ def _run_processes(task: TrainingTask) -> None:
     write_json(description, task.to_json())
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(recipe.gpus)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(_LIBRARY), os.environ.get("PYTHONPATH", "")])}
+    if (threads := environment.get("OMP_NUM_THREADS", "")).isdecimal():  # Snakemake's: the CPUs of the job
+        environment["OMP_NUM_THREADS"] = str(max(1, int(threads) // recipe.gpus))
     if recipe.nodes == 1:
         command.append("--standalone")
     else:
