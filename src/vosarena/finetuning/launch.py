@@ -20,6 +20,7 @@ from vosarena.finetuning.task import TrainingTask
 logger = logging.getLogger(__name__)
 
 _LIBRARY = Path(__file__).parents[2]
+_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")  # Snakemake sets them to the job's threads
 _PORTS = range(20000, 30000)  # below those that systems give to clients
 
 
@@ -86,8 +87,9 @@ def _run_processes(task: TrainingTask) -> None:
     write_json(description, task.to_json())
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(recipe.gpus)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(_LIBRARY), os.environ.get("PYTHONPATH", "")])}
-    if (threads := environment.get("OMP_NUM_THREADS", "")).isdecimal():  # Snakemake's: the CPUs of the job
-        environment["OMP_NUM_THREADS"] = str(max(1, int(threads) // recipe.gpus))
+    for name in _THREADS:
+        if (threads := environment.get(name, "")).isdecimal():
+            environment[name] = str(max(1, int(threads) // recipe.gpus))
     if recipe.nodes == 1:
         command.append("--standalone")
     else:
