@@ -47,6 +47,16 @@ def workflow(root: Path, *arguments: str, config: dict | None = None) -> str:
     return done.stdout + done.stderr
 
 
+def slurm_command(root: Path, config: dict) -> list[str]:
+    """The command that trains `mine` as a job of SLURM."""
+    command = workflow_command(root, config)
+    del command[command.index("--cores") : command.index("--cores") + 2]
+    command += ["--profile", str(REPOSITORY / "workflow/profiles/slurm"), "--slurm-status-command", "squeue"]
+    command += ["--slurm-init-seconds-before-status-checks", "1", "--seconds-between-status-checks", "1"]
+    command += ["--default-resources", "slurm_partition=shared", "slurm_account=none", "mem_mb=1200", "runtime=5"]
+    return [*command, "--set-resources", "finetune:mem_mb=6000", "finetune:runtime=20", "--retries", "0", "--", MINE]
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which one of the two trainings of a study is finished, and the other could start."""
@@ -128,17 +138,7 @@ def test_a_training_survives_its_time_limit_scancel_and_the_death_of_its_node(sl
 
     def snakemake(**recipe: object) -> subprocess.Popen[str]:
         log.unlink(missing_ok=True)
-        command = workflow_command(trained, study(trained, **recipe))
-        del command[command.index("--cores") : command.index("--cores") + 2]
-        command += [
-            "--profile",
-            str(REPOSITORY / "workflow/profiles/slurm"),
-            "--slurm-status-command",
-            "squeue",
-        ]
-        command += ["--slurm-init-seconds-before-status-checks", "1", "--seconds-between-status-checks", "1"]
-        command += ["--default-resources", "slurm_partition=shared", "slurm_account=none", "mem_mb=1200", "runtime=5"]
-        command += ["--set-resources", "finetune:mem_mb=6000", "finetune:runtime=20", "--retries", "0", "--", MINE]
+        command = slurm_command(trained, study(trained, **recipe))
         environment = {**slurm.environment, "PYTHONUNBUFFERED": "1"}
         return subprocess.Popen(
             command, cwd=trained, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -190,3 +190,16 @@ def test_a_training_survives_its_time_limit_scancel_and_the_death_of_its_node(sl
     mine, undisturbed = (torch.load(trained / file, weights_only=True) for file in (MINE, UNDISTURBED))
     assert mine.keys() == undisturbed.keys()
     assert all(torch.equal(mine[key], undisturbed[key]) for key in mine)
+
+
+@pytest.mark.slow
+def test_two_nodes_give_the_weights_of_one_process(slurm: Slurm, trained: Path) -> None:
+    """One process on each of two nodes, which SLURM starts and torchrun connects."""
+    torch = pytest.importorskip("torch")
+    shutil.rmtree((trained / MINE).parent, ignore_errors=True)
+    command = slurm_command(trained, study(trained, nodes=2))
+    done = subprocess.run(command, cwd=trained, env=slurm.environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert read_json((trained / MINE).parent / "checkpoint" / "progress.json")["processes"] == 2
+    mine, undisturbed = (torch.load(trained / file, weights_only=True) for file in (MINE, UNDISTURBED))
+    assert all(torch.equal(mine[key], undisturbed[key]) for key in undisturbed)
