@@ -20,7 +20,7 @@ setup: .venv/.installed
 # sam2 and vos-benchmark go in without their dependencies: sam2's isolated build would download torch a second time,
 # and vos-benchmark would overwrite OpenCV's headless build with the one that needs a display. What they need is in
 # pyproject.toml. All CPUs compile what pip has installed, and the library: where PYTHONDONTWRITEBYTECODE is set, every
-# process would compile it again. The `-` is for packages with files that are not valid Python.
+# process would compile it again. `|| true` is for packages with files that are not valid Python.
 .venv/.installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Python 3.11 or newer is needed; name one: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
@@ -28,7 +28,7 @@ setup: .venv/.installed
 	$(PIP) install --constraint constraints.txt pip
 	$(PIP) install --no-compile --constraint constraints.txt --editable ".[transformers,workflow]" \
 		--group dev setuptools wheel
-	-$(BIN)/python -m compileall -qq -j 0 .venv/lib src
+	$(BIN)/python -m compileall -qq -j 0 .venv/lib src || true
 	SAM2_BUILD_CUDA=0 $(PIP) install --no-build-isolation --no-deps sam2==1.1.0 vos-benchmark==0.1.0
 	touch $@
 

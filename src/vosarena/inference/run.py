@@ -379,19 +379,19 @@ def _write_all(masks: Iterable[tuple[str, LabelMap]], outputs: Sequence[str], fo
     Returns:
         Digest of the files in the order of `outputs`. Masks that come in this order are read for it when written.
     """
-    pending: deque[tuple[str, Future[Runs]]] = deque()
+    pending: deque[tuple[str, Future[Runs | None]]] = deque()
     digest, expected, in_order = MasksDigest(), iter(outputs), True
 
-    def write(path: Path, labels: LabelMap) -> Runs:
+    def write(path: Path, labels: LabelMap) -> Runs | None:
         write_mask(path, labels)
-        return read_runs(path)
+        return read_runs(path) if in_order else None
 
     def finish() -> None:
         nonlocal in_order
         name, written = pending.popleft()
         runs = written.result()
         in_order = in_order and name == next(expected, None)
-        if in_order:
+        if in_order and runs is not None:
             digest.update(name, runs)
 
     with ThreadPoolExecutor(_WRITERS, thread_name_prefix="masks") as pool:

@@ -84,9 +84,9 @@ class Runs:
         if space is None or space.room != room or space.most < len(stream):
             space = _kept.space = _Space(2 * len(stream), room)
         number = space.inflate(stream, 1 + width, size)
-        return (
-            None if number < 0 else cls(height, width, space.starts[: number + 1].copy(), space.labels[:number].copy())
-        )
+        if number < 0:
+            return None
+        return cls(height, width, space.starts[: number + 1].copy(), space.labels[:number].copy())
 
     def rows(self) -> Labels:
         """The pixels, uint8 (H, 1 + W); the first column is 0."""
