@@ -182,6 +182,7 @@ def test_a_training_survives_its_time_limit_scancel_and_the_death_of_its_node(sl
         slurm.power_off(node)
         start_again(job)
         output, _ = running.communicate(timeout=400)
+        slurm.power_on(node)
     finally:
         running.kill()
     assert running.returncode == 0, output
@@ -198,7 +199,9 @@ def test_two_nodes_give_the_weights_of_one_process(slurm: Slurm, trained: Path) 
     torch = pytest.importorskip("torch")
     shutil.rmtree((trained / MINE).parent, ignore_errors=True)
     command = slurm_command(trained, study(trained, nodes=2))
-    done = subprocess.run(command, cwd=trained, env=slurm.environment, capture_output=True, text=True)
+    idle = ("sinfo", "-h", "--partition", "shared", "--states", "idle", "--format", "%D")
+    wait_for(lambda: slurm.run(*idle).strip() == "2", 60)
+    done = subprocess.run(command, cwd=trained, env=slurm.environment, capture_output=True, text=True, timeout=400)
     assert done.returncode == 0, done.stdout + done.stderr
     assert read_json((trained / MINE).parent / "checkpoint" / "progress.json")["processes"] == 2
     mine, undisturbed = (torch.load(trained / file, weights_only=True) for file in (MINE, UNDISTURBED))

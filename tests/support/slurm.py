@@ -127,6 +127,15 @@ class Slurm:
                 process.kill()
         self.run("scontrol", "update", f"NodeName={node}", "State=DOWN", "Reason=dead")
 
+    def power_on(self, node: str) -> None:
+        """Bring a node back that was powered off; it registers with slurmctld, which then gives it jobs again."""
+        self.run("slurmd", "-N", node)
+        _wait(
+            lambda: "down" not in self.run("sinfo", "-h", "--nodes", node, "--format", "%T"),
+            f"slurmd-{node}",
+            self.root,
+        )
+
 
 def start_slurm(root: Path) -> Iterator[Slurm]:
     """Bring the cluster up in `root`, and down again. Skips the test if SLURM is not installed."""
