@@ -240,8 +240,10 @@ def ours(gpu: Gpu, folder: Path, options: Options, clock: Clock) -> None:
         stub_cutie(gpu)
         model = {"model": "tiny"}
         torch.save(cutie_network.build_network(cutie_network.cutie_config("tiny")).state_dict(), weights)
-        clock.stage("prepare", cutie.Cutie, "_prepare")
+        clock.stage("prepare", cutie.Cutie, "prepare")
     streaming.fetch, run.device_name = gpu.fetch, lambda _: "stand-in"
+    # Uploads are from pinned memory to a CUDA device only, so they do not wait.
+    cutie.upload = sam2_stream.upload = lambda tensor, device: tensor.to(device, non_blocking=True)
     clock.stage("decode", frames, "read_frame")
     clock.stage("write", run, "write_mask")
     clock.stage("digest", run, "sequence_digest")

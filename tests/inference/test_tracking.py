@@ -5,6 +5,7 @@ import threading
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests.support.records import task_of
 from vosarena.base.errors import TrackerError
@@ -108,6 +109,52 @@ def test_the_next_sequence_is_hashed_while_one_is_tracked(dataset, tmp_path, mon
     assert threads["gamma"][1].startswith("next-sequence")
     assert expected.masks == outcome.masks
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("next-sequence")]
+
+
+PREPARING = """
+import contextlib, threading
+from vosarena.trackers.streaming import prepare_ahead
+
+
+class Preparing:
+    packages = ()
+
+    def __init__(self, notes, device="cpu", precision="auto"):
+        self.notes = notes
+
+    def prepare(self, frame):
+        with open(self.notes, "a") as file:
+            print(frame[0, 0, 0], threading.current_thread().name.rpartition("_")[0], file=file)
+        if frame[0, 0, 0] == 200:
+            raise ValueError("not this one")
+        return frame
+
+    def track(self, frames, prompts):
+        with contextlib.closing(prepare_ahead(frames, self.prepare)) as prepared:
+            for index, frame in enumerate(prepared):
+                assert (frame == frames[index]).all()
+                yield prompts.get(index, frame[..., 0] * 0)
+"""
+
+
+def test_the_first_frames_of_the_next_sequence_are_prepared_while_one_is_tracked(tmp_path):
+    """None is prepared twice, and one that cannot be prepared fails its own sequence."""
+    names = ("first", "second", "bad", "last")
+    for number, name in enumerate(names):
+        for folder in ("JPEGImages", "Annotations"):
+            (tmp_path / folder / name).mkdir(parents=True)
+        for index in range(5):
+            level = 200 if name == "bad" else 10 * number + index
+            Image.new("RGB", (9, 8), (level, 0, 0)).save(tmp_path / "JPEGImages" / name / f"{index}.png")
+        write_mask(tmp_path / "Annotations" / name / "0.png", np.ones((8, 9), np.uint8))
+    (tmp_path / "mine.py").write_text(PREPARING)
+    definition = ModelDefinition(f"{tmp_path / 'mine.py'}:Preparing", {"notes": str(tmp_path / "notes")})
+    outcome = run(tmp_path, Store(tmp_path / "out"), Job(definition), names)
+    assert list(outcome.masks) == ["first", "second", "last"]
+    assert "not this one" in outcome.failed["bad"]
+    threads = [line.split() for line in (tmp_path / "notes").read_text().splitlines() if not line.startswith("200")]
+    assert sorted(level for level, _ in threads) == sorted(str(10 * n + index) for n in (0, 1, 3) for index in range(5))
+    assert sorted(level for level, thread in threads if thread == "next-sequence") == ["10", "11"]
 
 
 @pytest.mark.parametrize("workers", [None, 1, 5])

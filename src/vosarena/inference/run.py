@@ -1,16 +1,18 @@
 """Track the sequences of a shard with one loaded model and keep what is valid; each sequence fails by itself."""
 
+import contextlib
 import hashlib
 import logging
 import platform
 import sys
 import time
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import numpy as np
 
@@ -47,8 +49,11 @@ from vosarena.trackers.prompts import ObjectPrompt, check_kinds, kind_of_prompt
 
 logger = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 _WRITERS = 2
 _UNWRITTEN = 16  # masks that may wait to be written, which bounds the memory
+_PREPARED = 2  # frames of the next sequence, with which the device starts at once
 _PATIENCE = 5.0  # seconds between two attempts at sequences that another process is writing
 
 
@@ -147,7 +152,7 @@ class _Plan:
 
     Attributes:
         files: The sequence.
-        frames: The frames that the tracker gets.
+        frames: The frames that the tracker gets. The first ones may be prepared already.
         prompts: Its prompts.
         fingerprint: Digest of everything that decides the masks.
         outputs: Names of the masks that are written.
@@ -156,7 +161,7 @@ class _Plan:
     """
 
     files: SequenceFiles
-    frames: tuple[Path, ...]
+    frames: Frames
     prompts: Prompts
     fingerprint: str
     outputs: list[str]
@@ -167,7 +172,8 @@ class _Plan:
 class _Run:
     """One model over several sequences; the model is loaded when the first of them needs it.
 
-    While a sequence is tracked, the prompts of the next one are read and its frames are hashed in a thread.
+    While a sequence is tracked, from its first mask on, a thread reads the prompts of the next one, hashes its frames
+    and prepares the first of them for the tracker.
     """
 
     def __init__(self, task: ShardTask, jobs: ParallelJobs) -> None:
@@ -218,10 +224,8 @@ class _Run:
             finished = self._finished(plan)  # by the process that had the lock until now
             if finished:
                 return finished
-            if following:
-                self._ahead = following, self._pool.submit(self._make_plan, following)
             with restored_process():
-                return self._track(plan, folder, title)
+                return self._track(plan, folder, title, following)
 
     def fail(self, name: str, error: BaseException) -> str:
         """Record and log why a sequence failed; return the reason."""
@@ -238,6 +242,20 @@ class _Run:
             self._plans[name] = ahead[1].result() if ahead and ahead[0] == name else self._make_plan(name)
         return self._plans[name]
 
+    def _look_ahead(self, name: str) -> None:
+        if self._ahead is None or self._ahead[0] != name:
+            self._ahead = name, self._pool.submit(self._make_plan_ahead, name)
+
+    def _make_plan_ahead(self, name: str) -> _Plan:
+        plan = self._make_plan(name)
+        prepare = getattr(self.tracker, "prepare", None)
+        if prepare and not self.task.job.real_time and not self._holds(plan):
+            first = min(plan.prompts)
+            for index in range(first, min(first + _PREPARED, len(plan.frames))):
+                with contextlib.suppress(Exception):  # the tracker finds the same fault, when it is its turn
+                    plan.frames.prepare(index, prepare)
+        return plan
+
     def _make_plan(self, name: str) -> _Plan:
         options = self.task.job.definition.options
         files = read_sequence(self.task.images, self.task.annotations, name, self.task.resize)
@@ -253,7 +271,8 @@ class _Run:
             seen["real_time"] = self.task.job.real_time
         if sources:
             seen["masks"] = [stored_digest(folder, outputs) for folder in sources]
-        return _Plan(files, (full or files).frames, prompts, digest_of(seen), outputs, written, sources)
+        frames = Frames((full or files).frames, workers=self.task.job.workers, mask_size=files.size)
+        return _Plan(files, frames, prompts, digest_of(seen), outputs, written, sources)
 
     def _written(self, files: SequenceFiles) -> list[str]:
         """Return the names of the frames whose masks are written."""
@@ -292,22 +311,26 @@ class _Run:
     def _finished(self, plan: _Plan) -> Manifest | None:
         """Return the manifest of a sequence if the store holds it."""
         name = plan.files.name
-        if not self.store.holds(name, plan.fingerprint, plan.outputs):
+        if not self._holds(plan):
             return None
         logger.info("%s: already finished", name)
         self.store.clean_up(name)
         return self.store.manifest(name)
 
-    def _track(self, plan: _Plan, folder: Path, title: str) -> Manifest:
+    def _holds(self, plan: _Plan) -> bool:
+        return self.store.holds(plan.files.name, plan.fingerprint, plan.outputs)
+
+    def _track(self, plan: _Plan, folder: Path, title: str, following: str | None) -> Manifest:
         """Track one sequence into the store and return its manifest."""
         if self.tracker is None:
             started = time.perf_counter()
             self.tracker = self.task.job.build()
             self._load_seconds = time.perf_counter() - started
         stems = tuple(path.stem for path in plan.files.frames)
+        begun = partial(self._look_ahead, following) if following else None
         jobs, began = self._jobs.numbers(), time.time()
         memory, started = PeakMemory(), time.perf_counter()
-        saving, (digest, prompts, real_time) = _write_masks(self.tracker, plan, folder, title, self.task.job)
+        saving, (digest, prompts, real_time) = _write_masks(self.tracker, plan, folder, title, self.task.job, begun)
         seconds = time.perf_counter() - started
         manifest = Manifest(
             sequence=plan.files.name,
@@ -330,11 +353,12 @@ class _Run:
 
 
 def _write_masks(
-    tracker: Tracker, plan: _Plan, folder: Path, title: str, job: Job
+    tracker: Tracker, plan: _Plan, folder: Path, title: str, job: Job, begun: Callable[[], None] | None
 ) -> tuple[dict[str, Any], tuple[str, Prompts, LateMasks | None]]:
     """Track and write; if memory runs out, try again with the tracker's options that need less of it.
 
-    A tracker offers them as `saving_memory()`, a context manager that yields the options it changed.
+    A tracker offers them as `saving_memory()`, a context manager that yields the options it changed. `begun` is called
+    when the first mask is there.
 
     Returns:
         The options that were changed, empty after a normal run; the digest of the masks; the prompts; and which masks
@@ -348,11 +372,12 @@ def _write_masks(
             written = set(plan.written)
             kept = replace(plan.files, frames=tuple(path for path in plan.files.frames if path.stem in written))
             combined = combine_masks(tracker, kept, plan.prompts, plan.sources, title)
-            return _write_all(combined, plan.outputs, folder), plan.prompts, None
+            return _write_all(_announced(combined, begun), plan.outputs, folder), plan.prompts, None
         real_time = RealTime(job.real_time) if job.real_time else None
-        with Frames(plan.frames, workers=job.workers, mask_size=plan.files.size) as frames:
+        with plan.frames as frames:
             prompts = derived_prompts(tracker, frames, plan.prompts, job.definition.prompts)
-            masks = track_sequence(tracker, frames, plan.files, prompts, title, real_time)
+            tracked = track_sequence(tracker, frames, plan.files, prompts, title, real_time)
+            masks = _announced(tracked, begun)
             wanted = set(plan.outputs)
             digest = _write_all(((name, labels) for name, labels in masks if name in wanted), plan.outputs, folder)
         late = LateMasks(job.real_time, real_time.late) if job.real_time and real_time else None
@@ -371,6 +396,15 @@ def _write_masks(
         logger.warning("%s: %s; trying again with %s", plan.files.name, reason, saving)
         found = attempt()
         return dict(saving), found
+
+
+def _announced(masks: Iterable[T], begun: Callable[[], None] | None) -> Iterator[T]:
+    """Yield all masks; call a function when the first one is there."""
+    for mask in masks:
+        if begun:
+            begun()
+            begun = None
+        yield mask
 
 
 def _write_all(masks: Iterable[tuple[str, LabelMap]], outputs: Sequence[str], folder: Path) -> str:

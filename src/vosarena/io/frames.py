@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 from types import TracebackType
-from typing import overload
+from typing import Any, TypeVar, overload
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -19,6 +19,8 @@ from vosarena.base.errors import DataError
 _UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)  # SyntaxError: a damaged PNG
 _START_OF_IMAGE, _START_OF_SCAN, _END_OF_IMAGE = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"
 _MOST_WORKERS = 3  # keep ahead of 100 frames per second at 1080p
+
+T = TypeVar("T")
 
 
 def read_frame(path: Path) -> np.ndarray:
@@ -123,6 +125,7 @@ class Frames(Sequence[np.ndarray]):
         self._pool: ThreadPoolExecutor | None = None
         self._ahead: dict[int, Future[np.ndarray]] = {}
         self._current: tuple[int, np.ndarray] | None = None
+        self._prepared: dict[int, tuple[Callable[[np.ndarray], Any], Any]] = {}
         self._size: tuple[int, int] | None = None
         self._mask_size = mask_size
 
@@ -177,9 +180,22 @@ class Frames(Sequence[np.ndarray]):
             )
         return frame
 
+    def prepare(self, index: int, function: Callable[[np.ndarray], Any]) -> None:
+        """Keep what a function makes of a frame until `prepared` asks for it."""
+        self._prepared[index] = function, function(self.read(index))
+
+    def prepared(self, index: int, function: Callable[[np.ndarray], T]) -> T:
+        """Return what a function makes of a frame, once without work if `prepare` kept it. Several threads may call."""
+        kept = self._prepared.pop(index, None)
+        if kept is None or kept[0] != function:
+            return function(self.read(index))
+        result: T = kept[1]
+        return result
+
     def close(self) -> None:
         """Stop decoding ahead and free the decoded frames. Frames can still be read afterwards."""
         self._look_ahead(range(0))
+        self._prepared.clear()
         self._current = None
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,7 +35,8 @@ class _Plan:
 
 _plans: dict[tuple[str, Size, Size], _Plan | None] = {}
 _planning = threading.Lock()
-_local = threading.local()
+_local = threading.local()  # the buffers that a thread works with
+_spare: list[dict[str, np.ndarray]] = []  # those that no thread works with now
 
 
 def resize_as_pillow(frame: np.ndarray, out: np.ndarray) -> None:
@@ -44,8 +46,9 @@ def resize_as_pillow(frame: np.ndarray, out: np.ndarray) -> None:
         frame: uint8 (H, W, 3).
         out: uint8 (3, h, w), written.
     """
-    if not _resize("pillow", frame, out):
-        out[:] = _pillow(frame, out.shape[1:])
+    with _buffers():
+        if not _resize("pillow", frame, out):
+            out[:] = _pillow(frame, out.shape[1:])
 
 
 def resize_as_torch(frame: np.ndarray, out: np.ndarray) -> None:
@@ -55,11 +58,12 @@ def resize_as_torch(frame: np.ndarray, out: np.ndarray) -> None:
         frame: uint8 (H, W, 3).
         out: float32 (3, h, w), written. With the size of the frame, nothing is resized.
     """
-    if frame.shape[:2] == out.shape[1:]:
-        for source, target in zip(_channels(frame), out, strict=True):
-            np.divide(source, np.float32(255), out=target)
-    elif not _resize("torch", frame, out):
-        out[:] = _torch(frame, out.shape[1:])
+    with _buffers():
+        if frame.shape[:2] == out.shape[1:]:
+            for source, target in zip(_channels(frame), out, strict=True):
+                np.divide(source, np.float32(255), out=target)
+        elif not _resize("torch", frame, out):
+            out[:] = _torch(frame, out.shape[1:])
 
 
 def _resize(library: str, frame: np.ndarray, out: np.ndarray) -> bool:
@@ -97,12 +101,22 @@ def _channels(frame: np.ndarray) -> Sequence[np.ndarray]:
     return channels
 
 
+@contextmanager
+def _buffers() -> Iterator[None]:
+    """Give this thread buffers that no other one uses: threads end with every sequence, buffers stay."""
+    _local.buffers = _spare.pop() if _spare else {}
+    try:
+        yield
+    finally:
+        _spare.append(_local.buffers)
+
+
 def _buffer(name: str, shape: Size, dtype: Any) -> np.ndarray:
-    """Return an array that this thread uses for every frame, because new memory costs more than the work in it."""
-    found = getattr(_local, name, None)
+    """Return an array that is used for many frames, because new memory costs more than the work in it."""
+    buffers: dict[str, np.ndarray] = _local.buffers  # of `_buffers`
+    found = buffers.get(name)
     if found is None or found.shape != shape or found.dtype != dtype:
-        found = np.empty(shape, dtype)
-        setattr(_local, name, found)
+        found = buffers[name] = np.empty(shape, dtype)
     return found
 
 

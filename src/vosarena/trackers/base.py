@@ -46,7 +46,8 @@ class Tracker(Protocol):
     For datasets whose objects may overlap (SA-V), a tracker may also have a method `track_objects`, which takes and
     yields boolean masks by object id: `track_objects(frames, {index: {id: mask}}) -> Iterator[{id: mask}]`. With a
     method `logits`, which takes what `track` takes and yields float32 (H, W) by object id for every frame, above 0
-    where the object is, it can be a part of an ensemble by the mean.
+    where the object is, it can be a part of an ensemble by the mean. A method `prepare`, which it gives to
+    `streaming.prepare_ahead`, is also called for the first frames of the next sequence while one is tracked.
     A tracker that takes boxes and clicks says so in `prompt_kinds`, a tuple of `mask`, `box` and `click`. It then also
     gets prompts by object id (trackers.prompts.ObjectPrompt) in place of a label map or mask.
     """

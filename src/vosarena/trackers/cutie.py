@@ -174,7 +174,7 @@ class Cutie:
         cores = [InferenceCore(self.network, cfg=self.config) for _ in self.sizes]
         first = min(prompts, default=len(frames))
         size = self._mask_size(frames)
-        with contextlib.closing(prepare_ahead(frames, self._prepare, range(first, len(frames)))) as prepared:
+        with contextlib.closing(prepare_ahead(frames, self.prepare, range(first, len(frames)))) as prepared:
             yield from fetch_late(
                 self._reduced(reduce, cores, images, size, prompts.get(index), end=index == len(frames) - 1)
                 for index, images in enumerate(prepared, first)
@@ -195,7 +195,7 @@ class Cutie:
         finally:
             self.config.chunk_size = before
 
-    def _prepare(self, frame: Frame) -> list[torch.Tensor]:
+    def prepare(self, frame: Frame) -> list[torch.Tensor]:
         """Return a frame in each size as upstream's VideoReader: float32 (3, h, w) from 0 to 1, in host memory."""
         import torch
 

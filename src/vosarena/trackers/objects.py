@@ -30,6 +30,10 @@ PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 class Stream(Protocol):
     """Turns frames and prompts into logits."""
 
+    def prepare(self, frame: Frame) -> Any:
+        """Return what the network needs of a frame; see Tracker."""
+        ...
+
     def run(
         self, frames: Sequence[Frame], prompts: Mapping[int, Mapping[int, ObjectPrompt]], settings: Any, reduce: Reduce
     ) -> Iterator[np.ndarray]:
@@ -79,6 +83,11 @@ class ObjectTracker:
         for _ in range(min(checked)):
             yield np.zeros(frame_size(frames), np.uint8)
         yield from self._run(frames, checked, partial(label_map, threshold=self._threshold))
+
+    @property
+    def prepare(self) -> Callable[[Frame], Any]:
+        """What is done with a frame before its turn; see Tracker."""
+        return self._stream.prepare
 
     def logits(
         self, frames: Sequence[Frame], prompts: Mapping[int, LabelMap]

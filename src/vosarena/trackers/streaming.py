@@ -53,7 +53,9 @@ def prepare_ahead(
     size = frame_size(frames)
 
     def task(index: int) -> T:
-        frame = files.read(index) if files else frames[index]
+        if files:
+            return files.prepared(index, prepare)
+        frame = frames[index]
         if frame.shape[:2] != size:
             raise DataError(
                 f"frame {index} is {frame.shape[1]}x{frame.shape[0]} but the first is {size[1]}x{size[0]}; "
