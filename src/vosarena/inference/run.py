@@ -39,8 +39,7 @@ from vosarena.inference.prompting import derived_prompts
 from vosarena.inference.real_time import RealTime
 from vosarena.inference.usage import PeakMemory
 from vosarena.io.frames import Frames
-from vosarena.io.masks import LabelMap, MasksDigest, masks_digest, read_runs, write_mask
-from vosarena.io.runs import Runs
+from vosarena.io.masks import LabelMap, MasksDigest, hashed_bytes, masks_digest, read_runs, write_mask
 from vosarena.predictions.failures import breaks_cuda, is_out_of_memory, reason_of
 from vosarena.predictions.manifest import LateMasks, Manifest, MemoryUse, Timing, Versions
 from vosarena.predictions.store import Store
@@ -413,25 +412,26 @@ def _write_all(masks: Iterable[tuple[str, LabelMap]], outputs: Sequence[str], fo
     Returns:
         Digest of the files in the order of `outputs`. Masks that come in this order are read for it when written.
     """
-    pending: deque[tuple[str, Future[Runs | None]]] = deque()
+    pending: deque[tuple[str, Future[bytes | None]]] = deque()
     digest, expected, in_order = MasksDigest(), iter(outputs), True
 
-    def write(path: Path, labels: LabelMap) -> Runs | None:
+    def write(name: str, labels: LabelMap) -> bytes | None:
+        path = folder / f"{name}.png"
         write_mask(path, labels)
-        return read_runs(path) if in_order else None
+        return hashed_bytes(name, read_runs(path)) if in_order else None
 
     def finish() -> None:
         nonlocal in_order
         name, written = pending.popleft()
-        runs = written.result()
+        mask = written.result()
         in_order = in_order and name == next(expected, None)
-        if in_order and runs is not None:
-            digest.update(name, runs)
+        if in_order and mask is not None:
+            digest.add(mask)
 
     with ThreadPoolExecutor(_WRITERS, thread_name_prefix="masks") as pool:
         for name, labels in masks:
             # A copy, because the tracker may reuse the array.
-            pending.append((name, pool.submit(write, folder / f"{name}.png", labels.copy())))
+            pending.append((name, pool.submit(write, name, labels.copy())))
             while pending and (len(pending) >= _UNWRITTEN or pending[0][1].done()):
                 finish()
         while pending:

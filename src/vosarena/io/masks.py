@@ -131,15 +131,23 @@ class MasksDigest:
 
     def update(self, name: str, mask: Runs) -> None:
         """Add one mask; the masks of a sequence are added in numeric order of their frames."""
-        runs = mask.merged()
-        # Name and counts are hashed too, so that no two different sequences hash the same bytes.
-        self._hash.update(f"{name}\0{runs.height} {runs.width} {len(runs.labels)}\0".encode())
-        self._hash.update(runs.starts.astype("<i4").tobytes())
-        self._hash.update(runs.labels.tobytes())
+        self.add(hashed_bytes(name, mask))
+
+    def add(self, mask: bytes) -> None:
+        """Add one mask as `hashed_bytes`."""
+        self._hash.update(mask)
 
     def hexdigest(self) -> str:
         """40 hexadecimal digits."""
         return self._hash.hexdigest()
+
+
+def hashed_bytes(name: str, mask: Runs) -> bytes:
+    """Return what MasksDigest hashes of a mask."""
+    runs = mask.merged()
+    # Name and counts are hashed too, so that no two different sequences hash the same bytes.
+    head = f"{name}\0{runs.height} {runs.width} {len(runs.labels)}\0".encode()
+    return head + runs.starts.astype("<i4").tobytes() + runs.labels.tobytes()
 
 
 def masks_digest(files: Iterable[tuple[str, Path]]) -> str:
