@@ -6,6 +6,7 @@ import pytest
 
 from tests.conftest import write_sequence
 from vosarena.datasets.sequences import read_sequence
+from vosarena.io.video import write_video
 from vosarena.report import media
 from vosarena.report.clips import Clip, Panel, part_of
 
@@ -73,6 +74,16 @@ def test_errors_and_outlines_in_place_of_masks(files):
 def test_any_number_of_models_fits(files, models):
     picture = next(clip_of(files, models, width=640).pictures())
     assert picture.shape[1] <= 646 and (not models or len(np.unique(picture[-60:].reshape(-1, 3), axis=0)) > 3)
+
+
+def test_a_video_repeats_its_bytes_whatever_is_in_memory(tmp_path):
+    """The encoder must not decide by memory that it never wrote, as some versions do on some CPUs."""
+    rng, seen = np.random.default_rng(0), set()
+    blocks = rng.integers(0, 255, (8, 44, 88, 3), dtype=np.uint8)
+    for _ in range(5):
+        write_video(tmp_path / "clip.mp4", blocks.repeat(8, 1).repeat(10, 2), 10, 26)
+        seen.add((tmp_path / "clip.mp4").read_bytes())
+    assert len(seen) == 1
 
 
 def test_a_clip_is_a_video_with_every_frame_and_repeats_its_bytes(files, tmp_path):

@@ -21,6 +21,7 @@ from PIL import Image
 from vosarena.datasets.sequences import SequenceFiles
 from vosarena.io.frames import read_frame
 from vosarena.io.masks import LabelMap, read_mask
+from vosarena.io.png import encode_palette
 from vosarena.metrics.records import IGNORE
 
 TILE_WIDTH, LARGE_TILE_WIDTH, COLUMNS = 320, 480, 8
@@ -36,11 +37,14 @@ _COLOURS = [bytes.fromhex(colour[1:]) for colour in OBJECT_COLOURS]
 _HALO = 2 * len(OBJECT_COLOURS) + 1  # the entry of painted() after insides and outlines
 _PALETTE = b"".join([bytes(3), *_COLOURS, *_COLOURS, bytes(3)])
 _ALPHA = bytes([0] + [_FILL] * len(OBJECT_COLOURS) + [255] * len(OBJECT_COLOURS) + [255])
-# Sheets have 16 colours or fewer, so that a pixel takes four bits before compression.
 _DARK, _WHITE, _MISSED, _EXTRA = range(len(OBJECT_COLOURS) + 1, len(OBJECT_COLOURS) + 5)
 _SHEET_PALETTE = b"".join(
     [bytes(3), *_COLOURS, bytes(3), b"\xff" * 3, bytes.fromhex("FF4A1C"), bytes.fromhex("1E90FF")]
 )
+_NUMBERS = np.array([0, *(number % len(OBJECT_COLOURS) + 1 for number in range(255))], np.uint8)  # of colours, by label
+_LINES = np.zeros(256, np.uint8)  # entries of a sheet, by those of painted(): outlines and the halo
+_LINES[len(OBJECT_COLOURS) + 1 : _HALO] = range(1, len(OBJECT_COLOURS) + 1)
+_LINES[_HALO] = _DARK
 _SHEET_FILL = bytes([0] + [_FILL] * len(OBJECT_COLOURS) + [160, 255, _ERROR, _ERROR])
 _SHEET_LINES = bytes([0] + [255] * len(OBJECT_COLOURS) + [160, 255, 255, 255])
 
@@ -213,15 +217,13 @@ def _write_sheet(tiles: Sequence[Picture | None], grid: Grid, output: Path, alph
     for index, tile in enumerate(tiles):
         if tile is not None:
             sheet[grid.tile(index)] = tile
-    image = Image.fromarray(sheet, mode="P")
-    image.putpalette(_SHEET_PALETTE)
-    image.save(output, transparency=alpha, compress_level=6, bits=4)
+    output.write_bytes(encode_palette(sheet, _SHEET_PALETTE, alpha, small=True))
 
 
 def _colour_ids(labels: LabelMap) -> Picture:
     """Return 0 for the background and 1 to 8 for objects, by their colour."""
-    colours = (labels.astype(np.int16) - 1) % len(OBJECT_COLOURS) + 1
-    return np.where(labels > 0, colours, 0).astype(np.uint8)
+    found: Picture = cv2.LUT(labels, _NUMBERS)
+    return found
 
 
 def contour(labels: LabelMap) -> Picture:
@@ -286,8 +288,8 @@ def _difference(one: LabelMap | None, other: LabelMap | None) -> float:
 
 def _outlines(labels: LabelMap) -> Picture:
     paint = painted(labels)
-    lines = np.where(paint > len(OBJECT_COLOURS), paint - len(OBJECT_COLOURS), 0)
-    return np.where(paint == _HALO, _DARK, lines).astype(np.uint8)
+    lines: Picture = cv2.LUT(paint, _LINES)
+    return lines
 
 
 def painted(labels: LabelMap) -> Picture:
