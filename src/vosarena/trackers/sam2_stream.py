@@ -237,7 +237,9 @@ class Sam2Stream:
         """Add a prompt to upstream's state, to those that the frame has already unless it is the `first`."""
         state, predictor = self._state, self.predictor
         if prompt.mask is not None:
-            predictor.add_new_mask(state, frame_idx=index, obj_id=1, mask=prompt.mask)
+            # As booleans on the device: upstream would make floats of them here, with four times as much to copy.
+            mask = torch.tensor(prompt.mask, dtype=torch.bool).to(self.device)
+            predictor.add_new_mask(state, frame_idx=index, obj_id=1, mask=mask)
             return
         points = np.array([click[:2] for click in prompt.clicks], np.float32)
         labels = np.array([click.inside for click in prompt.clicks], np.int32)
