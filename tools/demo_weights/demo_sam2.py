@@ -105,8 +105,10 @@ class Batch:
 class Clips:
     """An endless supply of training clips: fresh ones and a replay buffer."""
 
-    def __init__(self, recipe: Recipe, side: int, worker: int) -> None:
-        self.recipe, self.side = recipe, side
+    def __init__(
+        self, recipe: Recipe, side: int, worker: int, resampling: Image.Resampling = Image.Resampling.BICUBIC
+    ) -> None:
+        self.recipe, self.side, self.resampling = recipe, side, resampling
         self.random = np.random.default_rng([recipe.seed, worker, 0])
         self.kept: list[tuple[np.ndarray, np.ndarray]] = []
         self.number = (recipe.seed * 10 + worker) * 1_000_000  # in the stream of clips for demo weights
@@ -137,7 +139,9 @@ class Clips:
             domain = "low_contrast" if self.random.random() < 0.1 else "plain"
             clip = random_clip(clip_seed("weights", self.number), frames=16, size=SIZE, domain=domain)
             side = (self.side, self.side)
-            video = np.stack([np.asarray(Image.fromarray(frame).resize(side)) for frame in clip.frames])
+            video = np.stack(
+                [np.asarray(Image.fromarray(frame).resize(side, self.resampling)) for frame in clip.frames]
+            )
             labels = np.stack([cv2.resize(mask, side, interpolation=cv2.INTER_NEAREST_EXACT) for mask in clip.masks])
             if len(self.kept) >= self.recipe.replay:
                 self.kept.pop(int(self.random.integers(len(self.kept))))
@@ -277,25 +281,27 @@ def _frame_loss(low: torch.Tensor, iou: torch.Tensor, score: torch.Tensor, truth
     return (masks * there).sum() / there.sum().clamp(min=1) + 0.5 * presence
 
 
-def train(recipe: Recipe, output: Path, log: Callable[[dict[str, Any]], None], start: Path | None) -> None:
+def train(
+    worker: Callable[..., None],
+    recipe: Recipe,
+    output: Path,
+    log: Callable[[dict[str, Any]], None],
+    start: Path | None,
+) -> None:
     """Train and write `output`. One process per worker; gradients are averaged over them at every step.
 
+    worker: what a process does, such as `_worker`.
     start: weights to go on from, instead of random ones.
     """
     with tempfile.TemporaryDirectory() as folder:
         arguments = (recipe, output, Path(folder) / "rendezvous", Path(folder) / "log", start)
-        torch.multiprocessing.spawn(_worker, args=arguments, nprocs=recipe.workers, daemon=True)
+        torch.multiprocessing.spawn(worker, args=arguments, nprocs=recipe.workers, daemon=True)
         for line in arguments[3].read_text().splitlines():
             log(json.loads(line))
 
 
 def _worker(rank: int, recipe: Recipe, output: Path, rendezvous: Path, log: Path, start: Path | None) -> None:
-    torch.set_num_threads(1)
-    cv2.setNumThreads(1)
-    torch.distributed.init_process_group(
-        "gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=recipe.workers
-    )
-    torch.manual_seed(recipe.seed)
+    join_workers(rank, recipe, rendezvous)
     network = instantiate_network("sam2_demo")
     if start is None:
         prepare_network(network)
@@ -303,36 +309,69 @@ def _worker(rank: int, recipe: Recipe, output: Path, rendezvous: Path, log: Path
         load_weights(network, start)
     network.train()
     whole = network.image_size
+    clips = Clips(recipe, whole, rank)
+    random = np.random.default_rng([recipe.seed, rank, 1])
+
+    def loss_of(step: int, progress: float) -> torch.Tensor:
+        side = recipe.side(progress, step, whole)
+        set_image_size(network, side)
+        batch = clips.batch(recipe.length(progress), side)
+        return unrolled_loss(network, batch, recipe.teaching(progress), random)
+
+    optimise(network, recipe, loss_of, log if rank == 0 else None, lambda weights: save(weights, output))
+    torch.distributed.destroy_process_group()
+
+
+def join_workers(rank: int, recipe: Recipe, rendezvous: Path) -> None:
+    """Start worker `rank`: one thread, and a seed that all of them share."""
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=recipe.workers
+    )
+    torch.manual_seed(recipe.seed)
+
+
+def optimise(
+    network: torch.nn.Module,
+    recipe: Recipe,
+    loss_of: Callable[[int, float], torch.Tensor],
+    log: Path | None,
+    save: Callable[[State], None],
+) -> None:
+    """Train a network, in each worker in step.
+
+    Args:
+        network: The network, with the same weights in all workers.
+        recipe: Its number of workers and its schedules are used.
+        loss_of: Gives the loss of a step, from its number and the progress.
+        log: File for a line every 50 steps; None in all workers but the first.
+        save: Takes the averaged weights every 50 steps, in the first worker.
+    """
     matrices = [parameter for parameter in network.parameters() if parameter.ndim >= 2]
     others = [parameter for parameter in network.parameters() if parameter.ndim < 2]
     groups = [{"params": matrices, "weight_decay": recipe.decay}, {"params": others, "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=recipe.rate, betas=(0.9, 0.98))
     average = MovingAverage(network, recipe.average)
-    clips = Clips(recipe, whole, rank)
-    random = np.random.default_rng([recipe.seed, rank, 1])
     started, running = time.time(), None
     for step in range(recipe.steps):
         progress = step / recipe.schedule
-        side = recipe.side(progress, step, whole)
-        set_image_size(network, side)
         for group in optimizer.param_groups:
             group["lr"] = recipe.learning_rate(progress, step)
         optimizer.zero_grad()
-        batch = clips.batch(recipe.length(progress), side)
-        loss = unrolled_loss(network, batch, recipe.teaching(progress), random)
+        loss = loss_of(step, progress)
         loss.backward()
         _share_gradients(network, recipe.workers)
         torch.nn.utils.clip_grad_norm_(network.parameters(), recipe.clip_norm)
         optimizer.step()
         average.update(network)
         running = loss.item() if running is None else 0.98 * running + 0.02 * loss.item()
-        if rank == 0 and ((step + 1) % 50 == 0 or step + 1 == recipe.steps):
+        if log and ((step + 1) % 50 == 0 or step + 1 == recipe.steps):
             line = {"step": step + 1, "loss": round(running, 4), "seconds": round(time.time() - started)}
             print(json.dumps(line), flush=True)
             with log.open("a") as file:
                 file.write(json.dumps(line) + "\n")
-            save(average.state, output)
-    torch.distributed.destroy_process_group()
+            save(average.state)
 
 
 def _share_gradients(network: torch.nn.Module, workers: int) -> None:
@@ -369,7 +408,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parts: list[dict[str, Any]] = []
     for recipe in GOING_ON if options.start else PARTS:
         lines: list[dict[str, Any]] = []
-        train(recipe, options.output, lines.append, start)
+        train(_worker, recipe, options.output, lines.append, start)
         parts.append({"recipe": asdict(recipe), "training": lines})
         start = options.output
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
