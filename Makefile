@@ -11,9 +11,9 @@ demo: setup
 	$(BIN)/snakemake --cores all
 	@cat results/studies/demo/leaderboard/leaderboard.md
 
-# Two files of tests at a time; more would need several gigabytes each.
+# Three files of tests at a time, because some wait for SLURM or a server most of the time. Together they need up to 8 GB.
 test: setup
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 setup: .venv/.installed
 

@@ -13,7 +13,6 @@ rule measure:
         "<benchmarks>/measure/<run>.tsv"
     conda:
         "../../envs/default.yaml"
-    threads: 2
     params:
         store=store_of,
         protocols=lambda wildcards: study.protocols_of(split_of(wildcards)),
