@@ -217,7 +217,7 @@ def stub_cutie(gpu: Gpu) -> None:
 
 def ours(gpu: Gpu, folder: Path, options: Options, clock: Clock) -> None:
     """The steps of a job of the workflow, from frames on disk to masks and a manifest in the store."""
-    from vosarena.inference import run
+    from vosarena.inference import run, writing
     from vosarena.inference.job import Job, ShardTask
     from vosarena.io import frames
     from vosarena.predictions.manifest import ModelDefinition
@@ -245,9 +245,9 @@ def ours(gpu: Gpu, folder: Path, options: Options, clock: Clock) -> None:
     # Uploads are from pinned memory to a CUDA device only, so they do not wait.
     cutie.upload = sam2_stream.upload = lambda tensor, device: tensor.to(device, non_blocking=True)
     clock.stage("decode", frames, "read_frame")
-    clock.stage("write", run, "write_mask")
+    clock.stage("write", writing, "write_mask")
     clock.stage("digest", run, "sequence_digest")
-    clock.stage("digest", run, "masks_digest")
+    clock.stage("digest", writing, "hashed_bytes")
     begin = run._Run.manifest_of
 
     def manifest_of(self: Any, name: str, *more: Any) -> Any:

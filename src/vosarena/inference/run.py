@@ -6,8 +6,7 @@ import logging
 import platform
 import sys
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -38,8 +37,9 @@ from vosarena.inference.process import restored_process, stopped_by_signals
 from vosarena.inference.prompting import derived_prompts
 from vosarena.inference.real_time import RealTime
 from vosarena.inference.usage import PeakMemory
+from vosarena.inference.writing import write_masks
 from vosarena.io.frames import Frames
-from vosarena.io.masks import LabelMap, MasksDigest, hashed_bytes, masks_digest, read_runs, write_mask
+from vosarena.io.masks import LabelMap, masks_digest
 from vosarena.predictions.failures import breaks_cuda, is_out_of_memory, reason_of
 from vosarena.predictions.manifest import LateMasks, Manifest, MemoryUse, Timing, Versions
 from vosarena.predictions.store import Store
@@ -50,8 +50,6 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-_WRITERS = 2
-_UNWRITTEN = 16  # masks that may wait to be written, which bounds the memory
 _PREPARED = 2  # frames of the next sequence, with which the device starts at once
 _PATIENCE = 5.0  # seconds between two attempts at sequences that another process is writing
 
@@ -329,7 +327,7 @@ class _Run:
         begun = partial(self._look_ahead, following) if following else None
         jobs, began = self._jobs.numbers(), time.time()
         memory, started = PeakMemory(), time.perf_counter()
-        saving, (digest, prompts, real_time) = _write_masks(self.tracker, plan, folder, title, self.task.job, begun)
+        saving, (digest, prompts, real_time) = _track_and_write(self.tracker, plan, folder, title, self.task.job, begun)
         seconds = time.perf_counter() - started
         manifest = Manifest(
             sequence=plan.files.name,
@@ -351,7 +349,7 @@ class _Run:
         return manifest
 
 
-def _write_masks(
+def _track_and_write(
     tracker: Tracker, plan: _Plan, folder: Path, title: str, job: Job, begun: Callable[[], None] | None
 ) -> tuple[dict[str, Any], tuple[str, Prompts, LateMasks | None]]:
     """Track and write; if memory runs out, try again with the tracker's options that need less of it.
@@ -371,14 +369,14 @@ def _write_masks(
             written = set(plan.written)
             kept = replace(plan.files, frames=tuple(path for path in plan.files.frames if path.stem in written))
             combined = combine_masks(tracker, kept, plan.prompts, plan.sources, title)
-            return _write_all(_announced(combined, begun), plan.outputs, folder), plan.prompts, None
+            return write_masks(_announced(combined, begun), plan.outputs, folder), plan.prompts, None
         real_time = RealTime(job.real_time) if job.real_time else None
         with plan.frames as frames:
             prompts = derived_prompts(tracker, frames, plan.prompts, job.definition.prompts)
             tracked = track_sequence(tracker, frames, plan.files, prompts, title, real_time)
             masks = _announced(tracked, begun)
             wanted = set(plan.outputs)
-            digest = _write_all(((name, labels) for name, labels in masks if name in wanted), plan.outputs, folder)
+            digest = write_masks(((name, labels) for name, labels in masks if name in wanted), plan.outputs, folder)
         late = LateMasks(job.real_time, real_time.late) if job.real_time and real_time else None
         return digest, prompts, late
 
@@ -404,40 +402,6 @@ def _announced(masks: Iterable[T], begun: Callable[[], None] | None) -> Iterator
             begun()
             begun = None
         yield mask
-
-
-def _write_all(masks: Iterable[tuple[str, LabelMap]], outputs: Sequence[str], folder: Path) -> str:
-    """Write named masks in the background while the tracker computes; at most a few wait in memory.
-
-    Returns:
-        Digest of the files in the order of `outputs`. Masks that come in this order are read for it when written.
-    """
-    pending: deque[tuple[str, Future[bytes | None]]] = deque()
-    digest, expected, in_order = MasksDigest(), iter(outputs), True
-
-    def write(name: str, labels: LabelMap) -> bytes | None:
-        path = folder / f"{name}.png"
-        write_mask(path, labels)
-        return hashed_bytes(name, read_runs(path)) if in_order else None
-
-    def finish() -> None:
-        nonlocal in_order
-        name, written = pending.popleft()
-        mask = written.result()
-        in_order = in_order and name == next(expected, None)
-        if in_order and mask is not None:
-            digest.add(mask)
-
-    with ThreadPoolExecutor(_WRITERS, thread_name_prefix="masks") as pool:
-        for name, labels in masks:
-            # A copy, because the tracker may reuse the array.
-            pending.append((name, pool.submit(write, name, labels.copy())))
-            while pending and (len(pending) >= _UNWRITTEN or pending[0][1].done()):
-                finish()
-        while pending:
-            finish()
-    whole = in_order and next(expected, None) is None
-    return digest.hexdigest() if whole else masks_digest((name, folder / f"{name}.png") for name in outputs)
 
 
 def sequence_digest(files: SequenceFiles, prompts: Prompts) -> str:
