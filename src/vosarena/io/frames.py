@@ -185,7 +185,10 @@ class Frames(Sequence[np.ndarray]):
         self._prepared[index] = function, function(self.read(index))
 
     def prepared(self, index: int, function: Callable[[np.ndarray], T]) -> T:
-        """Return what a function makes of a frame, once without work if `prepare` kept it. Several threads may call."""
+        """Return what a function makes of a frame, or what `prepare` kept of that, which is then forgotten.
+
+        Several threads may call this.
+        """
         kept = self._prepared.pop(index, None)
         if kept is None or kept[0] != function:
             return function(self.read(index))

@@ -118,7 +118,7 @@ def encode_palette(indices: Samples, palette: bytes, alpha: bytes = b"", *, smal
         indices: uint8 (H, W).
         palette: Bytes of up to 256 RGB colours.
         alpha: Opacity of the first colours, from 0 to 255; the others are opaque.
-        small: Whether to compress with libdeflate instead: five times as long for files two thirds as large.
+        small: Whether to compress with libdeflate instead: six times as long for files two thirds as large.
 
     Returns:
         The bytes of the file.

@@ -12,8 +12,8 @@ from vosarena.base.compiled import jit
 
 BITS = 22  # of the fraction of Pillow's integer weights
 
-# 1 / 255 in two parts. The product of a level and the first is exact, so that of the second is rounded away but for the
-# last bit: their sum is the quotient as a division rounds it, for all 256 levels, and much quicker.
+# 1 / 255 in two parts. The product of a level and the first part is exact, that of the second is small: for all 256
+# levels, their sum is rounded to the same number as the quotient. A division takes longer.
 _MOST = np.float32(257 / 65536)
 _REST = np.float32(1 / (255 * 65536))
 

@@ -81,7 +81,7 @@ def write_video(path: Path, frames: Iterable[NDArray[np.uint8]], rate: float, qu
             if stream is None:
                 stream = file.add_stream("libx264", rate=Fraction(rate).limit_denominator(1001))
                 stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-                stream.options = {"crf": str(quality), "preset": "veryfast", **_same_everywhere()}
+                stream.options = {"crf": str(quality), "preset": "veryfast", **_without_avx512()}
                 stream.codec_context.thread_count = 1  # the bytes depend on it, and the default on the machine
             picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame[:height, :width]), format="rgb24")
             file.mux(stream.encode(picture))
@@ -89,11 +89,8 @@ def write_video(path: Path, frames: Iterable[NDArray[np.uint8]], rate: float, qu
             file.mux(stream.encode(None))
 
 
-def _same_everywhere() -> dict[str, str]:
-    """Options with which the bytes of a video do not depend on the CPU.
-
-    With AVX-512, x264 decides by what happens to be in memory: the same frames give other bytes in every run.
-    """
+def _without_avx512() -> dict[str, str]:
+    """Return options that keep x264 from AVX-512, with which the same frames gave other bytes in every run."""
     from llvmlite import binding as llvm
 
     return {"x264-params": "asm=avx2"} if llvm.get_host_cpu_features().get("avx512f") else {}
