@@ -92,17 +92,19 @@ def test_boards_model_pages_bundles_and_provenance(page):
     page.get_by_role("link", name="late-flow").click()
     title = page.locator("#model-title")
     sync_api.expect(title).to_have_text("late-flow: </script><b>Late")
+    sync_api.expect(page.locator("#model-table tbody tr")).to_have_count(2)
     assert "3 M" in page.inner_text("#model-facts") and "@" in page.inner_text("#model-citation") and fits(page)
-    assert page.locator("#model-table tbody tr").count() == 2
     page.locator("#model-table button.score").first.click()
     content.locator("section").wait_for()
     page.get_by_role("button", name="Close").click()
     page.get_by_role("link", name="clips/all, sa-v").click()
     sync_api.expect(page.locator("#protocol")).to_have_value("sa-v")
     page.get_by_role("navigation").get_by_role("link", name="Bundles").click()
-    assert page.locator("#bundles-table tbody tr").count() == 5 and fits(page)
+    sync_api.expect(page.locator("#bundles-table tbody tr")).to_have_count(5)
+    assert fits(page)
     page.get_by_role("navigation").get_by_role("link", name="Models").click()
-    assert page.locator("#models-table tbody tr").count() == 4 and fits(page)
+    sync_api.expect(page.locator("#models-table tbody tr")).to_have_count(4)
+    assert fits(page)
 
 
 @DESKTOP
