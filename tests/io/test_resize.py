@@ -12,6 +12,18 @@ from vosarena.io.resize import resize_as_pillow, resize_as_torch
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 sides = st.integers(1, 260)
+VECTORS = resize._has_vectors()
+
+
+@pytest.fixture(params=["vectors", "rows"], scope="module", autouse=True)
+def ways(request):
+    """What a CPU with AVX-512 computes, and what all others do."""
+    if request.param == "vectors" and not VECTORS:
+        pytest.skip("this CPU has no AVX-512 with VBMI and VNNI")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(resize, "_has_vectors", lambda: request.param == "vectors")
+        patch.setattr(resize, "_ways", {})
+        yield request.param
 
 
 def picture(height, width, seed=1):
@@ -35,6 +47,9 @@ def torchs(frame, height, width):
 @example(250, 40, 20, 40)  # rows first
 @example(1, 1, 1, 1)
 @example(260, 260, 7, 9)
+@example(3, 22, 5, 6)  # a row is hardly longer than a vector, the new one than its sums
+@example(60, 240, 60, 99)  # six pixels of the new row need up to 64 bytes of the old one
+@example(60, 240, 60, 98)  # and here more
 def test_any_size_equals_pillow(height, width, new_height, new_width):
     frame, out = picture(height, width), np.empty((3, new_height, new_width), np.uint8)
     resize_as_pillow(frame, out)
@@ -46,6 +61,9 @@ def test_any_size_equals_pillow(height, width, new_height, new_width):
 @example(108, 192, 48, 85)
 @example(260, 260, 7, 9)
 @example(1, 1, 3, 2)
+@example(3, 22, 5, 6)
+@example(60, 240, 60, 77)  # up to 64 bytes
+@example(60, 240, 60, 76)  # more
 @example(70, 90, 70, 90)
 @example(70, 90, 70, 40)
 def test_any_size_equals_torch(height, width, new_height, new_width):
@@ -55,18 +73,20 @@ def test_any_size_equals_torch(height, width, new_height, new_width):
 
 
 @pytest.mark.parametrize("size", [(480, 854), (720, 1280), (1080, 1920), (1920, 1080)])
-def test_the_sizes_of_videos_need_no_fallback(size):
+def test_the_sizes_of_videos_need_no_fallback(size, ways):
     resize_as_pillow(picture(*size), np.empty((3, 1024, 1024), np.uint8))
-    assert resize._plans["pillow", size, (1024, 1024)] is not None
-    reduced = tuple(int(360 * side / min(size)) for side in size)
+    reduced = tuple(int(480 * side / min(size)) for side in size)
     resize_as_torch(picture(*size), np.empty((3, *reduced), np.float32))
-    assert resize._plans["torch", size, reduced] is not None
+    for key in (("pillow", size, (1024, 1024)), ("torch", size, reduced)):
+        if size != reduced or key[0] == "pillow":
+            wanted = "_pixels_at_once" if ways == "vectors" else "_channel_by_channel"
+            assert resize._ways[key].__qualname__.startswith(wanted)
 
 
 @pytest.mark.parametrize("library", ["pillow", "torch"])
 def test_another_arithmetic_of_the_library_is_noticed(monkeypatch, library):
     """A version that computes something else: its own result is given, not ours."""
-    monkeypatch.setattr(resize, "_plans", {})
+    monkeypatch.setattr(resize, "_ways", {})
     real = getattr(resize, f"_{library}")
 
     def other(frame, size):

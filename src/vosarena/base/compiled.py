@@ -189,6 +189,11 @@ def _cpu_features() -> str:
     return f"{features},-prefer-256-bit" if "+avx512vbmi2" in features else features
 
 
+def cpu_has(*features: str) -> bool:
+    """Whether loops may use instructions of these names, as LLVM knows them."""
+    return {f"+{feature}" for feature in features} <= {*_cpu_features().split(",")}
+
+
 def _compile(module: str, name: str) -> tuple[str, str, bytes]:
     from numba import types
     from numba.core import config

@@ -9,13 +9,7 @@ that all loads and stores are contiguous; columns are blended as rows of the tra
 import numpy as np
 
 from vosarena.base.compiled import jit
-
-BITS = 22  # of the fraction of Pillow's integer weights
-
-# 1 / 255 in two parts. The product of a level and the first part is exact, that of the second is small: for all 256
-# levels, their sum is rounded to the same number as the quotient. A division takes longer.
-_MOST = np.float32(257 / 65536)
-_REST = np.float32(1 / (255 * 65536))
+from vosarena.io.resize_tables import BITS, LEVEL, LEVEL_REST
 
 
 @jit("void(u1[:,::1], i4[:,::1], i8[::1], i8[::1], i4[:,::1], u1[:,::1])")
@@ -93,7 +87,7 @@ def blend_levels(rows, weights, first, count, group, ring, out):
             line, levels = ring[i % len(ring)], rows[i]
             for x in range(len(line)):
                 level = np.float32(levels[x])
-                line[x] = level * _MOST + level * _REST
+                line[x] = level * LEVEL + level * LEVEL_REST
         ready = max(ready, start + others + 1)
         line, row, weight = out[y], ring[start % len(ring)], weights[y, 0]
         for x in range(len(line)):
