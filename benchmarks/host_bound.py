@@ -48,6 +48,8 @@ SIZES = {"480p": (480, 854), "720p": (720, 1280), "1080p": (1080, 1920)}
 MEASURED = "clip"
 LENGTHS = {"a-warm-up": 4, MEASURED: 60} | {f"next-{number}": 12 for number in range(5)}  # frames of the sequences
 
+KEPT: dict[Any, Iterator[torch.Tensor]] = {}
+
 Options = dict[str, Any]
 
 
@@ -86,12 +88,12 @@ class Gpu:
         self.spent += time.thread_time() - started
 
     def fetch(self, result: torch.Tensor) -> Callable[[], np.ndarray]:
-        """In place of `streaming.fetch`: a copy in the background and a blocking event."""
+        """In place of `streaming.fetch`: a copy by the device in the background and a blocking event."""
         until = self.free
 
         def wait() -> np.ndarray:
             self.wait(until, spin=False)
-            return next(self._labels).copy()
+            return next(self._labels)
 
         return wait
 
@@ -229,8 +231,8 @@ def ours(gpu: Gpu, folder: Path, options: Options, clock: Clock) -> None:
         import_sam2()
         stub_sam2(gpu)
         torch.save({"model": instantiate_network(**model).state_dict()}, weights)
+        # Work of the device, whose launches are in --launch; `meta` would spend milliseconds of Python.
         objects.label_map = lambda scores, size, threshold: torch.empty(size, dtype=torch.uint8, device="meta")
-        # Normalising is the device's work, and its launches are in --launch; `meta` would spend milliseconds of Python.
         sam2_stream.Sam2Stream.encode = lambda stream, images: (
             empty(len(images), 3, 1, 1),
             stream.predictor.forward_image(empty(len(images), 3, 1, 1)),
@@ -240,10 +242,14 @@ def ours(gpu: Gpu, folder: Path, options: Options, clock: Clock) -> None:
         stub_cutie(gpu)
         model = {"model": "tiny"}
         torch.save(cutie_network.build_network(cutie_network.cutie_config("tiny")).state_dict(), weights)
+        cutie.Cutie.upload = lambda tracker, image: empty(
+            3, *(image.shape[:2] if image.dtype == torch.uint8 else image.shape[1:])
+        )
         clock.stage("prepare", cutie.Cutie, "prepare")
     streaming.fetch, run.device_name = gpu.fetch, lambda _: "stand-in"
-    # Uploads are from pinned memory to a CUDA device only, so they do not wait.
+    # Uploads are from pinned memory, which torch keeps and reuses, to a CUDA device only: they do not wait.
     cutie.upload = sam2_stream.upload = lambda tensor, device: tensor.to(device, non_blocking=True)
+    cutie.pinned_empty = sam2_stream.pinned_empty = kept_memory
     clock.stage("decode", frames, "read_frame")
     clock.stage("write", writing, "write_mask")
     clock.stage("digest", run, "sequence_digest")
@@ -258,6 +264,12 @@ def ours(gpu: Gpu, folder: Path, options: Options, clock: Clock) -> None:
     job = Job(ModelDefinition(options["tracker"], model), weights, "meta", threads=1)
     task = ShardTask(tuple(LENGTHS), folder / "images", folder / "masks", job, folder / "store")
     assert not (failed := run.track_sequences(task).failed), failed
+
+
+def kept_memory(shape: tuple[int, ...], dtype: torch.dtype, device: str) -> torch.Tensor:
+    """In place of `streaming.pinned_empty`."""
+    kept = KEPT.setdefault((*shape, dtype), itertools.cycle([torch.empty(shape, dtype=dtype) for _ in range(8)]))
+    return next(kept)
 
 
 def upstream_sam2(gpu: Gpu, folder: Path, options: Options, clock: Clock) -> None:

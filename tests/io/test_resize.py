@@ -64,7 +64,6 @@ def test_any_size_equals_pillow(height, width, new_height, new_width):
 @example(3, 22, 5, 6)
 @example(60, 240, 60, 77)  # up to 64 bytes
 @example(60, 240, 60, 76)  # more
-@example(70, 90, 70, 90)
 @example(70, 90, 70, 40)
 def test_any_size_equals_torch(height, width, new_height, new_width):
     frame, out = picture(height, width), np.empty((3, new_height, new_width), np.float32)

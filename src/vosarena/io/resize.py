@@ -12,6 +12,7 @@ import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import cv2
@@ -36,6 +37,7 @@ Way = Callable[[np.ndarray, np.ndarray], None]
 # Blends the rows or columns of an array into those of another.
 Blend = Callable[[np.ndarray, np.ndarray], None]
 
+_STRIP = 128  # rows of the result that are computed together
 _ways: dict[tuple[str, Size, Size], Way | None] = {}
 _choosing = threading.Lock()
 _local = threading.local()  # the buffers that a thread works with
@@ -59,13 +61,10 @@ def resize_as_torch(frame: np.ndarray, out: np.ndarray) -> None:
 
     Args:
         frame: uint8 (H, W, 3).
-        out: float32 (3, h, w), written. With the size of the frame, nothing is resized.
+        out: float32 (3, h, w), written.
     """
     with _buffers():
-        if frame.shape[:2] == out.shape[1:]:
-            for source, target in zip(_channels(frame), out, strict=True):
-                np.divide(source, np.float32(255), out=target)
-        elif not _resize("torch", frame, out):
+        if not _resize("torch", frame, out):
             out[:] = _torch(frame, out.shape[1:])
 
 
@@ -106,8 +105,8 @@ def _pillow_ways(size: Size, new_size: Size) -> Iterator[Way]:
     vectors = integer_columns(columns, size[1]) if _has_vectors() else None
     if vectors:
         for rows_first in orders:
-            yield _pixels_at_once(_vector_columns("blend_columns", vectors), _vector_rows(rows), rows_first)
-    blend_columns, blend_rows = (_blend("blend_integers", table, buffer=(1, np.int32)) for table in (columns, rows))
+            yield _pixels_at_once(_vector_columns("blend_columns", vectors), _vector_rows, rows, rows_first)
+    blend_columns, blend_rows = (_blend("blend_integers", (), table, (1, np.int32)) for table in (columns, rows))
     for rows_first in orders:
         yield _channel_by_channel(blend_columns, blend_rows, rows_first)
 
@@ -115,31 +114,39 @@ def _pillow_ways(size: Size, new_size: Size) -> Iterator[Way]:
 def _torch_ways(size: Size, new_size: Size) -> Iterator[Way]:
     rows, columns = (torch_table(*pair) for pair in zip(size, new_size, strict=True))
     for group in (4, 8, 16, 1, 1 << 30):  # what torch's compiler may have made of its loop
-        blend_rows = _blend("blend_floats", rows, group)
+        blend_rows = partial(_blend, "blend_floats", (group,))
         vectors = level_columns(columns, size[1], group) if _has_vectors() else None
         if vectors:
-            yield _pixels_at_once(_vector_columns("blend_level_columns", vectors), blend_rows)
+            yield _pixels_at_once(_vector_columns("blend_level_columns", vectors), blend_rows, rows)
         buffer = columns.weights.shape[1], np.float32
-        yield _channel_by_channel(_blend("blend_levels", columns, group, buffer=buffer), blend_rows)
+        yield _channel_by_channel(_blend("blend_levels", (group,), columns, buffer), blend_rows(rows))
 
 
 def _has_vectors() -> bool:
     return cpu_has("avx512vbmi", "avx512vnni")
 
 
-def _pixels_at_once(columns: Blend, rows: Blend, rows_first: bool = False) -> Way:
-    """Blend rows (H, 3 W) of pixels. The channels are separated in the result, which is smaller as a rule."""
+def _pixels_at_once(columns: Blend, blend_rows: Callable[[Table], Blend], rows: Table, rows_first: bool = False) -> Way:
+    """Blend rows (H, 3 W) of pixels, strip by strip, so that what is between the two steps stays in the CPU's cache."""
+    strips = []
+    for top in range(0, len(rows.first), _STRIP):
+        part = slice(top, top + _STRIP)
+        first, count = rows.first[part], rows.count[part]
+        needed = slice(first[0], (first + count).max())
+        strips.append((part, needed, blend_rows(Table(rows.weights[part], first - first[0], count))))
 
     def resize(frame: np.ndarray, out: np.ndarray) -> None:
-        (height, width), (new_height, new_width) = frame.shape[:2], out.shape[1:]
-        pixels = frame.reshape(height, 3 * width)
-        half = (new_height, 3 * width) if rows_first else (height, 3 * new_width)
-        between = _buffer("between", half, out.dtype)
-        small = _buffer("small", (new_height, 3 * new_width), out.dtype)
-        first, second = (rows, columns) if rows_first else (columns, rows)
-        first(pixels, between)
-        second(between, small)
-        cv2.split(small.reshape(new_height, new_width, 3), list(out))
+        width, new_width = 3 * frame.shape[1], 3 * out.shape[2]
+        for part, needed, rows_of_strip in strips:
+            pixels = frame[needed].reshape(-1, width)
+            result = out[:, part]
+            height = result.shape[1]
+            half = (height, width) if rows_first else (len(pixels), new_width)
+            between, small = _buffer("between", half, out.dtype), _buffer("small", (height, new_width), out.dtype)
+            first, second = (rows_of_strip, columns) if rows_first else (columns, rows_of_strip)
+            first(pixels, between)
+            second(between, small)
+            cv2.split(small.reshape(height, -1, 3), list(result))
 
     return resize
 
@@ -186,15 +193,12 @@ def _vector_rows(table: Table) -> Blend:
     return blend
 
 
-def _blend(kernel: str, table: Table, *options: int, buffer: tuple[int, Any] | None = None) -> Blend:
+def _blend(kernel: str, options: tuple[int, ...], table: Table, buffer: tuple[int, Any] | None = None) -> Blend:
     """Return a kernel of whole rows. `buffer`: number of rows and type of an array that it needs to work in."""
     run = compiled("vosarena.io.resize_kernels", kernel)
 
     def blend(rows: np.ndarray, out: np.ndarray) -> None:
-        buffers = []
-        if buffer:
-            shape = buffer[0], rows.shape[1]
-            buffers = [_buffer(f"{kernel} {shape}", shape, buffer[1])]
+        buffers = [_buffer(kernel, (buffer[0], rows.shape[1]), buffer[1])] if buffer else []
         run(rows, table.weights, table.first, table.count, *options, *buffers, out)
 
     return blend
@@ -229,9 +233,10 @@ def _buffers() -> Iterator[None]:
 
 
 def _buffer(name: str, shape: Size, dtype: Any) -> np.ndarray:
-    """Return an array that is used for many frames, because new memory costs more than the work in it."""
+    """Return an array in memory that is used for many frames, because new memory costs more than the work in it."""
     buffers: dict[str, np.ndarray] = _local.buffers  # of `_buffers`
-    found = buffers.get(name)
-    if found is None or found.shape != shape or found.dtype != dtype:
-        found = buffers[name] = np.empty(shape, dtype)
-    return found
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    if name not in buffers or len(buffers[name]) < size:
+        buffers[name] = np.empty(size, np.uint8)
+    array: np.ndarray = buffers[name][:size].view(dtype).reshape(shape)
+    return array

@@ -129,6 +129,8 @@ class Cutie:
         if self.dtype is not None:
             cast_weights(network, self.dtype, SINGLE_PRECISION)
         self.network = network.to(device).eval()
+        # Every level divided by 255. On the device, a division may be a product with 1 / 255, which is another number.
+        self._levels = torch.from_numpy(np.arange(256, dtype=np.float32) / np.float32(255)).to(device)
 
     def track(self, frames: Sequence[Frame], prompts: Mapping[int, LabelMap]) -> Iterator[LabelMap]:
         """Yield one label map per frame; see Tracker.track. On CUDA they come one frame late."""
@@ -196,15 +198,28 @@ class Cutie:
             self.config.chunk_size = before
 
     def prepare(self, frame: Frame) -> list[torch.Tensor]:
-        """Return a frame in each size as upstream's VideoReader: float32 (3, h, w) from 0 to 1, in host memory."""
+        """Return a frame in each size, in host memory: float32 (3, h, w), or as it is where nothing is resized."""
         import torch
 
         images = []
         for size in self.sizes:
             inner = _inner_size(frame.shape[:2], size)
-            images.append(pinned_empty((3, *inner), torch.float32, self.device))
-            resize_as_torch(frame, images[-1].numpy())
+            if inner == frame.shape[:2]:
+                images.append(pinned_empty(frame.shape, torch.uint8, self.device))
+                np.copyto(images[-1].numpy(), frame)
+            else:
+                images.append(pinned_empty((3, *inner), torch.float32, self.device))
+                resize_as_torch(frame, images[-1].numpy())
         return images
+
+    def upload(self, image: torch.Tensor) -> torch.Tensor:
+        """Return a prepared frame on the device as upstream's VideoReader: float32 (3, h, w), from 0 to 1."""
+        import torch
+
+        image = upload(image, self.device)
+        if image.dtype != torch.uint8:
+            return image
+        return self._levels[image.permute(2, 0, 1).contiguous().int()]
 
     def _labels(self, probability: torch.Tensor, ids: Sequence[int]) -> torch.Tensor:
         """Return labels, uint8 (H, W), as output_prob_to_mask: the first of the largest, by max(), which is faster."""
@@ -228,7 +243,10 @@ class Cutie:
 
         # These modes end before the result is yielded, so that they are not on while the caller works.
         with torch.inference_mode(), self._autocast(), self._memory():
-            found = [self._step(core, image, size, prompt, end=end) for core, image in zip(cores, images, strict=True)]
+            found = [
+                self._step(core, self.upload(image), size, prompt, end=end)
+                for core, image in zip(cores, images, strict=True)
+            ]
             probability, ids = found[0]
             if len(found) > 1:
                 probability, ids = _merged(found)
@@ -271,7 +289,7 @@ class Cutie:
                 )
             # Upstream blanks the whole frame if nothing is left of a later prompt; here the frame is tracked as usual.
             mask = mask.to(self.device) if objects else None
-        probability = core.step(upload(image, self.device), mask, objects, end=end)
+        probability = core.step(image, mask, objects, end=end)
         if resized:
             probability = functional.interpolate(probability.unsqueeze(1), size, mode="bilinear", align_corners=False)[
                 :, 0
