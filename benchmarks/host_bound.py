@@ -227,11 +227,12 @@ def ours(gpu: Gpu, folder: Path, options: Options, clock: Clock) -> None:
     from vosarena.trackers.sam2_network import import_sam2, instantiate_network
 
     weights, model = folder / "weights.pth", {"config": "sam2_demo", "image_size": 1024}
+    # To normalise frames and to find labels is work of the device, whose launches are in --launch; `meta` would spend
+    # milliseconds of Python.
     if options["tracker"] == "sam2":
         import_sam2()
         stub_sam2(gpu)
         torch.save({"model": instantiate_network(**model).state_dict()}, weights)
-        # Work of the device, whose launches are in --launch; `meta` would spend milliseconds of Python.
         objects.label_map = lambda scores, size, threshold: torch.empty(size, dtype=torch.uint8, device="meta")
         sam2_stream.Sam2Stream.encode = lambda stream, images: (
             empty(len(images), 3, 1, 1),
@@ -245,6 +246,7 @@ def ours(gpu: Gpu, folder: Path, options: Options, clock: Clock) -> None:
         cutie.Cutie.upload = lambda tracker, image: empty(
             3, *(image.shape[:2] if image.dtype == torch.uint8 else image.shape[1:])
         )
+        cutie.Cutie._labels = lambda tracker, probability, ids: empty(*probability.shape[1:], dtype=torch.uint8)
         clock.stage("prepare", cutie.Cutie, "prepare")
     streaming.fetch, run.device_name = gpu.fetch, lambda _: "stand-in"
     # Uploads are from pinned memory, which torch keeps and reuses, to a CUDA device only: they do not wait.
