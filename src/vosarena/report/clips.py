@@ -7,7 +7,7 @@ the same bytes.
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 import cv2
@@ -21,11 +21,12 @@ from vosarena.report.media import (
     MODEL_COLOURS,
     Picture,
     ReadLabels,
+    contour,
     desaturated,
+    paint_contour,
     paint_errors,
     paint_outlines,
     paint_over,
-    with_contour,
 )
 
 _PAPER, _INK, _LINE, _QUIET = "#14171B", "#E9ECF0", "#39414B", "#A3ADB9"  # as the dark page
@@ -114,8 +115,8 @@ class Clip:
         frame = cv2.resize(read_frame(self.files.frames[index]), size, interpolation=cv2.INTER_AREA)
         muted = desaturated(frame)
         truth = _resized(self.truth(index) if self.truth else None, size)
-        image = Image.fromarray(self._still)
-        draw = ImageDraw.Draw(image)
+        lines = None if truth is None else contour(truth)
+        whole = self._still.copy()
         for number, panel in enumerate(self.panels):
             x, y = self._corner(number)
             labels = _resized(panel.read(index), size)
@@ -126,8 +127,12 @@ class Clip:
                 picture = frame if truth is None else paint_errors(muted, labels, truth)
             else:
                 picture = (paint_outlines if show == "outlines" else paint_over)(muted, labels)
-            image.paste(Image.fromarray(with_contour(picture, truth)), (x, y))
+            whole[y : y + size[1], x : x + size[0]] = picture if lines is None else paint_contour(picture, lines)
+        image = Image.fromarray(whole)
+        draw = ImageDraw.Draw(image)
+        for number, panel in enumerate(self.panels):
             if index in panel.scores:
+                x, y = self._corner(number)
                 text = self.score.format(100 * panel.scores[index])
                 draw.text((x + size[0] - 6, y - 4), text, fill=_INK, font=_font(), anchor="rs")
         if self._scored:
@@ -236,6 +241,7 @@ def _resized(labels: Picture | None, size: tuple[int, int]) -> Picture | None:
     return resized
 
 
+@cache
 def _font(size: int = _TEXT) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     return ImageFont.load_default(size=size)
 

@@ -32,6 +32,8 @@ MAX_CLIP, MIN_CLIP = 240, 48  # frames of a clip
 OBJECT_COLOURS = ("#FF2FD0", "#FFE81A", "#00E5FF", "#F0262B", "#7DF01E", "#8B5CFF", "#FFB38A", "#9CFFE0")
 MODEL_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # as on the page
 DESATURATED = 0.5  # part of the colour that frames lose under masks; as on the page
+# The luminance of the blend mode `saturation` in CSS.
+_MUTED = (1 - DESATURATED) * np.eye(3, dtype=np.float32) + DESATURATED * np.array([[0.3, 0.59, 0.11]] * 3, np.float32)
 _FILL, _ERROR = 130, 200  # alpha of the inside of an object and of wrong pixels, from 0 to 255
 _COLOURS = [bytes.fromhex(colour[1:]) for colour in OBJECT_COLOURS]
 _HALO = 2 * len(OBJECT_COLOURS) + 1  # the entry of painted() after insides and outlines
@@ -317,51 +319,44 @@ def blended(frame: Picture, labels: LabelMap | None) -> Picture:
     return frame if labels is None else paint_over(desaturated(frame), labels)
 
 
-def desaturated(frame: Picture) -> NDArray[np.float32]:
+def desaturated(frame: Picture) -> Picture:
     """Return a frame, uint8 RGB, without a part of its colour."""
-    # The luminance of the blend mode `saturation` in CSS.
-    grey = (frame * np.array([0.3, 0.59, 0.11], np.float32)).sum(axis=2, keepdims=True)
-    muted: NDArray[np.float32] = frame * (1 - DESATURATED) + grey * DESATURATED
+    muted: Picture = cv2.transform(frame, _MUTED)
     return muted
 
 
-def paint_over(muted: NDArray[np.float32], labels: LabelMap) -> Picture:
-    """Return a desaturated frame as uint8 with masks painted over it."""
+def paint_over(muted: Picture, labels: LabelMap) -> Picture:
+    """Return a desaturated frame with masks painted over it."""
     return _painted_over(muted, painted(labels), _PALETTE, _ALPHA)
 
 
-def paint_outlines(muted: NDArray[np.float32], labels: LabelMap) -> Picture:
-    """Return a desaturated frame as uint8 with the outlines of masks painted over it."""
+def paint_outlines(muted: Picture, labels: LabelMap) -> Picture:
+    """Return a desaturated frame with the outlines of masks painted over it."""
     return _painted_over(muted, _outlines(labels), _SHEET_PALETTE, _SHEET_LINES)
 
 
-def paint_errors(muted: NDArray[np.float32], labels: LabelMap, truth: LabelMap) -> Picture:
-    """Return a desaturated frame as uint8 with missed and extra pixels painted over it (see `errors`)."""
+def paint_errors(muted: Picture, labels: LabelMap, truth: LabelMap) -> Picture:
+    """Return a desaturated frame with missed and extra pixels painted over it (see `errors`)."""
     return _painted_over(muted, errors(labels, truth), _SHEET_PALETTE, _SHEET_FILL)
 
 
-def _painted_over(muted: NDArray[np.float32], paint: Picture, palette: bytes, alpha: bytes) -> Picture:
-    here = paint > 0
-    colours = np.frombuffer(palette, np.uint8).reshape(-1, 3)[paint[here]].astype(np.float32)
-    weights = (np.frombuffer(alpha, np.uint8) / 255).astype(np.float32)[paint[here]][..., None]
-    blend = np.rint(muted).astype(np.uint8)
-    blend[here] = np.rint(muted[here] * (1 - weights) + colours * weights)
-    return blend
+def paint_contour(picture: Picture, lines: Picture) -> Picture:
+    """Return a picture, uint8 RGB, with a `contour` of the same size painted over it."""
+    return _painted_over(picture, lines, _SHEET_PALETTE, _SHEET_LINES)
 
 
-def with_contour(picture: Picture, labels: LabelMap | None) -> Picture:
-    """Return a picture, uint8 RGB, with the contour of labels of the same size: white, and dark around it.
-
-    Args:
-        picture: The picture.
-        labels: The labels; None returns the picture unchanged.
-    """
-    if labels is None:
-        return picture
-    lines = contour(labels)
-    drawn = picture.copy()
-    drawn[lines == _DARK] //= 2
-    drawn[lines == _WHITE] = 255
+def _painted_over(picture: Picture, paint: Picture, palette: bytes, alpha: bytes) -> Picture:
+    """Return a picture, uint8 RGB, with palette indices painted over it."""
+    colours = np.zeros((1, 256, 3), np.uint8)
+    colours[0, : len(palette) // 3] = np.frombuffer(palette, np.uint8).reshape(-1, 3)
+    cover = np.zeros(256, np.float32)
+    cover[: len(alpha)] = np.frombuffer(alpha, np.uint8) / np.float32(255)
+    left, top, width, height = cv2.boundingRect(paint)
+    part = slice(top, top + height), slice(left, left + width)
+    drawn, paint = picture.copy(), paint[part]
+    if paint.size:
+        paints = cv2.LUT(cv2.merge([paint] * 3), colours)
+        drawn[part] = cv2.blendLinear(paints, picture[part], cv2.LUT(paint, cover), cv2.LUT(paint, 1 - cover))
     return drawn
 
 
