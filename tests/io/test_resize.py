@@ -9,6 +9,7 @@ from PIL import Image
 
 from vosarena.io import resize
 from vosarena.io.resize import resize_as_pillow, resize_as_torch
+from vosarena.io.resize_tables import integer_columns, level_columns, pillow_table, torch_table
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 sides = st.integers(1, 260)
@@ -47,7 +48,8 @@ def torchs(frame, height, width):
 @example(250, 40, 20, 40)  # rows first
 @example(1, 1, 1, 1)
 @example(260, 260, 7, 9)
-@example(3, 22, 5, 6)  # a row is hardly longer than a vector, the new one than its sums
+@example(3, 22, 5, 22)  # rows are hardly longer than a vector
+@example(3, 22, 5, 21)  # and here the new ones shorter
 @example(60, 240, 60, 99)  # six pixels of the new row need up to 64 bytes of the old one
 @example(60, 240, 60, 98)  # and here more
 def test_any_size_equals_pillow(height, width, new_height, new_width):
@@ -61,7 +63,8 @@ def test_any_size_equals_pillow(height, width, new_height, new_width):
 @example(108, 192, 48, 85)
 @example(260, 260, 7, 9)
 @example(1, 1, 3, 2)
-@example(3, 22, 5, 6)
+@example(3, 22, 5, 22)
+@example(3, 22, 5, 21)
 @example(60, 240, 60, 77)  # up to 64 bytes
 @example(60, 240, 60, 76)  # more
 @example(70, 90, 70, 40)
@@ -80,6 +83,33 @@ def test_the_sizes_of_videos_need_no_fallback(size, ways):
         if size != reduced or key[0] == "pillow":
             wanted = "_pixels_at_once" if ways == "vectors" else "_channel_by_channel"
             assert resize._ways[key].__qualname__.startswith(wanted)
+
+
+@pytest.mark.skipif(not VECTORS, reason="this CPU has no AVX-512 with VBMI and VNNI")
+@pytest.mark.parametrize("new_width", range(22, 44))
+def test_vectors_write_nothing_but_the_result(new_width):
+    """The last ones of a row overlap those before them instead of reaching beyond its end."""
+
+    def check(blend, height, new_height, width, new_width, dtype):
+        memory = np.full(2 * 128 + new_height * new_width, 7, dtype)
+        rows = np.random.default_rng(0).integers(0, 256, (height, width), dtype=np.uint8)
+        blend(rows, memory[128:-128].reshape(new_height, new_width))
+        assert (memory[:128] == 7).all() and (memory[-128:] == 7).all()
+
+    columns = {
+        "blend_columns": integer_columns(pillow_table(40, new_width), 40),
+        "blend_level_columns": level_columns(torch_table(40, new_width), 40, 4),
+    }
+    for kernel, vectors in columns.items():
+        dtype = np.uint8 if kernel == "blend_columns" else np.float32
+        check(resize._vector_columns(kernel, vectors), 9, 9, 120, 3 * new_width, dtype)
+    check(resize._vector_rows(pillow_table(9, 5)), 9, 5, 3 * new_width, 3 * new_width, np.uint8)
+
+
+@pytest.mark.parametrize("sizes", [(40, 21), (21, 40), (21, 21)])
+def test_rows_that_are_shorter_than_a_vector_are_not_for_vectors(sizes):
+    assert integer_columns(pillow_table(*sizes), sizes[0]) is None
+    assert level_columns(torch_table(*sizes), sizes[0], 4) is None
 
 
 @pytest.mark.parametrize("library", ["pillow", "torch"])

@@ -106,7 +106,7 @@ class ColumnVectors:
 
 
 def integer_columns(table: Table, size: int) -> ColumnVectors | None:
-    """Arrange Pillow's weights for a row of `size` pixels; None if 16 sums need more than 64 bytes of it."""
+    """Arrange Pillow's weights for a row of `size` pixels; None if `_places` finds no way."""
     taps = 4 * math.ceil(table.count.max() / 4)
     found = _places(table, size, taps)
     if found is None:
@@ -157,9 +157,10 @@ def _sums(table: Table) -> np.ndarray:
 def _places(table: Table, size: int, taps: int) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
     """Return the first byte of each place, the bytes that each sum needs after it, and which of those count.
 
-    int64 (places,) and int64 and bool (places, 16, taps). None if that is too far for a vector.
+    int64 (places,) and int64 and bool (places, 16, taps). None if that is too far for a vector, or if a row is shorter
+    than one, which would be read and written beyond its ends.
     """
-    if _CHANNELS * size < _VECTOR or _CHANNELS * len(table.first) < _SUMS:
+    if _CHANNELS * min(size, len(table.first)) < _VECTOR:
         return None
     pixels, channels = np.divmod(_sums(table), _CHANNELS)
     where = _CHANNELS * (table.first[pixels][..., None] + np.arange(taps)) + channels[..., None]
