@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+from importlib.util import find_spec
 
 import pytest
 
@@ -60,6 +61,7 @@ def total(pixels, factor, more):
 
 CALL = """
 import sys
+from importlib.util import find_spec
 import numpy as np
 from vosarena.base.compiled import compiled
 print(compiled("loop", "total")(np.arange(6, dtype=np.uint8).reshape(2, 3), 2.0, -1), "numba" in sys.modules)
@@ -68,10 +70,17 @@ print(compiled("loop", "total")(np.arange(6, dtype=np.uint8).reshape(2, 3), 2.0,
 
 @pytest.mark.parametrize(
     ("module", "name"),
-    [("io.run_kernels", "inflate_runs"), ("io.run_kernels", "find_runs"), ("metrics.kernels", "count")],
+    [
+        ("io.run_kernels", "inflate_runs"),
+        ("io.run_kernels", "find_runs"),
+        ("metrics.kernels", "count"),
+        ("io.resize_vector_kernels", "blend_rows"),
+    ],
 )
 def test_machine_code_calls_nothing_of_numba(module, name):
     """In a process without numba, such a call would end it."""
+    if "vector" in module and not compiled.cpu_has("avx512vbmi", "avx512vnni"):
+        pytest.skip("this CPU has no AVX-512 with VBMI and VNNI")
     *_, code = compiled._machine_code(f"vosarena.{module}", name)
     assert not re.search(rb"(NRT|numba)_\w+", code)
 
@@ -91,3 +100,9 @@ def test_machine_code_is_made_once_and_made_again_if_damaged(chosen, tmp_path):
     assert call() == ["29", "True"]
     (tmp_path / "loop.py").write_text(LOOP.replace("+ more", "- more"))
     assert call() == ["31", "True"]
+
+
+def test_code_is_made_again_if_a_module_with_its_constants_changes():
+    sources = compiled._sources(find_spec("vosarena.io.resize_kernels").origin)
+    for part in ("def blend_levels", "LEVEL_REST = ", "def jit"):  # of the module, its tables and `base.compiled`
+        assert part in sources

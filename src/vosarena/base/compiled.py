@@ -12,6 +12,7 @@ import contextlib
 import ctypes
 import hashlib
 import os
+import re
 import stat
 import struct
 import tempfile
@@ -149,9 +150,7 @@ def _machine_code(module: str, name: str) -> tuple[str, str, bytes]:
     spec = find_spec(module)
     assert spec is not None
     assert spec.origin is not None
-    features = _cpu_features()
-    sources = "".join(Path(file).read_text(encoding="utf-8") for file in (__file__, spec.origin))
-    version = f"{llvmlite.__version__} {features} {sources}"
+    version = f"{llvmlite.__version__} {_cpu_features()} {_sources(spec.origin)}"
     file = folder / f"{module}.{name}-{hashlib.sha256(version.encode()).hexdigest()[:16]}.bin"
     with contextlib.suppress(OSError, ValueError):
         return _read(file)
@@ -163,6 +162,14 @@ def _machine_code(module: str, name: str) -> tuple[str, str, bytes]:
         with contextlib.suppress(OSError), atomic_path(file) as temporary:
             temporary.write_bytes(hashlib.sha256(content).digest() + content)
         return symbol, kinds, code
+
+
+def _sources(file: str) -> str:
+    """Return the text of a module and of those that it imports from this package: `jit`, and constants."""
+    text = Path(file).read_text(encoding="utf-8")
+    imported = (find_spec(name) for name in re.findall(r"^from (vosarena\.\S+) import", text, re.MULTILINE))
+    files = (spec.origin for spec in imported if spec and spec.origin)
+    return "".join([text, *(Path(name).read_text(encoding="utf-8") for name in files)])
 
 
 def _read(file: Path) -> tuple[str, str, bytes]:
